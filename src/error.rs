@@ -1,0 +1,161 @@
+//! The one error of the agent: what failed, why, what the operator can do, and
+//! with which exit code it ends.
+//!
+//! `Display` says what failed and on what; `source()` says why. The chain is
+//! printed once, at the edge, by whoever talks to the operator.
+
+use serde::{Deserialize, Serialize};
+use std::error::Error as StdError;
+use std::fmt;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Cause = Box<dyn StdError + Send + Sync + 'static>;
+
+/// The exit code of the `deploy` command, and what it says about the instance.
+///
+/// 137, 168 and 194 mean something else to SSM Run Command and are never used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Exit {
+    /// Deployed, or already there.
+    Done = 0,
+    /// The agent itself could not do its work; what ran before runs on.
+    Failed = 1,
+    /// The command or a setting of the agent makes no sense; nothing was touched.
+    Usage = 2,
+    /// The release cannot be used: archive, env, Procfile or build. Untouched.
+    Unusable = 10,
+    /// The source cannot be reached or refuses us. Untouched.
+    Source = 11,
+    /// The candidate did not become healthy. Untouched.
+    Unhealthy = 12,
+    /// Failed after the switch; the previous release runs again.
+    RolledBack = 20,
+    /// Failed, and the previous release could not be brought back.
+    Stuck = 30,
+    /// Another deploy of this app is running.
+    Busy = 40,
+    /// `deployd` cannot be reached.
+    NoAgent = 41,
+}
+
+impl Exit {
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// What failed, why, and what can be done about it.
+#[derive(Debug)]
+pub struct Error {
+    exit: Exit,
+    what: String,
+    help: Option<String>,
+    cause: Option<Cause>,
+}
+
+impl Error {
+    /// `what` says what failed and on what (file, line, unit, URL), without the reason.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Error { exit, what: what.into(), help: None, cause: None }
+    }
+
+    pub fn failed(what: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, what)
+    }
+
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what)
+    }
+
+    pub fn unusable(what: impl Into<String>) -> Self {
+        Self::new(Exit::Unusable, what)
+    }
+
+    pub fn source(what: impl Into<String>) -> Self {
+        Self::new(Exit::Source, what)
+    }
+
+    pub fn unhealthy(what: impl Into<String>) -> Self {
+        Self::new(Exit::Unhealthy, what)
+    }
+
+    /// The reason, kept as the error's `source()`.
+    pub fn because(mut self, cause: impl Into<Cause>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What the operator can do about it, as one sentence.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The same failure, ending with another exit code: a candidate that is
+    /// unhealthy after the old release was stopped ends as rolled back.
+    pub fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// What the operator can do: this error's own help, or the nearest below it.
+    pub fn advice(&self) -> Option<&str> {
+        let below = || self.cause.as_deref()?.downcast_ref::<Error>()?.advice();
+        self.help.as_deref().or_else(below)
+    }
+
+    /// What failed and every reason for it, joined with colons, no text twice.
+    pub fn chain(&self) -> String {
+        let mut text = self.what.clone();
+        let mut next = StdError::source(self);
+        while let Some(cause) = next {
+            let line = cause.to_string();
+            if !text.ends_with(&line) {
+                text.push_str(": ");
+                text.push_str(&line);
+            }
+            next = cause.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_says_each_reason_once() {
+        let inner = Error::failed("open env").because(std::io::Error::other("disk on fire"));
+        let outer = Error::unusable("release r1").because(inner.help("replace the disk"));
+        assert_eq!(outer.chain(), "release r1: open env: disk on fire");
+        assert_eq!(outer.advice(), Some("replace the disk"));
+        assert_eq!(outer.exit(), Exit::Unusable);
+    }
+
+    #[test]
+    fn no_exit_code_means_something_else_to_ssm() {
+        for exit in [Exit::Done, Exit::Failed, Exit::Usage, Exit::Unusable, Exit::Source] {
+            assert!(![137, 168, 194].contains(&exit.code()));
+        }
+    }
+}
