@@ -1,0 +1,178 @@
+//! What an instance boots from: the base, and layers on top of it that are
+//! made once and kept, keyed by all that went into them.
+
+use super::boot::{NSPAWN, private_mounts};
+use super::lifeline::{Lifeline, cache, lock};
+use super::{Must, base, on_a_thread};
+use nix::mount::{MsFlags, mount, umount};
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+/// A stack of read-only directories. Held, it is not removed by others.
+#[derive(Clone)]
+pub struct Image {
+    /// The topmost first, as overlayfs wants them.
+    dirs: Vec<PathBuf>,
+    key: u64,
+    held: Vec<Arc<File>>,
+}
+
+impl Image {
+    /// A minimal Debian 12; made at its first use (half a minute).
+    pub fn base() -> Image {
+        let nothing = Image { dirs: Vec::new(), key: 0, held: Vec::new() };
+        nothing.topped("base", key(&base::recipe()), base::make)
+    }
+
+    /// This image after `script` ran in it, as root, with this machine's
+    /// network and without systemd. `inputs` lie in its working directory
+    /// under their own names, and leave no trace.
+    ///
+    /// Made once for a given image, script and content of the inputs. What was
+    /// made under this name from others before is removed.
+    pub fn layer(self, name: &str, inputs: &[&Path], script: &str) -> Image {
+        let contents: Vec<_> = inputs
+            .iter()
+            .map(|path| fs::read(path).must(format_args!("read {}", path.display())))
+            .collect();
+        let key = key(&(self.key, script, inputs, contents));
+        let below = self.dirs.clone();
+        self.topped(name, key, |upper| make_layer(&below, inputs, script, upper))
+    }
+
+    /// overlayfs's `lowerdir=`.
+    pub(super) fn lower(&self) -> OsString {
+        join(&self.dirs)
+    }
+
+    /// The image with one more directory on top: the one kept under this name
+    /// and key, else the one that `make` makes.
+    fn topped(mut self, name: &str, key: u64, make: impl FnOnce(&Path)) -> Image {
+        let lifeline = Lifeline::get();
+        let images = cache().join("images");
+        fs::create_dir_all(&images).must(format_args!("make {}", images.display()));
+        let _order = lock(&cache().join("images.lock"));
+        let dir = images.join(format!("{name}-{key:016x}"));
+        if !dir.exists() {
+            remove_older(&images, name);
+            // Made elsewhere and renamed: what has its name is complete.
+            let work = lifeline.scratch("image");
+            let made = work.join("made");
+            make(&made);
+            fs::rename(&made, &dir).must(format_args!("keep {}", dir.display()));
+            fs::remove_dir_all(&work).must(format_args!("remove {}", work.display()));
+        }
+        let held = File::open(&dir).must(format_args!("open {}", dir.display()));
+        held.lock_shared().must(format_args!("hold {}", dir.display()));
+        self.held.push(Arc::new(held));
+        self.dirs.insert(0, dir);
+        self.key = key;
+        self
+    }
+}
+
+/// Removes the directories of this name that no process holds.
+fn remove_older(images: &Path, name: &str) {
+    let entries = fs::read_dir(images).must(format_args!("list {}", images.display()));
+    for entry in entries.flatten() {
+        let found = entry.file_name().into_string().unwrap_or_default();
+        if found.rsplit_once('-').is_none_or(|(found, _)| found != name) {
+            continue;
+        }
+        let held = File::open(entry.path()).must(format_args!("open {found}"));
+        if held.try_lock().is_ok() {
+            // Renamed first: removing may be interrupted.
+            let doomed = Lifeline::get().scratch("old").join("image");
+            fs::rename(entry.path(), &doomed).must(format_args!("put away {found}"));
+            fs::remove_dir_all(&doomed).must(format_args!("remove {found}"));
+        }
+    }
+}
+
+/// Runs `script` on top of the directories `below` and keeps the difference at
+/// `upper`.
+fn make_layer(below: &[PathBuf], inputs: &[&Path], script: &str, upper: &Path) {
+    let work = upper.with_file_name("work");
+    let root = upper.with_file_name("root");
+    for dir in [upper, &work, &root] {
+        fs::create_dir(dir).must(format_args!("make {}", dir.display()));
+    }
+    let group = Lifeline::get().group().child(&Lifeline::get().name("layer"));
+    let mut command = Command::new("systemd-nspawn");
+    command
+        .args(NSPAWN)
+        .args(["--as-pid2", "--pipe", "--resolv-conf=bind-host"])
+        .args(["--setenv=DEBIAN_FRONTEND=noninteractive", "--chdir=/run/layer"])
+        .arg("--tmpfs=/run/layer")
+        .arg(with("--directory=", &root));
+    for input in inputs {
+        let input = input.canonicalize().must(format_args!("find {}", input.display()));
+        let name = input.file_name().unwrap_or_default();
+        let mut bind = with("--bind-ro=", &input);
+        bind.push(":/run/layer/");
+        bind.push(name);
+        command.arg(bind);
+    }
+    command.args(["--", "sh", "-euc", script]).stdin(Stdio::null());
+    group.enter(&mut command);
+    let ran = on_a_thread(|| {
+        private_mounts();
+        mount_overlay(&join(below), upper, &work, &root);
+        let ran = command.output().must("start systemd-nspawn");
+        umount(&root).must(format_args!("unmount {}", root.display()));
+        ran
+    });
+    group.remove();
+    assert!(
+        ran.status.success(),
+        "a layer's script failed ({}):\n{script}\n{}{}",
+        ran.status,
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}
+
+/// Mounts the directories `lower` and `upper` as one at `root`.
+pub(super) fn mount_overlay(lower: &OsString, upper: &Path, work: &Path, root: &Path) {
+    // The upper directory gives the root of the whole its mode, whatever umask
+    // the tests run with.
+    fs::set_permissions(upper, Permissions::from_mode(0o755)).must("open the upper directory");
+    let mut options = OsString::from("lowerdir=");
+    options.push(lower);
+    options.push(with(",upperdir=", upper));
+    options.push(with(",workdir=", work));
+    mount(
+        Some("overlay"),
+        root,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_os_str()),
+    )
+    .must(format_args!(
+        "mount an overlay below {}; DEPLOY_TEST_CACHE may name a directory on ext4, xfs or tmpfs",
+        cache().display()
+    ));
+}
+
+/// `prefix` and a path as one argument.
+pub(super) fn with(prefix: &str, path: &Path) -> OsString {
+    let mut argument = OsString::from(prefix);
+    argument.push(path);
+    argument
+}
+
+fn join(dirs: &[PathBuf]) -> OsString {
+    let names: Vec<_> = dirs.iter().map(|dir| dir.as_os_str()).collect();
+    names.join(":".as_ref())
+}
+
+fn key(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}

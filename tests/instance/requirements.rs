@@ -1,0 +1,41 @@
+//! What the machine must have. Something missing is a failed test that says
+//! what to do, never a skipped one.
+
+use nix::unistd::geteuid;
+use std::env;
+
+/// Program and the Debian package it comes from.
+const PROGRAMS: [(&str, &str); 8] = [
+    ("apt-get", "apt"),
+    ("ip", "iproute2"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("mount", "mount"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("systemd-nspawn", "systemd-container"),
+];
+
+/// Panics with everything that is missing, and how to get it.
+pub fn check() {
+    let mut missing = Vec::new();
+    if !geteuid().is_root() {
+        missing.push("these tests boot instances and need root: run them with sudo".to_owned());
+    }
+    for (program, package) in PROGRAMS {
+        if !installed(program) {
+            missing.push(format!("{program} is not installed: apt-get install {package}"));
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "this machine cannot boot test instances (`make requirements` installs what is needed):\n  {}",
+        missing.join("\n  ")
+    );
+}
+
+fn installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Into::into);
+    env::split_paths(&path).chain(system).any(|dir| dir.join(program).is_file())
+}
