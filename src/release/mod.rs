@@ -3,6 +3,7 @@
 
 pub mod compression;
 pub mod env;
+pub mod name;
 pub mod procfile;
 pub mod settings;
 pub mod url;
@@ -24,6 +25,24 @@ pub struct ParseError {
     pub help: Option<String>,
 }
 
+impl ParseError {
+    pub fn new(line: usize, column: usize, what: impl Into<String>) -> Self {
+        ParseError { line, column, what: what.into(), help: None }
+    }
+
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// An error at the end of `before`, the part of the text that was fine.
+    fn after(before: &str, what: impl Into<String>) -> Self {
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        ParseError::new(line, column, what)
+    }
+}
+
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {}: {}", self.line, self.column, self.what)
@@ -31,3 +50,44 @@ impl fmt::Display for ParseError {
 }
 
 impl std::error::Error for ParseError {}
+
+/// The bytes of a file of the release as text: UTF-8, no NUL, no longer than `limit` bytes.
+fn text(bytes: &[u8], limit: usize) -> Result<&str, ParseError> {
+    if bytes.len() > limit {
+        return Err(ParseError::new(1, 1, format!("longer than {} KiB", limit / 1024)));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        ParseError::after(&String::from_utf8_lossy(valid), "not UTF-8 text")
+            .help("save the file as UTF-8")
+    })?;
+    match text.split_once('\0') {
+        Some((before, _)) => Err(ParseError::after(before, "a NUL byte")),
+        None => Ok(text),
+    }
+}
+
+/// Unicode's noncharacters are valid UTF-8 to everyone but systemd, which drops a line
+/// of a unit or of an EnvironmentFile that holds one (its `utf8_is_valid`).
+fn is_noncharacter(c: char) -> bool {
+    matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_where_a_text_stops_being_utf8() {
+        let error = text(b"first\n\xc3\xa4b\xff", 100).unwrap_err();
+        assert_eq!((error.line, error.column), (2, 3));
+        assert_eq!(error.to_string(), "line 2, column 3: not UTF-8 text");
+    }
+
+    #[test]
+    fn refuses_a_nul_byte_and_an_oversized_text() {
+        assert_eq!(text(b"a\nb\0c", 100).unwrap_err().to_string(), "line 2, column 2: a NUL byte");
+        assert_eq!(text(&[b'x'; 2049], 2048).unwrap_err().what, "longer than 2 KiB");
+        assert!(text(&[b'x'; 2048], 2048).is_ok());
+    }
+}

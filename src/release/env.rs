@@ -1,0 +1,70 @@
+//! The release's `env`: a bash file of assignments, read without bash.
+//!
+//! What is accepted gives the environment that `set -a; . ./env` gives in a clean bash with
+//! a UTF-8 locale, byte for byte; `tests/env_differential.rs` compares the two. Whatever
+//! else bash would do is refused with its line and column. An error never holds a part of a
+//! value, not even a word that looks like a command: it may be the rest of an unquoted
+//! password.
+
+mod ansi_c;
+mod cursor;
+mod parse;
+mod reserved;
+#[cfg(test)]
+mod tests;
+mod value;
+mod write;
+
+use super::ParseError;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The longest env file, in bytes.
+const LONGEST_FILE: usize = 1024 * 1024;
+/// The longest `NAME=value`, in bytes: execve(2) allows MAX_ARG_STRLEN, 32 pages, with the NUL.
+const LONGEST_VARIABLE: usize = 32 * 4096 - 1;
+/// The most bytes the variables of one file may have together, counting those assigned
+/// again: a quarter of what execve(2) allows with the usual 8 MiB stack, since arguments
+/// and systemd's own variables share it. It also bounds the work that `B=$A$A` can ask for,
+/// and keeps the canonical file, at most twice as long, one that `Env::parse` reads.
+const LONGEST_TOTAL: usize = LONGEST_FILE / 2;
+
+/// The variables of an env file, sorted by name. `Debug` shows no value.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Env {
+    variables: BTreeMap<String, String>,
+}
+
+impl Env {
+    /// Reads a whole env file; of several assignments to one name the last wins.
+    pub fn parse(bytes: &[u8]) -> Result<Env, ParseError> {
+        let text = super::text(bytes, LONGEST_FILE)?;
+        Ok(Env { variables: parse::parse(text)? })
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
+    }
+
+    /// The text from which systemd's `EnvironmentFile=` gives a process exactly these
+    /// variables, but for those in `leave_out`. It is also an env file itself.
+    pub fn to_environment_file(&self, leave_out: &[&str]) -> String {
+        write::environment_file(self.iter().filter(|(name, _)| !leave_out.contains(name)))
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Env")?;
+        f.debug_set().entries(self.names()).finish()
+    }
+}

@@ -1,0 +1,145 @@
+//! The grammar: comments and commands, each a list of assignments, maybe after `export`.
+
+use super::cursor::{Cursor, Place};
+use super::reserved;
+use super::value::{self, Scope};
+use crate::release::ParseError;
+use std::collections::BTreeMap;
+
+pub(super) type Result<T> = std::result::Result<T, ParseError>;
+
+pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>> {
+    let mut parser = Parser { cursor: Cursor::new(text), scope: Scope::default() };
+    while parser.cursor.peek().is_some() {
+        parser.command()?;
+    }
+    Ok(parser.scope.variables)
+}
+
+struct Parser<'a> {
+    cursor: Cursor<'a>,
+    scope: Scope,
+}
+
+impl Parser<'_> {
+    /// One command and the newline or `;` behind it.
+    fn command(&mut self) -> Result<()> {
+        self.skip_blanks();
+        let start = self.cursor.place();
+        match self.cursor.peek() {
+            None | Some('\n' | '#') => {}
+            Some(';') => return Err(start.refuse("`;` without an assignment before it")),
+            Some('\u{feff}') => {
+                return Err(start
+                    .refuse("a byte order mark")
+                    .help("save the file as UTF-8 without BOM"));
+            }
+            Some(_) if self.takes_export() => self.export(start)?,
+            Some(_) => self.assignments()?,
+        }
+        if self.cursor.peek() == Some('#') {
+            self.cursor.take_while(|c| c != '\n');
+        }
+        // The newline or `;` that ended the command.
+        self.cursor.next();
+        Ok(())
+    }
+
+    fn takes_export(&mut self) -> bool {
+        let mut ahead = self.cursor;
+        let found = ahead.take("export") && ahead.peek().is_none_or(value::ends_word);
+        if found {
+            self.cursor = ahead;
+        }
+        found
+    }
+
+    /// `A=1 B=$A`: bash assigns one after the other.
+    fn assignments(&mut self) -> Result<()> {
+        while let Some(start) = self.next_word() {
+            match self.assignment(start, false)? {
+                (name, Some(value)) => self.scope.variables.insert(name, value),
+                (_, None) => return Err(not_an_assignment(start)),
+            };
+        }
+        Ok(())
+    }
+
+    /// `export A=1 B=$A C`: bash expands all of it before it assigns, and a bare name
+    /// only marks a variable, which under `set -a` changes nothing.
+    fn export(&mut self, start: Place) -> Result<()> {
+        let mut assigned = Vec::new();
+        let mut words = 0;
+        while let Some(start) = self.next_word() {
+            words += 1;
+            match self.assignment(start, true)? {
+                (name, Some(value)) => assigned.push((name, value)),
+                (name, None) => self.check_marked(start, &name)?,
+            }
+        }
+        if words == 0 {
+            return Err(start.refuse("`export` without a name").help("write export NAME=value"));
+        }
+        self.scope.variables.extend(assigned);
+        Ok(())
+    }
+
+    fn check_marked(&self, start: Place, name: &str) -> Result<()> {
+        if reserved::has_value_in_clean_bash(name) && !self.scope.variables.contains_key(name) {
+            return Err(start
+                .refuse(format!("`export {name}` without a value would pass on bash's own"))
+                .help(format!("write export {name}=… with the value the app needs")));
+        }
+        Ok(())
+    }
+
+    /// The place of this command's next word, if it has one.
+    fn next_word(&mut self) -> Option<Place> {
+        self.skip_blanks();
+        let ends_command = |c| matches!(c, '\n' | ';' | '#');
+        self.cursor.peek().filter(|c| !ends_command(*c)).map(|_| self.cursor.place())
+    }
+
+    fn skip_blanks(&mut self) {
+        while self.cursor.take(" ") || self.cursor.take("\t") || self.cursor.take("\\\n") {}
+    }
+
+    /// `NAME=value`, or in an `export` also `NAME`.
+    fn assignment(&mut self, start: Place, exports: bool) -> Result<(String, Option<String>)> {
+        let name = self.cursor.take_name().ok_or_else(|| not_an_assignment(start))?.to_owned();
+        let next = self.cursor.peek();
+        if next == Some('[') {
+            return Err(start
+                .refuse("an array element")
+                .help("the environment has no arrays: use one name each"));
+        }
+        if self.cursor.take("+=") {
+            return Err(start
+                .refuse(format!("`+=` on {name}"))
+                .help(format!("write {name}=\"${{{name}}}…\"")));
+        }
+        let marks_only = exports && next.is_none_or(value::ends_word);
+        if next != Some('=') && !marks_only {
+            return Err(not_an_assignment(start));
+        }
+        if reserved::is_bash_own(&name) {
+            return Err(start
+                .refuse(format!("{name} means something to bash itself"))
+                .help("use another name"));
+        }
+        if marks_only {
+            return Ok((name, None));
+        }
+        self.cursor.next();
+        self.scope.locale_changed |= name == "LANG" || name.starts_with("LC_");
+        let value = value::read(&mut self.cursor, &self.scope, start, name.len(), exports)?;
+        self.scope.total += name.len() + value.len() + 2;
+        Ok((name, Some(value)))
+    }
+}
+
+/// A word that is shown to nobody: it may be the rest of a value that needed quotes.
+fn not_an_assignment(at: Place) -> ParseError {
+    at.refuse("not an assignment")
+        .help("a line is `export NAME=value`; quote a value that holds blanks or line breaks")
+}

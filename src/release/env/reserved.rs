@@ -1,0 +1,53 @@
+//! Names that mean something to bash itself.
+
+/// Names whose assignment does not give the app that value: readonly or computed by bash
+/// (`UID`, `RANDOM`), set again by every bash on its way to the app (`PWD`, `SHLVL`), never
+/// taken from the environment (`IFS`), or changing how bash reads on (`POSIXLY_CORRECT`).
+/// Found by assigning every name that bash(1) and its binary mention, bash 5.2.
+pub(super) fn is_bash_own(name: &str) -> bool {
+    const OWN: [&str; 25] = [
+        "BASH",
+        "BASHOPTS",
+        "BASHPID",
+        "DIRSTACK",
+        "EPOCHREALTIME",
+        "EPOCHSECONDS",
+        "EUID",
+        "FUNCNAME",
+        "GROUPS",
+        "HISTCMD",
+        "IFS",
+        "LINENO",
+        "OLDPWD",
+        "OPTIND",
+        "PIPESTATUS",
+        "POSIXLY_CORRECT",
+        "PPID",
+        "PWD",
+        "RANDOM",
+        "SECONDS",
+        "SHELLOPTS",
+        "SHLVL",
+        "SRANDOM",
+        "UID",
+        "_",
+    ];
+    name.starts_with("BASH_") || name == "histchars" || OWN.contains(&name)
+}
+
+/// Names for which a clean bash has a value of its own, so that a bare `export NAME`
+/// would give that to the app.
+pub(super) fn has_value_in_clean_bash(name: &str) -> bool {
+    const SET: [&str; 9] = [
+        "COMP_WORDBREAKS",
+        "HOSTNAME",
+        "HOSTTYPE",
+        "MACHTYPE",
+        "OPTERR",
+        "OSTYPE",
+        "PATH",
+        "PS4",
+        "SHELL",
+    ];
+    name == "TERM" || SET.contains(&name)
+}

@@ -1,0 +1,188 @@
+//! What the agent and a release can be told by environment variables.
+//!
+//! Settings are read (an `Env`), merged (built-in, then `/etc/deploy/agent.env`, then the
+//! release's `env`; still text), and validated. Text never leaves this module.
+
+mod merged;
+mod names;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use super::env::Env;
+use super::name::ProcessType;
+use crate::error::Error;
+use merged::{AgentText, Layers, ReleaseText};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use names::SET_BY_AGENT;
+
+/// Where the agent's own settings are.
+pub const AGENT_FILE: &str = "/etc/deploy/agent.env";
+
+/// How one release is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseSettings {
+    /// The public port of `web`.
+    pub port: NonZeroU16,
+    /// How many processes of each type named; see [`ReleaseSettings::processes`].
+    pub concurrency: BTreeMap<ProcessType, u16>,
+    pub strategy: Strategy,
+    /// Probed over HTTP, where 2xx and 3xx are healthy; without it the port must accept.
+    pub health_path: Option<String>,
+    pub health_timeout: Duration,
+    /// How long a committed release is watched; may be zero.
+    pub settle: Duration,
+    /// How long old connections may go on after the switch; may be zero.
+    pub drain_timeout: Duration,
+    pub stop_timeout: Duration,
+    pub build_timeout: Duration,
+    /// Types of which never two releases may run at once.
+    pub singleton: Vec<ProcessType>,
+    /// What a process may write to: paths below the release's tree, which need no quotes in
+    /// a unit file.
+    pub writable: Vec<String>,
+    pub sandbox: Sandbox,
+    /// In bytes, for each process.
+    pub memory_max: Option<u64>,
+}
+
+/// How the new release takes over from the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// The new one starts beside the old one and is proved before the port moves.
+    Handover,
+    /// The old one stops before the new one starts.
+    Restart,
+}
+
+/// How much of the machine is closed to an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sandbox {
+    /// The whole file system is read-only, but for what is `writable`.
+    Strict,
+    /// As systemd's `ProtectSystem=full`: the system is read-only, data is not.
+    Full,
+    Off,
+}
+
+/// What belongs to the agent alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// Everything the agent keeps is below it: absolute, and needs no quotes in a unit file.
+    pub state_dir: PathBuf,
+    /// Apps run as this user; never root.
+    pub user: String,
+    /// How many good releases of an app stay on the disk; at least one.
+    pub keep_releases: usize,
+    /// The most bytes an unpacked release may have.
+    pub max_unpacked: u64,
+    /// The most files, directories and links a release may have.
+    pub max_files: u64,
+    /// The most bytes of memory that fetching may use.
+    pub max_fetch_memory: usize,
+}
+
+impl ReleaseSettings {
+    /// A bad value of the release ends as `Exit::Unusable`, one of the agent as
+    /// `Exit::Usage`.
+    pub fn merge(agent: &Env, release: &Env) -> Result<ReleaseSettings, Error> {
+        names::check_agent(agent)?;
+        names::check_release(release)?;
+        let layers = Layers { agent, release };
+        let text: ReleaseText = layers.merge()?;
+        let timeout = |name, text: &str| layers.valid(name, text, value::timeout);
+        let wait = |name, text: &str| layers.valid(name, text, value::duration);
+        Ok(ReleaseSettings {
+            port: layers.valid("PORT", &text.port, value::port)?,
+            concurrency: layers.valid(
+                "DEPLOY_CONCURRENCY",
+                &text.deploy_concurrency,
+                value::concurrency,
+            )?,
+            strategy: layers.valid("DEPLOY_STRATEGY", &text.deploy_strategy, value::strategy)?,
+            health_path: layers.valid(
+                "DEPLOY_HEALTH_PATH",
+                &text.deploy_health_path,
+                value::health_path,
+            )?,
+            health_timeout: timeout("DEPLOY_HEALTH_TIMEOUT", &text.deploy_health_timeout)?,
+            settle: wait("DEPLOY_SETTLE", &text.deploy_settle)?,
+            drain_timeout: wait("DEPLOY_DRAIN_TIMEOUT", &text.deploy_drain_timeout)?,
+            stop_timeout: timeout("DEPLOY_STOP_TIMEOUT", &text.deploy_stop_timeout)?,
+            build_timeout: timeout("DEPLOY_BUILD_TIMEOUT", &text.deploy_build_timeout)?,
+            singleton: layers.valid(
+                "DEPLOY_SINGLETON",
+                &text.deploy_singleton,
+                value::process_types,
+            )?,
+            writable: layers.valid(
+                "DEPLOY_WRITABLE",
+                &text.deploy_writable,
+                value::relative_paths,
+            )?,
+            sandbox: layers.valid("DEPLOY_SANDBOX", &text.deploy_sandbox, value::sandbox)?,
+            memory_max: layers.valid(
+                "DEPLOY_MEMORY_MAX",
+                &text.deploy_memory_max,
+                value::optional_size,
+            )?,
+        })
+    }
+
+    /// How many processes of a type run: what DEPLOY_CONCURRENCY says, or one.
+    pub fn processes(&self, process_type: &ProcessType) -> u16 {
+        self.concurrency.get(process_type).copied().unwrap_or(1)
+    }
+}
+
+impl AgentSettings {
+    /// Also checks what `agent` sets for releases. An error ends as `Exit::Usage` and
+    /// names the variable and [`AGENT_FILE`].
+    pub fn from_env(agent: &Env) -> Result<AgentSettings, Error> {
+        let no_release = Env::default();
+        ReleaseSettings::merge(agent, &no_release)?;
+        let layers = Layers { agent, release: &no_release };
+        let text: AgentText = layers.merge()?;
+        Ok(AgentSettings {
+            state_dir: layers.valid(
+                "DEPLOY_STATE_DIR",
+                &text.deploy_state_dir,
+                value::state_dir,
+            )?,
+            user: layers.valid("DEPLOY_USER", &text.deploy_user, value::user)?,
+            keep_releases: layers.valid(
+                "DEPLOY_KEEP_RELEASES",
+                &text.deploy_keep_releases,
+                value::keep_releases,
+            )?,
+            max_unpacked: layers.valid(
+                "DEPLOY_MAX_UNPACKED",
+                &text.deploy_max_unpacked,
+                value::size,
+            )?,
+            max_files: layers.valid(
+                "DEPLOY_MAX_FILES",
+                &text.deploy_max_files,
+                value::max_files,
+            )?,
+            max_fetch_memory: layers.valid(
+                "DEPLOY_MAX_FETCH_MEMORY",
+                &text.deploy_max_fetch_memory,
+                value::memory,
+            )?,
+        })
+    }
+}
+
+/// A duration as settings have it, `90s` or `2m`, but not zero. Refused with `Exit::Usage`.
+pub fn parse_duration(text: &str) -> Result<Duration, Error> {
+    value::timeout(text)
+        .map_err(|invalid| Error::usage(format!("{}; {}", invalid.what, invalid.help)))
+}

@@ -1,0 +1,75 @@
+//! The layers put together, still as text.
+
+use super::AGENT_FILE;
+use super::names::{FOR_AGENT, FOR_ANYONE};
+use super::value::Invalid;
+use crate::error::{Error, Exit};
+use crate::release::env::Env;
+use crate::release::name;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// The text of each setting of a release.
+#[derive(Deserialize)]
+pub(super) struct ReleaseText {
+    pub port: String,
+    pub deploy_concurrency: String,
+    pub deploy_strategy: String,
+    pub deploy_health_path: String,
+    pub deploy_health_timeout: String,
+    pub deploy_settle: String,
+    pub deploy_drain_timeout: String,
+    pub deploy_stop_timeout: String,
+    pub deploy_build_timeout: String,
+    pub deploy_singleton: String,
+    pub deploy_writable: String,
+    pub deploy_sandbox: String,
+    pub deploy_memory_max: String,
+}
+
+/// The text of each setting of the agent.
+#[derive(Deserialize)]
+pub(super) struct AgentText {
+    pub deploy_state_dir: String,
+    pub deploy_user: String,
+    pub deploy_keep_releases: String,
+    pub deploy_max_unpacked: String,
+    pub deploy_max_files: String,
+    pub deploy_max_fetch_memory: String,
+}
+
+/// What was read, lowest layer first; the built-in values are below both.
+pub(super) struct Layers<'a> {
+    pub agent: &'a Env,
+    pub release: &'a Env,
+}
+
+impl Layers<'_> {
+    /// Each setting from the highest layer that has it.
+    pub fn merge<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let pairs = FOR_ANYONE.iter().chain(&FOR_AGENT).map(|(name, built_in)| {
+            let set = self.release.get(name).or_else(|| self.agent.get(name));
+            ((*name).to_owned(), set.unwrap_or(built_in).to_owned())
+        });
+        envy::from_iter(pairs).map_err(|error| Error::failed("read the settings").because(error))
+    }
+
+    /// The valid form of a merged text; the error blames the file it came from. Settings
+    /// are no secrets: the refused text is shown.
+    pub fn valid<T>(
+        &self,
+        name: &str,
+        text: &str,
+        read: fn(&str) -> Result<T, Invalid>,
+    ) -> Result<T, Error> {
+        read(text).map_err(|invalid| {
+            let (exit, file) = match self.release.get(name) {
+                Some(_) => (Exit::Unusable, "env"),
+                None => (Exit::Usage, AGENT_FILE),
+            };
+            Error::new(exit, format!("{file}: {name}={}", name::shown(text)))
+                .because(invalid.what)
+                .help(invalid.help)
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! Which names there are, whose they are, and what they are when nobody says.
+
+use super::AGENT_FILE;
+use crate::error::Error;
+use crate::release::env::Env;
+
+/// The strategy of a release that asks for none.
+const DEFAULT_STRATEGY: &str = "restart";
+
+/// What may be set in agent.env or in a release's env, with its built-in value.
+pub(super) const FOR_ANYONE: [(&str, &str); 13] = [
+    ("PORT", "5000"),
+    ("DEPLOY_CONCURRENCY", ""),
+    ("DEPLOY_STRATEGY", DEFAULT_STRATEGY),
+    ("DEPLOY_HEALTH_PATH", ""),
+    ("DEPLOY_HEALTH_TIMEOUT", "60s"),
+    ("DEPLOY_SETTLE", "10s"),
+    ("DEPLOY_DRAIN_TIMEOUT", "30s"),
+    ("DEPLOY_STOP_TIMEOUT", "30s"),
+    ("DEPLOY_BUILD_TIMEOUT", "10m"),
+    ("DEPLOY_SINGLETON", ""),
+    ("DEPLOY_WRITABLE", "tmp,log"),
+    ("DEPLOY_SANDBOX", "strict"),
+    ("DEPLOY_MEMORY_MAX", ""),
+];
+
+/// What may be set in agent.env alone, with its built-in value.
+pub(super) const FOR_AGENT: [(&str, &str); 6] = [
+    ("DEPLOY_STATE_DIR", "/var/lib/deploy"),
+    ("DEPLOY_USER", "deploy-app"),
+    ("DEPLOY_KEEP_RELEASES", "3"),
+    ("DEPLOY_MAX_UNPACKED", "8G"),
+    ("DEPLOY_MAX_FILES", "500000"),
+    ("DEPLOY_MAX_FETCH_MEMORY", "64M"),
+];
+
+/// What the agent itself gives to each process. systemd lets an EnvironmentFile win over
+/// `Environment=`, so these are left out of the env file that the agent writes.
+pub const SET_BY_AGENT: &[&str] =
+    &["PORT", "PUBLIC_PORT", "PS", "DEPLOY_APP", "DEPLOY_ENVIRONMENT", "DEPLOY_RELEASE"];
+
+/// Read by the AWS SDK, the HTTP client and the TLS stack, in either case where curl does.
+const FOR_LIBRARIES: [&str; 6] =
+    ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Refuses, with `Exit::Usage`, names in agent.env that nobody would read.
+pub(super) fn check_agent(agent: &Env) -> Result<(), Error> {
+    for name in agent.names() {
+        let refused = |why: String| Error::usage(format!("{AGENT_FILE}: {name}")).because(why);
+        if is_for_anyone(name) || is_for_agent(name) || is_for_libraries(name) {
+            continue;
+        }
+        if SET_BY_AGENT.contains(&name) {
+            return Err(refused(set_by_agent()).help(format!("take {name} out of {AGENT_FILE}")));
+        }
+        let known = FOR_ANYONE.iter().chain(&FOR_AGENT).map(|(name, _)| *name);
+        return Err(refused("no setting of the agent has this name".into()).help(format!(
+            "did you mean {}? What an app needs belongs into the env of its release",
+            nearest(name, known.chain(FOR_LIBRARIES))
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses, with `Exit::Unusable`, `DEPLOY_` names in a release's env that are unknown or
+/// not the release's to set.
+pub(super) fn check_release(release: &Env) -> Result<(), Error> {
+    for name in release.names().filter(|name| name.starts_with("DEPLOY_")) {
+        let refused = |why: String| Error::unusable(format!("env: {name}")).because(why);
+        if is_for_anyone(name) {
+            continue;
+        }
+        if is_for_agent(name) {
+            return Err(refused("this setting belongs to the agent".into())
+                .help(format!("set {name} in {AGENT_FILE}, and publish the release without it")));
+        }
+        if SET_BY_AGENT.contains(&name) {
+            return Err(refused(set_by_agent()).help(format!("publish the release without {name}")));
+        }
+        let known = FOR_ANYONE.iter().map(|(name, _)| *name);
+        return Err(refused("no setting has this name".into())
+            .help(format!("did you mean {}?", nearest(name, known))));
+    }
+    Ok(())
+}
+
+fn is_for_anyone(name: &str) -> bool {
+    FOR_ANYONE.iter().any(|(known, _)| *known == name)
+}
+
+fn is_for_agent(name: &str) -> bool {
+    FOR_AGENT.iter().any(|(known, _)| *known == name)
+}
+
+fn is_for_libraries(name: &str) -> bool {
+    let one_case = name == name.to_ascii_lowercase() || name == name.to_ascii_uppercase();
+    let known = FOR_LIBRARIES.iter().any(|known| known.eq_ignore_ascii_case(name));
+    name.starts_with("AWS_") || (one_case && known)
+}
+
+fn set_by_agent() -> String {
+    "the agent sets this for each process".into()
+}
+
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+    let upper = name.to_ascii_uppercase();
+    known.min_by_key(|known| strsim::damerau_levenshtein(&upper, known)).unwrap_or("PORT")
+}

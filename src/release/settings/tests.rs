@@ -1,0 +1,213 @@
+use super::*;
+use crate::error::Exit;
+use proptest::prelude::{prop, proptest};
+
+fn env(text: &str) -> Env {
+    Env::parse(text.as_bytes()).unwrap()
+}
+
+fn of_release(text: &str) -> Result<ReleaseSettings, Error> {
+    ReleaseSettings::merge(&Env::default(), &env(text))
+}
+
+fn of_agent(text: &str) -> Result<AgentSettings, Error> {
+    AgentSettings::from_env(&env(text))
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn nothing_needs_to_be_set() {
+    let release = of_release("").unwrap();
+    assert_eq!(release.port.get(), 5000);
+    assert_eq!(release.processes(&"web".parse().unwrap()), 1);
+    assert_eq!((release.strategy, release.sandbox), (Strategy::Restart, Sandbox::Strict));
+    assert_eq!((release.health_path, release.memory_max), (None, None));
+    assert_eq!((release.health_timeout, release.settle), (seconds(60), seconds(10)));
+    assert_eq!((release.drain_timeout, release.stop_timeout), (seconds(30), seconds(30)));
+    assert_eq!(release.build_timeout, seconds(600));
+    assert!(release.singleton.is_empty());
+    assert_eq!(release.writable, ["tmp", "log"]);
+
+    let agent = of_agent("").unwrap();
+    assert_eq!(agent.state_dir, PathBuf::from("/var/lib/deploy"));
+    assert_eq!(agent.user, "deploy-app");
+    assert_eq!(agent.keep_releases, 3);
+    assert_eq!((agent.max_unpacked, agent.max_files), (8 << 30, 500_000));
+    assert_eq!(agent.max_fetch_memory, 64 << 20);
+}
+
+#[test]
+fn the_release_wins_over_the_agent_and_the_agent_over_the_built_in() {
+    let agent = env("PORT=80 DEPLOY_SETTLE=1m DEPLOY_MEMORY_MAX=1G");
+    let release = env("PORT=8080 DEPLOY_MEMORY_MAX=");
+    let settings = ReleaseSettings::merge(&agent, &release).unwrap();
+    assert_eq!(settings.port.get(), 8080);
+    assert_eq!(settings.settle, seconds(60));
+    assert_eq!(settings.memory_max, None);
+    assert_eq!(settings.stop_timeout, seconds(30));
+}
+
+#[test]
+fn reads_every_form_of_a_value() {
+    let settings = of_release(
+        "DEPLOY_CONCURRENCY='web=2, worker=0' DEPLOY_STRATEGY=restart DEPLOY_HEALTH_PATH=/up?x=1
+        DEPLOY_HEALTH_TIMEOUT=500ms DEPLOY_SETTLE=0s DEPLOY_BUILD_TIMEOUT=24h DEPLOY_MEMORY_MAX=512M
+        DEPLOY_SINGLETON=clock,scheduler DEPLOY_WRITABLE='var/cache/, tmp' DEPLOY_SANDBOX=off",
+    )
+    .unwrap();
+    assert_eq!(settings.processes(&"web".parse().unwrap()), 2);
+    assert_eq!(settings.processes(&"worker".parse().unwrap()), 0);
+    assert_eq!(settings.health_path.as_deref(), Some("/up?x=1"));
+    assert_eq!(settings.health_timeout, Duration::from_millis(500));
+    assert_eq!((settings.settle, settings.build_timeout), (seconds(0), seconds(24 * 3600)));
+    assert_eq!(settings.memory_max, Some(512 << 20));
+    assert_eq!(settings.singleton.len(), 2);
+    assert_eq!(settings.writable, ["var/cache", "tmp"]);
+    assert_eq!(of_release("DEPLOY_WRITABLE=").unwrap().writable, [] as [&str; 0]);
+}
+
+#[test]
+fn blames_the_file_that_holds_the_bad_value() {
+    let error = of_release("DEPLOY_SETTLE=90").unwrap_err();
+    assert_eq!(error.exit(), Exit::Unusable);
+    assert_eq!(error.chain(), "env: DEPLOY_SETTLE=\"90\": a duration without a unit");
+    assert_eq!(error.advice(), Some("write 90s if seconds are meant"));
+
+    let agent = env("DEPLOY_SETTLE=soon");
+    for error in [
+        AgentSettings::from_env(&agent).unwrap_err(),
+        ReleaseSettings::merge(&agent, &env("PORT=1")).unwrap_err(),
+    ] {
+        assert_eq!(error.exit(), Exit::Usage);
+        assert_eq!(error.chain(), "/etc/deploy/agent.env: DEPLOY_SETTLE=\"soon\": not a duration");
+    }
+}
+
+#[test]
+fn refuses_values_that_make_no_sense() {
+    for (text, why) in [
+        ("PORT=0", "not a port"),
+        ("PORT=65536", "not a port"),
+        ("PORT=+80", "not a port"),
+        ("PORT=", "not a port"),
+        ("DEPLOY_SETTLE=", "not a duration"),
+        ("DEPLOY_SETTLE=-1s", "not a duration"),
+        ("DEPLOY_SETTLE=1.5s", "not a duration"),
+        ("DEPLOY_SETTLE=1d", "a unit of time"),
+        ("DEPLOY_SETTLE=25h", "longer than a day"),
+        ("DEPLOY_SETTLE=99999999999999999h", "longer than a day"),
+        ("DEPLOY_SETTLE=99999999999999999999h", "not a duration"),
+        ("DEPLOY_STOP_TIMEOUT=0s", "a timeout of zero"),
+        ("DEPLOY_STRATEGY=handover", "cannot hand over yet"),
+        ("DEPLOY_STRATEGY=blue", "not a strategy"),
+        ("DEPLOY_HEALTH_PATH=up", "not a path"),
+        ("DEPLOY_HEALTH_PATH='/a b'", "cannot hold"),
+        ("DEPLOY_HEALTH_PATH=$'/a\\r\\nHost: x'", "cannot hold"),
+        ("DEPLOY_CONCURRENCY=web", "not a number of processes"),
+        ("DEPLOY_CONCURRENCY=web=x", "not a number of processes"),
+        ("DEPLOY_CONCURRENCY=web.1=1", "not a number of processes"),
+        ("DEPLOY_CONCURRENCY=web=101", "more than 100"),
+        ("DEPLOY_CONCURRENCY=web=1,web=2", "named twice"),
+        ("DEPLOY_CONCURRENCY=web=1,", "between two commas"),
+        ("DEPLOY_SINGLETON='a b'", "process types"),
+        ("DEPLOY_WRITABLE=/tmp", "below the release"),
+        ("DEPLOY_WRITABLE=a/../b", "below the release"),
+        ("DEPLOY_WRITABLE=.", "below the release"),
+        ("DEPLOY_WRITABLE='a b'", "below the release"),
+        ("DEPLOY_WRITABLE=a//b", "below the release"),
+        ("DEPLOY_SANDBOX=no", "not a sandbox"),
+        ("DEPLOY_MEMORY_MAX=512", "without a unit"),
+        ("DEPLOY_MEMORY_MAX=512MB", "a unit of size"),
+        ("DEPLOY_MEMORY_MAX=1K", "too small"),
+        ("DEPLOY_MEMORY_MAX=99999999999T", "beyond any machine"),
+    ] {
+        let error = of_release(text).expect_err(text);
+        assert_eq!(error.exit(), Exit::Unusable, "{text}");
+        assert!(error.chain().contains(why), "{text}: {}", error.chain());
+        assert!(error.advice().is_some(), "{text}");
+    }
+    for text in [
+        "DEPLOY_STATE_DIR=var",
+        "DEPLOY_STATE_DIR=/",
+        "DEPLOY_STATE_DIR='/var/my deploy'",
+        "DEPLOY_STATE_DIR=/var/../etc",
+        "DEPLOY_USER=root",
+        "DEPLOY_USER=0",
+        "DEPLOY_USER='a b'",
+        "DEPLOY_KEEP_RELEASES=0",
+        "DEPLOY_MAX_FILES=0",
+        "DEPLOY_MAX_UNPACKED=8",
+    ] {
+        assert_eq!(of_agent(text).expect_err(text).exit(), Exit::Usage, "{text}");
+    }
+}
+
+#[test]
+fn the_command_line_takes_the_same_durations() {
+    assert_eq!(parse_duration("2m").unwrap(), seconds(120));
+    let error = parse_duration("90").unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+    assert_eq!(error.to_string(), "a duration without a unit; write 90s if seconds are meant");
+}
+
+#[test]
+fn suggests_the_nearest_name_for_an_unknown_one() {
+    let error = of_release("DEPLOY_SETLE=90s").unwrap_err();
+    assert_eq!(error.exit(), Exit::Unusable);
+    assert_eq!(error.chain(), "env: DEPLOY_SETLE: no setting has this name");
+    assert_eq!(error.advice(), Some("did you mean DEPLOY_SETTLE?"));
+    for (name, meant) in [
+        ("DEPLOY_KEEP_RELEASE", "DEPLOY_KEEP_RELEASES"),
+        ("Port", "PORT"),
+        ("HTTPS_PROXI", "HTTPS_PROXY"),
+        ("Https_Proxy", "HTTPS_PROXY"),
+    ] {
+        let error = of_agent(&format!("{name}=secret")).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.advice().unwrap().contains(&format!("did you mean {meant}?")), "{name}");
+        assert!(!error.chain().contains("secret"));
+    }
+}
+
+#[test]
+fn a_release_cannot_set_what_is_not_its_own() {
+    for (text, why) in [
+        ("DEPLOY_USER=me", "belongs to the agent"),
+        ("DEPLOY_STATE_DIR=/tmp", "belongs to the agent"),
+        ("DEPLOY_APP=other", "the agent sets this"),
+        ("DEPLOY_RELEASE=r9", "the agent sets this"),
+    ] {
+        let error = of_release(text).expect_err(text);
+        assert_eq!(error.exit(), Exit::Unusable);
+        assert!(error.chain().contains(why), "{}", error.chain());
+    }
+    assert!(of_release("PS=x PUBLIC_PORT=1 AWS_REGION=x deploy_settle=x ANYTHING=x").is_ok());
+}
+
+#[test]
+fn agent_env_also_serves_the_libraries() {
+    let fine = "AWS_REGION=eu-west-1 AWS_ENDPOINT_URL=http://s3 https_proxy=p NO_PROXY=x SSL_CERT_DIR=/c PORT=80";
+    assert!(of_agent(fine).is_ok());
+    assert!(of_agent("DEPLOY_APP=x").unwrap_err().chain().contains("the agent sets this"));
+}
+
+proptest! {
+    #[test]
+    fn never_panics(name in prop::sample::select(names::FOR_ANYONE.map(|(name, _)| name).to_vec()), value in ".{0,20}") {
+        let quoted = value.replace(['\'', '\0'], "");
+        if let Ok(release) = Env::parse(format!("{name}='{quoted}'").as_bytes()) {
+            let _ = ReleaseSettings::merge(&Env::default(), &release);
+        }
+    }
+
+    #[test]
+    fn never_panics_on_what_looks_right(
+        name in prop::sample::select(names::FOR_ANYONE.map(|(name, _)| name).to_vec()),
+        value in "([0-9]{0,21}[a-zA-Z]{0,2}|[a-z=,./0-9]{0,9})",
+    ) {
+        let _ = of_release(&format!("{name}={value}"));
+    }
+}

@@ -1,0 +1,242 @@
+//! The forms a setting's text can have.
+
+use super::{Sandbox, Strategy};
+use crate::release::name::ProcessType;
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longer waits than this are mistakes.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const MOST_PROCESSES: u16 = 100;
+const MOST_RELEASES: usize = 1000;
+/// No limit of memory or disk below this can work.
+const SMALLEST_SIZE: u64 = 1 << 20;
+
+/// Why a text is refused, and what would be right.
+pub(super) struct Invalid {
+    pub what: String,
+    pub help: String,
+}
+
+type Valid<T> = Result<T, Invalid>;
+
+fn invalid<T>(what: impl Into<String>, help: impl Into<String>) -> Valid<T> {
+    Err(Invalid { what: what.into(), help: help.into() })
+}
+
+pub(super) fn port(text: &str) -> Valid<NonZeroU16> {
+    match whole(text).and_then(|number| NonZeroU16::new(u16::try_from(number).ok()?)) {
+        Some(port) => Ok(port),
+        None => invalid("not a port", "a port is a number from 1 to 65535"),
+    }
+}
+
+/// `90s`; also `500ms`, `2m` and `1h`.
+pub(super) fn duration(text: &str) -> Valid<Duration> {
+    const FORMS: &str = "a duration is a whole number and ms, s, m or h, for instance 90s or 2m";
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.strip_prefix(digits).unwrap_or_default();
+    let Some(number) = whole(digits) else {
+        return invalid("not a duration", FORMS);
+    };
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "" => {
+            return invalid(
+                "a duration without a unit",
+                format!("write {number}s if seconds are meant"),
+            );
+        }
+        _ => return invalid("a unit of time that is not known", FORMS),
+    };
+    match number.checked_mul(milliseconds).map(Duration::from_millis) {
+        Some(duration) if duration <= LONGEST => Ok(duration),
+        _ => invalid("longer than a day", "the longest duration is 24h"),
+    }
+}
+
+/// A duration that is not zero: systemd takes zero for "forever".
+pub(super) fn timeout(text: &str) -> Valid<Duration> {
+    match duration(text)? {
+        Duration::ZERO => invalid("a timeout of zero", "write at least 1s"),
+        timeout => Ok(timeout),
+    }
+}
+
+/// In bytes: `512M`, with the suffixes K, M, G and T to the base of 1024 as systemd has them.
+pub(super) fn size(text: &str) -> Valid<u64> {
+    const FORMS: &str = "a size is a whole number and K, M, G or T, for instance 512M";
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let Some(number) = whole(digits) else {
+        return invalid("not a size", FORMS);
+    };
+    let unit: u64 = match text.strip_prefix(digits).unwrap_or_default() {
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        "T" => 1 << 40,
+        "" => {
+            return invalid(
+                "a size without a unit",
+                format!("write {number}M if mebibytes are meant"),
+            );
+        }
+        _ => return invalid("a unit of size that is not known", FORMS),
+    };
+    match number.checked_mul(unit) {
+        Some(bytes) if bytes >= SMALLEST_SIZE => Ok(bytes),
+        Some(_) => invalid("too small a size to work", "the smallest size is 1M"),
+        None => invalid("a size beyond any machine", FORMS),
+    }
+}
+
+pub(super) fn optional_size(text: &str) -> Valid<Option<u64>> {
+    if text.is_empty() { Ok(None) } else { size(text).map(Some) }
+}
+
+pub(super) fn memory(text: &str) -> Valid<usize> {
+    usize::try_from(size(text)?)
+        .or_else(|_| invalid("a size beyond this machine", "write for instance 64M"))
+}
+
+pub(super) fn strategy(text: &str) -> Valid<Strategy> {
+    match text {
+        "restart" => Ok(Strategy::Restart),
+        "handover" => {
+            invalid("this version cannot hand over yet", "leave it out, or write restart")
+        }
+        _ => invalid("not a strategy", "the strategies are handover and restart"),
+    }
+}
+
+pub(super) fn sandbox(text: &str) -> Valid<Sandbox> {
+    match text {
+        "strict" => Ok(Sandbox::Strict),
+        "full" => Ok(Sandbox::Full),
+        "off" => Ok(Sandbox::Off),
+        _ => invalid("not a sandbox", "the sandboxes are strict, full and off"),
+    }
+}
+
+/// Empty for none; otherwise what stands in an HTTP request behind the method.
+pub(super) fn health_path(text: &str) -> Valid<Option<String>> {
+    match text {
+        "" => Ok(None),
+        _ if !text.starts_with('/') => invalid("not a path", format!("write /{}", shortened(text))),
+        _ if text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') => Ok(Some(text.to_owned())),
+        _ => invalid("a character that a request path cannot hold", "percent-encode it"),
+    }
+}
+
+/// `web=2,worker=4`; zero means that none runs.
+pub(super) fn concurrency(text: &str) -> Valid<BTreeMap<ProcessType, u16>> {
+    const FORM: &str = "write TYPE=NUMBER, separated by commas, for instance web=2,worker=4";
+    let mut concurrency = BTreeMap::new();
+    for item in items(text)? {
+        let (process_type, number) = item.split_once('=').unwrap_or((item, ""));
+        let (Ok(process_type), Some(number)) = (process_type.parse::<ProcessType>(), whole(number))
+        else {
+            return invalid("not a number of processes for a type", FORM);
+        };
+        let number = match u16::try_from(number) {
+            Ok(number) if number <= MOST_PROCESSES => number,
+            _ => return invalid(format!("more than {MOST_PROCESSES} processes of a type"), FORM),
+        };
+        if concurrency.insert(process_type, number).is_some() {
+            return invalid("a type named twice", FORM);
+        }
+    }
+    Ok(concurrency)
+}
+
+pub(super) fn process_types(text: &str) -> Valid<Vec<ProcessType>> {
+    let types: Result<Vec<ProcessType>, _> = items(text)?.into_iter().map(str::parse).collect();
+    types.or_else(|_| invalid("not a list of process types", "write for instance clock,scheduler"))
+}
+
+/// Paths that stay below the directory they are joined to, and are not itself.
+pub(super) fn relative_paths(text: &str) -> Valid<Vec<String>> {
+    items(text)?.into_iter().map(relative_path).collect()
+}
+
+fn relative_path(item: &str) -> Valid<String> {
+    match plain_parts(item.strip_suffix('/').unwrap_or(item)) {
+        Some(parts) => Ok(parts),
+        None => invalid(
+            "not a path below the release",
+            "write directories of the release, for instance tmp,log, of A-Z a-z 0-9 . _ @ + - /",
+        ),
+    }
+}
+
+/// Absolute, and not the root itself.
+pub(super) fn state_dir(text: &str) -> Valid<PathBuf> {
+    let below_root = text.strip_prefix('/').and_then(plain_parts);
+    match below_root {
+        Some(parts) => Ok(Path::new("/").join(parts)),
+        None => invalid(
+            "not an absolute path",
+            "write for instance /var/lib/deploy, of A-Z a-z 0-9 . _ @ + - /",
+        ),
+    }
+}
+
+/// A path that leads downwards only and that no unit file would need to quote.
+fn plain_parts(path: &str) -> Option<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._@+-".contains(&b);
+    let fine = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(plain);
+    path.split('/').all(fine).then(|| path.to_owned())
+}
+
+/// A name that useradd(8) would take. Apps never run as root.
+pub(super) fn user(text: &str) -> Valid<String> {
+    const FORM: &str = "write the name of a system user, for instance deploy-app";
+    let begins = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
+    match text {
+        "root" => invalid("apps never run as root", FORM),
+        _ if begins && text.len() <= 32 && text.bytes().all(inner) => Ok(text.to_owned()),
+        _ => invalid("not a user name", FORM),
+    }
+}
+
+pub(super) fn keep_releases(text: &str) -> Valid<usize> {
+    match whole(text).and_then(|number| usize::try_from(number).ok()) {
+        Some(number @ 1..=MOST_RELEASES) => Ok(number),
+        _ => {
+            invalid("not a number of releases", format!("write a number from 1 to {MOST_RELEASES}"))
+        }
+    }
+}
+
+pub(super) fn max_files(text: &str) -> Valid<u64> {
+    match whole(text) {
+        Some(number) if number > 0 => Ok(number),
+        _ => invalid("not a number of files", "write a whole number, for instance 500000"),
+    }
+}
+
+/// Digits only: `parse` alone would also take a sign.
+fn whole(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn items(text: &str) -> Valid<Vec<&str>> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let items: Vec<&str> = text.split(',').map(str::trim).collect();
+    if items.contains(&"") {
+        return invalid("nothing between two commas", "leave one comma out");
+    }
+    Ok(items)
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().filter(char::is_ascii_graphic).take(40).collect()
+}
