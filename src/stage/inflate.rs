@@ -1,0 +1,252 @@
+//! The tar stream inside a compressed archive, in bounded memory.
+//!
+//! What is wrong with the compression is named here (truncated, corrupt, followed
+//! by something else); what is wrong with the tar inside is `unpack`'s.
+
+use crate::error::Error;
+use crate::release::compression::Compression;
+use std::io::{self, BufReader, ErrorKind, Read};
+
+/// How much compressed input is read at once.
+const BUFFER: usize = 128 * 1024;
+
+/// The largest window a zstd frame may ask for, as a power of two: 128 MiB. It is
+/// what `zstd --ultra -22` needs, and the limit of the `zstd` program itself.
+const WINDOW_LOG_MAX: u32 = 27;
+
+/// A reader of the tar stream inside `compressed`.
+///
+/// Gzip of several members (pigz, concatenated files) and zstd of several frames
+/// read as one stream. Truncated input, corrupt data, a failed checksum and bytes
+/// after the end are errors of the reader, each an [`Error`] inside the
+/// `io::Error`. An [`Error`] that `compressed` itself hands up this way comes
+/// through as it is, so that its exit code wins.
+///
+/// The end is checked only by reading to the end.
+pub fn inflate<'a>(
+    compressed: impl Read + Send + 'a,
+    how: Compression,
+) -> Result<Box<dyn Read + Send + 'a>, Error> {
+    let input = BufReader::with_capacity(BUFFER, Source { compressed, how });
+    let decoder: Box<dyn Read + Send + 'a> = match how {
+        Compression::Zstd => Box::new(
+            zstd_decoder(input)
+                .map_err(|error| Error::failed("cannot start the zstd decoder").because(error))?,
+        ),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Compression::Plain => Box::new(input),
+    };
+    Ok(Box::new(Inflated { decoder, how, begun: false }))
+}
+
+fn zstd_decoder<'a, R: Read + Send + 'a>(
+    input: BufReader<R>,
+) -> io::Result<zstd::Decoder<'static, BufReader<R>>> {
+    let mut decoder = zstd::Decoder::with_buffer(input)?;
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
+    Ok(decoder)
+}
+
+/// The compressed bytes. A failure to read them is the source's, and must not look
+/// like corrupt data after it went through a decoder.
+struct Source<R> {
+    compressed: R,
+    how: Compression,
+}
+
+impl<R: Read> Read for Source<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.compressed.read(buffer).map_err(|error| {
+            if error.kind() == ErrorKind::Interrupted || carries_our_own(&error) {
+                return error;
+            }
+            let name = self.how.archive_name();
+            io::Error::other(Error::source(format!("cannot read {name}")).because(error))
+        })
+    }
+}
+
+/// The decoded bytes, with errors that say what is wrong with the archive.
+struct Inflated<'a> {
+    decoder: Box<dyn Read + Send + 'a>,
+    how: Compression,
+    /// Whether anything was decoded: from then on a strange header is not the
+    /// archive's first but something that follows its end.
+    begun: bool,
+}
+
+impl Read for Inflated<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.decoder.read(buffer) {
+            Ok(count) => {
+                self.begun |= count > 0;
+                Ok(count)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
+            Err(error) if carries_our_own(&error) => Err(error),
+            Err(error) => Err(io::Error::other(self.explain(error))),
+        }
+    }
+}
+
+impl Inflated<'_> {
+    /// The decoders tell these cases apart by their messages alone; one that is
+    /// worded otherwise falls to "corrupt", with the decoder's words as the reason.
+    fn explain(&self, error: io::Error) -> Error {
+        let name = self.how.archive_name();
+        let format = match self.how {
+            Compression::Zstd => "zstd",
+            Compression::Gzip => "gzip",
+            Compression::Plain => "tar",
+        };
+        let said = error.to_string();
+        let strange =
+            said.contains("Unknown frame descriptor") || said.contains("invalid gzip header");
+        let again = "pack and upload the release again";
+        if error.kind() == ErrorKind::UnexpectedEof {
+            Error::unusable(format!("{name} is truncated"))
+                .because(format!("the {format} stream ends before its end mark"))
+                .help(again)
+        } else if strange && self.begun {
+            Error::unusable(format!("{name} has other bytes after its end"))
+                .because(format!("what follows the {format} stream is not {format}"))
+                .help(again)
+        } else if strange {
+            Error::unusable(format!("{name} is not in the {format} format"))
+                .because(error)
+                .help("the name must tell the compression: .tar.zst, .tar.gz or .tar")
+        } else if said.contains("too much memory") {
+            Error::unusable(format!("{name} needs too much memory to decompress"))
+                .because("its zstd window is larger than 128 MiB")
+                .help("compress with zstd's --long=27 or less")
+        } else {
+            Error::unusable(format!("{name} is corrupt")).because(error).help(again)
+        }
+    }
+}
+
+fn carries_our_own(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Error>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Exit;
+    use std::io::Write;
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(data: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Poorly compressible, so that damage in the middle hits data.
+    fn data() -> Vec<u8> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..300_000).map(|_| next()).collect()
+    }
+
+    fn read(compressed: &[u8], how: Compression) -> Result<Vec<u8>, Error> {
+        let mut out = Vec::new();
+        match inflate(compressed, how)?.read_to_end(&mut out) {
+            Ok(_) => Ok(out),
+            Err(error) => Err(error.downcast::<Error>().unwrap()),
+        }
+    }
+
+    fn refusal(compressed: &[u8], how: Compression) -> String {
+        let error = read(compressed, how).unwrap_err();
+        assert_eq!(error.exit(), Exit::Unusable);
+        error.to_string()
+    }
+
+    type Pack = fn(&[u8]) -> Vec<u8>;
+
+    const PACKED: [(Compression, Pack); 2] = [(Compression::Gzip, gzip), (Compression::Zstd, zstd)];
+
+    #[test]
+    fn reads_each_format_and_several_streams_in_one() {
+        let data = data();
+        assert_eq!(read(&data, Compression::Plain).unwrap(), data);
+        for (how, pack) in PACKED {
+            assert_eq!(read(&pack(&data), how).unwrap(), data);
+            let (front, back) = data.split_at(1000);
+            let joined = [pack(front), pack(b""), pack(back)].concat();
+            assert_eq!(read(&joined, how).unwrap(), data);
+        }
+    }
+
+    #[test]
+    fn names_a_truncated_archive_wherever_it_is_cut() {
+        let data = data();
+        for (how, pack) in PACKED {
+            let packed = pack(&data);
+            for keep in [0, 1, 7, 20, packed.len() / 2, packed.len() - 5, packed.len() - 1] {
+                let said = refusal(&packed[..keep], how);
+                assert_eq!(said, format!("{} is truncated", how.archive_name()), "{keep}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_corrupt_data_and_a_checksum_that_fails() {
+        for (how, pack) in PACKED {
+            let packed = pack(&data());
+            for at in [packed.len() / 2, packed.len() - 3] {
+                let mut bad = packed.clone();
+                bad[at] ^= 0x55;
+                assert_eq!(refusal(&bad, how), format!("{} is corrupt", how.archive_name()));
+            }
+        }
+    }
+
+    #[test]
+    fn names_bytes_after_the_end_and_another_format() {
+        for (how, pack) in PACKED {
+            let packed = [pack(&data()), b"<html>not here</html>".to_vec()].concat();
+            assert!(refusal(&packed, how).ends_with("has other bytes after its end"));
+            assert!(refusal(b"PK\x03\x04 something else entirely", how).contains("is not in the"));
+        }
+    }
+
+    #[test]
+    fn refuses_a_zstd_window_that_would_eat_the_memory() {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.long_distance_matching(true).unwrap();
+        encoder.window_log(28).unwrap();
+        encoder.write_all(&data()).unwrap();
+        let packed = encoder.finish().unwrap();
+        assert!(refusal(&packed, Compression::Zstd).contains("too much memory"));
+    }
+
+    #[test]
+    fn a_failure_of_the_source_stays_the_sources() {
+        struct Gone(Option<Error>);
+        impl Read for Gone {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(match self.0.take() {
+                    Some(error) => io::Error::other(error),
+                    None => ErrorKind::ConnectionReset.into(),
+                })
+            }
+        }
+        for how in Compression::ALL {
+            for gone in [Gone(Some(Error::source("S3 went away"))), Gone(None)] {
+                let failure = inflate(gone, how).unwrap().read(&mut [0; 64]).unwrap_err();
+                assert_eq!(failure.downcast::<Error>().unwrap().exit(), Exit::Source);
+            }
+        }
+    }
+}

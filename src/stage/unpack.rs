@@ -1,0 +1,181 @@
+//! Unpacks the archive of a release into its directory, and nowhere else.
+//!
+//! What an archive can do to the instance ends at three walls, each enough for most
+//! attacks alone: names are checked as text, everything is done relative to open
+//! directories without following a link, and the kernel knows this thread as the
+//! app's user. What is refused and what is kept is said at [`unpack`].
+
+mod blocks;
+mod entries;
+mod fault;
+mod handles;
+mod identity;
+mod links;
+mod name;
+mod pax;
+mod sparse;
+mod tally;
+mod tree;
+
+use crate::error::Error;
+use entries::{Archive, Entry, Kind};
+use fault::Fault;
+use identity::Identity;
+use name::{Name, shown};
+use sparse::Content;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::BorrowedFd;
+use tally::Tally;
+use tree::{Look, Tree};
+
+/// Who owns what is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// How much an archive may unpack to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of content, the holes of sparse files included (DEPLOY_MAX_UNPACKED).
+    pub max_bytes: u64,
+    /// Entries of every kind (DEPLOY_MAX_FILES).
+    pub max_files: u64,
+}
+
+/// What was unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Every entry, and every directory that only its entries named.
+    pub files: u64,
+    /// Of content, holes included.
+    pub bytes: u64,
+}
+
+/// Unpacks the tar stream below `into`, an open, empty directory of `owner`, and
+/// reads the stream to its end.
+///
+/// The calling thread has the owner's file-system identity meanwhile, also while it
+/// reads `tar`; only root can do that for another user. `progress` is told entries
+/// and bytes so far, often.
+///
+/// Kept from the archive: names byte for byte, permissions whatever the umask,
+/// times of modification, hard links, symlinks, holes. Of two entries with one name
+/// the later one counts. Not kept: owners, extended attributes, access times, the
+/// sticky bit, times of symlinks, and the mode of the root, which is the caller's.
+///
+/// # Errors
+///
+/// An archive that breaks a rule is unusable, and the error names the entry: names
+/// that are absolute, hold `..` or lie beneath a link; links that leave the release;
+/// hard links to anything not unpacked before; devices, fifos, unknown types; setuid
+/// and setgid; more than `limits`; damage, truncation, or data after the end. An
+/// [`Error`] inside an `io::Error` of `tar` is returned as it is. What was unpacked
+/// until then stays: removing it is the caller's.
+pub fn unpack(
+    tar: impl Read,
+    into: BorrowedFd<'_>,
+    owner: Owner,
+    limits: Limits,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Unpacked, Error> {
+    let _identity = Identity::take(owner)?;
+    let mut archive = Archive::new(tar, limits);
+    let mut tree = Tree::new(into, Tally::new(limits, progress));
+    loop {
+        match unpack_next(&mut archive, &mut tree) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(fault) => return Err(fault.about(&archive.place(), tree.tally().done())),
+        }
+    }
+    tree.finish()?;
+    let done = tree.tally().done();
+    match done.files {
+        0 => Err(Error::unusable("the archive is empty")
+            .help("pack the release's files, with the Procfile at the root of the archive")),
+        _ => Ok(done),
+    }
+}
+
+/// Unpacks one entry; says whether there was one.
+fn unpack_next<R: Read>(archive: &mut Archive<R>, tree: &mut Tree<'_>) -> Result<bool, Fault> {
+    let Some(Entry { name, kind, mode, modified }) = archive.next()? else { return Ok(false) };
+    let name = Name::parse(&name)?;
+    let look = Look { mode, modified };
+    if !matches!(kind, Kind::Symlink(_)) {
+        check_mode(mode)?;
+    }
+    match kind {
+        Kind::Directory => tree.directory(&name, look)?,
+        Kind::File(content) => {
+            tree.tally().admit(content.size)?;
+            let mut file = tree.file(&name)?;
+            fill(&mut file, &content, archive, tree.tally())?;
+            look.dress(file)?;
+        }
+        Kind::Symlink(target) => tree.symlink(&name, &target)?,
+        Kind::HardLink(source) => tree.hard_link(&name, &link_source(&source)?)?,
+        Kind::Other(kind) => return Err(not_unpacked(kind)),
+    }
+    Ok(true)
+}
+
+/// Writes the content, leaving its holes.
+fn fill<R: Read>(
+    file: &mut File,
+    content: &Content,
+    archive: &mut Archive<R>,
+    tally: &mut Tally<'_>,
+) -> Result<(), Fault> {
+    let mut end = 0;
+    for part in &content.parts {
+        if part.offset != end {
+            file.seek(SeekFrom::Start(part.offset)).map_err(Fault::writing)?;
+            tally.wrote(part.offset - end);
+        }
+        archive.content(part.len, |data| {
+            file.write_all(data).map_err(Fault::writing)?;
+            tally.wrote(data.len() as u64);
+            Ok(())
+        })?;
+        end = part.offset + part.len;
+    }
+    if end != content.size {
+        file.set_len(content.size).map_err(Fault::writing)?;
+        tally.wrote(content.size - end);
+    }
+    archive.content_end(content.stored())
+}
+
+/// Such a bit would make a program run as the app's user for whoever calls it. The
+/// sticky bit means nothing among files of one owner, and is left out.
+fn check_mode(mode: u32) -> Result<(), Fault> {
+    match mode & 0o6000 {
+        0 => Ok(()),
+        _ => Err(Fault::refused(format!("its mode {mode:04o} has the setuid or setgid bit"))
+            .with_help("pack without these bits: chmod -R u-s,g-s")),
+    }
+}
+
+fn link_source(raw: &[u8]) -> Result<Name, Fault> {
+    Name::parse(raw).map_err(|fault| match fault {
+        Fault::Refused { why, help } => {
+            let why = format!("it is a hard link to \"{}\", and {why}", shown(raw));
+            Fault::Refused { why, help }
+        }
+        other => other,
+    })
+}
+
+fn not_unpacked(kind: tar::EntryType) -> Fault {
+    let what = match kind {
+        tar::EntryType::Char => "it is a character device".to_owned(),
+        tar::EntryType::Block => "it is a block device".to_owned(),
+        tar::EntryType::Fifo => "it is a fifo".to_owned(),
+        other => format!("its type '{}' is not known", char::from(other.as_byte()).escape_debug()),
+    };
+    Fault::refused(what).with_help("a release holds files, directories and links only")
+}

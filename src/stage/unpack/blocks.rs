@@ -1,0 +1,173 @@
+//! The tar stream as what it is made of: blocks of 512 bytes.
+
+use super::Limits;
+use super::fault::{Fault, PACK_AGAIN};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+
+pub(super) const BLOCK: usize = 512;
+
+/// How much of the stream is read, and so written, at once.
+const BUFFER: usize = 256 * 1024;
+
+/// What the stream may hold beside the content of files, for each entry: a header,
+/// the padding, and extended headers with two long names and more. No tool writes
+/// as much; it bounds how long an archive of headers alone can keep us busy.
+const OVERHEAD: u64 = 16 * 1024;
+
+/// What it may hold beside all that: the padding at the end (`tar -b`).
+const SLACK: u64 = 16 * 1024 * 1024;
+
+pub(super) struct Blocks<R> {
+    input: BufReader<R>,
+    position: u64,
+    end: u64,
+}
+
+impl<R: Read> Blocks<R> {
+    pub(super) fn new(input: R, limits: Limits) -> Self {
+        let overhead = limits.max_files.saturating_mul(OVERHEAD).saturating_add(SLACK);
+        let end = limits.max_bytes.saturating_add(overhead);
+        Blocks { input: BufReader::with_capacity(BUFFER, input), position: 0, end }
+    }
+
+    /// How many bytes were taken so far.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next block, or `None` where the stream ends.
+    pub(super) fn next(&mut self) -> Result<Option<[u8; BLOCK]>, Fault> {
+        if self.fill()?.is_empty() {
+            return Ok(None);
+        }
+        let mut block = Vec::with_capacity(BLOCK);
+        self.copy(BLOCK as u64, |data| {
+            block.extend_from_slice(data);
+            Ok(())
+        })?;
+        block.try_into().map(Some).map_err(|_| truncated())
+    }
+
+    /// The next `len` bytes and the padding after them. The caller bounds `len`.
+    pub(super) fn take(&mut self, len: u64) -> Result<Vec<u8>, Fault> {
+        let mut taken = Vec::new();
+        self.copy(len, |data| {
+            taken.extend_from_slice(data);
+            Ok(())
+        })?;
+        self.skip_padding(len)?;
+        Ok(taken)
+    }
+
+    /// Hands the next `len` bytes to `give`, in pieces.
+    pub(super) fn copy(
+        &mut self,
+        mut len: u64,
+        mut give: impl FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        while len > 0 {
+            let data = self.fill()?;
+            if data.is_empty() {
+                return Err(truncated());
+            }
+            let count = data.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+            give(&data[..count])?;
+            self.consume(count);
+            len -= count as u64;
+        }
+        Ok(())
+    }
+
+    /// Skips what fills the last block of a content of `len` bytes.
+    pub(super) fn skip_padding(&mut self, len: u64) -> Result<(), Fault> {
+        let block = BLOCK as u64;
+        self.copy((block - len % block) % block, |_| Ok(()))
+    }
+
+    /// Reads to the end of the stream, so that whoever checks a checksum there does,
+    /// and refuses anything but zeros on the way.
+    pub(super) fn finish(&mut self) -> Result<(), Fault> {
+        loop {
+            let data = self.fill()?;
+            if data.is_empty() {
+                return Ok(());
+            }
+            if data.iter().any(|byte| *byte != 0) {
+                return Err(Fault::refused("other data follows the end of the tar archive")
+                    .with_help("pack everything into one archive; do not append to it"));
+            }
+            let count = data.len();
+            self.consume(count);
+        }
+    }
+
+    fn fill(&mut self) -> Result<&[u8], Fault> {
+        if self.position > self.end {
+            return Err(Fault::refused("the archive is larger than its limits allow").with_help(
+                "raise DEPLOY_MAX_UNPACKED or DEPLOY_MAX_FILES in /etc/deploy/agent.env",
+            ));
+        }
+        while let Err(error) = self.input.fill_buf() {
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(Fault::reading(error));
+            }
+        }
+        Ok(self.input.buffer())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.input.consume(count);
+        self.position += count as u64;
+    }
+}
+
+pub(super) fn truncated() -> Fault {
+    Fault::refused("the archive is truncated: it ends here").with_help(PACK_AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_files: 10 };
+
+    fn blocks(data: &[u8]) -> Blocks<&[u8]> {
+        Blocks::new(data, LIMITS)
+    }
+
+    #[test]
+    fn takes_content_with_its_padding() {
+        let data = [vec![7; 600], vec![0; 424], vec![9; 512]].concat();
+        let mut blocks = blocks(&data);
+        assert_eq!(blocks.take(600).unwrap(), vec![7; 600]);
+        assert_eq!(blocks.next().unwrap(), Some([9; 512]));
+        assert_eq!(blocks.next().unwrap(), None);
+        assert_eq!(blocks.position(), 1536);
+    }
+
+    #[test]
+    fn an_end_within_a_block_is_a_truncated_archive() {
+        let why = |fault| match fault {
+            Fault::Refused { why, .. } => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(why(blocks(&[1; 511]).next().unwrap_err()).contains("truncated"));
+        assert!(why(blocks(&[1; 511]).take(512).unwrap_err()).contains("truncated"));
+        assert!(why(blocks(&[1; 600]).take(600).unwrap_err()).contains("truncated"));
+    }
+
+    #[test]
+    fn only_zeros_may_follow_the_end() {
+        assert!(blocks(&[0; 10_000]).finish().is_ok());
+        let data = [vec![0; 600_000], vec![1]].concat();
+        assert!(blocks(&data).finish().is_err());
+    }
+
+    #[test]
+    fn a_stream_without_end_is_given_up() {
+        let mut endless = Blocks::new(io::repeat(0), LIMITS);
+        assert!(endless.finish().is_err());
+        assert!(endless.position() < 20 << 20);
+    }
+}

@@ -1,0 +1,140 @@
+//! Why an entry of an archive was not unpacked, before it is known which one.
+
+use super::Unpacked;
+use super::name::shown;
+use crate::error::Error;
+use nix::errno::Errno;
+use std::io;
+
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Reading the stream failed; the error says all there is to say.
+    Reading(Error),
+    /// The archive asks for something that is not done here.
+    Refused { why: String, help: Option<&'static str> },
+    /// The kernel refused `call`.
+    System { call: &'static str, errno: Errno },
+}
+
+/// What helps against damage on the way, and against tools that pack oddly.
+pub(super) const PACK_AGAIN: &str = "pack and upload the release again";
+
+impl Fault {
+    pub(super) fn refused(why: impl Into<String>) -> Self {
+        Fault::Refused { why: why.into(), help: None }
+    }
+
+    pub(super) fn with_help(self, help: &'static str) -> Self {
+        match self {
+            Fault::Refused { why, .. } => Fault::Refused { why, help: Some(help) },
+            other => other,
+        }
+    }
+
+    /// For `map_err` on the nix call named `call`.
+    pub(super) fn of(call: &'static str) -> impl Fn(Errno) -> Fault {
+        move |errno| Fault::System { call, errno }
+    }
+
+    /// A failure to read the stream. An [`Error`] that was handed up through it wins.
+    pub(super) fn reading(error: io::Error) -> Self {
+        Fault::Reading(match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Error::unusable("cannot read the archive").because(error),
+        })
+    }
+
+    pub(super) fn writing(error: io::Error) -> Self {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        Fault::System { call: "write", errno }
+    }
+
+    /// The whole error: `place` is the entry it is about, `done` what came before it.
+    pub(super) fn about(self, place: &Place<'_>, done: Unpacked) -> Error {
+        let what = match place {
+            Place::Entry(name) => format!("cannot unpack \"{}\" of the archive", shown(name)),
+            Place::Byte(at) => format!("cannot read the archive at byte {at}"),
+        };
+        match self {
+            Fault::Reading(error) => error,
+            Fault::Refused { why, help } => {
+                Error::unusable(what).because(why).help(help.unwrap_or(PACK_AGAIN))
+            }
+            Fault::System { call, errno } => system(what, call, errno, done),
+        }
+    }
+}
+
+/// Where in the archive something is wrong.
+pub(super) enum Place<'a> {
+    Entry(&'a [u8]),
+    /// Before the name of the entry is known.
+    Byte(u64),
+}
+
+fn system(what: String, call: &str, errno: Errno, done: Unpacked) -> Error {
+    let Unpacked { files, bytes } = done;
+    let cause = format!("{call}: {errno}");
+    match errno {
+        Errno::ENOSPC | Errno::EDQUOT => {
+            Error::unusable(format!("no space left after unpacking {bytes} bytes in {files} files"))
+                .because(format!("{what}: {cause}"))
+                .help("free space or inodes (df -h, df -i) or enlarge the volume")
+        }
+        Errno::ENAMETOOLONG => Error::unusable(what)
+            .because("a part of its name is longer than the file system allows")
+            .help("rename it in the release"),
+        Errno::EINVAL | Errno::EILSEQ | Errno::EMLINK | Errno::EFBIG => Error::unusable(what)
+            .because(cause)
+            .help("the file system of the state directory cannot hold this entry"),
+        Errno::EMFILE | Errno::ENFILE => Error::failed(what)
+            .because(cause)
+            .help("raise the limit of open files (LimitNOFILE=, fs.file-max)"),
+        Errno::EIO | Errno::EROFS => Error::failed(what)
+            .because(cause)
+            .help("check the volume: the kernel's log (dmesg) says what is wrong with it"),
+        _ => Error::failed(what)
+            .because(cause)
+            .help("check the owner, the mode and the mount of the release's directory"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Exit;
+
+    fn error(fault: Fault) -> Error {
+        fault.about(&Place::Entry(b"a\x1b[31m"), Unpacked { files: 3, bytes: 4096 })
+    }
+
+    #[test]
+    fn a_full_disk_is_named_plainly() {
+        let error = error(Fault::System { call: "openat", errno: Errno::ENOSPC });
+        assert_eq!(error.to_string(), "no space left after unpacking 4096 bytes in 3 files");
+        assert_eq!(error.exit(), Exit::Unusable);
+    }
+
+    #[test]
+    fn a_failing_volume_is_not_the_archives_fault() {
+        let error = error(Fault::writing(io::Error::from_raw_os_error(5)));
+        assert_eq!(error.exit(), Exit::Failed);
+        assert!(error.chain().ends_with("write: EIO: I/O error"), "{}", error.chain());
+    }
+
+    #[test]
+    fn an_error_handed_up_by_the_reader_wins() {
+        let gone = io::Error::other(Error::source("S3 went away"));
+        assert_eq!(error(Fault::reading(gone)).exit(), Exit::Source);
+        let plain = error(Fault::reading(io::ErrorKind::InvalidData.into()));
+        assert_eq!(plain.exit(), Exit::Unusable);
+    }
+
+    #[test]
+    fn a_name_cannot_speak_to_the_terminal() {
+        assert_eq!(
+            error(Fault::refused("no")).to_string(),
+            "cannot unpack \"a\\u{1b}[31m\" of the archive"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! Symlinks stay inside the release: as text when they are made, and again by the
+//! kernel when everything is in place.
+//!
+//! Neither check is enough alone. The text cannot know that a component is itself a
+//! link; the kernel cannot judge a target that is not there yet.
+
+use super::fault::Fault;
+use super::name::{Name, components, shown};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use std::os::fd::BorrowedFd;
+
+/// What the kernel takes for a target, without its final NUL (`PATH_MAX` - 1).
+const MAX_BYTES: usize = 4095;
+
+/// How often a lookup is tried again that a rename elsewhere on the machine got in
+/// the way of: openat2(2) cannot say that `..` stayed beneath while names move.
+const TRIES: usize = 1000;
+
+const INSIDE: &str = "links must point inside the release, relatively; for a Python environment: python -m venv --copies";
+
+/// Refuses a target that leaves the root at any point, read as text from where
+/// `link` stands.
+pub(super) fn check_target(link: &Name, target: &[u8]) -> Result<(), Fault> {
+    let refused = |why: &str| {
+        Err(Fault::refused(format!("it links to \"{}\", {why}", shown(target))).with_help(INSIDE))
+    };
+    if target.is_empty() || target.contains(&0) || target.len() > MAX_BYTES {
+        return refused("which no link can");
+    }
+    if target.starts_with(b"/") {
+        return refused("an absolute path");
+    }
+    let mut depth = link.depth();
+    for part in components(target) {
+        depth = match (part, depth) {
+            (b"..", 0) => return refused("which leaves the release"),
+            (b"..", _) => depth - 1,
+            _ => depth + 1,
+        };
+    }
+    Ok(())
+}
+
+/// Refuses a link that the kernel follows out of `root`, or without end. One that
+/// dangles is allowed: many packages ship some.
+pub(super) fn check_resolved(root: BorrowedFd<'_>, link: &[u8]) -> Result<(), Fault> {
+    match resolve(root, link) {
+        Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+        Err(Errno::EXDEV) => {
+            Err(Fault::refused("the link leads out of the release").with_help(INSIDE))
+        }
+        Err(Errno::ELOOP) => {
+            Err(Fault::refused("the link leads in a circle or through too many others"))
+        }
+        Err(errno) => Err(Fault::System { call: "openat2", errno }),
+    }
+}
+
+fn resolve(root: BorrowedFd<'_>, link: &[u8]) -> nix::Result<()> {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV,
+    );
+    for _ in 1..TRIES {
+        match openat2(root, link, how) {
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            done => return done.map(drop),
+        }
+    }
+    openat2(root, link, how).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+
+    fn why(result: Result<(), Fault>) -> String {
+        match result {
+            Err(Fault::Refused { why, .. }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_target_may_go_up_to_the_root_but_not_beyond() {
+        let link = Name::parse(b"a/b/link").unwrap();
+        for target in [&b"c"[..], b"../..", b"../../x/../y", b"./../b/./c", b"x//y/", b"..."] {
+            assert!(check_target(&link, target).is_ok());
+        }
+        for target in [&b"../../.."[..], b"../../../r", b"x/../../../../r/a", b"../.././.."] {
+            assert!(why(check_target(&link, target)).contains("leaves the release"));
+        }
+        assert!(why(check_target(&link, b"/usr/bin/python3")).contains("an absolute path"));
+        assert!(why(check_target(&link, b"")).contains("no link can"));
+        assert!(why(check_target(&link, b"a\0b")).contains("no link can"));
+        assert!(why(check_target(&link, &[b'a'; 4096])).contains("no link can"));
+    }
+
+    #[test]
+    fn the_kernel_finds_what_the_text_cannot_tell() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("a/b")).unwrap();
+        symlink("a/b", at("deep")).unwrap();
+        symlink("deep/../../x", at("inside")).unwrap();
+        symlink("a", at("shallow")).unwrap();
+        symlink("a/../shallow/../../x", at("outside")).unwrap();
+        symlink("/etc/passwd", at("absolute")).unwrap();
+        symlink("circle", at("circle")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        symlink("file/x", at("through")).unwrap();
+        let root = std::fs::File::open(dir.path()).unwrap();
+        let check = |name: &str| check_resolved(root.as_fd(), name.as_bytes());
+        for inside in ["deep", "inside", "dangling", "through"] {
+            assert!(check(inside).is_ok(), "{inside}");
+        }
+        assert!(why(check("outside")).contains("out of the release"));
+        assert!(why(check("absolute")).contains("out of the release"));
+        assert!(why(check("circle")).contains("in a circle"));
+    }
+}

@@ -1,0 +1,213 @@
+//! The tree that grows below the release's directory: what an entry becomes.
+//!
+//! Of two entries with one name the later one wins, as with `tar x`; nothing is ever
+//! written through what stands there already.
+
+use super::fault::{Fault, Place};
+use super::handles::{Handles, WORKING_MODE};
+use super::links;
+use super::name::{Name, shown};
+use super::tally::Tally;
+use crate::error::Error;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fchmod, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+
+/// How much the names of directories and links, which must be kept to the end, may
+/// take together. Half a million of them with names of 100 bytes fit.
+const MAX_REMEMBERED: usize = 64 * 1024 * 1024;
+
+/// Of a directory that the archive has entries in, but no entry for.
+const IMPLIED_MODE: u32 = 0o755;
+
+pub(super) struct Tree<'a> {
+    root: BorrowedFd<'a>,
+    handles: Handles<'a>,
+    tally: Tally<'a>,
+    /// Every directory made, and the mode and time it gets in the end: a directory
+    /// may be read-only and still have entries to come.
+    directories: BTreeMap<Vec<u8>, Look>,
+    /// Every symlink made, and its target.
+    links: BTreeMap<Vec<u8>, Vec<u8>>,
+    remembered: usize,
+}
+
+/// What a directory or file looks like besides its content.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    pub(super) mode: u32,
+    pub(super) modified: TimeSpec,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(root: BorrowedFd<'a>, tally: Tally<'a>) -> Self {
+        Tree {
+            root,
+            handles: Handles::new(root),
+            tally,
+            directories: BTreeMap::new(),
+            links: BTreeMap::new(),
+            remembered: 0,
+        }
+    }
+
+    pub(super) fn tally(&mut self) -> &mut Tally<'a> {
+        &mut self.tally
+    }
+
+    /// The root's own mode and time are the caller's choice, not the archive's.
+    pub(super) fn directory(&mut self, name: &Name, look: Look) -> Result<(), Fault> {
+        self.tally.entry()?;
+        if name.is_root() {
+            return Ok(());
+        }
+        if let Some(known) = self.directories.get_mut(name.bytes()) {
+            *known = look;
+            return Ok(());
+        }
+        self.place(name, "mkdirat", |parent, last| mkdirat(parent, last, WORKING_MODE))?;
+        remember(&mut self.remembered, name.bytes().len())?;
+        self.directories.insert(name.bytes().to_vec(), look);
+        Ok(())
+    }
+
+    /// An empty file, open for writing.
+    pub(super) fn file(&mut self, name: &Name) -> Result<File, Fault> {
+        self.tally.entry()?;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let private = Mode::S_IRUSR | Mode::S_IWUSR;
+        self.place(name, "openat", |parent, last| openat(parent, last, flags, private))
+            .map(File::from)
+    }
+
+    pub(super) fn symlink(&mut self, name: &Name, target: &[u8]) -> Result<(), Fault> {
+        self.tally.entry()?;
+        links::check_target(name, target)?;
+        self.place(name, "symlinkat", |parent, last| symlinkat(target, parent, last))?;
+        remember(&mut self.remembered, name.bytes().len() + target.len())?;
+        self.links.insert(name.bytes().to_vec(), target.to_vec());
+        Ok(())
+    }
+
+    /// A second name for a file that an earlier entry made. For a symlink it is a
+    /// symlink of its own, so that its target is judged from where it stands.
+    pub(super) fn hard_link(&mut self, name: &Name, source: &Name) -> Result<(), Fault> {
+        if let Some(target) = self.links.get(source.bytes()).cloned() {
+            return self.symlink(name, &target);
+        }
+        self.tally.entry()?;
+        let shown = shown(source.bytes());
+        if source.is_root() || self.directories.contains_key(source.bytes()) {
+            return Err(Fault::refused(format!("it is a hard link to the directory \"{shown}\"")));
+        }
+        if name == source {
+            return Err(Fault::refused("it is a hard link to itself"));
+        }
+        let missing = |errno| match errno {
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Fault::refused(format!(
+                "it is a hard link to \"{shown}\", which is not in the archive before it"
+            )),
+            errno => Fault::System { call: "linkat", errno },
+        };
+        let (directory, file) = source.split();
+        let from = self.handles.open(directory, OFlag::O_PATH).map_err(missing)?;
+        self.place(name, "linkat", |parent, last| {
+            linkat(&from, file, parent, last, AtFlags::empty())
+        })
+        .map_err(|fault| match fault {
+            Fault::System { call: "linkat", errno } => missing(errno),
+            fault => fault,
+        })
+    }
+
+    /// When everything is in place: every link is followed by the kernel once, and
+    /// directories get their modes and times, the deepest first.
+    pub(super) fn finish(&self) -> Result<(), Error> {
+        for link in self.links.keys() {
+            links::check_resolved(self.root, link).map_err(|fault| self.about(fault, link))?;
+        }
+        for (path, look) in self.directories.iter().rev() {
+            let dress = || {
+                let opened = self.handles.open(path, OFlag::O_RDONLY);
+                look.dress(File::from(opened.map_err(Fault::of("openat2"))?))
+            };
+            dress().map_err(|fault| self.about(fault, path))?;
+        }
+        Ok(())
+    }
+
+    fn about(&self, fault: Fault, name: &[u8]) -> Error {
+        fault.about(&Place::Entry(name), self.tally.done())
+    }
+
+    /// Calls `make` with the directory of `name` and its last component. What an
+    /// earlier entry left there goes first.
+    fn place<T>(
+        &mut self,
+        name: &Name,
+        call: &'static str,
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> nix::Result<T>,
+    ) -> Result<T, Fault> {
+        if name.is_root() {
+            return Err(Fault::refused("it would replace the release's own directory"));
+        }
+        let (directory, last) = name.split();
+        let parent = self.handles.directory(directory, |implied| {
+            self.tally.entry()?;
+            remember(&mut self.remembered, implied.len())?;
+            let look = Look { mode: IMPLIED_MODE, modified: TimeSpec::UTIME_OMIT };
+            self.directories.insert(implied.to_vec(), look);
+            Ok(())
+        })?;
+        let made = match make(parent, last) {
+            Err(Errno::EEXIST) => {
+                clear(parent, last)?;
+                self.directories.remove(name.bytes());
+                self.links.remove(name.bytes());
+                make(parent, last)
+            }
+            made => made,
+        };
+        made.map_err(Fault::of(call))
+    }
+}
+
+impl Look {
+    /// Gives the file its mode, whatever the umask, and its time of modification.
+    pub(super) fn dress(&self, file: File) -> Result<(), Fault> {
+        let mode = Mode::from_bits_truncate(self.mode & 0o777);
+        fchmod(&file, mode).map_err(Fault::of("fchmod"))?;
+        futimens(&file, &TimeSpec::UTIME_OMIT, &self.modified).map_err(Fault::of("futimens"))
+    }
+}
+
+/// Removes what has the name; a directory only when it is empty.
+fn clear(parent: BorrowedFd<'_>, last: &[u8]) -> Result<(), Fault> {
+    match unlinkat(parent, last, UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::EISDIR) => match unlinkat(parent, last, UnlinkatFlags::RemoveDir) {
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => Err(Fault::refused(
+                "an earlier entry is a directory of the same name, with files in it",
+            )),
+            done => done.map_err(Fault::of("unlinkat")),
+        },
+        done => done.map_err(Fault::of("unlinkat")),
+    }
+}
+
+/// The map's own cost is counted with each name.
+fn remember(remembered: &mut usize, bytes: usize) -> Result<(), Fault> {
+    *remembered += bytes + 64;
+    match *remembered <= MAX_REMEMBERED {
+        true => Ok(()),
+        false => {
+            Err(Fault::refused("the names of its directories and links take more than 64 MiB")
+                .with_help("pack fewer directories and links, or shorter names"))
+        }
+    }
+}

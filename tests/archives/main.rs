@@ -1,0 +1,128 @@
+//! What archives can and cannot do: every hostile one gets its error, every odd one
+//! is unpacked right, and after each the tree beside the release is unchanged.
+//!
+//! It runs as root, as `make test` does: files must be born with another owner.
+
+mod build;
+mod hostile;
+mod limits;
+mod odd;
+mod owner;
+mod random;
+mod real_tar;
+
+use deploy_agent::error::Error;
+use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+/// Who owns the releases of these tests; no user of the machine.
+const OWNER: Owner = Owner { uid: 4242, gid: 4343 };
+const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_files: 20_000 };
+
+/// A directory for a release, and beside it what no archive may touch.
+struct World {
+    dir: tempfile::TempDir,
+    before: BTreeMap<PathBuf, Seen>,
+}
+
+/// All that can be told about a file without changing it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    mode: u32,
+    owner: (u32, u32),
+    links: u64,
+    modified: (i64, i64),
+    /// Content, or target of a link.
+    holds: Vec<u8>,
+}
+
+impl World {
+    fn new() -> World {
+        static TIGHT_UMASK: Once = Once::new();
+        TIGHT_UMASK.call_once(|| {
+            assert!(nix::unistd::geteuid().is_root(), "run these tests as root: make test");
+            // Modes of a release must not depend on it.
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("outside/deep")).unwrap();
+        fs::write(at("outside/secret"), "secret").unwrap();
+        symlink("outside", at("link")).unwrap();
+        fs::create_dir(at("release")).unwrap();
+        // What the app's user may write, it must not be led to either.
+        for path in ["release", "outside", "outside/deep", "outside/secret"] {
+            chown(at(path), Some(OWNER.uid), Some(OWNER.gid)).unwrap();
+        }
+        let before = look(dir.path(), &at("release"));
+        World { dir, before }
+    }
+
+    fn release(&self) -> PathBuf {
+        self.dir.path().join("release")
+    }
+
+    fn unpack(&self, tar: impl Read) -> Result<Unpacked, Error> {
+        self.unpack_within(tar, LIMITS)
+    }
+
+    /// Whatever becomes of the archive, nothing beside the release has changed.
+    fn unpack_within(&self, tar: impl Read, limits: Limits) -> Result<Unpacked, Error> {
+        let into = File::open(self.release()).unwrap();
+        let result = unpack(tar, into.as_fd(), OWNER, limits, &|_, _| {});
+        assert_eq!(look(self.dir.path(), &self.release()), self.before);
+        result
+    }
+
+    /// What stands in the release, by its path there.
+    fn unpacked(&self) -> BTreeMap<PathBuf, Seen> {
+        look(&self.release(), Path::new(""))
+    }
+
+    fn seen(&self, name: &str) -> Seen {
+        look_at(&self.release().join(name))
+    }
+}
+
+/// Everything below `root` but `except`.
+fn look(root: &Path, except: &Path) -> BTreeMap<PathBuf, Seen> {
+    let mut seen = BTreeMap::new();
+    let mut todo = vec![root.to_owned()];
+    while let Some(directory) = todo.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path == except {
+                continue;
+            }
+            if path.symlink_metadata().unwrap().is_dir() {
+                todo.push(path.clone());
+            }
+            seen.insert(path.strip_prefix(root).unwrap().to_owned(), look_at(&path));
+        }
+    }
+    seen
+}
+
+fn look_at(path: &Path) -> Seen {
+    let meta = path.symlink_metadata().unwrap();
+    let holds = match meta.file_type() {
+        kind if kind.is_file() => fs::read(path).unwrap(),
+        kind if kind.is_symlink() => {
+            fs::read_link(path).unwrap().into_os_string().into_encoded_bytes()
+        }
+        _ => Vec::new(),
+    };
+    Seen {
+        mode: meta.mode(),
+        owner: (meta.uid(), meta.gid()),
+        links: if meta.is_dir() { 0 } else { meta.nlink() },
+        modified: (meta.mtime(), meta.mtime_nsec()),
+        holds,
+    }
+}
