@@ -54,12 +54,13 @@ pub struct Error {
     what: String,
     help: Option<String>,
     cause: Option<Cause>,
+    log: Vec<String>,
 }
 
 impl Error {
     /// `what` says what failed and on what (file, line, unit, URL), without the reason.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Error { exit, what: what.into(), help: None, cause: None }
+        Error { exit, what: what.into(), help: None, cause: None, log: Vec::new() }
     }
 
     pub fn failed(what: impl Into<String>) -> Self {
@@ -94,6 +95,12 @@ impl Error {
         self
     }
 
+    /// The last lines that the failed processes wrote.
+    pub fn with_log(mut self, log: Vec<String>) -> Self {
+        self.log = log;
+        self
+    }
+
     /// The same failure, ending with another exit code: a candidate that is
     /// unhealthy after the old release was stopped ends as rolled back.
     pub fn with_exit(mut self, exit: Exit) -> Self {
@@ -103,6 +110,14 @@ impl Error {
 
     pub fn exit(&self) -> Exit {
         self.exit
+    }
+
+    /// The last lines written by what failed: this error's own, or the nearest below it.
+    pub fn log(&self) -> &[String] {
+        match self.cause.as_deref().and_then(|cause| cause.downcast_ref::<Error>()) {
+            Some(cause) if self.log.is_empty() => cause.log(),
+            _ => &self.log,
+        }
     }
 
     /// What the operator can do: this error's own help, or the nearest below it.

@@ -3,6 +3,7 @@
 
 pub mod compression;
 pub mod env;
+pub mod manifest;
 pub mod name;
 pub mod procfile;
 pub mod settings;

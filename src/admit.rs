@@ -1,0 +1,111 @@
+//! What must hold before a deploy touches anything that runs.
+
+use crate::error::{Error, Result};
+use crate::host::sockets;
+use crate::instance::Instance;
+use crate::release::manifest::{Manifest, State};
+use crate::release::name::{AppName, Label};
+use crate::release::url::ReleaseUrl;
+use crate::store::{App, Locked};
+use crate::units;
+use std::collections::BTreeSet;
+
+/// One environment of an app is installed at a time.
+pub fn environment(app: &Locked, url: &ReleaseUrl) -> Result<()> {
+    let snapshot = app.snapshot()?;
+    let installed = snapshot.releases.iter().map(|manifest| manifest.url.environment());
+    match installed.into_iter().find(|installed| *installed != url.environment()) {
+        None => Ok(()),
+        Some(other) => {
+            let what = format!("deploy {url}");
+            let why = format!("{} is installed here from its environment {other}", app.name());
+            let help = format!("`deploy remove {}` first, or deploy to another instance", app.name());
+            Err(Error::usage(what).because(why).help(help))
+        }
+    }
+}
+
+/// No other app has its ports or its units, and no stranger holds its ports.
+pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
+    let ports: BTreeSet<u16> = manifest.plan.instances().filter_map(|p| p.port).collect();
+    let names: BTreeSet<String> = units::templates(manifest).collect();
+    for other in instance.store.apps()? {
+        if other.name() == app.name() {
+            continue;
+        }
+        let snapshot = other.snapshot()?;
+        let taken = snapshot.current().into_iter().flat_map(|m| m.plan.instances());
+        if let Some(port) = taken.filter_map(|p| p.port).find(|port| ports.contains(port)) {
+            return Err(port_taken(manifest, port, format!("the app {} has it", other.name())));
+        }
+        let mut theirs = snapshot.releases.iter().flat_map(units::templates);
+        if let Some(name) = theirs.find(|name| names.contains(name)) {
+            let what = format!("install {} {}", app.name(), manifest.label);
+            let why = format!("the app {} already has the unit {name}", other.name());
+            return Err(Error::unusable(what).because(why).help("rename the process type"));
+        }
+    }
+    let own = units::slice(app.name());
+    for port in ports {
+        if let Some(holder) = sockets::listener(port).filter(|found| !found.is_in(&own)) {
+            let why = format!("{} (pid {}) listens on it", holder.name, holder.pid);
+            return Err(port_taken(manifest, port, why));
+        }
+    }
+    Ok(())
+}
+
+fn port_taken(manifest: &Manifest, port: u16, why: String) -> Error {
+    let what = format!("use port {port} for {} {}", manifest.url.app(), manifest.label);
+    Error::unusable(what).because(why).help("stop that, or choose another PORT in the release's env")
+}
+
+/// The release that a rollback goes to: one that was good here.
+pub fn rollback(app: &Locked, to: Option<Label>) -> Result<Manifest> {
+    let snapshot = app.snapshot()?;
+    let good = || {
+        let good = snapshot.releases.iter().filter(|manifest| manifest.state == State::Good);
+        let labels: Vec<_> = good.map(|manifest| manifest.label.to_string()).collect();
+        if labels.is_empty() { "none".to_owned() } else { labels.join(", ") }
+    };
+    let what = |to: &str| Error::usage(format!("roll {} back{to}", app.name()));
+    match to {
+        None => snapshot.rollback_target().cloned().ok_or_else(|| {
+            let why = "no earlier release that was good is installed";
+            what("").because(why).help(format!("`deploy releases {}`", app.name()))
+        }),
+        Some(label) => match snapshot.release(&label) {
+            Some(manifest) if manifest.state == State::Good => Ok(manifest.clone()),
+            Some(manifest) => {
+                let why = format!("that release is {}; good ones: {}", manifest.state, good());
+                Err(what(&format!(" to {label}")).because(why).help("name one of those"))
+            }
+            None => {
+                let why = format!("no such release is installed; good ones: {}", good());
+                Err(what(&format!(" to {label}")).because(why).help("name one of those"))
+            }
+        },
+    }
+}
+
+/// The app whose name the operator gave, or the only one that is installed.
+pub fn which(apps: &[App], app: Option<AppName>) -> Result<AppName> {
+    let installed: Vec<_> = apps.iter().filter(|app| app.exists()).map(|app| app.name()).collect();
+    let list = || installed.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    match (app, installed.as_slice()) {
+        (Some(app), _) if installed.contains(&&app) => Ok(app),
+        (Some(app), _) => {
+            let why = format!("installed here: {}", if installed.is_empty() { "none".into() } else { list() });
+            Err(Error::usage(format!("find the app {app}")).because(why).help("`deploy URL` installs one"))
+        }
+        (None, [only]) => Ok((*only).clone()),
+        (None, []) => {
+            let what = "find an app";
+            Err(Error::usage(what).because("none is installed").help("`deploy URL` installs one"))
+        }
+        (None, _) => {
+            let why = format!("there are several: {}", list());
+            Err(Error::usage("choose an app").because(why).help("name one of them"))
+        }
+    }
+}

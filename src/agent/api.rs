@@ -1,0 +1,142 @@
+//! The wire types of the control socket: JSON over HTTP.
+//!
+//! A POST answers with a stream of [`Event`](crate::event::Event)s, one JSON
+//! object a line, the last of which is `ended`. A GET answers with one document,
+//! or with an [`Outcome`](crate::event::Outcome) and a status that is not 200.
+
+use crate::release::manifest::State;
+use crate::store::Entry;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Where `deployd` listens; made by `deployd.socket`.
+pub const SOCKET: &str = "/run/deploy/deployd.sock";
+
+/// POST /v1/deploy
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    pub url: String,
+    #[serde(default)]
+    pub no_wait: bool,
+    /// Answer as soon as the deploy has begun.
+    #[serde(default)]
+    pub detach: bool,
+    /// Milliseconds from now by which the release must be committed.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}
+
+/// POST /v1/stage, /v1/plan
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    pub url: String,
+}
+
+/// POST /v1/rollback
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    pub app: Option<String>,
+    pub to: Option<String>,
+}
+
+/// POST /v1/restart, /v1/stop, /v1/start
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operate {
+    /// An app, a process type or a process: whichever of `[APP] [PROCESS]` were given.
+    pub words: Vec<String>,
+}
+
+/// POST /v1/remove
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remove {
+    pub app: String,
+}
+
+/// The query of every GET: /v1/status, /v1/releases, /v1/history
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Which {
+    pub app: Option<String>,
+}
+
+/// One app, as `deploy status` shows it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AppStatus {
+    pub app: String,
+    pub environment: Option<String>,
+    /// The label of the current release.
+    pub release: Option<String>,
+    pub url: Option<String>,
+    pub state: Option<State>,
+    /// Every process that should run does, and answers.
+    pub healthy: bool,
+    pub processes: Vec<ProcessStatus>,
+    /// Where `deploy rollback` would go.
+    pub rollback: Option<String>,
+    /// What is being done with the app now.
+    pub working: Option<String>,
+    pub last: Option<Entry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    pub process: String,
+    pub unit: String,
+    /// systemd's words, such as `running` or `auto-restart`; `stopped` where the
+    /// operator stopped it.
+    pub state: String,
+    pub pid: Option<u32>,
+    pub since: Option<Timestamp>,
+    pub restarts: u32,
+    /// Bytes.
+    pub memory: Option<u64>,
+    pub port: Option<u16>,
+}
+
+/// One installed release, as `deploy releases` shows it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReleaseStatus {
+    pub app: String,
+    pub release: String,
+    pub url: String,
+    pub state: State,
+    pub current: bool,
+    /// Where `deploy rollback` would go.
+    pub rollback: bool,
+    pub staged_at: Timestamp,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// What `deploy plan` shows: what a deploy would change. Values of env are
+/// compared, never shown.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlanStatus {
+    pub app: String,
+    pub release: String,
+    pub url: String,
+    pub current: Option<String>,
+    /// The same content already runs.
+    pub nothing: bool,
+    /// Whether the archive has to be fetched.
+    pub fetch: bool,
+    pub build: Option<String>,
+    pub start: Vec<PlannedProcess>,
+    pub stop: Vec<PlannedProcess>,
+    /// Names in env that come, go, or have another value.
+    pub env_added: Vec<String>,
+    pub env_removed: Vec<String>,
+    pub env_changed: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlannedProcess {
+    pub process: String,
+    pub unit: String,
+    pub command: String,
+    pub port: Option<u16>,
+}

@@ -1,0 +1,172 @@
+//! The life of `deployd`: settings, recovery, the socket, signals, the end.
+
+use super::server;
+use super::work::{Request, Work};
+use crate::deploy;
+use crate::error::{Error, Result};
+use crate::event::Outcome;
+use crate::instance;
+use crate::release::settings::AGENT_FILE;
+use crate::release::env::Env;
+use crate::source::Sources;
+use crate::store::{App, Store};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::os::fd::FromRawFd;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// How long callers that still read an answer may take at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Runs until a signal ends it; what is under way is finished first.
+pub fn run() -> Result<()> {
+    let variables = variables(&settings_or_none());
+    for (name, value) in &variables {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var(name, value) };
+    }
+    let listener = take_listener()?;
+    let signals = signals()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failed("start the daemon's runtime").because(e))?;
+    runtime.block_on(live(listener, signals, variables))
+}
+
+async fn live(
+    listener: UnixListener,
+    mut signals: mpsc::UnboundedReceiver<i32>,
+    variables: Vec<(String, String)>,
+) -> Result<()> {
+    let failed = |e| Error::failed("listen on the control socket").because(e);
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
+    let work = Work::new(Arc::new(Sources::new()));
+    tokio::spawn(watchdog());
+    tokio::spawn(tell(work.clone()));
+    recover(&work);
+    let (stop, mut stopped) = watch::channel(false);
+    let serving = tokio::spawn(server::serve(listener, work.clone(), async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    }));
+    notify(NotifyState::Ready);
+    while signals.recv().await == Some(SIGHUP) && !must_start_again(&variables) {
+        tracing::info!("read the settings again");
+    }
+    notify(NotifyState::Stopping);
+    stop.send_replace(true);
+    work.finished().await;
+    let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
+    Ok(())
+}
+
+/// Settings are read for every request, so that a change needs no signal. What
+/// the AWS SDK and the proxies read from the environment is fixed when the
+/// process starts: a change of it ends the process, and systemd starts it again
+/// behind the same socket.
+fn must_start_again(variables: &[(String, String)]) -> bool {
+    let changed = self::variables(&settings_or_none()) != variables;
+    if changed {
+        tracing::info!("the AWS or proxy variables of {AGENT_FILE} have changed: starting again");
+    }
+    changed
+}
+
+/// The settings for the libraries; a mistake in the file is every request's error,
+/// and no reason not to start.
+fn settings_or_none() -> Env {
+    match instance::load_settings() {
+        Ok((env, _)) => env,
+        Err(error) => {
+            tracing::error!("{}", error.chain());
+            Env::default()
+        }
+    }
+}
+
+fn variables(env: &Env) -> Vec<(String, String)> {
+    let ours = |name: &str| name == "PORT" || name.starts_with("DEPLOY_");
+    let theirs = env.iter().filter(|(name, _)| !ours(name));
+    theirs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The socket that systemd listens on; sd_listen_fds(3).
+fn take_listener() -> Result<UnixListener> {
+    let what = || Error::failed("take the control socket from systemd");
+    let mut sockets = sd_notify::listen_fds().map_err(|e| what().because(e))?;
+    match sockets.next() {
+        // SAFETY: systemd passed this descriptor to us, and it is taken once.
+        Some(socket) => Ok(unsafe { UnixListener::from_raw_fd(socket) }),
+        None => {
+            let help = "deployd is started by systemd: `systemctl start deployd.socket`";
+            Err(what().because("no socket was passed").help(help))
+        }
+    }
+}
+
+/// Signals as messages; the thread lives as long as the process.
+fn signals() -> Result<mpsc::UnboundedReceiver<i32>> {
+    let what = |e: std::io::Error| Error::failed("wait for signals").because(e);
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(what)?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let pass_on = move || signals.forever().all(|signal| sender.send(signal).is_ok());
+    let thread = std::thread::Builder::new().name("signals".into()).spawn(pass_on);
+    thread.map_err(what)?;
+    Ok(receiver)
+}
+
+/// Takes up every app where the last run, or the last boot, left it.
+fn recover(work: &Work) {
+    let apps = match installed() {
+        Ok(apps) => apps,
+        Err(error) => return tracing::error!("{}", error.chain()),
+    };
+    for app in apps {
+        let name = app.name().clone();
+        let what = "recover".to_owned();
+        let who = "deployd".to_owned();
+        let request = Request { app: name.clone(), what, who, no_wait: false, deadline: None };
+        work.start(request, move |instance| async move {
+            let app = instance.store.app(&name).lock()?;
+            deploy::recover(&instance, app).await.map(Outcome::done)
+        });
+    }
+}
+
+fn installed() -> Result<Vec<App>> {
+    let (_, settings) = instance::load_settings()?;
+    let apps = Store::at(settings.state_dir).apps()?;
+    Ok(apps.into_iter().filter(App::exists).collect())
+}
+
+/// Keeps `systemctl status deployd` telling the story.
+async fn tell(work: Work) {
+    let mut changes = work.watch();
+    loop {
+        notify(NotifyState::Status(&work.story()));
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells systemd at half the time it asks for that the runtime still runs.
+async fn watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    loop {
+        notify(NotifyState::Watchdog);
+        tokio::time::sleep(limit / 2).await;
+    }
+}
+
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!("notify systemd: {error}");
+    }
+}

@@ -1,0 +1,11 @@
+//! What the daemon adds: the control socket, work that outlives its caller, and
+//! questions about what is installed.
+
+pub mod api;
+pub mod daemon;
+pub mod log;
+mod operate;
+mod plan;
+mod server;
+mod status;
+mod work;

@@ -1,0 +1,162 @@
+//! What an operator does to an installed app: restart, stop, start, remove.
+
+use crate::converge::{self, converge};
+use crate::error::{Error, Exit, Result};
+use crate::health::Watch;
+use crate::instance::Instance;
+use crate::release::manifest::{Manifest, Process};
+use crate::release::name::AppName;
+use crate::store::{App, Locked, Stopped};
+use crate::{admit, units};
+use std::collections::BTreeSet;
+
+/// An app, and perhaps one process type or process of it.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    pub app: AppName,
+    pub process: Option<String>,
+}
+
+/// Reads `[APP] [PROCESS]`: one word is an app where there is one of that name.
+pub fn select(apps: &[App], words: &[String]) -> Result<Selected> {
+    let installed = |word: &str| apps.iter().any(|app| app.name().as_str() == word && app.exists());
+    match words {
+        [app, process] => {
+            let app = admit::which(apps, Some(parse(app)?))?;
+            Ok(Selected { app, process: Some(process.clone()) })
+        }
+        [word] if installed(word) => Ok(Selected { app: parse(word)?, process: None }),
+        [word] => match admit::which(apps, None) {
+            Ok(app) => Ok(Selected { app, process: Some(word.clone()) }),
+            Err(_) => Err(admit::which(apps, Some(parse(word)?)).err().unwrap_or_else(|| {
+                Error::usage(format!("find {word}"))
+            })),
+        },
+        _ => Ok(Selected { app: admit::which(apps, None)?, process: None }),
+    }
+}
+
+pub fn parse(app: &str) -> Result<AppName> {
+    app.parse().map_err(|e| Error::usage(format!("find the app {app:?}")).because(e))
+}
+
+/// What can be asked of the processes of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Restart,
+    Stop,
+    Start,
+}
+
+impl Operation {
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Restart => "restart",
+            Operation::Stop => "stop",
+            Operation::Start => "start",
+        }
+    }
+}
+
+pub async fn perform(
+    operation: Operation,
+    instance: &Instance,
+    app: Locked,
+    process: Option<&str>,
+) -> Result<String> {
+    match operation {
+        Operation::Restart => restart(instance, app, process).await,
+        Operation::Stop => stop(instance, app, process).await,
+        Operation::Start => start(instance, app, process).await,
+    }
+}
+
+/// Restarts processes and waits until they are healthy.
+async fn restart(instance: &Instance, app: Locked, process: Option<&str>) -> Result<String> {
+    let manifest = current(&app)?;
+    let chosen = choose(&manifest, process)?;
+    let units = units_of(&app, &manifest, &chosen);
+    let longest = converge::longest_stop(&app.snapshot()?);
+    instance.systemd.restart(&units, longest).await?;
+    prove(instance, &manifest, &chosen).await?;
+    Ok(format!("restarted {} {}", app.name(), names(&chosen)))
+}
+
+/// Stops processes until they are started again, over a reboot too.
+async fn stop(instance: &Instance, app: Locked, process: Option<&str>) -> Result<String> {
+    let manifest = current(&app)?;
+    let chosen = choose(&manifest, process)?;
+    let mut stopped = app.snapshot()?.stopped;
+    match process {
+        None => stopped = Stopped(BTreeSet::from([Stopped::ALL.to_owned()])),
+        Some(_) => stopped.0.extend(chosen.iter().map(Process::to_string)),
+    }
+    app.set_stopped(&stopped)?;
+    converge(instance, &app).await?;
+    Ok(format!("stopped {} {}", app.name(), names(&chosen)))
+}
+
+/// Starts what was stopped and waits until it is healthy.
+async fn start(instance: &Instance, app: Locked, process: Option<&str>) -> Result<String> {
+    let manifest = current(&app)?;
+    let chosen = choose(&manifest, process)?;
+    let stopped = app.snapshot()?.stopped;
+    let still = manifest.plan.instances().map(|process| process.to_string());
+    let still = still.filter(|name| stopped.covers(name));
+    let started = |name: &String| chosen.iter().any(|process| process.to_string() == *name);
+    app.set_stopped(&Stopped(still.filter(|name| !started(name)).collect()))?;
+    converge(instance, &app).await?;
+    prove(instance, &manifest, &chosen).await?;
+    Ok(format!("started {} {}", app.name(), names(&chosen)))
+}
+
+/// Stops an app and takes it off this instance.
+pub async fn remove(instance: &Instance, app: Locked) -> Result<String> {
+    let name = app.name().clone();
+    app.uncommit()?;
+    converge(instance, &app).await?;
+    app.remove_app()?;
+    instance.systemd.daemon_reload().await?;
+    Ok(format!("removed {name}"))
+}
+
+fn current(app: &Locked) -> Result<Manifest> {
+    let Some(label) = app.current()? else {
+        let what = format!("find the current release of {}", app.name());
+        return Err(Error::usage(what).because("none was deployed").help("`deploy URL` deploys one"));
+    };
+    app.manifest(&label)
+}
+
+/// The processes that `web`, `web.1` or nothing stands for.
+fn choose(manifest: &Manifest, process: Option<&str>) -> Result<Vec<Process>> {
+    let all: Vec<Process> = manifest.plan.instances().collect();
+    let Some(word) = process else { return Ok(all) };
+    let chosen: Vec<Process> = all
+        .iter()
+        .filter(|process| process.kind.as_str() == word || process.to_string() == word)
+        .cloned()
+        .collect();
+    if chosen.is_empty() {
+        let what = format!("find {word} of {}", manifest.url.app());
+        let why = format!("release {} has {}", manifest.label, names(&all));
+        return Err(Error::usage(what).because(why).help("name one of those, or a type of them"));
+    }
+    Ok(chosen)
+}
+
+async fn prove(instance: &Instance, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
+    let mut watch = Watch::new(manifest)?;
+    watch.retain(|name| chosen.iter().any(|process| process.to_string() == name));
+    let proved = watch.prove(&instance.systemd, manifest.plan.health_timeout).await;
+    proved.map_err(|error| error.with_exit(Exit::Unhealthy))
+}
+
+fn units_of(app: &App, manifest: &Manifest, chosen: &[Process]) -> Vec<String> {
+    let unit = |process| units::service(app.name(), &manifest.label, process);
+    chosen.iter().map(unit).collect()
+}
+
+fn names(processes: &[Process]) -> String {
+    processes.iter().map(Process::to_string).collect::<Vec<_>>().join(", ")
+}

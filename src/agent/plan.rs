@@ -1,0 +1,133 @@
+//! What a deploy would change; nothing on the instance is touched.
+
+use super::api::{PlanStatus, PlannedProcess};
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::release::env::Env;
+use crate::release::manifest::{Manifest, Plan, Process};
+use crate::release::procfile::Procfile;
+use crate::release::settings::{ReleaseSettings, SET_BY_AGENT};
+use crate::release::name::Label;
+use crate::release::url::ReleaseUrl;
+use crate::stage::{self, peek};
+use crate::store::{App, Snapshot};
+use crate::units;
+use std::collections::BTreeMap;
+
+pub async fn plan(instance: &Instance, app: &App, url: &ReleaseUrl) -> Result<PlanStatus> {
+    let resolved = instance.sources.resolve(url).await?;
+    let bytes = resolved.env().await?;
+    let env = Env::parse(&bytes).map_err(|e| stage::refused(&resolved, "env", e))?;
+    let settings = ReleaseSettings::merge(&instance.agent_env, &env)?;
+    let snapshot = app.snapshot()?;
+    let here = stage::installed(instance, app, &resolved, &settings)?;
+    let text = match &here {
+        Some(manifest) => app.procfile(&manifest.label)?,
+        None => peek::procfile(&resolved).await?,
+    };
+    let Some(text) = text else {
+        let what = format!("read Procfile of {}", resolved.url());
+        return Err(Error::unusable(what).because("the archive has none"));
+    };
+    let procfile =
+        Procfile::parse(&text).map_err(|e| stage::refused(&resolved, "Procfile", e))?;
+    let plan = Plan::new(&procfile, &settings, &instance.settings.user);
+    let label = match &here {
+        Some(manifest) => manifest.label.clone(),
+        None => app.free_label(resolved.name()),
+    };
+    let nothing = snapshot.current.as_ref() == Some(&label);
+    let (start, stop) = match nothing {
+        true => (Vec::new(), Vec::new()),
+        false => (processes(app, &label, &plan), running(app, &snapshot)),
+    };
+    let names = compare(&installed_env(app, &snapshot)?, &effective(&env));
+    Ok(PlanStatus {
+        app: app.name().to_string(),
+        release: label.to_string(),
+        url: resolved.url().to_string(),
+        current: snapshot.current.as_ref().map(Label::to_string),
+        nothing,
+        fetch: here.is_none(),
+        build: procfile.build().filter(|_| here.is_none()).map(str::to_owned),
+        start,
+        stop,
+        env_added: names.added,
+        env_removed: names.removed,
+        env_changed: names.changed,
+    })
+}
+
+fn processes(app: &App, label: &Label, plan: &Plan) -> Vec<PlannedProcess> {
+    let command = |process: &Process| {
+        let of = plan.processes.iter().find(|service| service.kind == process.kind);
+        of.map(|service| service.command.clone()).unwrap_or_default()
+    };
+    let planned = |process: Process| PlannedProcess {
+        unit: units::service(app.name(), label, &process),
+        command: command(&process),
+        port: process.port,
+        process: process.to_string(),
+    };
+    plan.instances().map(planned).collect()
+}
+
+fn running(app: &App, snapshot: &Snapshot) -> Vec<PlannedProcess> {
+    let all = |manifest: &Manifest| processes(app, &manifest.label, &manifest.plan);
+    let mut running = snapshot.current().map(all).unwrap_or_default();
+    running.retain(|process| !snapshot.stopped.covers(&process.process));
+    running
+}
+
+type Variables = BTreeMap<String, String>;
+
+/// What the processes get of an env file.
+fn effective(env: &Env) -> Variables {
+    let own = |name: &str| !SET_BY_AGENT.contains(&name);
+    let pairs = env.iter().filter(|(name, _)| own(name));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn installed_env(app: &App, snapshot: &Snapshot) -> Result<Variables> {
+    let Some(label) = &snapshot.current else { return Ok(Variables::new()) };
+    let text = app.environment_file(label)?;
+    let env = Env::parse(&text).map_err(|e| {
+        Error::failed(format!("read the env of release {label}")).because(e)
+    })?;
+    Ok(effective(&env))
+}
+
+struct Names {
+    added: Vec<String>,
+    removed: Vec<String>,
+    changed: Vec<String>,
+}
+
+fn compare(old: &Variables, new: &Variables) -> Names {
+    let names = |of: &Variables, fits: &dyn Fn(&str, &str) -> bool| {
+        let chosen = of.iter().filter(|(name, value)| fits(name, value));
+        chosen.map(|(name, _)| name.clone()).collect()
+    };
+    Names {
+        added: names(new, &|name, _| !old.contains_key(name)),
+        removed: names(old, &|name, _| !new.contains_key(name)),
+        changed: names(new, &|name, value| old.get(name).is_some_and(|old| old != value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_and_values_stay_behind() {
+        let map = |pairs: &[(&str, &str)]| -> Variables {
+            pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+        };
+        let old = map(&[("SAME", "1"), ("GONE", "1"), ("OTHER", "1")]);
+        let names = compare(&old, &map(&[("SAME", "1"), ("NEW", "s3cret"), ("OTHER", "2")]));
+        assert_eq!(names.added, ["NEW"]);
+        assert_eq!(names.removed, ["GONE"]);
+        assert_eq!(names.changed, ["OTHER"]);
+    }
+}

@@ -1,0 +1,306 @@
+//! The control socket: who may ask, what is asked, and the answer as it comes.
+
+use super::api::{self, AppStatus, PlanStatus, ReleaseStatus};
+use super::work::{Request, Work};
+use super::operate::{self, Operation};
+use super::{plan, status};
+use crate::error::{Error, Exit, Result};
+use crate::event::{Event, Events, Follower, Outcome};
+use crate::host::systemd::Systemd;
+use crate::host::user;
+use crate::instance::{self, Instance};
+use crate::release::name::AppName;
+use crate::release::url::ReleaseUrl;
+use crate::store::{App, Entry, Locked, Store};
+use crate::{admit, deploy};
+use axum::body::{Body, Bytes};
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use std::time::{Duration, Instant};
+use tokio::net::UnixListener;
+
+/// The group whose members may change things, besides root.
+const OPERATORS: &str = "deploy";
+/// The longest request body; bytes.
+const LONGEST: usize = 64 << 10;
+
+/// Serves the control socket until `stop` completes.
+pub async fn serve(
+    listener: UnixListener,
+    work: Work,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/v1/status", get(get_status))
+        .route("/v1/releases", get(get_releases))
+        .route("/v1/history", get(get_history))
+        .route("/v1/plan", post(post_plan))
+        .route("/v1/deploy", post(post_deploy))
+        .route("/v1/stage", post(post_stage))
+        .route("/v1/rollback", post(post_rollback))
+        .route("/v1/restart", post(|o, w, b| operate(Operation::Restart, o, w, b)))
+        .route("/v1/stop", post(|o, w, b| operate(Operation::Stop, o, w, b)))
+        .route("/v1/start", post(|o, w, b| operate(Operation::Start, o, w, b)))
+        .route("/v1/remove", post(post_remove))
+        .layer(DefaultBodyLimit::max(LONGEST))
+        .with_state(work)
+        .into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+}
+
+/// Whoever is at the other end of a connection; unix(7), SO_PEERCRED.
+#[derive(Clone, Copy, Debug)]
+struct Peer(Option<(u32, u32)>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred().ok();
+        Peer(credentials.map(|peer| (peer.uid(), peer.gid())))
+    }
+}
+
+/// The name of a user who may ask: root, or a member of the group `deploy`.
+struct Operator(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let peer = ConnectInfo::<Peer>::from_request_parts(parts, state).await;
+        let refused = |who: &str| {
+            let error = Error::usage(format!("serve {who}"));
+            let error = error.because(format!("only root and the group {OPERATORS} may ask"));
+            Failure(error.help(format!("run it with sudo, or join the group {OPERATORS}")))
+        };
+        match peer {
+            Ok(ConnectInfo(Peer(Some((uid, gid))))) => {
+                let name = user::name(uid);
+                match uid == 0 || user::is_member(uid, gid, OPERATORS) {
+                    true => Ok(Operator(name)),
+                    false => Err(refused(&name)),
+                }
+            }
+            _ => Err(refused("a caller without credentials")),
+        }
+    }
+}
+
+/// An error as an answer: the outcome it means, with a status that is not 200.
+struct Failure(Error);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match self.0.exit() {
+            Exit::Usage => StatusCode::BAD_REQUEST,
+            Exit::Busy => StatusCode::CONFLICT,
+            Exit::Unusable | Exit::Source => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(Outcome::from(&self.0))).into_response()
+    }
+}
+
+type Answer<T> = std::result::Result<T, Failure>;
+
+fn body<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| Error::usage("read the request").because(e))
+}
+
+fn url(text: &str) -> Result<ReleaseUrl> {
+    text.parse().map_err(Error::from)
+}
+
+fn store() -> Result<Store> {
+    let (_, settings) = instance::load_settings()?;
+    Ok(Store::at(settings.state_dir))
+}
+
+/// The apps that a question is about: the one named, or all.
+fn asked(which: &api::Which) -> Result<Vec<App>> {
+    let apps = store()?.apps()?;
+    match &which.app {
+        None => Ok(apps.into_iter().filter(App::exists).collect()),
+        Some(name) => {
+            let name = admit::which(&apps, Some(operate::parse(name)?))?;
+            Ok(apps.into_iter().filter(|app| *app.name() == name).collect())
+        }
+    }
+}
+
+async fn get_status(
+    _: Operator,
+    State(work): State<Work>,
+    Query(which): Query<api::Which>,
+) -> Answer<Json<Vec<AppStatus>>> {
+    let systemd = Systemd::connect().await?;
+    let mut answer = Vec::new();
+    for app in asked(&which)? {
+        answer.push(status::status(&systemd, &work, &app).await?);
+    }
+    Ok(Json(answer))
+}
+
+async fn get_releases(
+    _: Operator,
+    Query(which): Query<api::Which>,
+) -> Answer<Json<Vec<ReleaseStatus>>> {
+    let mut answer = Vec::new();
+    for app in asked(&which)? {
+        answer.extend(status::releases(&app)?);
+    }
+    Ok(Json(answer))
+}
+
+async fn get_history(_: Operator, Query(which): Query<api::Which>) -> Answer<Json<Vec<Entry>>> {
+    let mut answer = Vec::new();
+    for app in asked(&which)? {
+        answer.extend(status::history(&app)?);
+    }
+    Ok(Json(answer))
+}
+
+async fn post_plan(
+    Operator(who): Operator,
+    State(work): State<Work>,
+    bytes: Bytes,
+) -> Answer<Json<PlanStatus>> {
+    let url = url(&body::<api::Release>(&bytes)?.url)?;
+    let instance = Instance::open(work.sources(), Events::default(), who).await?;
+    let app = instance.store.app(url.app());
+    Ok(Json(plan::plan(&instance, &app, &url).await?))
+}
+
+async fn post_deploy(
+    Operator(who): Operator,
+    State(work): State<Work>,
+    bytes: Bytes,
+) -> Answer<Response> {
+    let asked: api::Deploy = body(&bytes)?;
+    let url = url(&asked.url)?;
+    let timeout = asked.timeout_ms.map(Duration::from_millis);
+    let request = Request {
+        app: url.app().clone(),
+        what: format!("deploy {url}"),
+        who,
+        no_wait: asked.no_wait,
+        deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+    };
+    let events = work.start(request, move |instance| async move {
+        let app = lock(&instance, url.app())?;
+        Ok(done(deploy::deploy(&instance, app, &url).await?))
+    });
+    match asked.detach {
+        true => Ok((StatusCode::ACCEPTED, Json(Outcome::done("the deploy has begun"))).into_response()),
+        false => Ok(stream(events)),
+    }
+}
+
+async fn post_stage(
+    Operator(who): Operator,
+    State(work): State<Work>,
+    bytes: Bytes,
+) -> Answer<Response> {
+    let url = url(&body::<api::Release>(&bytes)?.url)?;
+    let request = request(url.app(), format!("stage {url}"), who);
+    Ok(stream(work.start(request, move |instance| async move {
+        let app = lock(&instance, url.app())?;
+        Ok(done(deploy::stage_only(&instance, app, &url).await?))
+    })))
+}
+
+async fn post_rollback(
+    Operator(who): Operator,
+    State(work): State<Work>,
+    bytes: Bytes,
+) -> Answer<Response> {
+    let asked: api::Rollback = body(&bytes)?;
+    let app = asked.app.as_deref().map(operate::parse).transpose()?;
+    let app = admit::which(&store()?.apps()?, app)?;
+    let to = match asked.to {
+        None => None,
+        Some(label) => Some(label.parse().map_err(|e| {
+            Error::usage(format!("roll {app} back to {label:?}")).because(e)
+        })?),
+    };
+    let request = request(&app, "rollback".to_owned(), who);
+    Ok(stream(work.start(request, move |instance| async move {
+        let app = lock(&instance, &app)?;
+        Ok(done(deploy::roll_back(&instance, app, to).await?))
+    })))
+}
+
+async fn operate(
+    operation: Operation,
+    Operator(who): Operator,
+    State(work): State<Work>,
+    bytes: Bytes,
+) -> Answer<Response> {
+    let asked: api::Operate = body(&bytes)?;
+    let selected = operate::select(&store()?.apps()?, &asked.words)?;
+    let request = request(&selected.app, operation.name().to_owned(), who);
+    Ok(stream(work.start(request, move |instance| async move {
+        let app = lock(&instance, &selected.app)?;
+        let process = selected.process.as_deref();
+        Ok(Outcome::done(operate::perform(operation, &instance, app, process).await?))
+    })))
+}
+
+async fn post_remove(
+    Operator(who): Operator,
+    State(work): State<Work>,
+    bytes: Bytes,
+) -> Answer<Response> {
+    let asked: api::Remove = body(&bytes)?;
+    let app = admit::which(&store()?.apps()?, Some(operate::parse(&asked.app)?))?;
+    let request = request(&app, "remove".to_owned(), who);
+    Ok(stream(work.start(request, move |instance| async move {
+        let app = lock(&instance, &app)?;
+        Ok(Outcome::done(operate::remove(&instance, app).await?))
+    })))
+}
+
+fn request(app: &AppName, what: String, who: String) -> Request {
+    Request { app: app.clone(), what, who, no_wait: false, deadline: None }
+}
+
+fn lock(instance: &Instance, app: &AppName) -> Result<Locked> {
+    instance.store.app(app).lock()
+}
+
+fn done(done: deploy::Done) -> Outcome {
+    let mut outcome = Outcome::done(done.message);
+    outcome.release = Some(done.release.to_string());
+    outcome
+}
+
+/// The events as they come, one JSON object a line.
+fn stream(events: Events) -> Response {
+    let lines = futures_util::stream::unfold(Some(events.follow()), line);
+    ([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+type Line = std::result::Result<Vec<u8>, serde_json::Error>;
+
+async fn line(follower: Option<Follower>) -> Option<(Line, Option<Follower>)> {
+    let mut follower = follower?;
+    let event = follower.next().await?;
+    let last = matches!(event, Event::Ended { .. });
+    let line = serde_json::to_vec(&event).map(|mut line| {
+        line.push(b'\n');
+        line
+    });
+    Some((line, (!last).then_some(follower)))
+}

@@ -1,0 +1,90 @@
+//! Questions about what is installed and what runs.
+
+use super::api::{AppStatus, ProcessStatus, ReleaseStatus};
+use super::work::Work;
+use crate::error::Result;
+use crate::health::Watch;
+use crate::host::systemd::Systemd;
+use crate::release::manifest::{Manifest, Process};
+use crate::store::{App, Entry, Snapshot};
+use crate::units;
+use jiff::Timestamp;
+
+/// How many entries of the history are shown.
+const ENTRIES: usize = 50;
+
+pub async fn status(systemd: &Systemd, work: &Work, app: &App) -> Result<AppStatus> {
+    let snapshot = app.snapshot()?;
+    let mut status = AppStatus {
+        app: app.name().to_string(),
+        environment: None,
+        release: snapshot.current.as_ref().map(ToString::to_string),
+        url: None,
+        state: None,
+        healthy: false,
+        processes: Vec::new(),
+        rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
+        working: work.working(app.name()),
+        last: app.history(1)?.pop(),
+    };
+    if let Some(manifest) = snapshot.current() {
+        status.environment = Some(manifest.url.environment().to_string());
+        status.url = Some(manifest.url.to_string());
+        status.state = Some(manifest.state);
+        for process in manifest.plan.instances() {
+            status.processes.push(one(systemd, &snapshot, manifest, &process).await?);
+        }
+        let mut watch = Watch::new(manifest)?;
+        watch.retain(|process| !snapshot.stopped.covers(process));
+        status.healthy = watch.is_healthy(systemd).await?;
+    }
+    Ok(status)
+}
+
+async fn one(
+    systemd: &Systemd,
+    snapshot: &Snapshot,
+    manifest: &Manifest,
+    process: &Process,
+) -> Result<ProcessStatus> {
+    let unit = units::service(&snapshot.app, &manifest.label, process);
+    let found = systemd.status(&unit).await?;
+    let micros = i64::try_from(found.active_since).unwrap_or(0);
+    let since = Timestamp::from_microsecond(micros).ok();
+    let stopped = snapshot.stopped.covers(&process.to_string()) && !found.is_running();
+    Ok(ProcessStatus {
+        process: process.to_string(),
+        unit,
+        state: if stopped { "stopped".into() } else { found.sub_state.clone() },
+        pid: (found.main_pid != 0).then_some(found.main_pid),
+        since: since.filter(|_| found.is_running()),
+        restarts: found.n_restarts,
+        memory: found.memory,
+        port: process.port,
+    })
+}
+
+/// The installed releases of an app, newest first.
+pub fn releases(app: &App) -> Result<Vec<ReleaseStatus>> {
+    let snapshot = app.snapshot()?;
+    let back = snapshot.rollback_target().map(|manifest| &manifest.label);
+    let release = |manifest: &Manifest| ReleaseStatus {
+        app: app.name().to_string(),
+        release: manifest.label.to_string(),
+        url: manifest.url.to_string(),
+        state: manifest.state,
+        current: snapshot.current.as_ref() == Some(&manifest.label),
+        rollback: back == Some(&manifest.label),
+        staged_at: manifest.staged_at,
+        files: manifest.files,
+        bytes: manifest.bytes,
+    };
+    Ok(snapshot.releases.iter().rev().map(release).collect())
+}
+
+/// The newest entries of an app's history, newest first.
+pub fn history(app: &App) -> Result<Vec<Entry>> {
+    let mut entries = app.history(ENTRIES)?;
+    entries.reverse();
+    Ok(entries)
+}

@@ -1,0 +1,197 @@
+//! The command line: types only. Help, completions and man pages are made of them.
+
+use clap::{Args, Parser, Subcommand};
+use std::time::Duration;
+
+/// Deploys a release from S3 to this instance.
+///
+/// `deploy URL` downloads the release, checks and unpacks it, turns its Procfile
+/// into systemd services, starts them, and keeps the old release for rollback.
+/// Whatever fails, the release that ran before runs on, and the exit code says so.
+#[derive(Debug, Parser)]
+#[command(
+    name = "deploy",
+    version,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  deploy s3://releases/my-app/production/r42     deploy release r42
+  deploy s3://releases/my-app/production/current deploy what `current` names
+  deploy rollback                                go back, without the network
+  deploy status                                  what runs, and how it is
+
+Exit codes:
+   0  deployed, or already there
+   1  the agent itself failed; what ran before runs on
+   2  usage
+  10  the release is unusable; untouched
+  11  the source cannot be reached or refuses us; untouched
+  12  the candidate did not become healthy; untouched
+  20  failed after the switch; the previous release runs again
+  30  failed and could not roll back
+  40  another deploy of this app is running
+  41  deployd cannot be reached"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub deploy: Option<DeployArgs>,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Deploy the release at URL (the same as `deploy URL`).
+    Release(DeployArgs),
+    /// Go back to the release that ran before; needs no network.
+    Rollback(RollbackArgs),
+    /// What runs, since when, health, restarts, memory, ports, the last outcome.
+    Status(OneApp),
+    /// The releases installed on this instance.
+    Releases(OneApp),
+    /// The deploys and rollbacks of this instance, and how they ended.
+    History(OneApp),
+    /// Fetch and check a release without running it: bake it into an image, or
+    /// have it ready on a fleet.
+    Stage(UrlArgs),
+    /// What deploying URL would change: processes, units, names in env.
+    Plan(UrlArgs),
+    /// Run a release's Procfile in the foreground: no root, no systemd.
+    ///
+    /// TARGET is a release's URL, or a directory with a Procfile (and perhaps a
+    /// file `env`). Ctrl-C stops it.
+    Run(RunArgs),
+    /// What the processes wrote to stdout and stderr.
+    Logs(LogsArgs),
+    /// Restart an app, a process type (`web`) or one process (`web.1`).
+    Restart(Processes),
+    /// Stop an app, a process type or one process. It stays stopped, over a
+    /// reboot too, until it is started or a release is deployed.
+    Stop(Processes),
+    /// Start what was stopped.
+    Start(Processes),
+    /// Stop an app and take it off this instance: releases, shared files, history.
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, Args)]
+#[group(id = "deploying")]
+pub struct DeployArgs {
+    /// s3://BUCKET/[PREFIX/]APP/ENVIRONMENT/RELEASE, or https:// or file:// of the same shape.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Fail with exit code 40 instead of waiting for another deploy of the app.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Return when the deploy has begun; it goes on without this command.
+    #[arg(long)]
+    pub detach: bool,
+    /// Give up when the release is not committed by then, such as 90s or 10m.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Print each event and the outcome as one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct UrlArgs {
+    /// The release, as for `deploy URL`.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// May be left out where one app is installed.
+    pub app: Option<String>,
+    /// The release to go back to; `deploy releases` lists them.
+    #[arg(long, value_name = "LABEL")]
+    pub to: Option<String>,
+    /// Print each event and the outcome as one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OneApp {
+    /// May be left out where one app is installed.
+    pub app: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Processes {
+    /// The app, then a process type (`web`) or a process (`web.1`). The app may
+    /// be left out where one is installed.
+    #[arg(value_name = "APP] [PROCESS", num_args = 0..=2)]
+    pub words: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The app, then a process type (`web`) or a process (`web.1`).
+    #[arg(value_name = "APP] [PROCESS", num_args = 0..=2)]
+    pub words: Vec<String>,
+    /// Go on printing what is written.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many lines to begin with.
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+    pub lines: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A release's URL, or a directory.
+    #[arg(value_name = "URL|DIR")]
+    pub target: String,
+    /// The process types to run; by default all services.
+    #[arg(value_name = "TYPE")]
+    pub types: Vec<String>,
+    /// The port of `web`.
+    #[arg(long)]
+    pub port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The app to remove.
+    pub app: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::release::settings::parse_duration(text).map_err(|error| error.to_string())
+}
+
+impl Cli {
+    /// Whether the answer is for a program.
+    pub fn wants_json(&self) -> bool {
+        let of_command = |command: &Command| match command {
+            Command::Release(args) => args.json,
+            Command::Rollback(args) => args.json,
+            Command::Stage(args) | Command::Plan(args) => args.json,
+            Command::Status(args) | Command::Releases(args) | Command::History(args) => args.json,
+            Command::Restart(args) | Command::Stop(args) | Command::Start(args) => args.json,
+            Command::Remove(args) => args.json,
+            Command::Run(_) | Command::Logs(_) => false,
+        };
+        let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);
+        self.command.as_ref().map_or_else(of_deploy, of_command)
+    }
+}

@@ -1,0 +1,144 @@
+//! The `deploy` command: parse, ask, print, exit code.
+
+pub mod args;
+mod client;
+pub mod foreground;
+mod render;
+mod tables;
+
+use crate::agent::api;
+use crate::error::{Error, Exit, Result};
+use crate::event::{Event, Outcome};
+use crate::host::journal;
+use args::{Cli, Command, DeployArgs, OneApp, Processes};
+use client::Client;
+use render::Progress;
+use serde::Serialize;
+use serde_json::Value;
+use std::io::{IsTerminal, Write};
+
+/// Does what the command line asks; the exit code is the answer in short.
+pub async fn run(cli: Cli) -> Exit {
+    let json = cli.wants_json();
+    match perform(cli).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            render::outcome(&Outcome::from(&error), json);
+            error.exit()
+        }
+    }
+}
+
+async fn perform(cli: Cli) -> Result<Exit> {
+    let command = match (cli.command, cli.deploy) {
+        (Some(command), _) => command,
+        (None, Some(deploy)) => Command::Release(deploy),
+        (None, None) => return Err(Error::usage("deploy needs a URL or a command")),
+    };
+    match command {
+        Command::Release(args) => deploy(args).await,
+        Command::Rollback(args) => {
+            let request = api::Rollback { app: args.app, to: args.to };
+            follow("/v1/rollback", &request, args.json).await
+        }
+        Command::Stage(args) => {
+            follow("/v1/stage", &api::Release { url: checked(args.url)? }, args.json).await
+        }
+        Command::Plan(args) => {
+            let request = api::Release { url: checked(args.url)? };
+            let plan = Client::connect().await?.ask("/v1/plan", &request).await?;
+            show(&plan, args.json, |plan| tables::plan(plan))
+        }
+        Command::Status(args) => question("/v1/status", args, |all| tables::status(all)).await,
+        Command::Releases(args) => {
+            question("/v1/releases", args, |all| tables::releases(all)).await
+        }
+        Command::History(args) => question("/v1/history", args, |all| tables::history(all)).await,
+        Command::Restart(args) => operate("/v1/restart", args).await,
+        Command::Stop(args) => operate("/v1/stop", args).await,
+        Command::Start(args) => operate("/v1/start", args).await,
+        Command::Remove(args) => {
+            if !args.yes && !confirmed(&args.app)? {
+                return Err(Error::usage(format!("remove {}", args.app)).because("not confirmed"));
+            }
+            follow("/v1/remove", &api::Remove { app: args.app }, args.json).await
+        }
+        Command::Run(args) => foreground::run(args).await,
+        Command::Logs(args) => logs(args).await,
+    }
+}
+
+async fn deploy(args: DeployArgs) -> Result<Exit> {
+    let timeout_ms = args.timeout.map(|timeout| timeout.as_millis().try_into().unwrap_or(u64::MAX));
+    let DeployArgs { url, no_wait, detach, json, .. } = args;
+    let request = api::Deploy { url: checked(url)?, no_wait, detach, timeout_ms };
+    if detach {
+        let outcome: Outcome = Client::connect().await?.ask("/v1/deploy", &request).await?;
+        render::outcome(&outcome, json);
+        return Ok(outcome.exit);
+    }
+    follow("/v1/deploy", &request, json).await
+}
+
+/// A URL that can never be right is refused here, whether or not deployd runs.
+fn checked(url: String) -> Result<String> {
+    let parsed: crate::release::url::ReleaseUrl = url.parse()?;
+    Ok(parsed.to_string())
+}
+
+async fn operate(path: &str, args: Processes) -> Result<Exit> {
+    follow(path, &api::Operate { words: args.words }, args.json).await
+}
+
+/// Asks for work and shows its events until it ends.
+async fn follow(path: &str, request: &impl Serialize, json: bool) -> Result<Exit> {
+    let mut events = Client::connect().await?.follow(path, request).await?;
+    let mut progress = Progress::new(json);
+    while let Some(event) = events.next().await? {
+        progress.show(&event);
+        if let Event::Ended { outcome } = event {
+            render::outcome(&outcome, json);
+            return Ok(outcome.exit);
+        }
+    }
+    let why = "deployd closed the connection; the work may go on";
+    let error = Error::new(Exit::NoAgent, "follow the work to its end").because(why);
+    Err(error.help("see `deploy status` and `journalctl -u deployd`"))
+}
+
+async fn question<T>(path: &str, args: OneApp, table: impl Fn(&[T]) -> String) -> Result<Exit>
+where
+    T: Serialize + serde::de::DeserializeOwned,
+{
+    let query = args.app.map(|app| format!("?app={app}")).unwrap_or_default();
+    let answer: Vec<T> = Client::connect().await?.question(&format!("{path}{query}")).await?;
+    show(&answer, args.json, |answer| table(answer))
+}
+
+fn show<T: Serialize>(answer: &T, json: bool, table: impl Fn(&T) -> String) -> Result<Exit> {
+    let text = match json {
+        true => serde_json::to_string(answer).unwrap_or_default() + "\n",
+        false => table(answer),
+    };
+    // A closed pipe (`deploy status | head -1`) is the reader's choice.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(Exit::Done)
+}
+
+async fn logs(args: args::LogsArgs) -> Result<Exit> {
+    let status: Vec<Value> = Client::connect().await?.question("/v1/status").await?;
+    let identifiers = tables::identifiers(&status, &args.words)?;
+    let error = journal::become_reader(&identifiers, args.follow, args.lines);
+    Err(Error::failed("run journalctl").because(error))
+}
+
+fn confirmed(app: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        let error = Error::usage(format!("remove {app}")).because("there is no terminal to ask on");
+        return Err(error.help("say --yes"));
+    }
+    eprint!("Remove {app} with its releases, shared files and history? [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,98 @@
+//! Progress for people on stderr, a bar where that is a terminal; the one result
+//! line on stdout, since remote runners keep only the head of it.
+
+use crate::error::Exit;
+use crate::event::{Event, Outcome};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::time::{Duration, Instant};
+
+/// How often plain progress is printed.
+const PLAIN: Duration = Duration::from_secs(5);
+
+/// Shows the events of one piece of work.
+pub struct Progress {
+    json: bool,
+    bar: ProgressBar,
+    printed: Instant,
+}
+
+impl Progress {
+    pub fn new(json: bool) -> Self {
+        let target = match !json && stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        let template = "  {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Progress { json, bar, printed: Instant::now() }
+    }
+
+    pub fn show(&mut self, event: &Event) {
+        if self.json {
+            if !matches!(event, Event::Ended { .. }) {
+                print_json(event);
+            }
+            return;
+        }
+        match event {
+            Event::Step { step, text } => self.line(&format!("{:<9} {}", step.name(), plain(text))),
+            Event::Output { line } => self.line(&format!("  | {}", plain(line))),
+            Event::Warning { text } => self.line(&format!("warning: {}", plain(text))),
+            Event::Progress { bytes, total, files } => self.progress(*bytes, *total, *files),
+            Event::Ended { .. } => self.bar.finish_and_clear(),
+        }
+    }
+
+    fn progress(&mut self, bytes: u64, total: Option<u64>, files: u64) {
+        self.bar.set_length(total.unwrap_or(bytes));
+        self.bar.set_position(bytes);
+        self.bar.set_message(format!("{files} files"));
+        if self.bar.is_hidden() && self.printed.elapsed() >= PLAIN {
+            self.printed = Instant::now();
+            let percent = total.filter(|total| *total > 0).map(|total| bytes * 100 / total);
+            let percent = percent.map(|percent| format!("{percent} %, ")).unwrap_or_default();
+            self.line(&format!("  {percent}{bytes} bytes, {files} files"));
+        }
+    }
+
+    fn line(&self, text: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(stderr(), "{text}");
+        });
+    }
+}
+
+/// Prints how it ended: one line on stdout, the rest of a failure on stderr.
+pub fn outcome(outcome: &Outcome, json: bool) {
+    if json {
+        return print_json(&Event::Ended { outcome: outcome.clone() });
+    }
+    if outcome.exit == Exit::Done {
+        let _ = writeln!(stdout(), "{}", outcome.message);
+        return;
+    }
+    for line in &outcome.log {
+        let _ = writeln!(stderr(), "  | {}", plain(line));
+    }
+    if let Some(help) = &outcome.help {
+        let _ = writeln!(stderr(), "help: {}", plain(help));
+    }
+    let text = plain(&outcome.message);
+    let _ = writeln!(stdout(), "deploy failed (exit {}): {text}", outcome.exit.code());
+}
+
+fn print_json(event: &Event) {
+    if let Ok(line) = serde_json::to_string(event) {
+        let _ = writeln!(stdout(), "{line}");
+    }
+}
+
+/// What a release wrote must not steer the operator's terminal.
+fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}

@@ -1,0 +1,209 @@
+//! Answers as tables for people.
+
+use crate::agent::api::{AppStatus, PlanStatus, PlannedProcess, ReleaseStatus};
+use crate::error::{Error, Result};
+use crate::store::Entry;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use std::fmt::Write;
+
+const NONE: &str = "no app is installed; `deploy URL` installs one\n";
+
+pub fn status(apps: &[AppStatus]) -> String {
+    let mut text = String::new();
+    for (index, app) in apps.iter().enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        let environment = app.environment.as_deref().unwrap_or("-");
+        let release = app.release.as_deref().unwrap_or("no release");
+        let health = if app.healthy { "healthy" } else { "not healthy" };
+        let state = app.state.map(|state| state.to_string()).unwrap_or_default();
+        let _ = writeln!(text, "{} ({environment}): {release}, {state}, {health}", app.app);
+        for (name, value) in [("url", &app.url), ("rollback", &app.rollback), ("now", &app.working)]
+        {
+            if let Some(value) = value {
+                let _ = writeln!(text, "  {name:<9} {value}");
+            }
+        }
+        if let Some(last) = &app.last {
+            let code = last.exit.code();
+            let when = ago(last.at);
+            let _ = writeln!(text, "  {:<9} {} {when}: exit {code}, {}", "last", last.action, last.message);
+        }
+        let rows = app.processes.iter().map(|process| {
+            vec![
+                process.process.clone(),
+                process.state.clone(),
+                process.since.map(ago).unwrap_or_else(|| "-".into()),
+                process.pid.map_or("-".into(), |pid| pid.to_string()),
+                process.restarts.to_string(),
+                process.memory.map_or("-".into(), size),
+                process.port.map_or("-".into(), |port| port.to_string()),
+            ]
+        });
+        let header = ["process", "state", "since", "pid", "restarts", "memory", "port"];
+        text.push_str(&table(&header, rows, "  "));
+    }
+    if text.is_empty() { NONE.to_owned() } else { text }
+}
+
+pub fn releases(releases: &[ReleaseStatus]) -> String {
+    if releases.is_empty() {
+        return NONE.to_owned();
+    }
+    let rows = releases.iter().map(|release| {
+        let role = match (release.current, release.rollback) {
+            (true, _) => "current",
+            (_, true) => "rollback",
+            _ => "",
+        };
+        vec![
+            release.app.clone(),
+            release.release.clone(),
+            release.state.to_string(),
+            role.to_owned(),
+            ago(release.staged_at),
+            release.files.to_string(),
+            size(release.bytes),
+            release.url.clone(),
+        ]
+    });
+    table(&["app", "release", "state", "", "staged", "files", "size", "url"], rows, "")
+}
+
+pub fn history(entries: &[Entry]) -> String {
+    if entries.is_empty() {
+        return "nothing was deployed yet\n".to_owned();
+    }
+    let rows = entries.iter().map(|entry| {
+        let change = |label: &Option<String>| label.clone().unwrap_or_else(|| "-".into());
+        vec![
+            entry.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            entry.action.clone(),
+            entry.who.clone(),
+            format!("{} -> {}", change(&entry.before), change(&entry.after)),
+            entry.exit.code().to_string(),
+            format!("{:.1} s", entry.seconds),
+            entry.message.clone(),
+        ]
+    });
+    table(&["at", "action", "who", "ran", "exit", "took", "outcome"], rows, "")
+}
+
+pub fn plan(plan: &PlanStatus) -> String {
+    let mut text = format!("{} {} from {}\n", plan.app, plan.release, plan.url);
+    let current = plan.current.as_deref().unwrap_or("nothing");
+    let _ = writeln!(text, "  runs now  {current}");
+    if plan.nothing {
+        text.push_str("  nothing to do: the same content already is current\n");
+        return text;
+    }
+    let fetch = if plan.fetch { "the archive" } else { "nothing: it is staged already" };
+    let _ = writeln!(text, "  fetch     {fetch}");
+    if let Some(build) = &plan.build {
+        let _ = writeln!(text, "  build     {build}");
+    }
+    let mut list = |title: &str, processes: &[PlannedProcess]| {
+        for process in processes {
+            let port = process.port.map(|port| format!(" on port {port}")).unwrap_or_default();
+            let _ = writeln!(text, "  {title:<9} {}{port}: {}", process.unit, process.command);
+        }
+    };
+    list("stop", &plan.stop);
+    list("start", &plan.start);
+    let names = [
+        ("env new", &plan.env_added),
+        ("env gone", &plan.env_removed),
+        ("env other", &plan.env_changed),
+    ];
+    for (title, names) in names {
+        if !names.is_empty() {
+            let _ = writeln!(text, "  {title:<9} {}", names.join(" "));
+        }
+    }
+    text
+}
+
+/// The syslog identifiers that `[APP] [PROCESS]` stands for.
+pub fn identifiers(status: &[Value], words: &[String]) -> Result<Vec<String>> {
+    let name = |app: &Value| app["app"].as_str().unwrap_or_default().to_owned();
+    let named = |word: &String| status.iter().find(|app| name(app) == *word);
+    let only = || match status {
+        [app] => Ok(app),
+        [] => Err(Error::usage("find an app").because("none is installed")),
+        _ => {
+            let list = status.iter().map(name).collect::<Vec<_>>().join(", ");
+            Err(Error::usage("choose an app").because(format!("there are several: {list}")))
+        }
+    };
+    let (app, process) = match words {
+        [] => (only()?, None),
+        [word] => match named(word) {
+            Some(app) => (app, None),
+            None => (only()?, Some(word)),
+        },
+        [word, process, ..] => match named(word) {
+            Some(app) => (app, Some(process)),
+            None => return Err(Error::usage(format!("find the app {word}"))),
+        },
+    };
+    let processes = app["processes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let names = processes.iter().filter_map(|process| process["process"].as_str());
+    let chosen: Vec<String> = names
+        .filter(|found| {
+            process.is_none_or(|word| {
+                *found == word || found.rsplit_once('.').is_some_and(|(kind, _)| kind == word)
+            })
+        })
+        .map(|found| format!("{}.{found}", name(app)))
+        .collect();
+    match (chosen.is_empty(), process) {
+        (true, Some(word)) => Err(Error::usage(format!("find {word} of {}", name(app)))),
+        (true, None) => Err(Error::usage(format!("{} has no processes", name(app)))),
+        _ => Ok(chosen),
+    }
+}
+
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, indent: &str) -> String {
+    let head = header.iter().map(|name| name.to_uppercase()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = indent.to_owned();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn ago(at: Timestamp) -> String {
+    let seconds = Timestamp::now().duration_since(at).max(SignedDuration::ZERO).as_secs();
+    match seconds {
+        0..120 => format!("{seconds}s ago"),
+        120..7_200 => format!("{}m ago", seconds / 60),
+        7_200..172_800 => format!("{}h ago", seconds / 3_600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while value >= 1024.0
+        && let Some(larger) = units.next()
+    {
+        value /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}

@@ -1,0 +1,118 @@
+//! State on disk -> running units. Idempotent; it is the last step of a deploy,
+//! the first of the daemon, and the whole of crash recovery.
+
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::store::{App, Snapshot};
+use crate::units::{self, GENERATED, Unit};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// What has to change so that the units that run are the ones wanted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub stop: Vec<String>,
+    pub start: Vec<String>,
+}
+
+/// Compares the units wanted with those found, live or not.
+pub fn changes(wanted: &BTreeSet<String>, found: &BTreeMap<String, bool>) -> Changes {
+    let live = |unit: &&String| found.get(*unit).copied().unwrap_or(false);
+    Changes {
+        stop: found.keys().filter(live).filter(|unit| !wanted.contains(*unit)).cloned().collect(),
+        start: wanted.iter().filter(|unit| !live(unit)).cloned().collect(),
+    }
+}
+
+/// Makes the units of one app follow its `current`.
+pub async fn converge(instance: &Instance, app: &App) -> Result<()> {
+    let snapshot = app.snapshot()?;
+    load_units(instance, &snapshot).await?;
+    let target = units::target(&snapshot.app);
+    let wanted = units::wanted(&snapshot);
+    let found = instance.systemd.consists_of(&target).await?;
+    let changes = changes(&wanted, &found);
+    if changes != Changes::default() {
+        tracing::info!(DEPLOY_APP = %snapshot.app, "converge: {changes:?}");
+    }
+    instance.systemd.stop(&changes.stop, longest_stop(&snapshot)).await?;
+    instance.systemd.start(&changes.start).await?;
+    let active = instance.systemd.active_state(&target).await? == "active";
+    match (wanted.is_empty(), active) {
+        (false, false) => instance.systemd.start(&[target]).await,
+        (true, true) => instance.systemd.stop(&[target], Duration::ZERO).await,
+        _ => Ok(()),
+    }
+}
+
+/// Runs the generator, by a daemon-reload, where the units that systemd has are
+/// not those that the state asks for.
+pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> {
+    let dir = Path::new(GENERATED);
+    if matches(dir, snapshot) {
+        return Ok(());
+    }
+    instance.systemd.daemon_reload().await?;
+    if matches(dir, snapshot) {
+        return Ok(());
+    }
+    let what = format!("make the units of {} below {GENERATED}", snapshot.app);
+    let help = "see `journalctl -b -t deploy-generator -t kernel | grep deploy-generator`";
+    let why = "the generator did not write what the state on disk asks for";
+    Err(Error::failed(what).because(why).help(help))
+}
+
+/// The longest that any process of the app may take to stop.
+pub fn longest_stop(snapshot: &Snapshot) -> Duration {
+    let times = snapshot.releases.iter().map(|manifest| manifest.plan.stop_timeout);
+    times.max().unwrap_or(Duration::from_secs(90))
+}
+
+fn matches(dir: &Path, snapshot: &Snapshot) -> bool {
+    let wanted = units::generate(snapshot);
+    let same = wanted.iter().all(|(name, unit)| {
+        let path = dir.join(name);
+        match unit {
+            Unit::Text(text) => fs::read_to_string(&path).is_ok_and(|found| found == *text),
+            Unit::Link(to) => fs::read_link(&path).is_ok_and(|found| found == Path::new(to)),
+        }
+    });
+    same && !stale(dir, snapshot, &wanted)
+}
+
+/// A unit of a release that is gone, or a target that nothing is current for.
+fn stale(dir: &Path, snapshot: &Snapshot, wanted: &BTreeMap<String, Unit>) -> bool {
+    let part_of = format!("PartOf={}\n", units::target(&snapshot.app));
+    let Ok(entries) = fs::read_dir(dir) else { return false };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = name == units::target(&snapshot.app)
+            || (name.starts_with("deploy-")
+                && name.ends_with(".service")
+                && fs::read_to_string(entry.path()).is_ok_and(|text| text.contains(&part_of)));
+        ours && !wanted.contains_key(&name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_and_is_not_wanted_stops_and_the_reverse_starts() {
+        let wanted = BTreeSet::from(["new@1".to_owned(), "same@1".to_owned(), "dead@1".to_owned()]);
+        let found = BTreeMap::from([
+            ("old@1".to_owned(), true),
+            ("gone@1".to_owned(), false),
+            ("same@1".to_owned(), true),
+            ("dead@1".to_owned(), false),
+        ]);
+        let expected = Changes {
+            stop: vec!["old@1".into()],
+            start: vec!["dead@1".into(), "new@1".into()],
+        };
+        assert_eq!(changes(&wanted, &found), expected);
+    }
+}

@@ -1,0 +1,232 @@
+//! What a deploy reports as it goes: one stream of events for the caller, the
+//! journal and whoever follows later.
+
+use crate::error::{Error, Exit};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// How many events are kept for those who follow from the beginning; older
+/// ones are dropped, so a chatty build cannot fill the memory.
+const KEPT: usize = 4096;
+
+/// The steps of a deploy, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Lock,
+    Resolve,
+    Preflight,
+    Stage,
+    Build,
+    Prove,
+    Commit,
+    Converge,
+    Settle,
+    Finish,
+    RollBack,
+}
+
+impl Step {
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Lock => "lock",
+            Step::Resolve => "resolve",
+            Step::Preflight => "preflight",
+            Step::Stage => "stage",
+            Step::Build => "build",
+            Step::Prove => "prove",
+            Step::Commit => "commit",
+            Step::Converge => "converge",
+            Step::Settle => "settle",
+            Step::Finish => "finish",
+            Step::RollBack => "roll back",
+        }
+    }
+}
+
+/// One thing that happened. One JSON object a line on the control socket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A step begins.
+    Step { step: Step, text: String },
+    /// How far the archive is: compressed bytes read, entries unpacked.
+    Progress { bytes: u64, total: Option<u64>, files: u64 },
+    /// A line that the release's own `build` wrote.
+    Output { line: String },
+    /// Something the operator should know that does not stop the deploy.
+    Warning { text: String },
+    /// The last event of a stream: how it ended.
+    Ended { outcome: Outcome },
+}
+
+/// How a request ended, in the words that the operator reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub exit: Exit,
+    /// One line: what was done, or what failed and why.
+    pub message: String,
+    /// What the operator can do about a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// The last lines the failed processes wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// The label of the release that this was about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The label of the release that is current now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+impl Outcome {
+    pub fn done(message: impl Into<String>) -> Self {
+        Self::new(Exit::Done, message.into())
+    }
+
+    fn new(exit: Exit, message: String) -> Self {
+        let (help, log) = (None, Vec::new());
+        Outcome { exit, message, help, log, app: None, release: None, current: None, seconds: 0.0 }
+    }
+}
+
+impl From<&Error> for Outcome {
+    fn from(error: &Error) -> Self {
+        let mut outcome = Outcome::new(error.exit(), error.chain());
+        outcome.help = error.advice().map(str::to_owned);
+        outcome.log = error.log().to_vec();
+        outcome
+    }
+}
+
+/// The events of one piece of work: written by it, read by any number of
+/// followers, none of whom can slow it down.
+#[derive(Clone, Debug)]
+pub struct Events(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    kept: Mutex<Kept>,
+    /// How many events there have been; a change wakes the followers.
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The number of the first event still kept.
+    first: usize,
+    events: VecDeque<Event>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Events(Arc::new(Shared { kept: Mutex::default(), count: watch::Sender::new(0) }))
+    }
+}
+
+impl Events {
+    pub fn push(&self, event: Event) {
+        let mut kept = self.kept();
+        kept.events.push_back(event);
+        if kept.events.len() > KEPT {
+            kept.events.pop_front();
+            kept.first += 1;
+        }
+        let count = kept.first + kept.events.len();
+        drop(kept);
+        self.0.count.send_replace(count);
+    }
+
+    pub fn step(&self, step: Step, text: impl Into<String>) {
+        let text = text.into();
+        tracing::info!(DEPLOY_STAGE = step.name(), "{}: {text}", step.name());
+        self.push(Event::Step { step, text });
+    }
+
+    pub fn warn(&self, text: impl Into<String>) {
+        let text = text.into();
+        tracing::warn!("{text}");
+        self.push(Event::Warning { text });
+    }
+
+    /// Reads the events from the first that is still kept.
+    pub fn follow(&self) -> Follower {
+        Follower { events: self.clone(), next: 0, count: self.0.count.subscribe() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One reader of the events; it ends after [`Event::Ended`].
+pub struct Follower {
+    events: Events,
+    next: usize,
+    count: watch::Receiver<usize>,
+}
+
+impl Follower {
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.take() {
+                return Some(event);
+            }
+            self.count.changed().await.ok()?;
+        }
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        self.count.mark_unchanged();
+        let kept = self.events.kept();
+        self.next = self.next.max(kept.first);
+        let event = kept.events.get(self.next - kept.first)?.clone();
+        self.next += 1;
+        Some(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(n: usize) -> Event {
+        Event::Output { line: n.to_string() }
+    }
+
+    #[tokio::test]
+    async fn a_late_follower_reads_from_the_beginning() {
+        let events = Events::default();
+        events.push(output(1));
+        let mut follower = events.follow();
+        events.push(output(2));
+        assert_eq!(follower.next().await, Some(output(1)));
+        assert_eq!(follower.next().await, Some(output(2)));
+    }
+
+    #[tokio::test]
+    async fn old_events_are_dropped_rather_than_kept_without_bound() {
+        let events = Events::default();
+        for n in 0..KEPT + 10 {
+            events.push(output(n));
+        }
+        assert_eq!(events.follow().next().await, Some(output(10)));
+        assert_eq!(events.kept().events.len(), KEPT);
+    }
+
+    #[tokio::test]
+    async fn a_waiting_follower_is_woken() {
+        let events = Events::default();
+        let mut follower = events.follow();
+        let waiting = tokio::spawn(async move { follower.next().await });
+        events.push(output(7));
+        assert_eq!(waiting.await.expect("join"), Some(output(7)));
+    }
+}

@@ -1,0 +1,49 @@
+//! The journal, read by `journalctl`: as a transient unit where the daemon needs
+//! a few lines, in place of this process where an operator wants to read.
+
+use super::systemd::Systemd;
+use super::transient::Command;
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+const JOURNALCTL: &str = "/usr/bin/journalctl";
+
+impl Systemd {
+    /// The last lines that a unit wrote since a moment, in seconds since the
+    /// epoch. Best effort: what cannot be read is left out.
+    pub async fn last_lines(&self, unit: &str, since: i64, most: usize) -> Vec<String> {
+        let arguments = [
+            "--quiet",
+            "--no-pager",
+            "--output=cat",
+            &format!("--unit={unit}"),
+            &format!("--since=@{since}"),
+            &format!("--lines={most}"),
+        ];
+        let argv = std::iter::once(JOURNALCTL).chain(arguments).map(str::to_owned).collect();
+        let command = Command {
+            unit: format!("deploy-journal-{}", std::process::id()),
+            description: format!("The last lines of {unit}"),
+            argv,
+            timeout: Duration::from_secs(10),
+            properties: Vec::new(),
+        };
+        let mut lines = Vec::new();
+        if let Err(error) = self.run(command, |line| lines.push(line)).await {
+            tracing::debug!("{}", error.chain());
+        }
+        lines
+    }
+}
+
+/// Becomes `journalctl` for these syslog identifiers; returns only on failure.
+#[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
+pub fn become_reader(identifiers: &[String], follow: bool, lines: u32) -> std::io::Error {
+    let mut command = std::process::Command::new(JOURNALCTL);
+    command.args(identifiers.iter().map(|id| format!("--identifier={id}")));
+    command.arg(format!("--lines={lines}"));
+    if follow {
+        command.arg("--follow");
+    }
+    command.exec()
+}

@@ -1,0 +1,10 @@
+//! The machine's seams. What is here knows nothing of releases: it speaks
+//! units, jobs, ports, users and programs.
+
+pub mod child;
+pub mod disk;
+pub mod journal;
+pub mod sockets;
+pub mod systemd;
+pub mod transient;
+pub mod user;

@@ -1,0 +1,133 @@
+//! Which ports are listened on, and by whom.
+
+use std::collections::HashSet;
+use std::fs;
+
+/// A process that listens on a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub pid: u32,
+    /// The program's name, as in /proc/PID/comm.
+    pub name: String,
+    control_group: String,
+}
+
+impl Listener {
+    /// Whether the process lives in this slice.
+    pub fn is_in(&self, slice: &str) -> bool {
+        self.control_group.split('/').any(|part| part == slice)
+    }
+}
+
+/// The first process found that listens on this TCP port; proc_pid_net(5).
+pub fn listener(port: u16) -> Option<Listener> {
+    let inodes = listening_inodes(port);
+    if inodes.is_empty() {
+        return None;
+    }
+    let pids = fs::read_dir("/proc").ok()?.flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(|pid| holds_socket(*pid, &inodes))
+        .map(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            let control_group = groups.replace('\n', "/");
+            Listener { pid, name: name.trim_end().to_owned(), control_group }
+        })
+}
+
+/// Whether a process of this control group listens on the port.
+pub fn listens(control_group: &str, port: u16) -> bool {
+    let inodes = listening_inodes(port);
+    !inodes.is_empty() && members(control_group).iter().any(|pid| holds_socket(*pid, &inodes))
+}
+
+/// The ports on which the processes of this control group listen.
+pub fn ports(control_group: &str) -> Vec<u16> {
+    let pids = members(control_group);
+    let mut ports: Vec<u16> = listening()
+        .into_iter()
+        .filter(|(_, inode)| {
+            let one = HashSet::from([inode.clone()]);
+            pids.iter().any(|pid| holds_socket(*pid, &one))
+        })
+        .map(|(port, _)| port)
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+fn listening_inodes(port: u16) -> HashSet<String> {
+    listening().into_iter().filter(|(found, _)| *found == port).map(|(_, inode)| inode).collect()
+}
+
+fn listening() -> Vec<(u16, String)> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let texts = tables.iter().filter_map(|path| fs::read_to_string(path).ok());
+    texts.flat_map(|text| sockets_in(&text)).collect()
+}
+
+/// Port and inode of each socket in state LISTEN (0A), from the kernel's table.
+fn sockets_in(table: &str) -> Vec<(u16, String)> {
+    let socket = |line: &str| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let local = fields.next()?;
+        let (state, inode) = (fields.nth(1)?, fields.nth(5)?);
+        let port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
+        (state == "0A").then(|| (port, inode.to_owned()))
+    };
+    table.lines().skip(1).filter_map(socket).collect()
+}
+
+fn holds_socket(pid: u32, inodes: &HashSet<String>) -> bool {
+    let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| {
+        let text = target.to_string_lossy();
+        let inode = text.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+        inode.is_some_and(|inode| inodes.contains(inode))
+    })
+}
+
+/// The processes of a control group and the groups below it, on cgroup v2 or
+/// on systemd's own v1 hierarchy.
+fn members(control_group: &str) -> Vec<u32> {
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
+    let mut pids = Vec::new();
+    for root in roots {
+        let mut below = vec![format!("{root}{control_group}")];
+        while let Some(group) = below.pop() {
+            let text = fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default();
+            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+            let Ok(entries) = fs::read_dir(&group) else { continue };
+            let groups = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+            below.extend(groups.map(|entry| entry.path().to_string_lossy().into_owned()));
+        }
+    }
+    pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0 100 0 0 10 0
+   1: 0100007F:1388 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 4243 1 0 100 0 0 10 0
+";
+
+    #[test]
+    fn only_a_listening_socket_on_the_port_counts() {
+        assert_eq!(sockets_in(TABLE), [(5000, "4242".to_owned())]);
+    }
+
+    #[test]
+    fn our_own_listener_is_found() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = socket.local_addr().expect("address").port();
+        assert_eq!(listener(port).map(|found| found.pid), Some(std::process::id()));
+        drop(socket);
+        assert_eq!(listener(port), None);
+    }
+}

@@ -1,0 +1,252 @@
+//! systemd over D-Bus: jobs whose results are awaited, and what units are doing.
+//!
+//! org.freedesktop.systemd1(5) is the reference for every name here.
+
+use crate::error::{Error, Result};
+use futures_util::StreamExt;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use zbus::fdo::PropertiesProxy;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant};
+use zbus_systemd::systemd1::ManagerProxy;
+
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+
+/// How long systemd may take over a job beyond what the unit itself allows.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// A connection to the system's service manager.
+#[derive(Clone)]
+pub struct Systemd {
+    pub(super) connection: Connection,
+    pub(super) manager: ManagerProxy<'static>,
+}
+
+/// What is asked of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Start,
+    Stop,
+    Restart,
+}
+
+/// What a service is doing; the names are those of its D-Bus properties.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceStatus {
+    /// `active`, `inactive`, `failed`, `activating`, …
+    pub active_state: String,
+    /// `running`, `dead`, `auto-restart`, …
+    pub sub_state: String,
+    /// Why it is not running: `success`, `exit-code`, `signal`, `oom-kill`, …
+    pub result: String,
+    /// 0 where it has none.
+    pub main_pid: u32,
+    pub exec_main_status: i32,
+    /// 1 exited, 2 killed, 3 dumped: CLD_* of sigaction(2).
+    pub exec_main_code: i32,
+    pub n_restarts: u32,
+    /// Microseconds since the epoch; 0 where it never was active.
+    pub active_since: u64,
+    /// Bytes; none where systemd does not account for it.
+    pub memory: Option<u64>,
+    pub control_group: String,
+    pub invocation_id: String,
+}
+
+impl ServiceStatus {
+    pub fn is_running(&self) -> bool {
+        self.active_state == "active" && self.sub_state == "running"
+    }
+
+    /// How it ended, in words: `exit-code, status 1`, `signal 9`.
+    pub fn ending(&self) -> String {
+        match self.exec_main_code {
+            2 | 3 => format!("{}, signal {}", self.result, self.exec_main_status),
+            _ => format!("{}, exit status {}", self.result, self.exec_main_status),
+        }
+    }
+}
+
+fn failed(what: impl Into<String>, cause: zbus::Error) -> Error {
+    Error::failed(what).because(cause).help("see `systemctl status` and `journalctl -b -p err`")
+}
+
+impl Systemd {
+    /// Connects to the system bus and asks for its signals.
+    pub async fn connect() -> Result<Self> {
+        let bus = || "connect to systemd over the system bus";
+        let connection = Connection::system().await.map_err(|e| failed(bus(), e))?;
+        let manager = ManagerProxy::new(&connection).await.map_err(|e| failed(bus(), e))?;
+        manager.subscribe().await.map_err(|e| failed(bus(), e))?;
+        Ok(Systemd { connection, manager })
+    }
+
+    /// Makes systemd read unit files again and run the generators.
+    pub async fn daemon_reload(&self) -> Result<()> {
+        self.manager.reload().await.map_err(|e| failed("reload systemd's units", e))
+    }
+
+    /// Starts units together and waits for all of them; none of systemd's start
+    /// limits stands in the way, since what failed before is forgotten first.
+    pub async fn start(&self, units: &[String]) -> Result<()> {
+        for unit in units {
+            self.reset_failed(unit).await;
+        }
+        self.jobs(Verb::Start, units, GRACE * 4).await
+    }
+
+    /// Stops units together; `stop_timeout` is the longest of theirs.
+    pub async fn stop(&self, units: &[String], stop_timeout: Duration) -> Result<()> {
+        self.jobs(Verb::Stop, units, stop_timeout * 2 + GRACE).await?;
+        for unit in units {
+            self.reset_failed(unit).await;
+        }
+        Ok(())
+    }
+
+    pub async fn restart(&self, units: &[String], stop_timeout: Duration) -> Result<()> {
+        for unit in units {
+            self.reset_failed(unit).await;
+        }
+        self.jobs(Verb::Restart, units, stop_timeout * 2 + GRACE * 4).await
+    }
+
+    /// Forgets a unit's failure and its count of starts. A unit that is not
+    /// loaded has neither, which is no error.
+    pub async fn reset_failed(&self, unit: &str) {
+        if let Err(error) = self.manager.reset_failed_unit(unit.to_owned()).await {
+            tracing::debug!("reset-failed {unit}: {error}");
+        }
+    }
+
+    async fn jobs(&self, verb: Verb, units: &[String], deadline: Duration) -> Result<()> {
+        if units.is_empty() {
+            return Ok(());
+        }
+        let run = async {
+            let mut removed = self.manager.receive_job_removed().await?;
+            let mut waiting: HashMap<OwnedObjectPath, &str> = HashMap::new();
+            for unit in units {
+                waiting.insert(self.enqueue(verb, unit).await?, unit);
+            }
+            let mut unsuccessful = Vec::new();
+            while !waiting.is_empty() {
+                let Some(signal) = removed.next().await else { break };
+                let Ok(job) = signal.args() else { continue };
+                let Some(unit) = waiting.remove(&job.job) else { continue };
+                // `skipped` is what a start of a running unit ends with.
+                if !matches!(job.result.as_str(), "done" | "skipped") {
+                    unsuccessful.push(format!("{unit} ({})", job.result));
+                }
+            }
+            Ok(unsuccessful)
+        };
+        let what = format!("{} {}", verb.name(), units.join(", "));
+        let unsuccessful = match tokio::time::timeout(deadline, run).await {
+            Ok(done) => done.map_err(|e| failed(&what, e))?,
+            Err(_) => {
+                let why = format!("systemd did not finish within {} s", deadline.as_secs());
+                return Err(Error::failed(what).because(why));
+            }
+        };
+        if unsuccessful.is_empty() {
+            return Ok(());
+        }
+        let help = format!("see `systemctl status {}`", units.join(" "));
+        let list = unsuccessful.join(", ");
+        Err(Error::failed(format!("{} {list}", verb.name())).because("the job failed").help(help))
+    }
+
+    async fn enqueue(&self, verb: Verb, unit: &str) -> zbus::Result<OwnedObjectPath> {
+        let (unit, mode) = (unit.to_owned(), "replace".to_owned());
+        match verb {
+            Verb::Start => self.manager.start_unit(unit, mode).await,
+            Verb::Stop => self.manager.stop_unit(unit, mode).await,
+            Verb::Restart => self.manager.restart_unit(unit, mode).await,
+        }
+    }
+
+    /// What the service is doing now; a unit that does not exist is `inactive`.
+    pub async fn status(&self, unit: &str) -> Result<ServiceStatus> {
+        let read = async {
+            let path = self.manager.load_unit(unit.to_owned()).await?;
+            let properties = self.properties(path).await?;
+            let unit = properties.get_all(interface(UNIT)?).await?;
+            let service = properties.get_all(interface(SERVICE)?).await?;
+            Ok(status_of(&unit, &service))
+        };
+        read.await.map_err(|e| failed(format!("read the state of {unit}"), e))
+    }
+
+    /// The units whose `PartOf=` names this one: systemd's own list of what
+    /// belongs to an app, also of releases that are gone from the disk.
+    pub async fn consists_of(&self, target: &str) -> Result<BTreeMap<String, bool>> {
+        let read = async {
+            let path = self.manager.load_unit(target.to_owned()).await?;
+            let value = self.properties(path).await?.get(interface(UNIT)?, "ConsistsOf").await?;
+            let names = Vec::<String>::try_from(value).unwrap_or_default();
+            let units = self.manager.list_units_by_names(names).await?;
+            let live = |state: &str| !matches!(state, "inactive" | "failed");
+            Ok(units.into_iter().map(|unit| (unit.0, live(&unit.3))).collect())
+        };
+        read.await.map_err(|e| failed(format!("list the units of {target}"), e))
+    }
+
+    /// `active`, `inactive`, `failed`, … of any unit.
+    pub async fn active_state(&self, unit: &str) -> Result<String> {
+        let read = async {
+            let path = self.manager.load_unit(unit.to_owned()).await?;
+            let value = self.properties(path).await?.get(interface(UNIT)?, "ActiveState").await?;
+            Ok(String::try_from(value).unwrap_or_default())
+        };
+        read.await.map_err(|e| failed(format!("read the state of {unit}"), e))
+    }
+
+    async fn properties(&self, path: OwnedObjectPath) -> zbus::Result<PropertiesProxy<'static>> {
+        PropertiesProxy::builder(&self.connection)
+            .destination("org.freedesktop.systemd1")
+            .path(path)
+            .build()
+            .await
+    }
+}
+
+impl Verb {
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Start => "start",
+            Verb::Stop => "stop",
+            Verb::Restart => "restart",
+        }
+    }
+}
+
+fn interface(name: &'static str) -> zbus::Result<zbus::names::InterfaceName<'static>> {
+    Ok(zbus::names::InterfaceName::try_from(name)?)
+}
+
+type Properties = HashMap<String, OwnedVariant>;
+
+fn property<T: TryFrom<OwnedVariant> + Default>(properties: &Properties, name: &str) -> T {
+    let value = properties.get(name).cloned();
+    value.and_then(|value| T::try_from(value).ok()).unwrap_or_default()
+}
+
+fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
+    let memory: u64 = property(service, "MemoryCurrent");
+    let id: Vec<u8> = property(unit, "InvocationID");
+    ServiceStatus {
+        active_state: property(unit, "ActiveState"),
+        sub_state: property(unit, "SubState"),
+        result: property(service, "Result"),
+        main_pid: property(service, "MainPID"),
+        exec_main_status: property(service, "ExecMainStatus"),
+        exec_main_code: property(service, "ExecMainCode"),
+        n_restarts: property(service, "NRestarts"),
+        active_since: property(unit, "ActiveEnterTimestamp"),
+        memory: (memory != u64::MAX && memory != 0).then_some(memory),
+        control_group: property(service, "ControlGroup"),
+        invocation_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}

@@ -1,0 +1,179 @@
+//! Transient units: how the agent runs a program without ever having a child.
+
+use super::systemd::Systemd;
+use crate::error::{Error, Result};
+use futures_util::StreamExt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use zbus::{Fd, OwnedVariant, Variant};
+
+/// Lines longer than this are cut; bytes.
+const LINE: usize = 8 << 10;
+/// How long the output may stay open after the unit has ended: systemd has
+/// killed every process of the unit by then, so its end is near.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// One run of a program as a oneshot service.
+pub struct Command {
+    /// The unit's name, without a suffix.
+    pub unit: String,
+    pub description: String,
+    /// An absolute path, then its arguments; taken literally.
+    pub argv: Vec<String>,
+    /// Longest run before systemd kills all of it.
+    pub timeout: Duration,
+    /// Further properties, as systemd.exec(5) names them.
+    pub properties: Vec<(&'static str, Property)>,
+}
+
+/// A unit property in one of the forms that systemd takes.
+pub enum Property {
+    Bool(bool),
+    Text(String),
+    List(Vec<String>),
+    /// Paths of environment files, all of which must exist.
+    EnvironmentFiles(Vec<String>),
+    /// A path and its mount options.
+    Pairs(Vec<(String, String)>),
+    /// What is bound, and where it is seen.
+    Binds(Vec<(String, String)>),
+}
+
+/// How a run ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    Success,
+    /// In systemd's words: `exit-code, exit status 1`, `timeout`, …
+    Failure(String),
+}
+
+impl Systemd {
+    /// Runs a program to its end, handing each line of its output to `line`.
+    pub async fn run(&self, command: Command, mut line: impl FnMut(String)) -> Result<Ending> {
+        let unit = format!("{}.service", command.unit);
+        let cannot = |e: zbus::Error| Error::failed(format!("run {unit}")).because(e);
+        let (reader, writer) = tokio::net::unix::pipe::pipe()
+            .and_then(|(tx, rx)| Ok((rx, tx.into_blocking_fd()?)))
+            .map_err(|e| Error::failed(format!("make a pipe for {unit}")).because(e))?;
+        let deadline = command.timeout + LAST_WORDS * 6;
+        let mut removed = self.manager.receive_job_removed().await.map_err(cannot)?;
+        self.reset_failed(&unit).await;
+        let properties = properties(command, writer).map_err(cannot)?;
+        let job = self
+            .manager
+            .start_transient_unit(unit.clone(), "fail".into(), properties, Vec::new())
+            .await
+            .map_err(cannot)?;
+        let ended = async {
+            while let Some(signal) = removed.next().await {
+                if let Ok(args) = signal.args()
+                    && args.job == job
+                {
+                    return args.result.clone();
+                }
+            }
+            "lost".to_owned()
+        };
+        let result = {
+            let mut output = std::pin::pin!(lines(reader, &mut line));
+            let mut ended = std::pin::pin!(tokio::time::timeout(deadline, ended));
+            tokio::select! {
+                _ = &mut output => ended.await,
+                result = &mut ended => {
+                    let _ = tokio::time::timeout(LAST_WORDS, output).await;
+                    result
+                }
+            }
+        };
+        match result.as_deref() {
+            Ok("done") => Ok(Ending::Success),
+            Ok(_) => {
+                let status = self.status(&unit).await?;
+                self.reset_failed(&unit).await;
+                Ok(Ending::Failure(status.ending()))
+            }
+            Err(_) => {
+                self.stop(std::slice::from_ref(&unit), LAST_WORDS).await?;
+                Ok(Ending::Failure("timeout".into()))
+            }
+        }
+    }
+}
+
+fn properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, OwnedVariant)>> {
+    let own = |value: Variant<'_>| OwnedVariant::try_from(value);
+    let program = command.argv.first().cloned().unwrap_or_default();
+    let exec = vec![(program, command.argv, vec!["no-env-expand".to_owned()])];
+    let micros = u64::try_from(command.timeout.as_micros()).unwrap_or(u64::MAX);
+    let error = output.try_clone().map_err(|e| zbus::Error::InputOutput(e.into()))?;
+    let mut list = vec![
+        ("Description".to_owned(), own(Variant::from(command.description))?),
+        ("Type".to_owned(), own(Variant::from("oneshot"))?),
+        ("ExecStartEx".to_owned(), own(Variant::from(exec))?),
+        ("TimeoutStartUSec".to_owned(), own(Variant::from(micros))?),
+        ("TimeoutStopUSec".to_owned(), own(Variant::from(5_000_000_u64))?),
+        ("StandardOutputFileDescriptor".to_owned(), own(Variant::from(Fd::from(output)))?),
+        ("StandardErrorFileDescriptor".to_owned(), own(Variant::from(Fd::from(error)))?),
+    ];
+    for (name, property) in command.properties {
+        let value = match property {
+            Property::Bool(value) => own(Variant::from(value))?,
+            Property::Text(value) => own(Variant::from(value))?,
+            Property::List(value) => own(Variant::from(value))?,
+            Property::Pairs(value) => own(Variant::from(value))?,
+            Property::Binds(pairs) => {
+                // The kind of bind, systemd.exec(5): MS_BIND | MS_REC is `rbind`.
+                let bind = |(from, to)| (from, to, false, 0x5000_u64);
+                let binds: Vec<_> = pairs.into_iter().map(bind).collect();
+                own(Variant::from(binds))?
+            }
+            Property::EnvironmentFiles(paths) => {
+                let files: Vec<_> = paths.into_iter().map(|path| (path, false)).collect();
+                own(Variant::from(files))?
+            }
+        };
+        list.push((name.to_owned(), value));
+    }
+    Ok(list)
+}
+
+/// Hands on each line, long ones cut, until the last writer is gone.
+async fn lines(output: impl AsyncRead + Unpin, line: &mut impl FnMut(String)) -> io::Result<()> {
+    let mut output = BufReader::with_capacity(LINE, output);
+    let mut text = Vec::new();
+    loop {
+        let buffer = output.fill_buf().await?;
+        if buffer.is_empty() {
+            break;
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(buffer.len(), |end| end + 1);
+        let room = LINE.saturating_sub(text.len());
+        text.extend(buffer.iter().take(end.unwrap_or(taken)).take(room));
+        output.consume(taken);
+        if end.is_some() {
+            line(String::from_utf8_lossy(&text).into_owned());
+            text.clear();
+        }
+    }
+    if !text.is_empty() {
+        line(String::from_utf8_lossy(&text).into_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_line_is_cut_and_the_last_needs_no_newline() {
+        let long = "x".repeat(3 * LINE);
+        let text = format!("one\n{long}\ntwo");
+        let mut seen = Vec::new();
+        lines(text.as_bytes(), &mut |line| seen.push(line)).await.expect("read");
+        assert_eq!(seen, ["one", &"x".repeat(LINE), "two"]);
+    }
+}

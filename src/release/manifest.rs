@@ -1,0 +1,146 @@
+//! `release.json`: all that the agent knows of an installed release. Units are
+//! made from it alone, so it holds no value of the env file.
+
+use super::settings::{ReleaseSettings, Sandbox, Strategy};
+use super::name::{Label, ProcessType};
+use super::url::ReleaseUrl;
+use crate::release::procfile::Procfile;
+use crate::source::Identity;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// The form of `release.json` that this version writes and reads.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    pub label: Label,
+    pub url: ReleaseUrl,
+    pub identity: Identity,
+    pub state: State,
+    pub staged_at: Timestamp,
+    /// The release that ran when this one was committed: where a rollback goes.
+    pub replaced: Option<Label>,
+    /// Entries of the unpacked tree, and their bytes.
+    pub files: u64,
+    pub bytes: u64,
+    pub plan: Plan,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Complete on the disk; never ran.
+    Staged,
+    /// Its processes were healthy once; the settle window is not over.
+    Proved,
+    /// Outlived the settle window: a rollback may come back to it.
+    Good,
+    Failed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Staged => "staged",
+            State::Proved => "proved",
+            State::Good => "good",
+            State::Failed => "failed",
+        })
+    }
+}
+
+/// What runs, and how: the Procfile and the settings, merged and valid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The user the processes run as.
+    pub user: String,
+    /// The port on which clients reach `web`.
+    pub port: NonZeroU16,
+    pub processes: Vec<Service>,
+    pub strategy: Strategy,
+    pub health_path: Option<String>,
+    pub health_timeout: Duration,
+    pub settle: Duration,
+    pub stop_timeout: Duration,
+    /// Paths below `app/` that the processes may write to.
+    pub writable: Vec<String>,
+    pub sandbox: Sandbox,
+    /// Bytes; none means no limit.
+    pub memory_max: Option<u64>,
+}
+
+/// One process type: a line of the Procfile and how many processes it gets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    #[serde(rename = "type")]
+    pub kind: ProcessType,
+    pub command: String,
+    pub count: u16,
+}
+
+impl Service {
+    /// Clients reach `web` and no other type, as on Heroku.
+    pub fn is_web(&self) -> bool {
+        self.kind.as_str() == "web"
+    }
+}
+
+/// One numbered instance of a process type: `web.1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    pub kind: ProcessType,
+    pub number: u16,
+    /// Only where the process is one of `web`.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.kind, self.number)
+    }
+}
+
+impl Plan {
+    pub fn new(procfile: &Procfile, settings: &ReleaseSettings, user: &str) -> Plan {
+        let count = |kind: &ProcessType| settings.concurrency.get(kind).copied().unwrap_or(1);
+        let service = |(kind, command): (&ProcessType, &str)| Service {
+            kind: kind.clone(),
+            command: command.to_owned(),
+            count: count(kind),
+        };
+        Plan {
+            user: user.to_owned(),
+            port: settings.port,
+            processes: procfile.services().map(service).collect(),
+            strategy: settings.strategy,
+            health_path: settings.health_path.clone(),
+            health_timeout: settings.health_timeout,
+            settle: settings.settle,
+            stop_timeout: settings.stop_timeout,
+            writable: settings.writable.clone(),
+            sandbox: settings.sandbox,
+            memory_max: settings.memory_max,
+        }
+    }
+
+    /// Every process that this release runs, in the Procfile's order.
+    pub fn instances(&self) -> impl Iterator<Item = Process> + '_ {
+        self.processes.iter().flat_map(|service| self.instances_of(service))
+    }
+
+    /// The numbered processes of one type. The first `web` binds the public
+    /// port, the others the ports after it, as foreman has it.
+    pub fn instances_of(&self, service: &Service) -> impl Iterator<Item = Process> + use<> {
+        let (kind, web, first) = (service.kind.clone(), service.is_web(), self.port.get());
+        (1..=service.count).map(move |number| Process {
+            kind: kind.clone(),
+            number,
+            port: web.then(|| first.saturating_add(number - 1)),
+        })
+    }
+}

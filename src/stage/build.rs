@@ -1,0 +1,92 @@
+//! The release's own `build`, run once while staging: as the app's user, in the
+//! app's slice, seeing its tree where it will be when it runs.
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::host::transient::{Command, Ending, Property};
+use crate::instance::Instance;
+use crate::release::settings::ReleaseSettings;
+use crate::release::url::ReleaseUrl;
+use crate::store::{Locked, Staging};
+use crate::units;
+use std::collections::VecDeque;
+
+/// How many of the build's last lines an error carries.
+const LAST_LINES: usize = 20;
+
+/// Runs the command to its end; its output goes to the caller and the journal.
+pub(super) async fn build(
+    instance: &Instance,
+    app: &Locked,
+    staging: &Staging,
+    url: &ReleaseUrl,
+    settings: &ReleaseSettings,
+    command: &str,
+) -> Result<()> {
+    let mut last = VecDeque::new();
+    let label = staging.label().clone();
+    let line = |line: String| {
+        let (app, release) = (app.name(), &label);
+        tracing::info!(DEPLOY_APP = %app, DEPLOY_RELEASE = %release, DEPLOY_STAGE = "build", "{line}");
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line.clone());
+        instance.events.push(Event::Output { line });
+    };
+    let run = unit(instance, app, staging, url, settings, command);
+    let name = run.unit.clone();
+    match instance.systemd.run(run, line).await? {
+        Ending::Success => Ok(()),
+        Ending::Failure(why) => {
+            let what = format!("build of release {label} ({name}.service)");
+            let help = "run it where the release is made, or try it with `deploy run`; \
+                        DEPLOY_BUILD_TIMEOUT says how long it may take";
+            Err(Error::unusable(what).because(why).help(help).with_log(last.into()))
+        }
+    }
+}
+
+/// The tree is bound to the place where it will be after staging: what a build
+/// writes down of its own path, as a virtualenv does, stays right.
+fn unit(
+    instance: &Instance,
+    app: &Locked,
+    staging: &Staging,
+    url: &ReleaseUrl,
+    settings: &ReleaseSettings,
+    command: &str,
+) -> Command {
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let (now, later) = staging.tree_paths();
+    let releases = later.parent().and_then(|dir| dir.parent()).map(text).unwrap_or_default();
+    let (now, later, shared) = (text(&now), text(&later), text(&app.shared()));
+    let mut environment = vec![
+        format!("HOME={shared}"),
+        format!("DEPLOY_APP={}", url.app()),
+        format!("DEPLOY_ENVIRONMENT={}", url.environment()),
+        format!("DEPLOY_RELEASE={}", staging.label()),
+    ];
+    environment.push("PS=build.1".to_owned());
+    let protect = ["NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectHome", "RestrictSUIDSGID"];
+    let mut properties: Vec<(&'static str, Property)> =
+        protect.into_iter().map(|name| (name, Property::Bool(true))).collect();
+    properties.extend([
+        ("User", Property::Text(instance.settings.user.clone())),
+        ("Slice", Property::Text(units::slice(url.app()))),
+        ("WorkingDirectory", Property::Text(later.clone())),
+        ("Environment", Property::List(environment)),
+        ("EnvironmentFiles", Property::EnvironmentFiles(vec![text(&staging.env_path())])),
+        ("ProtectSystem", Property::Text("strict".into())),
+        ("ReadWritePaths", Property::List(vec![later.clone(), shared])),
+        ("TemporaryFileSystem", Property::Pairs(vec![(releases, "mode=0755".into())])),
+        ("BindPaths", Property::Binds(vec![(now, later)])),
+    ]);
+    Command {
+        unit: format!("deploy-{}-build-{}", url.app(), staging.label()),
+        description: format!("Build of {} release {}", url.app(), staging.label()),
+        argv: vec!["/bin/bash".into(), "-c".into(), command.to_owned()],
+        timeout: instance.remaining(settings.build_timeout),
+        properties,
+    }
+}

@@ -1,0 +1,154 @@
+//! fetch | inflate | unpack, in one pass: no archive is ever on the disk, and
+//! what is in flight is bounded.
+
+use super::inflate::inflate;
+use super::unpack::{self, Limits, Owner, Unpacked};
+use crate::error::{Error, Result};
+use crate::event::{Event, Events};
+use crate::release::compression::Compression;
+use crate::source::{Download, Resolved};
+use bytes::{Buf, Bytes};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// How many pieces of the archive, as the network gives them, wait for the
+/// unpacker at most: some 16 KiB each.
+const IN_FLIGHT: usize = 64;
+/// How often progress is reported at most.
+const REPORT: Duration = Duration::from_millis(200);
+
+type Piece = Result<Bytes, Error>;
+
+/// Brings the archive of a resolved release into an empty directory.
+pub async fn fetch(
+    resolved: &Resolved,
+    into: OwnedFd,
+    owner: Owner,
+    limits: Limits,
+    events: &Events,
+    deadline: Option<Instant>,
+) -> Result<Unpacked> {
+    let (pieces, received) = mpsc::channel(IN_FLIGHT);
+    let progress = Arc::new(Progress::new(resolved.archive_size(), events.clone()));
+    let unpacked = spawn(received, resolved.compression(), into, owner, limits, progress.clone())?;
+    let mut archive = resolved.archive();
+    while let Some(piece) = next(&mut archive, deadline).await {
+        if let Ok(bytes) = &piece {
+            progress.received(bytes.len());
+        }
+        // A closed channel: the unpacker has refused the archive and says why.
+        let last = piece.is_err();
+        if pieces.send(piece).await.is_err() || last {
+            break;
+        }
+    }
+    drop(pieces);
+    let what = || Error::failed("unpack the archive").because("the unpacking thread ended");
+    let unpacked = unpacked.await.map_err(|_| what())??;
+    progress.report();
+    Ok(unpacked)
+}
+
+/// The next piece; past the deadline an error, so that the unpacker ends with it.
+async fn next(
+    archive: &mut Download,
+    deadline: Option<Instant>,
+) -> Option<Piece> {
+    let Some(deadline) = deadline else { return archive.next().await };
+    let over = || Error::source("fetch the archive").because("the time given with --timeout is over");
+    let next = tokio::time::timeout_at(deadline.into(), archive.next());
+    next.await.unwrap_or_else(|_| Some(Err(over())))
+}
+
+/// Unpacks on a thread of its own, since the thread takes the app user's identity
+/// and ends with it.
+fn spawn(
+    pieces: mpsc::Receiver<Piece>,
+    how: Compression,
+    into: OwnedFd,
+    owner: Owner,
+    limits: Limits,
+    progress: Arc<Progress>,
+) -> Result<oneshot::Receiver<Result<Unpacked>>> {
+    let (done, unpacked) = oneshot::channel();
+    let work = move || {
+        let reader = Pieces::new(pieces);
+        let entries = |files, _bytes| progress.unpacked(files);
+        let result = inflate(reader, how)
+            .and_then(|tar| unpack::unpack(tar, into.as_fd(), owner, limits, &entries));
+        let _ = done.send(result);
+    };
+    let thread = std::thread::Builder::new().name("unpack".into()).spawn(work);
+    thread.map_err(|e| Error::failed("start the unpacking thread").because(e))?;
+    Ok(unpacked)
+}
+
+/// The fetched pieces as a blocking reader; a failed fetch is kept as it is.
+pub(super) struct Pieces {
+    pieces: mpsc::Receiver<Piece>,
+    rest: Bytes,
+}
+
+impl Pieces {
+    pub(super) fn new(pieces: mpsc::Receiver<Piece>) -> Self {
+        Pieces { pieces, rest: Bytes::new() }
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(Ok(bytes)) => self.rest = bytes,
+                Some(Err(error)) => return Err(io::Error::other(error)),
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.rest.len());
+        self.rest.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// Counts on both sides of the pipe; reports now and then.
+struct Progress {
+    total: Option<u64>,
+    bytes: AtomicU64,
+    files: AtomicU64,
+    start: Instant,
+    /// Milliseconds from the start to the last report.
+    reported: AtomicU64,
+    events: Events,
+}
+
+impl Progress {
+    fn new(total: Option<u64>, events: Events) -> Self {
+        let zero = || AtomicU64::new(0);
+        let start = Instant::now();
+        Progress { total, bytes: zero(), files: zero(), start, reported: zero(), events }
+    }
+
+    fn received(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.reported.load(Ordering::Relaxed);
+        if u128::from(now.saturating_sub(last)) >= REPORT.as_millis() {
+            self.reported.store(now, Ordering::Relaxed);
+            self.report();
+        }
+    }
+
+    fn unpacked(&self, files: u64) {
+        self.files.store(files, Ordering::Relaxed);
+    }
+
+    fn report(&self) {
+        let (bytes, files) =
+            (self.bytes.load(Ordering::Relaxed), self.files.load(Ordering::Relaxed));
+        self.events.push(Event::Progress { bytes, total: self.total, files });
+    }
+}

@@ -1,0 +1,152 @@
+//! Brings a release onto the disk, complete and checked, touching nothing that runs.
+
+mod build;
+pub mod fetch;
+pub mod inflate;
+pub mod peek;
+pub mod unpack;
+
+use crate::error::{Error, Result};
+use crate::event::Step;
+use crate::host::{disk, user};
+use crate::instance::Instance;
+use crate::release::ParseError;
+use crate::release::env::Env;
+use crate::release::manifest::{FORMAT, Manifest, Plan, State};
+use crate::release::procfile::Procfile;
+use crate::release::settings::{ReleaseSettings, SET_BY_AGENT};
+use crate::source::Resolved;
+use crate::store::{App, Locked, Staging};
+use unpack::{Limits, Owner};
+
+/// A release that is complete on the disk; nothing of it runs because of this.
+#[derive(Debug)]
+pub struct Staged {
+    pub manifest: Manifest,
+    /// It was there before: nothing was fetched but its env.
+    pub reused: bool,
+}
+
+/// Stages what was resolved, or finds it installed already.
+pub async fn stage(instance: &Instance, app: &Locked, resolved: Resolved) -> Result<Staged> {
+    let bytes = resolved.env().await?;
+    let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
+    let settings = ReleaseSettings::merge(&instance.agent_env, &env)?;
+    if let Some(manifest) = installed(instance, app, &resolved, &settings)? {
+        return Ok(Staged { manifest, reused: true });
+    }
+    check_space(instance, app, &resolved)?;
+    let owner = user::ids(&instance.settings.user)?;
+    let label = app.free_label(resolved.name());
+    instance.events.step(Step::Stage, describe(&resolved));
+    let staging = app.begin_staging(&label, owner)?;
+    staging.write_env(&env.to_environment_file(SET_BY_AGENT))?;
+    let limits = Limits {
+        max_bytes: instance.settings.max_unpacked,
+        max_files: instance.settings.max_files,
+    };
+    let into = staging.tree()?;
+    let owner = Owner { uid: owner.uid, gid: owner.gid };
+    let (events, deadline) = (&instance.events, instance.deadline);
+    let unpacked = fetch::fetch(&resolved, into, owner, limits, events, deadline).await?;
+    let procfile = procfile(&staging, &resolved)?;
+    check_formation(&procfile, &settings)?;
+    if let Some(command) = procfile.build() {
+        instance.events.step(Step::Build, command);
+        build::build(instance, app, &staging, resolved.url(), &settings, command).await?;
+    }
+    for path in &settings.writable {
+        staging.make_writable(path)?;
+    }
+    let manifest = Manifest {
+        format: FORMAT,
+        label,
+        url: resolved.url().clone(),
+        identity: resolved.identity(),
+        state: State::Staged,
+        staged_at: jiff::Timestamp::now(),
+        replaced: None,
+        files: unpacked.files,
+        bytes: unpacked.bytes,
+        plan: Plan::new(&procfile, &settings, &instance.settings.user),
+    };
+    staging.finish(&manifest)?;
+    Ok(Staged { manifest, reused: false })
+}
+
+/// The same content, installed with the same settings: it need not be fetched.
+pub fn installed(
+    instance: &Instance,
+    app: &App,
+    resolved: &Resolved,
+    settings: &ReleaseSettings,
+) -> Result<Option<Manifest>> {
+    let snapshot = app.snapshot()?;
+    let same = |manifest: &&Manifest| manifest.identity == resolved.identity();
+    let candidates = snapshot.releases.iter().rev().filter(same);
+    for manifest in candidates {
+        let Some(text) = app.procfile(&manifest.label)? else { continue };
+        let Ok(procfile) = Procfile::parse(&text) else { continue };
+        if Plan::new(&procfile, settings, &instance.settings.user) == manifest.plan {
+            return Ok(Some(manifest.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Parses the Procfile of a tree that has just been unpacked.
+fn procfile(staging: &Staging, resolved: &Resolved) -> Result<Procfile> {
+    let Some(text) = staging.procfile()? else {
+        let what = format!("read Procfile of {}", resolved.url());
+        let help = "a file named Procfile must be at the root of the archive, such as \
+                    `tar czf source.tar.gz -C my-app .` makes it";
+        return Err(Error::unusable(what).because("the archive has none").help(help));
+    };
+    Procfile::parse(&text).map_err(|e| refused(resolved, "Procfile", e))
+}
+
+/// A formation that names a type the Procfile lacks would silently run nothing.
+fn check_formation(procfile: &Procfile, settings: &ReleaseSettings) -> Result<()> {
+    let known = |name: &_| procfile.services().any(|(kind, _)| kind == name);
+    let names = settings.concurrency.keys().chain(&settings.singleton);
+    for name in names {
+        if !known(name) {
+            let types: Vec<_> = procfile.services().map(|(kind, _)| kind.to_string()).collect();
+            let what = format!("DEPLOY_CONCURRENCY or DEPLOY_SINGLETON names {name}");
+            let why = format!("the Procfile has {}", types.join(", "));
+            return Err(Error::unusable(what).because(why).help("name one of those"));
+        }
+    }
+    Ok(())
+}
+
+pub fn refused(resolved: &Resolved, file: &str, error: ParseError) -> Error {
+    let what = format!("{file} of {}", resolved.url());
+    let help = error.help.clone();
+    let refused = Error::unusable(what).because(error);
+    match help {
+        Some(help) => refused.help(help),
+        None => refused,
+    }
+}
+
+/// Refuses what is sure not to fit; the unpacked size is not known yet, but it
+/// is no smaller than the archive.
+fn check_space(instance: &Instance, app: &Locked, resolved: &Resolved) -> Result<()> {
+    let Some(size) = resolved.archive_size() else { return Ok(()) };
+    let free = disk::free_bytes(app.dir())?;
+    if size <= free {
+        return Ok(());
+    }
+    let what = format!("stage {}", resolved.url());
+    let why = format!("its archive has {size} bytes, {} has {free} free", app.dir().display());
+    let keep = instance.settings.keep_releases;
+    let help = format!("free space, or keep fewer releases than DEPLOY_KEEP_RELEASES={keep}");
+    Err(Error::unusable(what).because(why).help(help))
+}
+
+/// What is fetched, for the operator.
+fn describe(resolved: &Resolved) -> String {
+    let size = resolved.archive_size().map(|bytes| format!(", {bytes} bytes")).unwrap_or_default();
+    format!("{}/{}{size}", resolved.url(), resolved.compression().archive_name())
+}

@@ -1,0 +1,230 @@
+//! The agent's state on disk, and the only place that spells a path below it.
+//!
+//! ```text
+//! apps/APP/current -> releases/r42   the commit point
+//! apps/APP/releases/r42/{release.json,env,app/}
+//! apps/APP/releases/.staging-r43/    in work
+//! apps/APP/shared/                   the app's own, kept across releases
+//! apps/APP/history.jsonl, stopped, lock
+//! ```
+//!
+//! Everything but `app/` and `shared/` belongs to root, so a path down to them
+//! cannot be changed by an app; what lies inside them is opened by handle only.
+
+mod durable;
+mod history;
+mod lock;
+mod staging;
+
+pub use history::Entry;
+pub use lock::Locked;
+pub use staging::Staging;
+
+use crate::error::{Error, Result};
+use crate::release::manifest::{FORMAT, Manifest, State};
+use crate::release::name::{AppName, Label};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// The state of this instance below one directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One app's part of the store, for reading. Changes want [`Locked`].
+#[derive(Clone, Debug)]
+pub struct App {
+    name: AppName,
+    dir: PathBuf,
+}
+
+/// Everything that units are made from, read at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub app: AppName,
+    /// The app's directory: `…/apps/APP`.
+    pub dir: PathBuf,
+    pub current: Option<Label>,
+    /// Oldest first.
+    pub releases: Vec<Manifest>,
+    pub stopped: Stopped,
+}
+
+/// What the operator has stopped: it stays so over a reboot, until it is
+/// started again or a release is deployed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stopped(pub BTreeSet<String>);
+
+impl Stopped {
+    /// The name that stands for all of the app.
+    pub const ALL: &str = "*";
+
+    /// Whether this holds for a process such as `web.1`, by its own name, its
+    /// type's, or the app's.
+    pub fn covers(&self, process: &str) -> bool {
+        let kind = process.rsplit_once('.').map_or(process, |(kind, _)| kind);
+        [Self::ALL, process, kind].iter().any(|name| self.0.contains(*name))
+    }
+}
+
+impl Snapshot {
+    pub fn release(&self, label: &Label) -> Option<&Manifest> {
+        self.releases.iter().find(|manifest| manifest.label == *label)
+    }
+
+    pub fn current(&self) -> Option<&Manifest> {
+        self.release(self.current.as_ref()?)
+    }
+
+    /// Where a rollback goes: the good release that the current one replaced,
+    /// else the newest good one staged before it.
+    pub fn rollback_target(&self) -> Option<&Manifest> {
+        let current = self.current()?;
+        let good = |manifest: &&Manifest| {
+            manifest.state == State::Good && manifest.label != current.label
+        };
+        let replaced = current.replaced.as_ref().and_then(|label| self.release(label));
+        let older = |manifest: &&Manifest| manifest.staged_at < current.staged_at;
+        replaced.filter(good).or_else(|| self.releases.iter().rev().filter(good).find(older))
+    }
+}
+
+impl Store {
+    /// `root` is DEPLOY_STATE_DIR, by default `/var/lib/deploy`.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Store { root: root.into() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn app(&self, name: &AppName) -> App {
+        App { name: name.clone(), dir: self.root.join("apps").join(name.as_str()) }
+    }
+
+    /// Every app that has a directory here, by name.
+    pub fn apps(&self) -> Result<Vec<App>> {
+        let dir = self.root.join("apps");
+        let mut apps: Vec<App> = names(&dir)?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .map(|name| self.app(&name))
+            .collect();
+        apps.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(apps)
+    }
+}
+
+impl App {
+    pub fn name(&self) -> &AppName {
+        &self.name
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The directory that the app's processes may write to, whatever release runs.
+    pub fn shared(&self) -> PathBuf {
+        self.dir.join("shared")
+    }
+
+    pub fn exists(&self) -> bool {
+        self.dir.join("releases").is_dir()
+    }
+
+    fn releases_dir(&self) -> PathBuf {
+        self.dir.join("releases")
+    }
+
+    fn release_dir(&self, label: &Label) -> PathBuf {
+        self.releases_dir().join(label.as_str())
+    }
+
+    /// The unpacked tree of an installed release.
+    pub fn tree(&self, label: &Label) -> PathBuf {
+        self.release_dir(label).join("app")
+    }
+
+    /// The label that `current` points to; none before the first deploy.
+    pub fn current(&self) -> Result<Option<Label>> {
+        let link = self.dir.join("current");
+        let target = match fs::read_link(&link) {
+            Ok(target) => target,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(unreadable(&link, e)),
+        };
+        let label = target.strip_prefix("releases").ok().and_then(Path::to_str);
+        match label.and_then(|label| label.parse().ok()) {
+            Some(label) => Ok(Some(label)),
+            None => {
+                let why = format!("it points to {}, not to a release", target.display());
+                Err(Error::failed(format!("read {}", link.display())).because(why))
+            }
+        }
+    }
+
+    pub fn manifest(&self, label: &Label) -> Result<Manifest> {
+        let path = self.release_dir(label).join("release.json");
+        let bytes = fs::read(&path).map_err(|e| unreadable(&path, e))?;
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::failed(format!("read {}", path.display())).because(e))?;
+        if manifest.format != FORMAT || manifest.label != *label {
+            let why = format!("it is not of form {FORMAT}, or not of release {label}");
+            return Err(Error::failed(format!("read {}", path.display())).because(why));
+        }
+        Ok(manifest)
+    }
+
+    /// Everything installed, read at once. A release that cannot be read is
+    /// left out, so that one bad file stops neither a boot nor a rollback.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let current = self.current()?;
+        let mut releases = Vec::new();
+        for name in names(&self.releases_dir())? {
+            let Ok(label) = name.parse::<Label>() else { continue };
+            match self.manifest(&label) {
+                Ok(manifest) => releases.push(manifest),
+                Err(error) => tracing::warn!("skipping release {label}: {}", error.chain()),
+            }
+        }
+        releases.sort_by(|a, b| (a.staged_at, &a.label).cmp(&(b.staged_at, &b.label)));
+        let (app, dir, stopped) = (self.name.clone(), self.dir.clone(), self.stopped()?);
+        Ok(Snapshot { app, dir, current, releases, stopped })
+    }
+
+    fn stopped(&self) -> Result<Stopped> {
+        let path = self.dir.join("stopped");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Stopped(text.lines().map(str::to_owned).collect())),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Stopped::default()),
+            Err(e) => Err(unreadable(&path, e)),
+        }
+    }
+}
+
+fn unreadable(path: &Path, cause: io::Error) -> Error {
+    Error::failed(format!("read {}", path.display())).because(cause)
+}
+
+/// The names in a directory; none where there is no such directory.
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(unreadable(dir, e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| unreadable(dir, e))?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests;

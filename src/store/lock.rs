@@ -1,0 +1,157 @@
+//! The lock of one app: whoever holds it may change the app's state, and nobody
+//! else can, since every change is a method of the guard.
+
+use super::durable::{self, unwritable};
+use super::{App, Snapshot, Stopped};
+use crate::error::{Error, Exit, Result};
+use crate::release::manifest::{Manifest, State};
+use crate::release::name::Label;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File, OpenOptions};
+use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// An app whose lock is held; the lock dies with its holder.
+#[derive(Debug)]
+pub struct Locked {
+    app: App,
+    _lock: Flock<File>,
+}
+
+impl Deref for Locked {
+    type Target = App;
+
+    fn deref(&self) -> &App {
+        &self.app
+    }
+}
+
+impl App {
+    /// Takes the lock, or says that another process holds it.
+    pub fn lock(&self) -> Result<Locked> {
+        durable::make_dir(&self.releases_dir(), 0o755)?;
+        let path = self.dir().join("lock");
+        let mut open = OpenOptions::new();
+        open.write(true).create(true).truncate(false).mode(0o600);
+        let file = open.open(&path).map_err(|e| unwritable(&path, e))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Locked { app: self.clone(), _lock: lock }),
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let what = format!("take the lock of {}", self.name());
+                let error = Error::new(Exit::Busy, what).because("another process holds it");
+                Err(error.help("wait until it is done: `deploy status`"))
+            }
+            Err((_, errno)) => Err(unwritable(&path, errno.into())),
+        }
+    }
+}
+
+impl Locked {
+    /// The one atomic step of a deploy: from here on, `label` is what runs here.
+    pub fn commit(&self, label: &Label) -> Result<()> {
+        durable::point(&self.dir().join("current"), &Path::new("releases").join(label.as_str()))
+    }
+
+    /// Takes the first release of an app back: nothing is current any more.
+    pub fn uncommit(&self) -> Result<()> {
+        durable::remove(&self.dir().join("current"))
+    }
+
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let path = self.release_dir(&manifest.label).join("release.json");
+        write_manifest(&path, manifest)
+    }
+
+    pub fn set_state(&self, label: &Label, state: State) -> Result<()> {
+        let manifest = self.manifest(label)?;
+        if manifest.state == state {
+            return Ok(());
+        }
+        self.write_manifest(&Manifest { state, ..manifest })
+    }
+
+    pub fn set_stopped(&self, stopped: &Stopped) -> Result<()> {
+        let path = self.dir().join("stopped");
+        if stopped.0.is_empty() {
+            return durable::remove(&path);
+        }
+        let text: String = stopped.0.iter().map(|name| format!("{name}\n")).collect();
+        durable::write(&path, text.as_bytes(), 0o644)
+    }
+
+    /// Removes an installed release. It is renamed first, so that no boot and no
+    /// deploy ever sees half of it.
+    pub fn remove_release(&self, label: &Label) -> Result<()> {
+        let doomed = self.releases_dir().join(format!(".removing-{label}"));
+        let dir = self.release_dir(label);
+        remove_tree(&doomed)?;
+        fs::rename(&dir, &doomed).map_err(|e| unwritable(&dir, e))?;
+        remove_tree(&doomed)
+    }
+
+    /// Removes what an interrupted deploy or removal has left.
+    pub fn remove_leftovers(&self) -> Result<()> {
+        let dir = self.releases_dir();
+        for name in super::names(&dir)? {
+            if name.starts_with(".staging-") || name.starts_with(".removing-") {
+                remove_tree(&dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing was ever installed: there is no release and nothing current.
+    pub fn is_untouched(&self) -> bool {
+        let releases = super::names(&self.releases_dir());
+        releases.is_ok_and(|names| names.is_empty()) && self.current().is_ok_and(|c| c.is_none())
+    }
+
+    /// Takes all of the app off this instance: releases, shared files, history.
+    pub fn remove_app(self) -> Result<()> {
+        remove_tree(self.dir())?;
+        durable::sync_parent(self.dir()).map_err(|e| unwritable(self.dir(), e))
+    }
+
+    /// The labels to remove so that `keep` good releases stay. What is current,
+    /// what a rollback would take and what was staged ahead are never among them.
+    pub fn prunable(snapshot: &Snapshot, keep: usize) -> Vec<Label> {
+        let current = snapshot.current();
+        let back = snapshot.rollback_target().map(|manifest| &manifest.label);
+        let ahead = |m: &Manifest| current.is_none_or(|current| m.staged_at > current.staged_at);
+        let mut kept = 0;
+        let mut prunable = Vec::new();
+        for manifest in snapshot.releases.iter().rev() {
+            let needed = Some(&manifest.label) == snapshot.current.as_ref()
+                || Some(&manifest.label) == back;
+            let stays = match manifest.state {
+                State::Good | State::Proved => kept < keep,
+                State::Staged => ahead(manifest),
+                State::Failed => false,
+            };
+            if needed || stays {
+                kept += usize::from(manifest.state != State::Staged);
+            } else {
+                prunable.push(manifest.label.clone());
+            }
+        }
+        prunable
+    }
+}
+
+pub(super) fn write_manifest(path: &Path, manifest: &Manifest) -> Result<()> {
+    let mut json = serde_json::to_vec_pretty(manifest)
+        .map_err(|e| Error::failed(format!("write {}", path.display())).because(e))?;
+    json.push(b'\n');
+    durable::write(path, &json, 0o644)
+}
+
+pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::failed(format!("remove {}", path.display())).because(e))
+        }
+        _ => Ok(()),
+    }
+}

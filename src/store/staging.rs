@@ -1,0 +1,193 @@
+//! A release in work: `.staging-LABEL`, which becomes `LABEL` by one rename when
+//! it is whole and on the disk.
+
+use super::durable::{self, unwritable};
+use super::lock::{remove_tree, write_manifest};
+use super::{App, Locked};
+use crate::error::{Error, Result};
+use crate::host::user::Ids;
+use crate::release::manifest::Manifest;
+use crate::release::name::{Label, ReleaseName};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, chown, fchown};
+use std::path::{Path, PathBuf};
+
+/// The largest Procfile that is read; bytes.
+const PROCFILE: u64 = 64 << 10;
+
+/// The directory of a release that is being staged; removed when dropped unfinished.
+#[derive(Debug)]
+pub struct Staging {
+    dir: PathBuf,
+    /// Where the release will be once it is finished.
+    destination: PathBuf,
+    label: Label,
+    /// The handle of `app/`.
+    tree: OwnedFd,
+    owner: Ids,
+    finished: bool,
+}
+
+impl Locked {
+    /// Makes an empty staging directory, and the app's own one where it is missing.
+    pub fn begin_staging(&self, label: &Label, owner: Ids) -> Result<Staging> {
+        self.remove_leftovers()?;
+        let shared = self.shared();
+        if !shared.exists() {
+            durable::make_dir(&shared, 0o750)?;
+            give(&shared, owner)?;
+        }
+        let dir = self.releases_dir().join(format!(".staging-{label}"));
+        let app = dir.join("app");
+        durable::make_dir(&app, 0o755)?;
+        give(&app, owner)?;
+        let tree = File::open(&app).map_err(|e| unwritable(&app, e))?.into();
+        let (destination, label) = (self.release_dir(label), label.clone());
+        Ok(Staging { dir, destination, label, tree, owner, finished: false })
+    }
+}
+
+fn give(path: &Path, owner: Ids) -> Result<()> {
+    let meta = fs::metadata(path).map_err(|e| unwritable(path, e))?;
+    if (meta.uid(), meta.gid()) == (owner.uid, owner.gid) {
+        return Ok(());
+    }
+    chown(path, Some(owner.uid), Some(owner.gid)).map_err(|e| unwritable(path, e))
+}
+
+impl Staging {
+    pub fn label(&self) -> &Label {
+        &self.label
+    }
+
+    pub fn owner(&self) -> Ids {
+        self.owner
+    }
+
+    /// Another handle of `app/`, for the thread that unpacks.
+    pub fn tree(&self) -> Result<OwnedFd> {
+        let what = || format!("open {}", self.dir.join("app").display());
+        self.tree.try_clone().map_err(|e| Error::failed(what()).because(e))
+    }
+
+    /// Where the tree lies now, and where it will lie: a build must see the second.
+    pub fn tree_paths(&self) -> (PathBuf, PathBuf) {
+        (self.dir.join("app"), self.destination.join("app"))
+    }
+
+    pub fn env_path(&self) -> PathBuf {
+        self.dir.join("env")
+    }
+
+    /// The text of `Procfile` at the root of the tree; none where there is no such file.
+    pub fn procfile(&self) -> Result<Option<Vec<u8>>> {
+        read_beneath(&self.tree, Path::new("Procfile"), PROCFILE)
+            .map_err(|e| Error::unusable("read Procfile").because(e))
+    }
+
+    pub fn write_env(&self, text: &str) -> Result<()> {
+        durable::write(&self.env_path(), text.as_bytes(), 0o600)
+    }
+
+    /// Makes a directory of the tree that the processes may write to, and its
+    /// parents; nothing is followed out of the tree.
+    pub fn make_writable(&self, relative: &str) -> Result<()> {
+        let cannot = |e: io::Error| {
+            let help = "DEPLOY_WRITABLE names directories; the archive must not hold a file or a \
+                        link of that name";
+            Error::unusable(format!("make the writable directory {relative}")).because(e).help(help)
+        };
+        let mut at = self.tree()?;
+        for part in Path::new(relative).components() {
+            let part = Path::new(&part);
+            let made = match mkdirat(&at, part, Mode::from_bits_truncate(0o755)) {
+                Ok(()) => true,
+                Err(nix::Error::EEXIST) => false,
+                Err(e) => return Err(cannot(e.into())),
+            };
+            at = open_beneath(&at, part, OFlag::O_DIRECTORY).map_err(cannot)?;
+            if made {
+                fchown(&at, Some(self.owner.uid), Some(self.owner.gid)).map_err(cannot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts everything on the disk, then gives the release its name.
+    pub fn finish(mut self, manifest: &Manifest) -> Result<()> {
+        write_manifest(&self.dir.join("release.json"), manifest)?;
+        let finish = || {
+            nix::unistd::syncfs(self.tree.as_fd())?;
+            fs::rename(&self.dir, &self.destination)?;
+            durable::sync_parent(&self.destination)
+        };
+        finish().map_err(|e| unwritable(&self.destination, e))?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.finished
+            && let Err(error) = remove_tree(&self.dir)
+        {
+            tracing::warn!("{}", error.chain());
+        }
+    }
+}
+
+fn open_beneath(dir: &OwnedFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(dir, path, how)?)
+}
+
+fn read_beneath(dir: &OwnedFd, path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match open_beneath(dir, path, OFlag::empty()) {
+        Ok(file) => File::from(file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(nix::libc::ELOOP) => {
+            return Err(io::Error::other("it is a symbolic link; it must be a file"));
+        }
+        Err(e) => return Err(e),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it is larger than {most} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+impl App {
+    /// The label under which content that is not installed yet will be: the
+    /// release's name, or the first of `NAME.2`, `NAME.3`, … that is free.
+    pub fn free_label(&self, name: &ReleaseName) -> Label {
+        let taken = |label: &Label| self.release_dir(label).symlink_metadata().is_ok();
+        let labels = (1..).map(|nth| Label::of(name, nth));
+        labels.into_iter().find(|label| !taken(label)).unwrap_or_else(|| Label::of(name, 1))
+    }
+
+    /// The env file of an installed release, as systemd reads it.
+    pub fn environment_file(&self, label: &Label) -> Result<Vec<u8>> {
+        let path = self.release_dir(label).join("env");
+        fs::read(&path).map_err(|e| super::unreadable(&path, e))
+    }
+
+    /// The Procfile of an installed release.
+    pub fn procfile(&self, label: &Label) -> Result<Option<Vec<u8>>> {
+        let path = self.tree(label);
+        let tree = File::open(&path).map_err(|e| super::unreadable(&path, e))?.into();
+        read_beneath(&tree, Path::new("Procfile"), PROCFILE)
+            .map_err(|e| Error::unusable(format!("read Procfile of release {label}")).because(e))
+    }
+}

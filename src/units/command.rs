@@ -1,0 +1,141 @@
+//! A Procfile's command as systemd's `ExecStart=`.
+
+/// Words that mean something to bash itself: `exec` would look for a program
+/// of that name instead. bash(1), RESERVED WORDS and SHELL BUILTIN COMMANDS.
+const SHELL_WORDS: &[&str] = &[
+    ".", ":", "[", "[[", "alias", "bg", "bind", "break", "builtin", "caller", "case", "cd",
+    "command", "compgen", "complete", "compopt", "continue", "coproc", "declare", "dirs", "disown",
+    "do", "done", "echo", "elif", "else", "enable", "esac", "eval", "exit", "export", "false", "fc",
+    "fg", "fi", "for", "function", "getopts", "hash", "help", "history", "if", "jobs", "kill",
+    "let", "local", "logout", "mapfile", "popd", "printf", "pushd", "pwd", "read", "readarray",
+    "readonly", "return", "select", "set", "shift", "shopt", "source", "suspend", "test", "then",
+    "time", "times", "trap", "true", "type", "typeset", "ulimit", "umask", "unalias", "unset",
+    "until", "wait", "while",
+];
+
+/// What bash is given, and whether it is sure to become the app's own process.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shell {
+    pub script: String,
+    /// Then SIGTERM to the main process alone reaches the app.
+    pub replaced: bool,
+}
+
+/// Puts `exec` before a command that is one simple command, so that no shell
+/// stays between systemd and the app. Everything else is left as it is: `exec`
+/// breaks `a && b`, `X=1 cmd` and `cd d; cmd`.
+pub(super) fn shell(command: &str) -> Shell {
+    if !is_simple(command) {
+        return Shell { script: command.to_owned(), replaced: false };
+    }
+    let first = command.split_ascii_whitespace().next().unwrap_or_default();
+    let script = match first {
+        "exec" => command.to_owned(),
+        _ => format!("exec {command}"),
+    };
+    Shell { script, replaced: true }
+}
+
+/// Sure to be one simple command in bash's grammar: a literal program name and
+/// words. In doubt it is not.
+fn is_simple(command: &str) -> bool {
+    let mut words = command.split_ascii_whitespace();
+    let mut program = words.next().unwrap_or_default();
+    if program == "exec" {
+        program = words.next().unwrap_or_default();
+    }
+    let literal = |c: char| c.is_ascii_alphanumeric() || "_./+-".contains(c);
+    let named = !program.is_empty() && program.chars().all(literal) && !program.starts_with('-');
+    named && !SHELL_WORDS.contains(&program) && has_only_words(command)
+}
+
+fn has_only_words(command: &str) -> bool {
+    let mut chars = command.chars().peekable();
+    let mut quote = None;
+    let mut starts_word = true;
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+            (Some('\''), _) => {}
+            (_, '`') => return false,
+            (_, '$') if matches!(chars.peek(), Some('(' | '\'' | '"')) => return false,
+            (_, '$') if chars.peek() == Some(&'{') => {
+                let name = chars.by_ref().skip(1).take_while(|c| *c != '}');
+                if !name.fold(true, |plain, c| plain && (c.is_ascii_alphanumeric() || c == '_')) {
+                    return false;
+                }
+            }
+            (_, '\\') if chars.next().is_none() => return false,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, ';' | '&' | '|' | '<' | '>' | '(' | ')' | '{' | '}' | '!' | '\n') => {
+                return false;
+            }
+            (None, '#') if starts_word => return false,
+            (None, _) => {}
+        }
+        starts_word = quote.is_none() && c.is_ascii_whitespace();
+    }
+    quote.is_none()
+}
+
+/// One argument of `ExecStart=:`, quoted so that systemd gives exactly these
+/// bytes: systemd.syntax(7) for `\`, systemd.unit(5) for `%`; the `:` before the
+/// program keeps `$` literal.
+pub(super) fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '\\' | '"' => quoted.extend(['\\', c]),
+            '%' => quoted.push_str("%%"),
+            '\t' => quoted.push_str("\\t"),
+            '\n' => quoted.push_str("\\n"),
+            _ => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exec_only_before_one_simple_command() {
+        let simple = [
+            "node server.js",
+            "./bin/web --port $PORT",
+            "python3 -m http.server \"$PORT\" --bind 0.0.0.0",
+            "gunicorn app:app -b 0.0.0.0:${PORT} --access-logformat '%(h)s %(r)s; {x}'",
+            "echo-server a\\ b 'c d' # not at all",
+        ];
+        assert!(shell(simple[0]).replaced);
+        for command in &simple[..4] {
+            let expected = Shell { script: format!("exec {command}"), replaced: true };
+            assert_eq!(shell(command), expected);
+        }
+        let exec = Shell { script: "exec node x".into(), replaced: true };
+        assert_eq!(shell("exec node x"), exec);
+    }
+
+    #[test]
+    fn what_exec_would_break_is_left_alone() {
+        let others = [
+            "a && b", "a | b", "X=1 cmd", "cd d; cmd", "cd d", "exec", "exec -a x cmd", "$CMD x",
+            "\"my program\"", "~/bin/x", "a $(b)", "a `b`", "a > log", "{ a; }", "(a)", "while x",
+            "! a", "echo x", "time a", "a &", "a # comment", "a 'b", "a $'b'", "a {b,c}", "source x",
+            "a ${B:-c}",
+        ];
+        for command in others {
+            let expected = Shell { script: command.into(), replaced: false };
+            assert_eq!(shell(command), expected, "{command}");
+        }
+    }
+
+    #[test]
+    fn quoting_keeps_systemds_hands_off() {
+        assert_eq!(quote(r#"a "b" \c %d $e"#), r#""a \"b\" \\c %%d $e""#);
+    }
+}

@@ -1,0 +1,135 @@
+//! The text of one service template.
+
+use super::command::{quote, shell};
+use crate::release::manifest::{Manifest, Plan, Service};
+use crate::release::settings::Sandbox;
+use crate::store::Snapshot;
+use std::fmt::Write;
+use std::path::Path;
+
+/// What a process cannot do under every sandbox but `off`. Its own tree, its
+/// shared directory and /tmp aside, it sees the system read-only.
+const PROTECTED: &str = "\
+NoNewPrivileges=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectHome=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+";
+
+/// What `strict` adds. `MemoryDenyWriteExecute=` is not among it: it breaks V8
+/// and the JVM, which write the code they run.
+const STRICT: &str = "\
+ProtectSystem=strict
+ProtectProc=invisible
+RestrictNamespaces=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallFilter=sched_setaffinity setpriority ioprio_set sched_setscheduler setrlimit prlimit64
+SystemCallErrorNumber=EPERM
+SystemCallArchitectures=native
+RemoveIPC=yes
+";
+
+pub(super) fn text(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
+    let (app, label, kind) = (&snapshot.app, &manifest.label, &service.kind);
+    let plan = &manifest.plan;
+    let release = snapshot.dir.join("releases").join(label.as_str());
+    let shell = shell(&service.command);
+    let kill_mode = if shell.replaced { "mixed" } else { "control-group" };
+    format!(
+        "\
+[Unit]
+Description={app} {kind}.%i, release {label}
+PartOf=deploy-{app}.target
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+User={user}
+Slice={slice}
+WorkingDirectory={tree}
+EnvironmentFile={env}
+{environment}ExecStart=:/bin/bash -c {script}
+KillMode={kill_mode}
+Restart=always
+RestartSec=2
+TimeoutStopSec={stop}
+SuccessExitStatus=143
+StandardOutput=journal
+StandardError=journal
+SyslogIdentifier={app}.{kind}.%i
+LogRateLimitIntervalSec=0
+LimitNOFILE=65536
+{memory}{sandbox}",
+        user = plan.user,
+        slice = super::slice(app),
+        tree = path(&release.join("app")),
+        env = path(&release.join("env")),
+        environment = environment(snapshot, manifest, service),
+        script = quote(&shell.script),
+        stop = seconds(plan),
+        memory = memory(plan),
+        sandbox = sandbox(snapshot, &release, plan),
+    )
+}
+
+/// What the agent tells every process. `PORT` is not here: it comes from a
+/// drop-in of the one process that it belongs to.
+fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
+    let shared = snapshot.dir.join("shared");
+    let variables = [
+        format!("PS={}.%i", service.kind),
+        format!("HOME={}", path(&shared)),
+        format!("DEPLOY_APP={}", snapshot.app),
+        format!("DEPLOY_ENVIRONMENT={}", manifest.url.environment()),
+        format!("DEPLOY_RELEASE={}", manifest.label),
+    ];
+    variables.iter().fold(String::new(), |mut lines, variable| {
+        let _ = writeln!(lines, "Environment={variable}");
+        lines
+    })
+}
+
+fn sandbox(snapshot: &Snapshot, release: &Path, plan: &Plan) -> String {
+    let protected = match plan.sandbox {
+        Sandbox::Strict => format!("{PROTECTED}{STRICT}"),
+        Sandbox::Full => format!("{PROTECTED}ProtectSystem=full\n"),
+        Sandbox::Off => return String::new(),
+    };
+    let app = release.join("app");
+    let trees = plan.writable.iter().map(|relative| app.join(relative));
+    let writable = trees.chain([snapshot.dir.join("shared")]);
+    writable.fold(protected, |mut lines, writable| {
+        let _ = writeln!(lines, "ReadWritePaths=-{}", path(&writable));
+        lines
+    })
+}
+
+fn memory(plan: &Plan) -> String {
+    plan.memory_max.map(|bytes| format!("MemoryMax={bytes}\n")).unwrap_or_default()
+}
+
+/// systemd reads fractions: systemd.time(7).
+fn seconds(plan: &Plan) -> String {
+    format!("{}ms", plan.stop_timeout.as_millis())
+}
+
+/// A path in a unit file: every `%` doubled. Settings refuse a state directory
+/// whose name would need quotes.
+fn path(path: &Path) -> String {
+    path.to_string_lossy().replace('%', "%%")
+}
