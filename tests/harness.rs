@@ -48,10 +48,10 @@ fn a_command_gives_its_exit_code_and_both_outputs() {
 fn a_command_that_hangs_is_killed_with_all_it_started() {
     let host = Network::new().instance().boot();
     let hang = host.command(&["sh", "-c", "sleep 4711 & echo started; wait"]);
-    let hang = hang.deadline(Duration::from_secs(1));
+    let hang = hang.deadline(Duration::from_secs(2));
     let said = panic::catch_unwind(|| hang.output()).expect_err("it cannot end");
     let said = said.downcast_ref::<String>().expect("a message");
-    assert!(said.contains("did not end within 1s") && said.contains("started"), "{said}");
+    assert!(said.contains("did not end within 2s") && said.contains("started"), "{said}");
     host.exec(&["pgrep", "-f", "sleep 4711"]).exits(1);
 }
 

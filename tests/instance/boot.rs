@@ -8,12 +8,11 @@ use super::cgroup::Group;
 use super::image::{mount_overlay, with};
 use super::lifeline::Lifeline;
 use super::network::Network;
-use super::{Image, Must, base, on_a_thread, poll};
+use super::{Image, Must, base, disk, on_a_thread, poll};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -40,10 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// `net.unix.max_dgram_qlen` of a real machine. systemd raises it from 10
 /// only outside of containers, and with 10 rsyslog loses most of a burst.
 const DGRAM_QUEUE: &str = "512";
-
-/// Shut down without writing the journal: `EXT4_GOING_FLAGS_NOLOGFLUSH`.
-const NO_LOG_FLUSH: u32 = 2;
-nix::ioctl_read!(ext4_shutdown, b'X', 125, u32);
 
 /// An instance still to be booted.
 pub struct Builder {
@@ -93,7 +88,7 @@ impl Builder {
             fs::create_dir(dir.join(part)).must(format_args!("make {}", dir.display()));
         }
         if let Some(bytes) = self.disk {
-            make_disk(&dir.join("disk.img"), bytes);
+            disk::make(&dir.join("disk.img"), bytes);
         }
         let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").must("make a machine id");
         let instance = Instance {
@@ -190,10 +185,7 @@ impl Instance {
         running.nspawn.wait().must("wait for systemd-nspawn");
         running.group.remove();
         drop(running.disk);
-        // Booted on the old mount, the next one would see the old page cache.
-        let image = self.dir.join("disk.img");
-        poll(PATIENCE, || (!on_a_loop_device(&image)).then_some(()))
-            .unwrap_or_else(|| panic!("{} stays attached", image.display()));
+        disk::wait_until_detached(&self.dir.join("disk.img"));
     }
 
     /// Cuts the power: what was not synced to the disk is lost. Needs
@@ -202,9 +194,7 @@ impl Instance {
         if let Some(running) = self.running().as_ref() {
             let disk = running.disk.as_ref();
             let disk = disk.expect("power_loss needs an instance with a disk: use Builder::disk");
-            let mut how = NO_LOG_FLUSH;
-            // SAFETY: the descriptor is open and the kernel reads one u32 from `how`.
-            unsafe { ext4_shutdown(disk.as_raw_fd(), &raw mut how) }.must("shut the disk down");
+            disk::cut_power(disk);
         }
         self.kill_hard();
     }
@@ -248,7 +238,7 @@ impl Instance {
     fn start(&self, group: &Group) -> (Child, Option<File>) {
         private_mounts();
         let (disk, root) = (self.dir.join("disk"), self.dir.join("root"));
-        let held = self.plan.disk.map(|_| mount_disk(&self.dir.join("disk.img"), &disk));
+        let held = self.plan.disk.map(|_| disk::attach(&self.dir.join("disk.img"), &disk));
         for part in ["upper", "work"] {
             fs::create_dir_all(disk.join(part)).must(format_args!("make {}", disk.display()));
         }
@@ -347,31 +337,6 @@ pub(super) fn private_mounts() {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).must("make the mounts private");
 }
 
-fn make_disk(image: &Path, bytes: u64) {
-    let file = File::create(image).must(format_args!("create {}", image.display()));
-    file.set_len(bytes).must(format_args!("size {}", image.display()));
-    let lazy = "lazy_itable_init=1,lazy_journal_init=1";
-    must_run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", lazy]).arg(image));
-}
-
-/// Mounts the disk so that what nobody synced stays unwritten for long.
-fn mount_disk(image: &Path, at: &Path) -> File {
-    let options = "loop,noauto_da_alloc,commit=300";
-    must_run(Command::new("mount").args(["-o", options]).arg(image).arg(at));
-    File::open(at).must(format_args!("open {}", at.display()))
-}
-
-fn on_a_loop_device(image: &Path) -> bool {
-    loop_files().iter().any(|file| file == image)
-}
-
-/// The files behind this machine's loop devices.
-pub fn loop_files() -> Vec<PathBuf> {
-    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let files = devices.map(|device| fs::read_to_string(device.path().join("loop/backing_file")));
-    files.flatten().map(|file| file.trim_end().into()).collect()
-}
-
 /// Whether the process is the first of a process namespace just below ours.
 fn is_first_inside(pid: i32) -> bool {
     let ids = |of: &str| -> Vec<String> {
@@ -381,10 +346,4 @@ fn is_first_inside(pid: i32) -> bool {
     };
     let theirs = ids(&pid.to_string());
     theirs.len() == ids("self").len() + 1 && theirs.last().is_some_and(|id| id == "1")
-}
-
-fn must_run(command: &mut Command) {
-    let ran = command.stdin(Stdio::null()).output().must(format_args!("start {command:?}"));
-    let complaint = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{command:?} ({}): {complaint}", ran.status);
 }

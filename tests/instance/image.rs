@@ -5,6 +5,7 @@ use super::boot::{NSPAWN, private_mounts};
 use super::lifeline::{Lifeline, cache, lock};
 use super::{Must, base, on_a_thread};
 use nix::mount::{MsFlags, mount, umount};
+use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -45,6 +46,11 @@ impl Image {
         self.topped(name, key, |upper| make_layer(&below, inputs, script, upper))
     }
 
+    /// The base with our package installed, as an AMI is baked: not yet booted.
+    pub fn with_agent() -> Image {
+        Image::base().layer("agent", &[&package()], "dpkg --install ./*.deb")
+    }
+
     /// overlayfs's `lowerdir=`.
     pub(super) fn lower(&self) -> OsString {
         join(&self.dirs)
@@ -74,6 +80,14 @@ impl Image {
         self.key = key;
         self
     }
+}
+
+/// The package under test, which `make test` and `make demo` name.
+pub fn package() -> PathBuf {
+    let path = env::var_os("DEPLOY_DEB").map(PathBuf::from);
+    path.filter(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("DEPLOY_DEB names no package; use `make test`, or `make deb` and its output")
+    })
 }
 
 /// Removes the directories of this name that no process holds.

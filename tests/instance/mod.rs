@@ -21,15 +21,17 @@
 mod base;
 mod boot;
 mod cgroup;
+mod disk;
 mod exec;
 mod image;
 mod lifeline;
 mod network;
 mod requirements;
 
-pub use boot::{Builder, Instance, loop_files};
+pub use boot::{Builder, Instance};
+pub use disk::loop_files;
 pub use exec::{Invocation, Job, Output};
-pub use image::Image;
+pub use image::{Image, package};
 pub use lifeline::Lifeline;
 pub use network::{Network, Response};
 

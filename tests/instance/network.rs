@@ -48,7 +48,8 @@ impl Network {
     }
 
     /// A network for up to `instances` instances at once. Waits until this
-    /// machine has that many to spare; see [`places`].
+    /// machine has that many to spare (see [`places`]), so a test that made
+    /// two networks might wait for itself: one network a test.
     pub fn of(instances: usize) -> Network {
         Lifeline::get();
         let places = places(instances);

@@ -1,0 +1,57 @@
+//! A disk of an instance's own, whose power can be cut: an ext4 image on a
+//! loop device that is detached with its last mount.
+
+use super::{Must, poll};
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Leave the journal as it is on the disk: `EXT4_GOING_FLAGS_NOLOGFLUSH`.
+const NO_LOG_FLUSH: u32 = 2;
+nix::ioctl_read!(ext4_shutdown, b'X', 125, u32);
+
+/// Makes an empty disk.
+pub fn make(image: &Path, bytes: u64) {
+    let file = File::create(image).must(format_args!("create {}", image.display()));
+    file.set_len(bytes).must(format_args!("size {}", image.display()));
+    let lazy = "lazy_itable_init=1,lazy_journal_init=1";
+    must_run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", lazy]).arg(image));
+}
+
+/// Mounts it so that what nobody syncs stays unwritten for long, and gives a
+/// hold on its file system.
+pub fn attach(image: &Path, at: &Path) -> File {
+    let options = "loop,noauto_da_alloc,commit=300";
+    must_run(Command::new("mount").args(["-o", options]).arg(image).arg(at));
+    File::open(at).must(format_args!("open {}", at.display()))
+}
+
+/// From now on nothing is written to it, and what was not synced is lost.
+pub fn cut_power(disk: &File) {
+    let mut how = NO_LOG_FLUSH;
+    // SAFETY: the descriptor is open, and the kernel reads one u32 from `how`.
+    unsafe { ext4_shutdown(disk.as_raw_fd(), &raw mut how) }.must("cut a disk's power");
+}
+
+/// Waits until no mount is left: one made before would be joined to the old
+/// one, page cache and all.
+pub fn wait_until_detached(image: &Path) {
+    let gone = || (!loop_files().iter().any(|file| file == image)).then_some(());
+    poll(Duration::from_secs(30), gone)
+        .unwrap_or_else(|| panic!("{} stays attached", image.display()));
+}
+
+/// The files behind this machine's loop devices.
+pub fn loop_files() -> Vec<PathBuf> {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let files = devices.map(|device| fs::read_to_string(device.path().join("loop/backing_file")));
+    files.flatten().map(|file| file.trim_end().into()).collect()
+}
+
+fn must_run(command: &mut Command) {
+    let ran = command.stdin(Stdio::null()).output().must(format_args!("start {command:?}"));
+    let complaint = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{command:?} ({}): {complaint}", ran.status);
+}
