@@ -1,6 +1,7 @@
 //! `$'…'`: bash's ANSI-C quoting, see QUOTING in bash(1).
 
 use super::cursor::{Cursor, Place};
+use super::reserved;
 use crate::release::ParseError;
 
 /// Decodes up to the closing quote; the cursor stands behind the opening one, which is at
@@ -64,6 +65,7 @@ fn escape(
             }
         }
         Some(other) => {
+            reserved::check_escaped(other, at)?;
             out.push(b'\\');
             push(other, out);
         }

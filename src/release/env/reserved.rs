@@ -1,4 +1,7 @@
-//! Names that mean something to bash itself.
+//! Names and characters that mean something to bash itself.
+
+use super::cursor::Place;
+use crate::release::ParseError;
 
 /// Names whose assignment does not give the app that value: readonly or computed by bash
 /// (`UID`, `RANDOM`), set again by every bash on its way to the app (`PWD`, `SHLVL`), never
@@ -50,4 +53,15 @@ pub(super) fn has_value_in_clean_bash(name: &str) -> bool {
         "SHELL",
     ];
     name == "TERM" || SET.contains(&name)
+}
+
+/// Refuses the two characters with which bash marks quoting inside itself where they stand
+/// behind a backslash: in some quotes bash 5.2 doubles or drops them there.
+pub(super) fn check_escaped(c: char, at: Place) -> Result<(), ParseError> {
+    if matches!(c, '\u{1}' | '\u{7f}') {
+        return Err(at
+            .refuse("a control character behind a backslash, which bash garbles")
+            .help("write it as $'\\x01' or $'\\x7f'"));
+    }
+    Ok(())
 }

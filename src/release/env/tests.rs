@@ -124,6 +124,9 @@ fn says_where_and_why_a_file_is_refused() {
         ("A=1\r\nB=2\r\n", 1, 4, "a carriage return"),
         ("A=\\\r\n", 1, 3, "a carriage return"),
         ("\u{feff}A=1", 1, 1, "a byte order mark"),
+        ("A=\"\\\u{7f}\"", 1, 4, "a control character behind a backslash"),
+        ("A=$'\\\u{1}'", 1, 5, "a control character behind a backslash"),
+        ("A=\\\u{1}", 1, 3, "a control character behind a backslash"),
         // Names that are bash's.
         ("UID=0", 1, 1, "UID means something to bash"),
         ("A=1 BASH_ENV=x", 1, 5, "BASH_ENV means something"),

@@ -2,7 +2,7 @@
 
 use super::cursor::{Cursor, Place};
 use super::parse::Result;
-use super::{LONGEST_TOTAL, LONGEST_VARIABLE, ansi_c};
+use super::{LONGEST_TOTAL, LONGEST_VARIABLE, ansi_c, reserved};
 use crate::release::{ParseError, is_noncharacter};
 use std::collections::BTreeMap;
 
@@ -104,6 +104,7 @@ impl Value<'_, '_> {
                     Some('\n') | None => {}
                     Some(c @ ('$' | '`' | '"' | '\\')) => self.push(c),
                     Some(c) => {
+                        reserved::check_escaped(c, at)?;
                         self.push('\\');
                         self.push(c);
                     }
@@ -118,6 +119,7 @@ impl Value<'_, '_> {
             None => Err(at.refuse("a backslash at the end of the file")),
             Some('\r') => Err(carriage_return(at)),
             Some(c) => {
+                reserved::check_escaped(c, at)?;
                 self.push(c);
                 Ok(())
             }
