@@ -1,0 +1,122 @@
+//! A directory on this machine as a source: for a laptop, a mounted share and tests.
+
+use super::identity::Validator;
+use super::object::{self, Look, Object, Opened};
+use super::retry::Failure;
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use std::fs::{File, Metadata};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const CHUNK: usize = 256 * 1024;
+
+/// One directory, held open: a link that is turned meanwhile cannot mix two releases.
+pub(super) struct Directory {
+    path: PathBuf,
+    /// None where there is no such directory.
+    opened: Option<Arc<OwnedFd>>,
+}
+
+/// An open file. Its bytes can change only in place, which its times tell.
+#[derive(Clone)]
+pub(super) struct Handle(Arc<File>);
+
+impl Directory {
+    pub async fn open(path: PathBuf) -> Result<Directory> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let (path, opened) = blocking(move || (open(&path, flags, Mode::empty()), path))
+            .await
+            .map(|(o, p)| (p, o))?;
+        match opened {
+            Ok(opened) => Ok(Directory { path, opened: Some(Arc::new(opened)) }),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(Directory { path, opened: None }),
+            Err(errno) => Err(unreadable(&format!("file://{}", path.display()), errno)),
+        }
+    }
+
+    /// A directory of this name counts as missing: it is no object.
+    pub async fn look(&self, name: &str) -> Result<Look> {
+        let url = format!("file://{}/{name}", self.path.display());
+        let Some(directory) = self.opened.clone() else {
+            return Ok(Look::Missing);
+        };
+        let name = name.to_owned();
+        // Without O_NONBLOCK a fifo would keep us until someone writes to it.
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let opened = blocking(move || {
+            let file = File::from(openat(&*directory, name.as_str(), flags, Mode::empty())?);
+            let metadata = file.metadata()?;
+            Ok::<_, std::io::Error>((file, metadata))
+        });
+        let (file, metadata) = match opened.await? {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Look::Missing),
+            Err(error) => return Ok(Look::Refused(unreadable(&url, error))),
+        };
+        if metadata.is_dir() {
+            return Ok(Look::Missing);
+        }
+        if !metadata.is_file() {
+            let error =
+                Error::source(format!("{url} cannot be read")).because("it is no regular file");
+            return Ok(Look::Refused(error.help("put a regular file there")));
+        }
+        let handle = object::Handle::File(Handle(Arc::new(file)));
+        let object = Object { url, validator: validator(&metadata), handle };
+        Ok(Look::Found(Box::new(object)))
+    }
+}
+
+fn validator(metadata: &Metadata) -> Validator {
+    Validator {
+        size: Some(metadata.size()),
+        last_modified: Some(format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec())),
+        inode: Some(metadata.ino()),
+        ..Validator::default()
+    }
+}
+
+impl Handle {
+    pub fn open(&self, object: &Object, offset: u64) -> Opened {
+        let begun = (self.0.clone(), object.clone(), offset);
+        let body = futures_util::stream::try_unfold(begun, async |(file, object, at)| {
+            let reader = file.clone();
+            let read = blocking(move || read(&reader, at)).await.map_err(Failure::Final)?;
+            let unreadable = |error| Failure::Final(unreadable(&object.url, error));
+            let (bytes, found) = read.map_err(unreadable)?;
+            if found != object.validator {
+                return Err(Failure::Final(object.changed("it was written to")));
+            }
+            let next = at + bytes.len() as u64;
+            Ok((!bytes.is_empty()).then_some((bytes, (file, object, next))))
+        });
+        Opened { body: body.boxed(), offset }
+    }
+}
+
+/// The next bytes, and what the file was after they were read.
+fn read(file: &File, at: u64) -> std::io::Result<(Bytes, Validator)> {
+    let mut buffer = vec![0; CHUNK];
+    let length = file.read_at(&mut buffer, at)?;
+    buffer.truncate(length);
+    Ok((buffer.into(), validator(&file.metadata()?)))
+}
+
+fn unreadable(url: &str, cause: impl Into<std::io::Error>) -> Error {
+    Error::source(format!("{url} cannot be read"))
+        .because(cause.into())
+        .help("check its permissions, and that its file system is mounted")
+}
+
+/// A disk or a network share may keep a thread; it is none of those that serve.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let worked = tokio::task::spawn_blocking(work).await;
+    worked.map_err(|error| Error::failed("read a file").because(error))
+}

@@ -1,0 +1,267 @@
+//! Where releases come from: S3, HTTP and directories.
+//!
+//! `Sources::resolve` asks a source once what a release is. The `Resolved` that
+//! it gives reads nothing else than that, or fails: code and env never come from
+//! two releases.
+
+mod checksum;
+mod download;
+mod file;
+mod http;
+mod identity;
+mod network;
+mod object;
+mod retry;
+mod s3;
+
+pub use checksum::{Algorithm, Checksum};
+pub use download::Download;
+pub use identity::{Identity, Validator};
+pub use retry::Timing;
+
+use crate::error::{Error, Result};
+use crate::release::compression::Compression;
+use crate::release::name::ReleaseName;
+use crate::release::url::ReleaseUrl;
+use crate::release::url::Scheme;
+use aws_config::SdkConfig;
+use futures_util::future::{join, join_all};
+use object::{Look, Object};
+use std::fmt;
+use tokio::sync::OnceCell;
+
+/// An env file is text that people write; the kernel takes 2 MiB of environment at most.
+const LONGEST_ENV: u64 = 1024 * 1024;
+
+/// A release name has 63 characters; more than a line's worth is no pointer.
+const LONGEST_POINTER: u64 = 256;
+
+/// The clients, made when the first release needs them and used by all later ones.
+pub struct Sources {
+    timing: Timing,
+    sdk: Option<SdkConfig>,
+    s3: OnceCell<s3::S3>,
+    http: OnceCell<reqwest::Client>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sources {
+    /// S3 as the environment, the profile files and the instance say.
+    pub fn new() -> Sources {
+        Self::with_timing(Timing::default(), None)
+    }
+
+    /// Other bounds than the usual ones; with `sdk`, S3 as it says and not as the
+    /// environment does.
+    pub fn with_timing(timing: Timing, sdk: Option<SdkConfig>) -> Sources {
+        // The one TLS stack, for reqwest; an error says that it is chosen already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Sources { timing, sdk, s3: OnceCell::new(), http: OnceCell::new() }
+    }
+
+    /// Finds out which release this is. It asks for four objects at once, and
+    /// for a pointer before them where the release is `current`.
+    ///
+    /// # Errors
+    ///
+    /// `Exit::Source` where the source cannot be reached, refuses us or has no
+    /// such release; `Exit::Unusable` where the pointer holds no release name.
+    pub async fn resolve(&self, url: &ReleaseUrl) -> Result<Resolved> {
+        if !url.is_current() {
+            return self.pin(url.clone()).await;
+        }
+        let refused = match self.directory(url, None).await?.look("current").await? {
+            Look::Found(object) => return self.pin(self.follow(url, *object).await?).await,
+            Look::Missing => None,
+            // It may just as well be missing: S3 tells only whom it lets list.
+            Look::Refused(refused) => Some(refused),
+        };
+        match (self.pin(url.clone()).await, refused) {
+            (Err(_), Some(refused)) => Err(refused),
+            (resolved, _) => resolved,
+        }
+    }
+
+    async fn follow(&self, url: &ReleaseUrl, pointer: Object) -> Result<ReleaseUrl> {
+        let help = "write the name of a release into it and nothing else, for instance \
+                    `echo r42 | aws s3 cp - …/ENVIRONMENT/current`";
+        let url_of_pointer = pointer.url.clone();
+        let unusable = || Error::unusable(format!("{url_of_pointer} is unusable")).help(help);
+        let bytes = Download::new(pointer, self.timing.clone()).read(LONGEST_POINTER, help).await?;
+        let text = String::from_utf8(bytes).map_err(|error| unusable().because(error))?;
+        let name: ReleaseName =
+            text.trim().parse().map_err(|error: Error| unusable().because(error))?;
+        let followed = url.with_release(name);
+        if followed.is_current() {
+            return Err(unusable().because("it points to itself"));
+        }
+        Ok(followed)
+    }
+
+    async fn pin(&self, url: ReleaseUrl) -> Result<Resolved> {
+        let directory = self.directory(&url, Some(url.release())).await?;
+        let archives =
+            Compression::ALL.map(|compression| directory.look(compression.archive_name()));
+        let (archives, env) = join(join_all(archives), directory.look("env")).await;
+
+        let mut archive = None;
+        let mut refused = None;
+        for (compression, look) in Compression::ALL.into_iter().zip(archives) {
+            match look? {
+                Look::Found(object) => {
+                    archive = Some((compression, *object));
+                    break;
+                }
+                Look::Missing => {}
+                Look::Refused(error) => refused = refused.or(Some(error)),
+            }
+        }
+        let env = match env? {
+            Look::Found(object) => Some(*object),
+            Look::Missing => None,
+            Look::Refused(error) => {
+                refused = refused.or(Some(error));
+                None
+            }
+        };
+        match (archive, env, refused) {
+            (Some((compression, archive)), Some(env), _) => {
+                Ok(Resolved { url, compression, archive, env, timing: self.timing.clone() })
+            }
+            (archive, env, refused) => {
+                let refused =
+                    refused.unwrap_or_else(|| missing(&url, archive.is_some(), env.is_some()));
+                Err(directory.explain(refused).await)
+            }
+        }
+    }
+
+    /// The directory of a release, or of its environment.
+    async fn directory(
+        &self,
+        url: &ReleaseUrl,
+        release: Option<&ReleaseName>,
+    ) -> Result<Directory> {
+        let below = |base: &str| match release {
+            Some(release) => format!("{base}/{release}"),
+            None => base.to_owned(),
+        };
+        Ok(match url.scheme() {
+            Scheme::S3 { bucket, prefix } => {
+                let s3 = || s3::S3::new(self.sdk.as_ref(), &self.timing);
+                let s3 = self.s3.get_or_try_init(s3).await?.clone();
+                Directory::S3(s3.directory(bucket, &below(prefix)))
+            }
+            Scheme::Http { base } => {
+                let client = || std::future::ready(http::client(&self.timing));
+                let client = self.http.get_or_try_init(client).await?.clone();
+                Directory::Http(http::Directory::new(client, below(base), self.timing.clone()))
+            }
+            Scheme::File { base } => {
+                let path =
+                    release.map_or_else(|| base.clone(), |release| base.join(release.as_str()));
+                Directory::File(file::Directory::open(path).await?)
+            }
+        })
+    }
+}
+
+fn missing(url: &ReleaseUrl, archive: bool, env: bool) -> Error {
+    let names = Compression::ALL.map(Compression::archive_name).join(", ");
+    let what = match (archive, env) {
+        (false, false) => format!("there is neither an archive ({names}) nor an env"),
+        (false, true) => format!("there is an env and no archive ({names})"),
+        _ => "there is an archive and no env".to_owned(),
+    };
+    Error::source(format!("{url} is no release"))
+        .because(what)
+        .help("check the release's name, and that its upload is complete")
+}
+
+/// Where the objects of a release are looked for.
+enum Directory {
+    S3(s3::Directory),
+    Http(http::Directory),
+    File(file::Directory),
+}
+
+impl Directory {
+    async fn look(&self, name: &str) -> Result<Look> {
+        match self {
+            Directory::S3(directory) => directory.look(name).await,
+            Directory::Http(directory) => directory.look(name).await,
+            Directory::File(directory) => directory.look(name).await,
+        }
+    }
+
+    /// The same failure, or the better known reason for it.
+    async fn explain(&self, error: Error) -> Error {
+        match self {
+            Directory::S3(directory) => directory.explain(error).await,
+            Directory::Http(_) | Directory::File(_) => error,
+        }
+    }
+}
+
+/// A release that is resolved: every byte read of it is of this identity.
+#[derive(Clone)]
+pub struct Resolved {
+    url: ReleaseUrl,
+    compression: Compression,
+    archive: Object,
+    env: Object,
+    timing: Timing,
+}
+
+impl Resolved {
+    /// Of the release itself: a pointer was followed.
+    pub fn url(&self) -> &ReleaseUrl {
+        &self.url
+    }
+
+    pub fn name(&self) -> &ReleaseName {
+        self.url.release()
+    }
+
+    pub fn identity(&self) -> Identity {
+        Identity { archive: self.archive.validator.clone(), env: self.env.validator.clone() }
+    }
+
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// Compressed bytes, where the source says how many.
+    pub fn archive_size(&self) -> Option<u64> {
+        self.archive.validator.size
+    }
+
+    /// The env file.
+    ///
+    /// # Errors
+    ///
+    /// `Exit::Source`, as for the archive; `Exit::Unusable` where it is longer than 1 MiB.
+    pub async fn env(&self) -> Result<Vec<u8>> {
+        Download::new(self.env.clone(), self.timing.clone())
+            .read(LONGEST_ENV, "an env file holds variables: put larger data into the archive")
+            .await
+    }
+
+    /// The archive's bytes, still compressed. They are the release's only once
+    /// the download has ended without an error: the checksum is known last.
+    pub fn archive(&self) -> Download {
+        Download::new(self.archive.clone(), self.timing.clone())
+    }
+}
+
+impl fmt::Debug for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut resolved = f.debug_struct("Resolved");
+        resolved.field("url", &self.url).field("identity", &self.identity()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,161 @@
+//! Why no answer came at all, in words an operator can act on.
+
+use crate::error::Error;
+use std::error::Error as StdError;
+use std::io::ErrorKind;
+
+/// What stood between us and the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    Name,
+    Refused,
+    Route,
+    Timeout,
+    Clock,
+    Certificate,
+    Tls,
+    Other,
+}
+
+/// The failure of a request to `url` that got no answer. `cause` is told by its
+/// innermost reason: the layers above it only say that a request failed.
+pub(super) fn unreachable(url: &str, cause: &(dyn StdError + 'static)) -> Error {
+    let reasons = reasons(cause);
+    let obstacle = reasons.iter().map(|reason| obstacle(*reason));
+    let obstacle = obstacle.reduce(|outer, inner| match inner {
+        Obstacle::Other => outer,
+        inner => inner,
+    });
+    let innermost = reasons.last().map(|reason| reason.to_string()).unwrap_or_default();
+    let (what, help) = advice(obstacle.unwrap_or(Obstacle::Other));
+    Error::source(format!("{url}: {what}")).because(innermost).help(help)
+}
+
+/// Every error of the chain, and what an I/O error carries inside of it, which
+/// is no `source()` of it.
+fn reasons<'a>(outermost: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
+    let mut all = vec![outermost];
+    let mut reason = outermost;
+    loop {
+        let carried = reason.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+        reason = match (carried, reason.source()) {
+            (Some(carried), _) => carried,
+            (None, Some(source)) => source,
+            (None, None) => return all,
+        };
+        all.push(reason);
+    }
+}
+
+/// The reasons below each other, for an error that has no help of ours.
+pub(super) fn joined(error: &(dyn StdError + 'static)) -> String {
+    let texts: Vec<_> = reasons(error).iter().map(|reason| reason.to_string()).collect();
+    texts.join(": ")
+}
+
+fn obstacle(reason: &(dyn StdError + 'static)) -> Obstacle {
+    if let Some(error) = reason.downcast_ref::<std::io::Error>() {
+        return match error.kind() {
+            ErrorKind::ConnectionRefused => Obstacle::Refused,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Obstacle::Route,
+            ErrorKind::TimedOut => Obstacle::Timeout,
+            // The resolver's own error has no kind.
+            _ if error.to_string().contains("lookup address") => Obstacle::Name,
+            _ => Obstacle::Other,
+        };
+    }
+    if let Some(error) = reason.downcast_ref::<rustls::Error>() {
+        return tls(error);
+    }
+    match reason.to_string() {
+        text if text.contains("dns error") => Obstacle::Name,
+        text if text.contains("timed out") || text.contains("timeout") => Obstacle::Timeout,
+        _ => Obstacle::Other,
+    }
+}
+
+fn tls(error: &rustls::Error) -> Obstacle {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    match error {
+        rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+        ) => Obstacle::Clock,
+        rustls::Error::InvalidCertificate(_) => Obstacle::Certificate,
+        _ => Obstacle::Tls,
+    }
+}
+
+fn advice(obstacle: Obstacle) -> (&'static str, &'static str) {
+    match obstacle {
+        Obstacle::Name => (
+            "the server's name cannot be resolved",
+            "check the name (AWS_REGION and AWS_ENDPOINT_URL make S3's) and this instance's DNS \
+             (`resolvectl query NAME`)",
+        ),
+        Obstacle::Refused => (
+            "the server refuses the connection",
+            "check that the server runs, and the host and port in the URL or AWS_ENDPOINT_URL",
+        ),
+        Obstacle::Route => (
+            "there is no route to the server",
+            "give the subnet a NAT gateway or an S3 gateway endpoint, or set HTTPS_PROXY",
+        ),
+        Obstacle::Timeout => (
+            "the server does not answer",
+            "check the security group's outbound rules and the subnet's route to it (a NAT \
+             gateway, or an S3 gateway endpoint); behind a proxy, set HTTPS_PROXY",
+        ),
+        Obstacle::Clock => (
+            "the server's certificate is not valid at this instance's time",
+            "check this instance's clock (`timedatectl`; chrony sets it), then the certificate's \
+             dates",
+        ),
+        Obstacle::Certificate => (
+            "the server's certificate is not trusted",
+            "add its issuer to this instance's certificates (`update-ca-certificates`), or use \
+             the name that the certificate is for",
+        ),
+        Obstacle::Tls => (
+            "no TLS connection to the server",
+            "check that https is what is spoken at that host and port",
+        ),
+        Obstacle::Other => (
+            "the connection failed",
+            "try again; if it stays so, check the network between this instance and the server",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{CertificateError, Error as Tls};
+    use std::io;
+
+    fn said(cause: &(dyn StdError + 'static)) -> (String, String) {
+        let error = unreachable("https://host/r1/env", cause);
+        (error.chain(), error.advice().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_tls_failure_inside_an_io_error_is_told_by_its_own_reason() {
+        let expired = Tls::InvalidCertificate(CertificateError::Expired);
+        let (chain, help) = said(&io::Error::new(ErrorKind::InvalidData, expired));
+        assert!(chain.starts_with("https://host/r1/env: the server's certificate is not valid"));
+        assert!(help.contains("timedatectl"));
+
+        let unknown = Tls::InvalidCertificate(CertificateError::UnknownIssuer);
+        let (_, help) = said(&io::Error::new(ErrorKind::InvalidData, unknown));
+        assert!(help.contains("update-ca-certificates"));
+    }
+
+    #[test]
+    fn each_kind_of_io_error_has_its_own_advice() {
+        let kinds = [ErrorKind::ConnectionRefused, ErrorKind::TimedOut, ErrorKind::HostUnreachable];
+        let helps = kinds.map(|kind| said(&io::Error::from(kind)).1);
+        assert!(helps[0].contains("runs") && helps[1].contains("outbound"));
+        assert!(helps[2].contains("gateway endpoint"));
+        let name = io::Error::other("failed to lookup address information: unknown");
+        assert!(said(&name).0.contains("cannot be resolved"));
+    }
+}

@@ -1,0 +1,58 @@
+//! One object at a source, pinned to what it was when the release was resolved.
+
+use super::identity::Validator;
+use super::retry::Failure;
+use super::{file, http, s3};
+use crate::error::Error;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+/// The bytes that one connection gives.
+pub(super) type Body = BoxStream<'static, Result<Bytes, Failure>>;
+
+/// A body that has begun, and the offset in the object of its first byte: not
+/// always the one asked for.
+pub(super) struct Opened {
+    pub body: Body,
+    pub offset: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct Object {
+    /// For messages alone; it holds no credentials.
+    pub url: String,
+    pub validator: Validator,
+    pub handle: Handle,
+}
+
+#[derive(Clone)]
+pub(super) enum Handle {
+    S3(s3::Handle),
+    Http(http::Handle),
+    File(file::Handle),
+}
+
+/// What a source says of a name.
+pub(super) enum Look {
+    Found(Box<Object>),
+    Missing,
+    /// There may be such an object, but not for us.
+    Refused(Error),
+}
+
+impl Object {
+    /// The bytes from this offset on; an error if it is no longer the same object.
+    pub async fn open(&self, offset: u64) -> Result<Opened, Failure> {
+        match &self.handle {
+            Handle::S3(handle) => handle.open(self, offset).await,
+            Handle::Http(handle) => handle.open(self, offset).await,
+            Handle::File(handle) => Ok(handle.open(self, offset)),
+        }
+    }
+
+    pub fn changed(&self, how: &str) -> Error {
+        Error::source(format!("{} changed while it was being read", self.url))
+            .because(how.to_owned())
+            .help("run the deploy again; a release that is published should never change")
+    }
+}

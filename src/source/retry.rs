@@ -1,0 +1,117 @@
+//! How long a source may keep us waiting and how often it is asked again.
+
+use crate::error::{Error, Result};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+/// The bounds on waiting for a source. Tests use small ones.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// Without one byte of an answer.
+    pub stall: Duration,
+    /// In a row, the first one counted.
+    pub attempts: u32,
+    /// Bytes between two failures that make the second one the first in a row:
+    /// a server that gives a byte and fails cannot keep us for ever.
+    pub progress: u64,
+    /// The longest pause before the second attempt; it doubles from one to the next.
+    pub first_pause: Duration,
+    pub longest_pause: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            connect: Duration::from_secs(5),
+            stall: Duration::from_secs(30),
+            attempts: 5,
+            progress: 256 * 1024,
+            first_pause: Duration::from_millis(400),
+            longest_pause: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Timing {
+    /// The pause after this many failures in a row, between none and twice the
+    /// one before: a fleet that failed together does not come back together.
+    pub(super) fn pause(&self, failures: u32) -> Duration {
+        let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
+        let longest = self.first_pause.saturating_mul(doubled).min(self.longest_pause);
+        // Its keys are random for each value: enough for jitter, without a generator.
+        let random = RandomState::new().build_hasher().finish() >> 32;
+        longest.mul_f64(random as f64 / f64::from(u32::MAX))
+    }
+}
+
+/// Why an attempt failed, and whether another one may end otherwise.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Transient(Error),
+    Final(Error),
+}
+
+/// Asks again while the failure is a transient one, `timing.attempts` times at most.
+pub(super) async fn retry<T, F>(timing: &Timing, attempt: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut failures = 0;
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Transient(error)) => {
+                failures += 1;
+                if failures >= timing.attempts {
+                    return Err(error);
+                }
+                tracing::warn!(attempt = failures, error = error.chain(), "asking again");
+                tokio::time::sleep(timing.pause(failures)).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_pause_never_exceeds_its_doubled_bound_nor_the_longest() {
+        let timing = Timing::default();
+        for failures in 0..40u32 {
+            let bound =
+                timing.first_pause * 2u32.saturating_pow(failures.saturating_sub(1)).min(64);
+            assert!(timing.pause(failures) <= bound.min(timing.longest_pause), "{failures}");
+        }
+    }
+
+    #[test]
+    fn pauses_differ() {
+        let timing = Timing::default();
+        let pauses: std::collections::HashSet<_> = (0..8).map(|_| timing.pause(5)).collect();
+        assert!(pauses.len() > 1);
+    }
+
+    #[test]
+    fn a_transient_failure_is_tried_as_often_as_allowed_and_a_final_one_once() {
+        let timing = Timing { attempts: 3, first_pause: Duration::ZERO, ..Timing::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for (transient, expected) in [(true, 3), (false, 1)] {
+            let asked = AtomicU32::new(0);
+            let failed = runtime.block_on(retry(&timing, || {
+                asked.fetch_add(1, Ordering::Relaxed);
+                let error = Error::source("no answer");
+                let failure =
+                    if transient { Failure::Transient(error) } else { Failure::Final(error) };
+                std::future::ready(Err::<(), Failure>(failure))
+            }));
+            assert_eq!(failed.unwrap_err().to_string(), "no answer");
+            assert_eq!(asked.into_inner(), expected);
+        }
+    }
+}

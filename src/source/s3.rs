@@ -1,0 +1,176 @@
+//! S3, and what speaks its protocol.
+
+mod client;
+mod refusal;
+
+pub(super) use client::S3;
+
+use super::checksum::Checksum;
+use super::identity::Validator;
+use super::object::{self, Look, Object, Opened};
+use super::retry::Failure;
+use crate::error::{Error, Result};
+use crate::release::compression::Compression;
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::{ByteStream, DateTimeFormat};
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use refusal::{Asked, Kind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A prefix in a bucket.
+pub(super) struct Directory {
+    s3: S3,
+    bucket: String,
+    prefix: String,
+}
+
+/// One version of one object.
+#[derive(Clone)]
+pub(super) struct Handle {
+    s3: S3,
+    bucket: String,
+    key: String,
+    etag: Option<String>,
+    version: Option<String>,
+    /// Set once S3 has refused to read by version: that needs
+    /// s3:GetObjectVersion, and the ETag pins the object as well.
+    by_etag_alone: Arc<AtomicBool>,
+}
+
+impl S3 {
+    pub fn directory(self, bucket: &str, prefix: &str) -> Directory {
+        Directory { s3: self, bucket: bucket.to_owned(), prefix: prefix.to_owned() }
+    }
+}
+
+impl Directory {
+    pub async fn look(&self, name: &str) -> Result<Look> {
+        let key = format!("{}/{name}", self.prefix);
+        let head = self.s3.client.head_object().bucket(&self.bucket).key(&key);
+        let head = head.checksum_mode(ChecksumMode::Enabled).send().await;
+        let asked = Asked { bucket: &self.bucket, key: &key };
+        let refused = match head {
+            Ok(head) => return Ok(Look::Found(Box::new(self.found(key, &head)))),
+            Err(error) => self.s3.refused(asked, error).await,
+        };
+        match refused.kind {
+            Kind::Missing => Ok(Look::Missing),
+            Kind::Denied => Ok(Look::Refused(refused.error)),
+            // The answer to HEAD has no body, so no code that would say more.
+            Kind::Nameless => Err(self.reason(name).await.unwrap_or(refused.error)),
+            _ => Err(refused.error),
+        }
+    }
+
+    fn found(&self, key: String, head: &HeadObjectOutput) -> Object {
+        let url = format!("s3://{}/{key}", self.bucket);
+        let validator = validator(head);
+        let handle = object::Handle::S3(Handle {
+            s3: self.s3.clone(),
+            bucket: self.bucket.clone(),
+            key,
+            etag: validator.etag.clone(),
+            version: validator.version_id.clone(),
+            by_etag_alone: Arc::default(),
+        });
+        Object { url, validator, handle }
+    }
+
+    /// The reason that S3 gives for any of these objects, or else what is known already.
+    pub async fn explain(&self, error: Error) -> Error {
+        let names = ["env", Compression::Zstd.archive_name()];
+        let reasons = join_all(names.map(|name| self.reason(name))).await;
+        reasons.into_iter().flatten().next().unwrap_or(error)
+    }
+
+    /// Asks for one byte, since the answer to GET says why it was refused. None
+    /// where it was not, or where there is just no such object.
+    async fn reason(&self, name: &str) -> Option<Error> {
+        let key = format!("{}/{name}", self.prefix);
+        let get = self.s3.client.get_object().bucket(&self.bucket).key(&key).range("bytes=0-0");
+        let error = get.send().await.err()?;
+        let refused = self.s3.refused(Asked { bucket: &self.bucket, key: &key }, error).await;
+        // An empty object has no first byte: that is no reason either.
+        (!matches!(refused.kind, Kind::Missing | Kind::Changed)).then_some(refused.error)
+    }
+}
+
+fn validator(head: &HeadObjectOutput) -> Validator {
+    let full_object = head.checksum_type().is_none_or(|kind| *kind == ChecksumType::FullObject);
+    let checksums = [
+        ("CRC64NVME", head.checksum_crc64_nvme()),
+        ("CRC32C", head.checksum_crc32_c()),
+        ("CRC32", head.checksum_crc32()),
+        ("SHA256", head.checksum_sha256()),
+        ("SHA1", head.checksum_sha1()),
+    ];
+    let mut checksums = checksums.into_iter();
+    let checksum = checksums.find_map(|(name, value)| Checksum::new(name, value?, full_object));
+    let modified = || head.last_modified()?.fmt(DateTimeFormat::HttpDate).ok();
+    Validator {
+        etag: head.e_tag().map(str::to_owned),
+        // A bucket whose versioning was suspended says so by this word.
+        version_id: head.version_id().filter(|id| *id != "null").map(str::to_owned),
+        checksum,
+        size: head.content_length().and_then(|length| u64::try_from(length).ok()),
+        last_modified: head.e_tag().map_or_else(modified, |_| None),
+        inode: None,
+    }
+}
+
+impl Handle {
+    pub async fn open(&self, object: &Object, offset: u64) -> Result<Opened, Failure> {
+        let version = self.version.as_ref().filter(|_| !self.by_etag_alone.load(Ordering::Relaxed));
+        let get = self.s3.client.get_object().bucket(&self.bucket).key(&self.key);
+        let get = get.set_if_match(self.etag.clone()).set_version_id(version.cloned());
+        let get = get.set_range((offset > 0).then(|| format!("bytes={offset}-")));
+        let error = match get.send().await {
+            Ok(output) => return self.opened(object, output),
+            Err(error) => error,
+        };
+        let asked = Asked { bucket: &self.bucket, key: &self.key };
+        let refused = self.s3.refused(asked, error).await;
+        match refused.kind {
+            Kind::Denied if version.is_some() && self.etag.is_some() => {
+                self.by_etag_alone.store(true, Ordering::Relaxed);
+                Err(Failure::Transient(refused.error))
+            }
+            Kind::Changed => Err(Failure::Final(object.changed("another one is stored there now"))),
+            Kind::Missing => Err(Failure::Final(object.changed("it was removed"))),
+            Kind::Transient => Err(Failure::Transient(refused.error)),
+            Kind::Denied | Kind::Nameless | Kind::Other => Err(Failure::Final(refused.error)),
+        }
+    }
+
+    fn opened(&self, object: &Object, output: GetObjectOutput) -> Result<Opened, Failure> {
+        // Not every server that speaks S3 knows If-Match.
+        if output.e_tag() != self.etag.as_deref() {
+            return Err(Failure::Final(object.changed("another one is stored there now")));
+        }
+        let begin = output.content_range().map(super::http::first_byte);
+        let offset = match begin {
+            Some(Some(offset)) => offset,
+            None => 0,
+            Some(None) => {
+                let error = Error::source(format!("{} cannot be read", object.url));
+                return Err(Failure::Final(
+                    error.because("S3 answers with another range than asked"),
+                ));
+            }
+        };
+        let url = object.url.clone();
+        let body = futures_util::stream::unfold(output.body, move |mut body: ByteStream| {
+            let url = url.clone();
+            async move {
+                let next = body.next().await?;
+                let lost = |error| Failure::Transient(super::network::unreachable(&url, &error));
+                Some((next.map_err(lost), body))
+            }
+        });
+        Ok(Opened { body: body.boxed(), offset })
+    }
+}

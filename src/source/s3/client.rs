@@ -1,0 +1,127 @@
+//! The S3 client: the SDK's own chain of regions and credentials, bounded in time.
+
+use super::refusal::{self, Answer, Asked, Kind, Refused};
+use crate::error::{Error, Result};
+use crate::source::network;
+use crate::source::retry::Timing;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    Builder, ProvideCredentials, ResponseChecksumValidation, SharedCredentialsProvider,
+    SharedHttpClient,
+};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client as smithy;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use std::error::Error as StdError;
+use std::time::SystemTime;
+
+/// What servers other than Amazon's expect where no region is set.
+const REGION_OF_OTHERS: &str = "us-east-1";
+
+#[derive(Clone)]
+pub(in crate::source) struct S3 {
+    pub(super) client: Client,
+    credentials: Option<SharedCredentialsProvider>,
+    region: String,
+}
+
+impl S3 {
+    /// With `sdk`, as it says; otherwise as the environment, the profile files and
+    /// the instance's metadata say.
+    pub async fn new(sdk: Option<&SdkConfig>, timing: &Timing) -> Result<S3> {
+        let sdk = match sdk {
+            Some(sdk) => sdk.clone(),
+            None => {
+                let loader = aws_config::defaults(BehaviorVersion::latest());
+                // Instance metadata is on the link itself: never by way of a proxy.
+                loader.http_client(http_client(ProxyConfig::disabled())).load().await
+            }
+        };
+        let by_service = std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|url| !url.is_empty());
+        let elsewhere = sdk.endpoint_url().is_some() || by_service;
+        let region = sdk.region().map(|region| region.as_ref().to_owned());
+        let region = region.or_else(|| elsewhere.then(|| REGION_OF_OTHERS.to_owned()));
+        let region = region.ok_or_else(no_region)?;
+        let config = config(&sdk, timing)
+            .region(Region::new(region.clone()))
+            // Few servers other than Amazon's have a name for each bucket.
+            .force_path_style(elsewhere)
+            .build();
+        let client = Client::from_conf(config);
+        Ok(S3 { client, credentials: sdk.credentials_provider(), region })
+    }
+
+    /// What this failure means, in the operator's words.
+    pub(super) async fn refused<E>(&self, asked: Asked<'_>, error: SdkError<E>) -> Refused
+    where
+        E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        if let Some(answer) = Answer::of(&error, SystemTime::now()) {
+            return refusal::explain(asked, &self.region, &answer);
+        }
+        let lost = match &error {
+            SdkError::DispatchFailure(failure) => failure.is_io() || failure.is_timeout(),
+            SdkError::TimeoutError(_) => true,
+            _ => false,
+        };
+        if !lost && let Some(error) = self.no_credentials(asked).await {
+            return Refused { kind: Kind::Other, error };
+        }
+        let error = network::unreachable(&asked.to_string(), &error);
+        Refused { kind: if lost { Kind::Transient } else { Kind::Other }, error }
+    }
+
+    /// The SDK hides this reason among others, so the chain is asked once more.
+    async fn no_credentials(&self, asked: Asked<'_>) -> Option<Error> {
+        let credentials = self.credentials.as_ref()?.provide_credentials().await;
+        let cause = network::joined(&credentials.err()?);
+        Some(
+            Error::source(format!("{asked} cannot be read without AWS credentials"))
+                .because(cause)
+                .help(
+                    "attach a role to this instance, and allow its metadata service (IMDSv2, hop \
+                     limit 1 is enough); searched were the environment and /etc/deploy/agent.env \
+                     (AWS_ACCESS_KEY_ID), the profile files (AWS_PROFILE), a web identity, a \
+                     container's role and the instance's metadata",
+                ),
+        )
+    }
+}
+
+fn config(sdk: &SdkConfig, timing: &Timing) -> Builder {
+    let timeouts =
+        TimeoutConfig::builder().connect_timeout(timing.connect).read_timeout(timing.stall);
+    let retries = RetryConfig::standard()
+        .with_max_attempts(timing.attempts.clamp(1, 3))
+        .with_initial_backoff(timing.first_pause)
+        .with_max_backoff(timing.longest_pause);
+    let stalled = StalledStreamProtectionConfig::enabled().grace_period(timing.stall);
+    Builder::from(sdk)
+        .http_client(http_client(ProxyConfig::from_env()))
+        .timeout_config(timeouts.build())
+        .retry_config(retries)
+        .stalled_stream_protection(stalled.build())
+        // The whole object is verified, across resumed ranges, where it is read.
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+}
+
+fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
+    smithy::Builder::new().build_with_connector_fn(move |settings, runtime| {
+        let mut connector = smithy::Connector::builder().proxy_config(proxy.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(runtime.and_then(|runtime| runtime.sleep_impl()));
+        connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
+    })
+}
+
+fn no_region() -> Error {
+    Error::source("S3 cannot be asked without a region")
+        .because("none is set, and the instance's metadata gives none")
+        .help("set AWS_REGION to the bucket's region in /etc/deploy/agent.env")
+}

@@ -1,0 +1,94 @@
+//! Which release a URL names, and its bytes.
+
+use super::s3::Stored;
+use super::{BUCKET, ENV, R1, World, archive, read, resolve, says};
+use deploy_agent::error::Exit;
+use deploy_agent::release::compression::Compression;
+
+#[tokio::test]
+async fn reads_an_archive_of_each_compression_and_the_env() {
+    let World { server, sources } = World::new();
+    for (compression, checksum) in
+        Compression::ALL.into_iter().zip(["CRC32C", "SHA256", "CRC64NVME"])
+    {
+        let name = compression.archive_name();
+        let key = format!("app/production/{name}/{name}");
+        server.put_with_checksum(BUCKET, &key, archive(), Stored::Right(checksum));
+        server.put(BUCKET, &format!("app/production/{name}/env"), "export B=2\n");
+
+        let url = format!("s3://releases/app/production/{name}");
+        let resolved = resolve(&sources, &url).await.unwrap();
+        assert_eq!(resolved.compression(), compression);
+        assert_eq!(resolved.archive_size(), Some(400_000));
+        assert_eq!(resolved.env().await.unwrap(), b"export B=2\n");
+        assert_eq!(read(&resolved).await.unwrap(), archive());
+    }
+}
+
+#[tokio::test]
+async fn prefers_zstd_where_there_are_several_archives() {
+    let World { server, sources } = World::new();
+    server.put(BUCKET, "team/app/production/r1/source.tar", "plain");
+    let resolved = resolve(&sources, R1).await.unwrap();
+    assert_eq!(resolved.compression(), Compression::Zstd);
+}
+
+#[tokio::test]
+async fn an_empty_object_is_read_as_empty() {
+    let World { server, sources } = World::new();
+    server.put(BUCKET, ENV, "");
+    assert_eq!(resolve(&sources, R1).await.unwrap().env().await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn the_same_bytes_have_the_same_identity_and_others_another() {
+    let World { server, sources } = World::new();
+    let first = resolve(&sources, R1).await.unwrap().identity();
+    server.put(BUCKET, ENV, "export A=1\n");
+    assert_eq!(resolve(&sources, R1).await.unwrap().identity(), first);
+    server.put(BUCKET, ENV, "export A=2\n");
+    assert_ne!(resolve(&sources, R1).await.unwrap().identity(), first);
+}
+
+#[tokio::test]
+async fn current_as_an_object_is_followed_to_the_release() {
+    let World { server, sources } = World::new();
+    server.put(BUCKET, "team/app/production/current", " r1\n");
+    let url = "s3://releases/team/app/production/current";
+    let resolved = resolve(&sources, url).await.unwrap();
+    assert_eq!((resolved.name().as_str(), resolved.url().to_string().as_str()), ("r1", R1));
+}
+
+#[tokio::test]
+async fn current_as_a_prefix_is_the_release() {
+    for deny_listing in [false, true] {
+        let World { server, sources } = World::new();
+        server.put(BUCKET, "team/app/production/current/source.tar", "tar");
+        server.put(BUCKET, "team/app/production/current/env", "");
+        if deny_listing {
+            server.deny_listing();
+        }
+        let url = "s3://releases/team/app/production/current";
+        let resolved = resolve(&sources, url).await.unwrap();
+        assert_eq!(resolved.name().as_str(), "current");
+        assert_eq!(read(&resolved).await.unwrap(), b"tar");
+    }
+}
+
+#[tokio::test]
+async fn refuses_a_pointer_that_holds_no_release_name() {
+    let World { server, sources } = World::new();
+    let url = "s3://releases/team/app/production/current";
+    let long = "r".repeat(300);
+    for (text, why) in [
+        ("../other", "not a release name"),
+        ("r1\nr2", "not a release name"),
+        ("", "not a release name"),
+        ("current", "points to itself"),
+        (&long, "at most 256 bytes"),
+    ] {
+        server.put(BUCKET, "team/app/production/current", text);
+        let error = resolve(&sources, url).await.unwrap_err();
+        says(&error, Exit::Unusable, &["production/current", why]);
+    }
+}

@@ -1,0 +1,116 @@
+//! A web server as a source.
+
+use super::web::{Habits, Web};
+use super::{archive, read, resolve, says, timing};
+use deploy_agent::error::Exit;
+use deploy_agent::source::Sources;
+
+struct World {
+    web: Web,
+    sources: Sources,
+}
+
+const STRONG: Habits = Habits {
+    etag: Some("\"one\""),
+    last_modified: None,
+    ignores_ranges: false,
+    knows_no_head: false,
+    cut: (0, 0),
+    status: None,
+    redirect: None,
+};
+
+const DATED: Habits =
+    Habits { etag: None, last_modified: Some("Sat, 21 Nov 2026 02:00:00 GMT"), ..STRONG };
+
+impl World {
+    async fn new(habits: Habits) -> World {
+        let web = Web::start(habits).await;
+        web.put("/app/production/r1/source.tar.zst", archive());
+        web.put("/app/production/r1/env", "A=1\n");
+        World { web, sources: Sources::with_timing(timing(), None) }
+    }
+
+    fn r1(&self) -> String {
+        format!("{}/app/production/r1", self.web.url)
+    }
+}
+
+#[tokio::test]
+async fn resumes_with_each_kind_of_validator_and_with_or_without_ranges() {
+    for habits in [
+        STRONG,
+        DATED,
+        Habits { etag: Some("W/\"weak\""), ..STRONG },
+        Habits { ignores_ranges: true, ..STRONG },
+        Habits { ignores_ranges: true, ..DATED },
+        Habits { knows_no_head: true, ..STRONG },
+    ] {
+        let world = World::new(Habits { cut: (150_000, 2), ..habits }).await;
+        let resolved = resolve(&world.sources, &world.r1()).await.unwrap();
+        assert_eq!(resolved.env().await.unwrap(), b"A=1\n");
+        assert_eq!(read(&resolved).await.unwrap(), archive());
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_changes_is_refused() {
+    for (before, after) in [
+        (STRONG, Habits { etag: Some("\"two\""), ..STRONG }),
+        (Habits { etag: Some("W/\"1\""), ..STRONG }, Habits { etag: Some("W/\"2\""), ..STRONG }),
+        (DATED, Habits { last_modified: Some("Sat, 21 Nov 2026 02:00:01 GMT"), ..DATED }),
+    ] {
+        let world = World::new(before).await;
+        let resolved = resolve(&world.sources, &world.r1()).await.unwrap();
+        *world.web.habits.lock().unwrap() = after;
+        let error = read(&resolved).await.unwrap_err();
+        says(&error, Exit::Source, &["source.tar.zst changed while it was being read"]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_validators_is_refused() {
+    let world = World::new(Habits { etag: None, ..STRONG }).await;
+    let error = resolve(&world.sources, &world.r1()).await.unwrap_err();
+    says(&error, Exit::Source, &["cannot be pinned", "neither an ETag", "let the server send"]);
+}
+
+#[tokio::test]
+async fn each_status_says_what_to_do() {
+    for (status, expected) in [
+        (401, ["401 Unauthorized", "without a password"]),
+        (403, ["403 Forbidden", "without a password"]),
+        (404, ["is no release", "release's name"]),
+        (503, ["503 Service Unavailable", "server's log"]),
+    ] {
+        let world = World::new(Habits { status: Some(status), ..STRONG }).await;
+        let error = resolve(&world.sources, &world.r1()).await.unwrap_err();
+        says(&error, Exit::Source, &expected);
+    }
+}
+
+#[tokio::test]
+async fn current_is_a_pointer_or_a_directory() {
+    let world = World::new(STRONG).await;
+    let current = format!("{}/app/production/current", world.web.url);
+    world.web.put("/app/production/current/source.tar", "tar");
+    world.web.put("/app/production/current/env", "");
+    let resolved = resolve(&world.sources, &current).await.unwrap();
+    assert_eq!(resolved.name().as_str(), "current");
+    world.web.put("/app/production/current", "r1");
+    let resolved = resolve(&world.sources, &current).await.unwrap();
+    assert_eq!(resolved.url().to_string(), world.r1());
+}
+
+#[tokio::test]
+async fn redirects_are_followed_and_bounded() {
+    let world = World::new(STRONG).await;
+    let old = format!("{}/old/app/production/r1", world.web.url);
+    world.web.habits.lock().unwrap().redirect = Some(world.web.url.clone());
+    let resolved = resolve(&world.sources, &old).await.unwrap();
+    assert_eq!(resolved.env().await.unwrap(), b"A=1\n");
+    let in_circles = format!("{}/old", world.web.url);
+    world.web.habits.lock().unwrap().redirect = Some(in_circles);
+    let error = resolve(&world.sources, &old).await.unwrap_err();
+    says(&error, Exit::Source, &["redirects too often"]);
+}

@@ -1,0 +1,120 @@
+//! Each refusal has its own words and its own help.
+
+use super::s3::Fault;
+use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, resolve, says, sdk, timing};
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use deploy_agent::error::Exit;
+use deploy_agent::source::Sources;
+use std::time::Duration;
+
+#[tokio::test]
+async fn says_which_part_of_a_release_is_missing() {
+    let World { server, sources } = World::new();
+    let error = resolve(&sources, "s3://releases/team/app/production/r9").await.unwrap_err();
+    says(&error, Exit::Source, &["r9 is no release", "neither", "source.tar.zst", "name"]);
+    server.delete(BUCKET, ENV);
+    let error = resolve(&sources, R1).await.unwrap_err();
+    says(&error, Exit::Source, &["r1 is no release", "no env"]);
+    server.put(BUCKET, ENV, "");
+    server.delete(BUCKET, ARCHIVE);
+    let error = resolve(&sources, R1).await.unwrap_err();
+    says(&error, Exit::Source, &["r1 is no release", "no archive", "source.tar.gz"]);
+}
+
+#[tokio::test]
+async fn a_missing_bucket_is_told_from_a_missing_release() {
+    let World { server: _server, sources } = World::new();
+    let error = resolve(&sources, "s3://nowhere/app/production/r1").await.unwrap_err();
+    says(&error, Exit::Source, &["there is no bucket nowhere", "NoSuchBucket"]);
+}
+
+#[tokio::test]
+async fn a_missing_release_may_look_like_a_denied_one() {
+    let World { server, sources } = World::new();
+    server.deny_listing();
+    assert!(resolve(&sources, R1).await.is_ok(), "the other archives are denied: no matter");
+    let error = resolve(&sources, "s3://releases/team/app/production/r9").await.unwrap_err();
+    let expected = ["or there is no such object", "AccessDenied", "s3:GetObject", "s3:ListBucket"];
+    says(&error, Exit::Source, &expected);
+}
+
+#[tokio::test]
+async fn each_refusal_of_s3_says_what_to_do() {
+    for (fault, expected) in [
+        (
+            Fault::ACCESS_DENIED,
+            ["403 AccessDenied", "s3:GetObjectVersion", "arn:aws:s3:::releases/team"],
+        ),
+        (
+            Fault::WrongRegion("eu-west-1"),
+            ["in eu-west-1", "us-east-1 was asked", "AWS_REGION=eu-west-1"],
+        ),
+        (Fault::ClockSkew(Duration::from_secs(7200)), ["behind S3's", "clock is 7", "timedatectl"]),
+        (Fault::EXPIRED_TOKEN, ["credentials have expired", "ExpiredToken", "AWS_SESSION_TOKEN"]),
+        (Fault::SLOW_DOWN, ["503", "too many requests", "again"]),
+        (Fault::INTERNAL_ERROR, ["500", "S3 has trouble", "again"]),
+        (Fault::Refused(403, "InvalidObjectState"), ["archived", "restore-object", "403"]),
+        (
+            Fault::Refused(400, "AuthorizationHeaderMalformed"),
+            ["not in us-east-1", "get-bucket-location", "AWS_REGION"],
+        ),
+    ] {
+        let World { server, sources } = World::new();
+        server.fault("*", "r1/", 100, fault);
+        let error = resolve(&sources, R1).await.unwrap_err();
+        says(&error, Exit::Source, &expected);
+    }
+}
+
+#[tokio::test]
+async fn wrong_keys_are_told_apart() {
+    let World { server, .. } = World::new();
+    let wrong = Sources::with_timing(timing(), Some(sdk(&server.endpoint(), "wrong")));
+    let error = resolve(&wrong, R1).await.unwrap_err();
+    says(&error, Exit::Source, &["SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"]);
+
+    let nobody = Credentials::new("AKIANOBODY", SECRET, None, None, "test");
+    let nobody = SharedCredentialsProvider::new(nobody);
+    let sdk = sdk(&server.endpoint(), SECRET).into_builder().credentials_provider(nobody).build();
+    let error = resolve(&Sources::with_timing(timing(), Some(sdk)), R1).await.unwrap_err();
+    says(&error, Exit::Source, &["InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"]);
+}
+
+#[tokio::test]
+async fn without_credentials_or_region_nothing_is_asked() {
+    let World { server, .. } = World::new();
+    let mut none = sdk(&server.endpoint(), SECRET).into_builder();
+    let empty = ProfileFileCredentialsProvider::builder().profile_name("nobody").build();
+    none.set_credentials_provider(Some(SharedCredentialsProvider::new(empty)));
+    let error = resolve(&Sources::with_timing(timing(), Some(none.build())), R1).await.unwrap_err();
+    says(&error, Exit::Source, &["without AWS credentials", "attach a role", "IMDSv2"]);
+
+    let mut nowhere = sdk("", SECRET).into_builder();
+    nowhere.set_region(None).set_endpoint_url(None);
+    let error =
+        resolve(&Sources::with_timing(timing(), Some(nowhere.build())), R1).await.unwrap_err();
+    says(&error, Exit::Source, &["without a region", "AWS_REGION"]);
+    assert_eq!(server.requests(), []);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_from_one_that_is_silent() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", free.local_addr().unwrap());
+    // It listens and never accepts, so nobody answers.
+    let silent = Sources::with_timing(timing(), Some(sdk(&endpoint, SECRET)));
+    let error = resolve(&silent, R1).await.unwrap_err();
+    says(&error, Exit::Source, &["does not answer", "outbound rules"]);
+    drop(free);
+    let gone = Sources::with_timing(timing(), Some(sdk(&endpoint, SECRET)));
+    let error = resolve(&gone, R1).await.unwrap_err();
+    says(
+        &error,
+        Exit::Source,
+        &["refuses the connection", "Connection refused", "AWS_ENDPOINT_URL"],
+    );
+    let unnamed = Sources::with_timing(timing(), Some(sdk("http://s3.invalid", SECRET)));
+    let error = resolve(&unnamed, R1).await.unwrap_err();
+    says(&error, Exit::Source, &["cannot be resolved", "AWS_REGION"]);
+}

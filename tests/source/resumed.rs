@@ -1,0 +1,143 @@
+//! A download goes on after a failure, and never with the bytes of another object.
+
+use super::s3::{Fault, Stored};
+use super::{ARCHIVE, BUCKET, ENV, R1, World, archive, read, resolve, says};
+use deploy_agent::error::Exit;
+
+#[tokio::test]
+async fn a_few_server_errors_are_no_failure() {
+    let World { server, sources } = World::new();
+    server.fault("HEAD", "env", 2, Fault::SLOW_DOWN);
+    server.fault("GET", "source", 2, Fault::INTERNAL_ERROR);
+    let resolved = resolve(&sources, R1).await.unwrap();
+    assert_eq!(read(&resolved).await.unwrap(), archive());
+}
+
+#[tokio::test]
+async fn a_cut_download_is_taken_up_where_it_stopped() {
+    let world = World::new();
+    let resolved = resolve(&world.sources, R1).await.unwrap();
+    for fault in [Fault::Reset(50_000), Fault::Truncate(70_000), Fault::Stall(90_000)] {
+        world.server.fault("GET", "source.tar.zst", 1, fault);
+    }
+    assert_eq!(read(&resolved).await.unwrap(), archive());
+
+    let reads = world.reads_of("source.tar.zst");
+    let ranges: Vec<_> = reads.iter().map(|read| read.range.as_deref()).collect();
+    let expected = [None, Some("bytes=50000-"), Some("bytes=120000-"), Some("bytes=210000-")];
+    assert_eq!(ranges, expected);
+    assert!(reads.iter().all(|read| read.if_match.is_some()));
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_ranges_is_read_from_its_first_byte_again() {
+    let World { server, sources } = World::new();
+    let resolved = resolve(&sources, R1).await.unwrap();
+    server.fault("GET", "source.tar.zst", 1, Fault::Reset(50_000));
+    server.fault("GET", "source.tar.zst", 1, Fault::IgnoreRange);
+    assert_eq!(read(&resolved).await.unwrap(), archive());
+}
+
+#[tokio::test]
+async fn gives_up_after_some_attempts_without_progress() {
+    let world = World::new();
+    let resolved = resolve(&world.sources, R1).await.unwrap();
+    world.server.fault("GET", "source.tar.zst", 1, Fault::Reset(50_000));
+    world.server.fault("GET", "source.tar.zst", 100, Fault::Stall(10));
+    let error = read(&resolved).await.unwrap_err();
+    says(
+        &error,
+        Exit::Source,
+        &["source.tar.zst stopped at byte 500", "of 400000", "no byte came"],
+    );
+    assert_eq!(world.reads_of("source.tar.zst").len(), 3);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_short_is_no_archive() {
+    let World { server, sources } = World::new();
+    let resolved = resolve(&sources, R1).await.unwrap();
+    server.fault("GET", "source.tar.zst", 1, Fault::Truncate(399_999));
+    server.fault("GET", "source.tar.zst", 100, Fault::Truncate(0));
+    let error = read(&resolved).await.unwrap_err();
+    says(&error, Exit::Source, &["stopped at byte 399999 of 400000", "before the last byte"]);
+}
+
+#[tokio::test]
+async fn an_object_that_is_replaced_is_never_mixed() {
+    let other = vec![7; 400_000];
+    let World { server, sources } = World::new();
+    let resolved = resolve(&sources, R1).await.unwrap();
+    server.put(BUCKET, ENV, "export A=2\n");
+    let error = resolved.env().await.unwrap_err();
+    says(&error, Exit::Source, &["env changed while it was being read", "run the deploy again"]);
+
+    server.fault("GET", "source.tar.zst", 1, Fault::Reset(50_000));
+    server.fault("GET", "source.tar.zst", 1, Fault::Replaced(other));
+    let error = read(&resolved).await.unwrap_err();
+    says(&error, Exit::Source, &["source.tar.zst changed while it was being read"]);
+
+    server.delete(BUCKET, ARCHIVE);
+    let error = read(&resolved).await.unwrap_err();
+    says(&error, Exit::Source, &["changed while", "it was removed"]);
+}
+
+#[tokio::test]
+async fn a_version_is_read_though_a_newer_one_is_there() {
+    let world = World::new();
+    world.server.keep_versions(BUCKET);
+    world.server.put(BUCKET, ENV, "export A=1\n");
+    let resolved = resolve(&world.sources, R1).await.unwrap();
+    world.server.put(BUCKET, ENV, "export A=2\n");
+    assert_eq!(resolved.env().await.unwrap(), b"export A=1\n");
+    let query = world.reads_of("env")[0].query.clone().unwrap();
+    assert!(query.contains("versionId=v"), "{query}");
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_read_versions_reads_by_etag() {
+    let world = World::new();
+    world.server.keep_versions(BUCKET);
+    world.server.put(BUCKET, ENV, "export A=1\n");
+    let resolved = resolve(&world.sources, R1).await.unwrap();
+    world.server.fault("GET", "r1/env", 1, Fault::ACCESS_DENIED);
+    assert_eq!(resolved.env().await.unwrap(), b"export A=1\n");
+    let reads = world.reads_of("env");
+    let versions: Vec<_> = reads
+        .iter()
+        .map(|read| read.query.as_deref().unwrap_or("").contains("versionId"))
+        .collect();
+    assert_eq!(versions, [true, false]);
+}
+
+#[tokio::test]
+async fn bytes_that_do_not_match_the_stored_checksum_are_refused() {
+    let World { server, sources } = World::new();
+    for (algorithm, value) in [("CRC32C", "AAAAAA=="), ("CRC64NVME", "AAAAAAAAAAA=")] {
+        server.put_with_checksum(BUCKET, ARCHIVE, archive(), Stored::Wrong(algorithm, value));
+        let error = read(&resolve(&sources, R1).await.unwrap()).await.unwrap_err();
+        let expected = format!("checksum {algorithm} of the bytes received does not match");
+        says(&error, Exit::Source, &["source.tar.zst", &expected]);
+    }
+    server.put_with_checksum(BUCKET, ENV, "export A=1\n", Stored::Wrong("CRC32", "AAAAAA=="));
+    let error = resolve(&sources, R1).await.unwrap().env().await.unwrap_err();
+    says(&error, Exit::Source, &["/env", "checksum CRC32"]);
+}
+
+#[tokio::test]
+async fn objects_without_a_checksum_of_the_whole_are_read_by_size_and_etag() {
+    let World { server, sources } = World::new();
+    for stored in [Stored::None, Stored::OfParts("CRC32C", "AAAAAA==-3")] {
+        server.put_with_checksum(BUCKET, ARCHIVE, archive(), stored);
+        assert_eq!(read(&resolve(&sources, R1).await.unwrap()).await.unwrap(), archive());
+    }
+}
+
+#[tokio::test]
+async fn a_long_env_is_refused_before_it_is_read() {
+    let world = World::new();
+    world.server.put(BUCKET, ENV, vec![b'#'; 1024 * 1024 + 1]);
+    let error = resolve(&world.sources, R1).await.unwrap().env().await.unwrap_err();
+    says(&error, Exit::Unusable, &["r1/env", "1048577 bytes long", "at most 1048576"]);
+    assert_eq!(world.reads_of("env"), []);
+}
