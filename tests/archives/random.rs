@@ -3,13 +3,15 @@
 
 use super::World;
 use super::build::*;
+use deploy_agent::stage::unpack::Limits;
 use proptest::prelude::*;
 use std::io::ErrorKind;
 
 /// Of what is unpacked, no link leads out of the release.
 fn unpack(tar: &[u8]) {
     let world = World::new();
-    if world.unpack(tar).is_err() {
+    let limits = Limits { max_bytes: 1 << 20, max_files: 1000 };
+    if world.unpack_within(tar, limits).is_err() {
         return;
     }
     let root = world.release().canonicalize().unwrap();
@@ -58,7 +60,7 @@ fn rich() -> Vec<u8> {
         file("d/f", &[7; 1300]),
         symlink("l", "d/f"),
         hard_link("h", "d/f"),
-        long(b'L', "n/".repeat(80)),
+        long(b'L', format!("{}/n", "n".repeat(110))),
         directory("x"),
         pax(b'x', &[("path", b"d/pax"), ("mtime", b"1.5"), ("size", b"4")]),
         file("x", b"abcd"),

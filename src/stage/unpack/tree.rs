@@ -211,3 +211,15 @@ fn remember(remembered: &mut usize, bytes: usize) -> Result<(), Fault> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_must_be_kept_take_bounded_memory() {
+        let mut remembered = 0;
+        let kept = (0..).take_while(|_| remember(&mut remembered, 4095).is_ok()).count();
+        assert!((16_000..16_384).contains(&kept), "{kept}");
+    }
+}
