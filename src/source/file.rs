@@ -31,9 +31,8 @@ pub(super) struct Handle(Arc<File>);
 impl Directory {
     pub async fn open(path: PathBuf) -> Result<Directory> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let (path, opened) = blocking(move || (open(&path, flags, Mode::empty()), path))
-            .await
-            .map(|(o, p)| (p, o))?;
+        let below = path.clone();
+        let opened = blocking(move || open(&below, flags, Mode::empty())).await?;
         match opened {
             Ok(opened) => Ok(Directory { path, opened: Some(Arc::new(opened)) }),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(Directory { path, opened: None }),

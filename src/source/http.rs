@@ -109,9 +109,9 @@ impl Handle {
             return Err(Failure::Final(object.changed("another one is stored there now")));
         }
         let url = object.url.clone();
-        let body = response.bytes_stream().map_err(move |error| {
-            Failure::Transient(network::unreachable(&url, &error.without_url()))
-        });
+        let body = response
+            .bytes_stream()
+            .map_err(move |error| network::unreachable(&url, &error.without_url()));
         Ok(Opened { body: body.boxed(), offset })
     }
 }
@@ -149,8 +149,10 @@ async fn send(url: &str, request: RequestBuilder) -> Result<Response, Failure> {
         // Where a redirect led may hold a signature.
         let error = error.without_url();
         let is_final = error.is_redirect() || error.is_builder();
-        let error = network::unreachable(url, &error);
-        if is_final { Failure::Final(error) } else { Failure::Transient(error) }
+        match network::unreachable(url, &error) {
+            Failure::Transient(error) if is_final => Failure::Final(error),
+            failure => failure,
+        }
     })
 }
 

@@ -75,14 +75,15 @@ impl Sources {
         if !url.is_current() {
             return self.pin(url.clone()).await;
         }
-        let refused = match self.directory(url, None).await?.look("current").await? {
+        let environment = self.directory(url, None).await?;
+        let refused = match environment.look("current").await? {
             Look::Found(object) => return self.pin(self.follow(url, *object).await?).await,
             Look::Missing => None,
             // It may just as well be missing: S3 tells only whom it lets list.
             Look::Refused(refused) => Some(refused),
         };
         match (self.pin(url.clone()).await, refused) {
-            (Err(_), Some(refused)) => Err(refused),
+            (Err(_), Some(refused)) => Err(environment.explain(&["current"], refused).await),
             (resolved, _) => resolved,
         }
     }
@@ -136,7 +137,7 @@ impl Sources {
             (archive, env, refused) => {
                 let refused =
                     refused.unwrap_or_else(|| missing(&url, archive.is_some(), env.is_some()));
-                Err(directory.explain(refused).await)
+                Err(directory.explain(&["env", Compression::Zstd.archive_name()], refused).await)
             }
         }
     }
@@ -199,10 +200,10 @@ impl Directory {
         }
     }
 
-    /// The same failure, or the better known reason for it.
-    async fn explain(&self, error: Error) -> Error {
+    /// The same failure, or the reason that the source gives for one of these names.
+    async fn explain(&self, names: &[&str], error: Error) -> Error {
         match self {
-            Directory::S3(directory) => directory.explain(error).await,
+            Directory::S3(directory) => directory.explain(names, error).await,
             Directory::Http(_) | Directory::File(_) => error,
         }
     }

@@ -1,5 +1,6 @@
 //! Why no answer came at all, in words an operator can act on.
 
+use super::retry::Failure;
 use crate::error::Error;
 use std::error::Error as StdError;
 use std::io::ErrorKind;
@@ -19,16 +20,18 @@ enum Obstacle {
 
 /// The failure of a request to `url` that got no answer. `cause` is told by its
 /// innermost reason: the layers above it only say that a request failed.
-pub(super) fn unreachable(url: &str, cause: &(dyn StdError + 'static)) -> Error {
+pub(super) fn unreachable(url: &str, cause: &(dyn StdError + 'static)) -> Failure {
     let reasons = reasons(cause);
     let obstacle = reasons.iter().map(|reason| obstacle(*reason));
-    let obstacle = obstacle.reduce(|outer, inner| match inner {
-        Obstacle::Other => outer,
-        inner => inner,
-    });
+    let obstacle = obstacle.rev().find(|obstacle| *obstacle != Obstacle::Other);
+    let obstacle = obstacle.unwrap_or(Obstacle::Other);
     let innermost = reasons.last().map(|reason| reason.to_string()).unwrap_or_default();
-    let (what, help) = advice(obstacle.unwrap_or(Obstacle::Other));
-    Error::source(format!("{url}: {what}")).because(innermost).help(help)
+    let (what, help) = advice(obstacle);
+    let error = Error::source(format!("{url}: {what}")).because(innermost).help(help);
+    match obstacle {
+        Obstacle::Clock | Obstacle::Certificate | Obstacle::Tls => Failure::Final(error),
+        _ => Failure::Transient(error),
+    }
 }
 
 /// Every error of the chain, and what an I/O error carries inside of it, which
@@ -47,10 +50,10 @@ fn reasons<'a>(outermost: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError
     }
 }
 
-/// The reasons below each other, for an error that has no help of ours.
+/// All reasons on one line, for an error whose own text says too little.
 pub(super) fn joined(error: &(dyn StdError + 'static)) -> String {
     let texts: Vec<_> = reasons(error).iter().map(|reason| reason.to_string()).collect();
-    texts.join(": ")
+    texts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn obstacle(reason: &(dyn StdError + 'static)) -> Obstacle {
@@ -133,7 +136,8 @@ mod tests {
     use std::io;
 
     fn said(cause: &(dyn StdError + 'static)) -> (String, String) {
-        let error = unreachable("https://host/r1/env", cause);
+        let (Failure::Final(error) | Failure::Transient(error)) =
+            unreachable("https://host/r1/env", cause);
         (error.chain(), error.advice().unwrap().to_owned())
     }
 

@@ -10,7 +10,6 @@ use super::identity::Validator;
 use super::object::{self, Look, Object, Opened};
 use super::retry::Failure;
 use crate::error::{Error, Result};
-use crate::release::compression::Compression;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTimeFormat};
@@ -81,9 +80,8 @@ impl Directory {
     }
 
     /// The reason that S3 gives for any of these objects, or else what is known already.
-    pub async fn explain(&self, error: Error) -> Error {
-        let names = ["env", Compression::Zstd.archive_name()];
-        let reasons = join_all(names.map(|name| self.reason(name))).await;
+    pub async fn explain(&self, names: &[&str], error: Error) -> Error {
+        let reasons = join_all(names.iter().map(|name| self.reason(name))).await;
         reasons.into_iter().flatten().next().unwrap_or(error)
     }
 
@@ -167,7 +165,7 @@ impl Handle {
             let url = url.clone();
             async move {
                 let next = body.next().await?;
-                let lost = |error| Failure::Transient(super::network::unreachable(&url, &error));
+                let lost = |error| super::network::unreachable(&url, &error);
                 Some((next.map_err(lost), body))
             }
         });

@@ -62,9 +62,17 @@ impl S3Server {
     }
 
     pub fn from_listener(listener: TcpListener, access_key: &str, secret_key: &str) -> S3Server {
+        Self::with_objects(listener, access_key, secret_key, Arc::default())
+    }
+
+    fn with_objects(
+        listener: TcpListener,
+        access_key: &str,
+        secret_key: &str,
+        objects: Arc<Objects>,
+    ) -> S3Server {
         let address = listener.local_addr().expect("a bound listener");
         listener.set_nonblocking(true).expect("a listener for tokio");
-        let objects = Arc::new(Objects::default());
         let mut service = S3ServiceBuilder::new(Backend(objects.clone()));
         service.set_auth(Keys::new(access_key, secret_key));
         let (faults, asked) = (Faults::default(), Mutex::default());
@@ -154,8 +162,9 @@ impl Drop for S3Server {
 
 /// A server of its own process, with the objects of a directory tree.
 pub fn serve_forever(listener: TcpListener, access_key: &str, secret_key: &str, tree: &Path) -> ! {
-    let server = S3Server::from_listener(listener, access_key, secret_key);
-    server.load(tree).expect("a readable tree of objects");
+    let objects = Arc::new(Objects::default());
+    objects.load(tree).expect("a readable tree of objects");
+    let _server = S3Server::with_objects(listener, access_key, secret_key, objects);
     loop {
         std::thread::park();
     }

@@ -3,6 +3,7 @@
 use super::s3::Fault;
 use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, resolve, says, sdk, timing};
 use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use deploy_agent::error::Exit;
 use deploy_agent::source::Sources;
@@ -73,6 +74,9 @@ async fn wrong_keys_are_told_apart() {
     let wrong = Sources::with_timing(timing(), Some(sdk(&server.endpoint(), "wrong")));
     let error = resolve(&wrong, R1).await.unwrap_err();
     says(&error, Exit::Source, &["SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"]);
+    let current = "s3://releases/team/app/production/current";
+    let error = resolve(&wrong, current).await.unwrap_err();
+    says(&error, Exit::Source, &["/current", "SignatureDoesNotMatch"]);
 
     let nobody = Credentials::new("AKIANOBODY", SECRET, None, None, "test");
     let nobody = SharedCredentialsProvider::new(nobody);
@@ -84,8 +88,13 @@ async fn wrong_keys_are_told_apart() {
 #[tokio::test]
 async fn without_credentials_or_region_nothing_is_asked() {
     let World { server, .. } = World::new();
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let instance = ProviderConfig::without_region().with_http_client(http);
     let mut none = sdk(&server.endpoint(), SECRET).into_builder();
-    let empty = ProfileFileCredentialsProvider::builder().profile_name("nobody").build();
+    let empty = ProfileFileCredentialsProvider::builder()
+        .configure(&instance)
+        .profile_name("nobody")
+        .build();
     none.set_credentials_provider(Some(SharedCredentialsProvider::new(empty)));
     let error = resolve(&Sources::with_timing(timing(), Some(none.build())), R1).await.unwrap_err();
     says(&error, Exit::Source, &["without AWS credentials", "attach a role", "IMDSv2"]);

@@ -3,7 +3,7 @@
 use super::refusal::{self, Answer, Asked, Kind, Refused};
 use crate::error::{Error, Result};
 use crate::source::network;
-use crate::source::retry::Timing;
+use crate::source::retry::{Failure, Timing};
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -73,8 +73,12 @@ impl S3 {
         if !lost && let Some(error) = self.no_credentials(asked).await {
             return Refused { kind: Kind::Other, error };
         }
-        let error = network::unreachable(&asked.to_string(), &error);
-        Refused { kind: if lost { Kind::Transient } else { Kind::Other }, error }
+        match network::unreachable(&asked.to_string(), &error) {
+            Failure::Transient(error) if lost => Refused { kind: Kind::Transient, error },
+            Failure::Transient(error) | Failure::Final(error) => {
+                Refused { kind: Kind::Other, error }
+            }
+        }
     }
 
     /// The SDK hides this reason among others, so the chain is asked once more.
