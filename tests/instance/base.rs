@@ -81,7 +81,13 @@ pub fn make(root: &Path) {
     for option in apt_options() {
         command.arg(format!("--aptopt={option}"));
     }
-    command.arg(SUITE).arg(root).args(apt_sources());
+    let mut sources = apt_sources();
+    if sources.is_empty() {
+        // Its sources may be set up but never have been read.
+        output(&["apt-get", "update"]);
+        sources = apt_sources();
+    }
+    command.arg(SUITE).arg(root).args(sources);
     let group = Lifeline::get().group().job("mmdebstrap");
     group.enter(&mut command);
     let made = command.stdin(Stdio::null()).stdout(Stdio::null()).output().must("start mmdebstrap");
