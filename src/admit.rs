@@ -19,7 +19,8 @@ pub fn environment(app: &Locked, url: &ReleaseUrl) -> Result<()> {
         Some(other) => {
             let what = format!("deploy {url}");
             let why = format!("{} is installed here from its environment {other}", app.name());
-            let help = format!("`deploy remove {}` first, or deploy to another instance", app.name());
+            let help =
+                format!("`deploy remove {}` first, or deploy to another instance", app.name());
             Err(Error::usage(what).because(why).help(help))
         }
     }
@@ -57,7 +58,9 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
 
 fn port_taken(manifest: &Manifest, port: u16, why: String) -> Error {
     let what = format!("use port {port} for {} {}", manifest.url.app(), manifest.label);
-    Error::unusable(what).because(why).help("stop that, or choose another PORT in the release's env")
+    Error::unusable(what)
+        .because(why)
+        .help("stop that, or choose another PORT in the release's env")
 }
 
 /// The release that a rollback goes to: one that was good here.
@@ -95,8 +98,13 @@ pub fn which(apps: &[App], app: Option<AppName>) -> Result<AppName> {
     match (app, installed.as_slice()) {
         (Some(app), _) if installed.contains(&&app) => Ok(app),
         (Some(app), _) => {
-            let why = format!("installed here: {}", if installed.is_empty() { "none".into() } else { list() });
-            Err(Error::usage(format!("find the app {app}")).because(why).help("`deploy URL` installs one"))
+            let why = format!(
+                "installed here: {}",
+                if installed.is_empty() { "none".into() } else { list() }
+            );
+            Err(Error::usage(format!("find the app {app}"))
+                .because(why)
+                .help("`deploy URL` installs one"))
         }
         (None, [only]) => Ok((*only).clone()),
         (None, []) => {

@@ -109,10 +109,8 @@ mod tests {
             ("same@1".to_owned(), true),
             ("dead@1".to_owned(), false),
         ]);
-        let expected = Changes {
-            stop: vec!["old@1".into()],
-            start: vec!["dead@1".into(), "new@1".into()],
-        };
+        let expected =
+            Changes { stop: vec!["old@1".into()], start: vec!["dead@1".into(), "new@1".into()] };
         assert_eq!(changes(&wanted, &found), expected);
     }
 }

@@ -7,8 +7,8 @@ use crate::event::Step;
 use crate::health::Watch;
 use crate::instance::Instance;
 use crate::release::manifest::{Manifest, State};
-use crate::release::settings::Strategy;
 use crate::release::name::Label;
+use crate::release::settings::Strategy;
 use crate::release::url::ReleaseUrl;
 use crate::stage::{self, Staged};
 use crate::store::{Entry, Locked, Stopped};
@@ -111,8 +111,7 @@ pub async fn stage_only(instance: &Instance, app: Locked, url: &ReleaseUrl) -> R
     }
     .await;
     let message = |manifest: &Manifest| format!("staged {} {}", app.name(), manifest.label);
-    let done =
-        staged.map(|manifest| Done { message: message(&manifest), release: manifest.label });
+    let done = staged.map(|manifest| Done { message: message(&manifest), release: manifest.label });
     forget_untouched(app);
     done
 }
@@ -155,7 +154,7 @@ async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Cand
     match proved {
         Ok(()) => Ok(candidate),
         Err(why) => {
-            let why = quote_log(instance, &candidate.watch, since, why).await;
+            let why = quote_log(instance, &candidate.manifest, since, why).await;
             Err(go_back(instance, app, &candidate.manifest, why).await)
         }
     }
@@ -200,7 +199,7 @@ async fn settle(instance: &Instance, app: &Locked, committed: &Committed) -> Res
     instance.events.step(Step::Settle, format!("{} s", window.as_secs_f32()));
     let since = jiff::Timestamp::now().as_second();
     let Err(why) = committed.watch.settle(&instance.systemd, window).await else { return Ok(()) };
-    let why = quote_log(instance, &committed.watch, since, why).await;
+    let why = quote_log(instance, &committed.manifest, since, why).await;
     let undone = match &committed.before {
         Some(label) => app.commit(label),
         None => app.uncommit(),
@@ -247,8 +246,11 @@ async fn finish(
 /// how that went.
 async fn go_back(instance: &Instance, app: &Locked, failed: &Manifest, why: Error) -> Error {
     let current = app.current().ok().flatten();
-    let to = current.as_ref().map_or("nothing ran before".to_owned(), Label::to_string);
-    instance.events.step(Step::RollBack, format!("release {} failed: {to}", failed.label));
+    let next = match &current {
+        Some(label) if *label != failed.label => format!("{label} starts again"),
+        _ => "it is stopped".to_owned(),
+    };
+    instance.events.step(Step::RollBack, format!("release {} failed; {next}", failed.label));
     if failed.state != State::Good
         && let Err(error) = app.set_state(&failed.label, State::Failed)
     {
@@ -302,10 +304,12 @@ fn unhealthy(error: Error) -> Error {
 }
 
 /// Adds the last lines that the candidate's processes wrote.
-async fn quote_log(instance: &Instance, watch: &Watch, since: i64, why: Error) -> Error {
+async fn quote_log(instance: &Instance, candidate: &Manifest, since: i64, why: Error) -> Error {
     let mut lines = Vec::new();
-    for unit in watch.units() {
-        lines.extend(instance.systemd.last_lines(&unit, since, LAST_LINES).await);
+    for process in candidate.plan.instances() {
+        let identifier = format!("{}.{process}", candidate.url.app());
+        let last = instance.systemd.last_lines(&identifier, since, LAST_LINES).await;
+        lines.extend(last.into_iter().map(|line| format!("{process}: {line}")));
     }
     why.with_log(lines)
 }

@@ -1,9 +1,9 @@
 //! What `deploy-generator` does: every app's units, whatever the others are like.
 
-use crate::units::{Unit, generate};
 use crate::error::{Error, Result};
 use crate::instance::load_settings;
 use crate::store::{App, Store};
+use crate::units::{Unit, generate};
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};

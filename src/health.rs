@@ -229,7 +229,8 @@ impl Watched {
             Err(error) => {
                 let error = error.without_url();
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                let why = format!("GET {path} on port {port}: {error}{}", cause.unwrap_or_default());
+                let why =
+                    format!("GET {path} on port {port}: {error}{}", cause.unwrap_or_default());
                 Err(self.not_yet(why, help))
             }
         }

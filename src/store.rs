@@ -83,9 +83,8 @@ impl Snapshot {
     /// else the newest good one staged before it.
     pub fn rollback_target(&self) -> Option<&Manifest> {
         let current = self.current()?;
-        let good = |manifest: &&Manifest| {
-            manifest.state == State::Good && manifest.label != current.label
-        };
+        let good =
+            |manifest: &&Manifest| manifest.state == State::Good && manifest.label != current.label;
         let replaced = current.replaced.as_ref().and_then(|label| self.release(label));
         let older = |manifest: &&Manifest| manifest.staged_at < current.staged_at;
         replaced.filter(good).or_else(|| self.releases.iter().rev().filter(good).find(older))

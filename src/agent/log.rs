@@ -20,7 +20,8 @@ pub fn start() {
             tracing_subscriber::registry().with(levels).with(layer).init();
         }
         None => {
-            let layer = tracing_subscriber::fmt::layer().without_time().with_writer(std::io::stderr);
+            let layer =
+                tracing_subscriber::fmt::layer().without_time().with_writer(std::io::stderr);
             tracing_subscriber::registry().with(levels).with(layer).init();
         }
     }

@@ -28,9 +28,9 @@ pub fn select(apps: &[App], words: &[String]) -> Result<Selected> {
         [word] if installed(word) => Ok(Selected { app: parse(word)?, process: None }),
         [word] => match admit::which(apps, None) {
             Ok(app) => Ok(Selected { app, process: Some(word.clone()) }),
-            Err(_) => Err(admit::which(apps, Some(parse(word)?)).err().unwrap_or_else(|| {
-                Error::usage(format!("find {word}"))
-            })),
+            Err(_) => Err(admit::which(apps, Some(parse(word)?))
+                .err()
+                .unwrap_or_else(|| Error::usage(format!("find {word}")))),
         },
         _ => Ok(Selected { app: admit::which(apps, None)?, process: None }),
     }
@@ -123,7 +123,9 @@ pub async fn remove(instance: &Instance, app: Locked) -> Result<String> {
 fn current(app: &Locked) -> Result<Manifest> {
     let Some(label) = app.current()? else {
         let what = format!("find the current release of {}", app.name());
-        return Err(Error::usage(what).because("none was deployed").help("`deploy URL` deploys one"));
+        return Err(Error::usage(what)
+            .because("none was deployed")
+            .help("`deploy URL` deploys one"));
     };
     app.manifest(&label)
 }

@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::release::env::Env;
 use crate::release::manifest::{Manifest, Plan, Process};
+use crate::release::name::Label;
 use crate::release::procfile::Procfile;
 use crate::release::settings::{ReleaseSettings, SET_BY_AGENT};
-use crate::release::name::Label;
 use crate::release::url::ReleaseUrl;
 use crate::stage::{self, peek};
 use crate::store::{App, Snapshot};
@@ -29,8 +29,7 @@ pub async fn plan(instance: &Instance, app: &App, url: &ReleaseUrl) -> Result<Pl
         let what = format!("read Procfile of {}", resolved.url());
         return Err(Error::unusable(what).because("the archive has none"));
     };
-    let procfile =
-        Procfile::parse(&text).map_err(|e| stage::refused(&resolved, "Procfile", e))?;
+    let procfile = Procfile::parse(&text).map_err(|e| stage::refused(&resolved, "Procfile", e))?;
     let plan = Plan::new(&procfile, &settings, &instance.settings.user);
     let label = match &here {
         Some(manifest) => manifest.label.clone(),
@@ -91,9 +90,8 @@ fn effective(env: &Env) -> Variables {
 fn installed_env(app: &App, snapshot: &Snapshot) -> Result<Variables> {
     let Some(label) = &snapshot.current else { return Ok(Variables::new()) };
     let text = app.environment_file(label)?;
-    let env = Env::parse(&text).map_err(|e| {
-        Error::failed(format!("read the env of release {label}")).because(e)
-    })?;
+    let env = Env::parse(&text)
+        .map_err(|e| Error::failed(format!("read the env of release {label}")).because(e))?;
     Ok(effective(&env))
 }
 

@@ -1,8 +1,8 @@
 //! The control socket: who may ask, what is asked, and the answer as it comes.
 
 use super::api::{self, AppStatus, PlanStatus, ReleaseStatus};
-use super::work::{Request, Work};
 use super::operate::{self, Operation};
+use super::work::{Request, Work};
 use super::{plan, status};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Events, Follower, Outcome};
@@ -120,7 +120,7 @@ fn body<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T> {
 }
 
 fn url(text: &str) -> Result<ReleaseUrl> {
-    text.parse().map_err(Error::from)
+    text.parse()
 }
 
 fn store() -> Result<Store> {
@@ -203,7 +203,9 @@ async fn post_deploy(
         Ok(done(deploy::deploy(&instance, app, &url).await?))
     });
     match asked.detach {
-        true => Ok((StatusCode::ACCEPTED, Json(Outcome::done("the deploy has begun"))).into_response()),
+        true => {
+            Ok((StatusCode::ACCEPTED, Json(Outcome::done("the deploy has begun"))).into_response())
+        }
         false => Ok(stream(events)),
     }
 }
@@ -231,9 +233,11 @@ async fn post_rollback(
     let app = admit::which(&store()?.apps()?, app)?;
     let to = match asked.to {
         None => None,
-        Some(label) => Some(label.parse().map_err(|e| {
-            Error::usage(format!("roll {app} back to {label:?}")).because(e)
-        })?),
+        Some(label) => Some(
+            label
+                .parse()
+                .map_err(|e| Error::usage(format!("roll {app} back to {label:?}")).because(e))?,
+        ),
     };
     let request = request(&app, "rollback".to_owned(), who);
     Ok(stream(work.start(request, move |instance| async move {

@@ -112,7 +112,8 @@ impl Work {
                 let other = working.unwrap_or_else(|| "other work".to_owned());
                 if request.no_wait {
                     let what = format!("{} {}", request.what, request.app);
-                    let error = Error::new(Exit::Busy, what).because(format!("{other} is under way"));
+                    let error =
+                        Error::new(Exit::Busy, what).because(format!("{other} is under way"));
                     return Err(error.help("wait until it is done: `deploy status`"));
                 }
                 events.step(Step::Lock, format!("waiting for {other}"));

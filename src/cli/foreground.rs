@@ -60,7 +60,8 @@ pub async fn run(args: RunArgs) -> Result<Exit> {
     }
     if args.types == ["release"] {
         let command = tree.procfile.release();
-        let command = command.ok_or_else(|| Error::usage("run release").because("the Procfile has none"))?;
+        let command =
+            command.ok_or_else(|| Error::usage("run release").because("the Procfile has none"))?;
         return one_off(&tree, "release", command).await;
     }
     services(&tree, &plan, &args.types, interrupted).await
@@ -94,9 +95,9 @@ async fn services(
         return Err(Error::usage(format!("run {}", types.join(" "))).because(why));
     }
     let ended = {
-        let waits = children.iter_mut().map(|(name, child)| {
-            Box::pin(async move { (name.clone(), child.wait().await) })
-        });
+        let waits = children
+            .iter_mut()
+            .map(|(name, child)| Box::pin(async move { (name.clone(), child.wait().await) }));
         tokio::select! {
             _ = interrupted => None,
             (ended, _, _) = select_all(waits) => Some(ended),
@@ -147,9 +148,11 @@ fn environment(tree: &Tree, process: &str) -> BTreeMap<String, String> {
 fn local(dir: &Path) -> Result<Tree> {
     let read = |name: &str| {
         let path = dir.join(name);
-        fs::read(&path).map_err(|e| (e.kind(), Error::unusable(format!("read {}", path.display())).because(e)))
+        fs::read(&path)
+            .map_err(|e| (e.kind(), Error::unusable(format!("read {}", path.display())).because(e)))
     };
-    let text = read("Procfile").map_err(|(_, error)| error.help("name a directory with a Procfile"))?;
+    let text =
+        read("Procfile").map_err(|(_, error)| error.help("name a directory with a Procfile"))?;
     let env = match read("env") {
         Ok(bytes) => bytes,
         Err((std::io::ErrorKind::NotFound, _)) => Vec::new(),
@@ -164,13 +167,15 @@ async fn fetched(url: &ReleaseUrl) -> Result<Tree> {
     let made = mkdtemp(&std::env::temp_dir().join("deploy-run-XXXXXX"));
     let dir = made.map_err(|e| Error::failed("make a temporary directory").because(e))?;
     let temporary = Temporary(dir.clone());
-    let handle = File::open(&dir).map_err(|e| Error::failed("open the temporary directory").because(e))?;
+    let handle =
+        File::open(&dir).map_err(|e| Error::failed("open the temporary directory").because(e))?;
     let settings = AgentSettings::from_env(&Env::default())?;
     let limits = Limits { max_bytes: settings.max_unpacked, max_files: settings.max_files };
     let owner = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
     fetch(&resolved, handle.into(), owner, limits, &Events::default(), None).await?;
     let path = dir.join("Procfile");
-    let text = fs::read(&path).map_err(|e| Error::unusable(format!("read Procfile of {url}")).because(e))?;
+    let text = fs::read(&path)
+        .map_err(|e| Error::unusable(format!("read Procfile of {url}")).because(e))?;
     tree(dir, &text, &env, Some(temporary))
 }
 

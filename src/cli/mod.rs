@@ -47,13 +47,11 @@ async fn perform(cli: Cli) -> Result<Exit> {
         Command::Plan(args) => {
             let request = api::Release { url: checked(args.url)? };
             let plan = Client::connect().await?.ask("/v1/plan", &request).await?;
-            show(&plan, args.json, |plan| tables::plan(plan))
+            show(&plan, args.json, tables::plan)
         }
-        Command::Status(args) => question("/v1/status", args, |all| tables::status(all)).await,
-        Command::Releases(args) => {
-            question("/v1/releases", args, |all| tables::releases(all)).await
-        }
-        Command::History(args) => question("/v1/history", args, |all| tables::history(all)).await,
+        Command::Status(args) => question("/v1/status", args, tables::status).await,
+        Command::Releases(args) => question("/v1/releases", args, tables::releases).await,
+        Command::History(args) => question("/v1/history", args, tables::history).await,
         Command::Restart(args) => operate("/v1/restart", args).await,
         Command::Stop(args) => operate("/v1/stop", args).await,
         Command::Start(args) => operate("/v1/start", args).await,

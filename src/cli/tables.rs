@@ -29,7 +29,11 @@ pub fn status(apps: &[AppStatus]) -> String {
         if let Some(last) = &app.last {
             let code = last.exit.code();
             let when = ago(last.at);
-            let _ = writeln!(text, "  {:<9} {} {when}: exit {code}, {}", "last", last.action, last.message);
+            let _ = writeln!(
+                text,
+                "  {:<9} {} {when}: exit {code}, {}",
+                "last", last.action, last.message
+            );
         }
         let rows = app.processes.iter().map(|process| {
             vec![
@@ -42,6 +46,9 @@ pub fn status(apps: &[AppStatus]) -> String {
                 process.port.map_or("-".into(), |port| port.to_string()),
             ]
         });
+        if app.processes.is_empty() {
+            continue;
+        }
         let header = ["process", "state", "since", "pid", "restarts", "memory", "port"];
         text.push_str(&table(&header, rows, "  "));
     }

@@ -7,5 +7,5 @@ use std::path::Path;
 pub fn free_bytes(path: &Path) -> Result<u64> {
     let what = || format!("read the free space at {}", path.display());
     let stat = nix::sys::statvfs::statvfs(path).map_err(|e| Error::failed(what()).because(e))?;
-    Ok(u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()))
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }

@@ -9,21 +9,21 @@ use std::time::Duration;
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
 impl Systemd {
-    /// The last lines that a unit wrote since a moment, in seconds since the
-    /// epoch. Best effort: what cannot be read is left out.
-    pub async fn last_lines(&self, unit: &str, since: i64, most: usize) -> Vec<String> {
+    /// The last lines with a syslog identifier since a moment, in seconds since
+    /// the epoch. Best effort: what cannot be read is left out.
+    pub async fn last_lines(&self, identifier: &str, since: i64, most: usize) -> Vec<String> {
         let arguments = [
             "--quiet",
             "--no-pager",
             "--output=cat",
-            &format!("--unit={unit}"),
+            &format!("--identifier={identifier}"),
             &format!("--since=@{since}"),
             &format!("--lines={most}"),
         ];
         let argv = std::iter::once(JOURNALCTL).chain(arguments).map(str::to_owned).collect();
         let command = Command {
             unit: format!("deploy-journal-{}", std::process::id()),
-            description: format!("The last lines of {unit}"),
+            description: format!("The last lines of {identifier}"),
             argv,
             timeout: Duration::from_secs(10),
             properties: Vec::new(),

@@ -223,7 +223,7 @@ impl Verb {
 }
 
 fn interface(name: &'static str) -> zbus::Result<zbus::names::InterfaceName<'static>> {
-    Ok(zbus::names::InterfaceName::try_from(name)?)
+    zbus::names::InterfaceName::try_from(name)
 }
 
 type Properties = HashMap<String, OwnedVariant>;

@@ -124,8 +124,8 @@ fn properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, Ow
             Property::List(value) => own(Variant::from(value))?,
             Property::Pairs(value) => own(Variant::from(value))?,
             Property::Binds(pairs) => {
-                // The kind of bind, systemd.exec(5): MS_BIND | MS_REC is `rbind`.
-                let bind = |(from, to)| (from, to, false, 0x5000_u64);
+                // MS_REC of mount(2): what is mounted below comes along.
+                let bind = |(from, to)| (from, to, false, 0x4000_u64);
                 let binds: Vec<_> = pairs.into_iter().map(bind).collect();
                 own(Variant::from(binds))?
             }

@@ -1,11 +1,11 @@
 //! `release.json`: all that the agent knows of an installed release. Units are
 //! made from it alone, so it holds no value of the env file.
 
-use super::settings::{ReleaseSettings, Sandbox, Strategy};
+use super::identity::Identity;
 use super::name::{Label, ProcessType};
+use super::procfile::Procfile;
+use super::settings::{ReleaseSettings, Sandbox, Strategy};
 use super::url::ReleaseUrl;
-use crate::release::procfile::Procfile;
-use crate::source::Identity;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;

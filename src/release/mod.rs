@@ -1,8 +1,10 @@
 //! What a release is, as pure functions: text in, values out. No I/O, no clock,
 //! no environment.
 
+pub mod checksum;
 pub mod compression;
 pub mod env;
+pub mod identity;
 pub mod manifest;
 pub mod name;
 pub mod procfile;

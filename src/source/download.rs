@@ -1,10 +1,10 @@
 //! One object read from its first byte to its last, whatever the network does:
 //! taken up again where it stopped, and checked at the end.
 
-use super::checksum::Verifier;
 use super::object::{Body, Object, Opened};
 use super::retry::{Failure, Timing};
 use crate::error::{Error, Result};
+use crate::release::checksum::Verifier;
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 

@@ -1,9 +1,9 @@
 //! A directory on this machine as a source: for a laptop, a mounted share and tests.
 
-use super::identity::Validator;
 use super::object::{self, Look, Object, Opened};
 use super::retry::Failure;
 use crate::error::{Error, Result};
+use crate::release::identity::Validator;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use nix::errno::Errno;

@@ -1,10 +1,10 @@
 //! A web server as a source: any that gives an ETag or a Last-Modified.
 
-use super::identity::Validator;
 use super::network;
 use super::object::{self, Look, Object, Opened};
 use super::retry::{Failure, Timing, retry};
 use crate::error::{Error, Result};
+use crate::release::identity::Validator;
 use futures_util::{StreamExt, TryStreamExt};
 use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::redirect::{Attempt, Policy};

@@ -4,19 +4,17 @@
 //! it gives reads nothing else than that, or fails: code and env never come from
 //! two releases.
 
-mod checksum;
 mod download;
 mod file;
 mod http;
-mod identity;
 mod network;
 mod object;
 mod retry;
 mod s3;
 
-pub use checksum::{Algorithm, Checksum};
+pub use crate::release::checksum::{Algorithm, Checksum};
+pub use crate::release::identity::{Identity, Validator};
 pub use download::Download;
-pub use identity::{Identity, Validator};
 pub use retry::Timing;
 
 use crate::error::{Error, Result};

@@ -1,9 +1,9 @@
 //! One object at a source, pinned to what it was when the release was resolved.
 
-use super::identity::Validator;
 use super::retry::Failure;
 use super::{file, http, s3};
 use crate::error::Error;
+use crate::release::identity::Validator;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 

@@ -5,11 +5,11 @@ mod refusal;
 
 pub(super) use client::S3;
 
-use super::checksum::Checksum;
-use super::identity::Validator;
 use super::object::{self, Look, Object, Opened};
 use super::retry::Failure;
 use crate::error::{Error, Result};
+use crate::release::checksum::Checksum;
+use crate::release::identity::Validator;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTimeFormat};

@@ -68,7 +68,7 @@ fn unit(
         format!("DEPLOY_RELEASE={}", staging.label()),
     ];
     environment.push("PS=build.1".to_owned());
-    let protect = ["NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectHome", "RestrictSUIDSGID"];
+    let protect = ["NoNewPrivileges", "PrivateTmp", "PrivateDevices", "RestrictSUIDSGID"];
     let mut properties: Vec<(&'static str, Property)> =
         protect.into_iter().map(|name| (name, Property::Bool(true))).collect();
     properties.extend([
@@ -78,6 +78,7 @@ fn unit(
         ("Environment", Property::List(environment)),
         ("EnvironmentFiles", Property::EnvironmentFiles(vec![text(&staging.env_path())])),
         ("ProtectSystem", Property::Text("strict".into())),
+        ("ProtectHome", Property::Text("yes".into())),
         ("ReadWritePaths", Property::List(vec![later.clone(), shared])),
         ("TemporaryFileSystem", Property::Pairs(vec![(releases, "mode=0755".into())])),
         ("BindPaths", Property::Binds(vec![(now, later)])),

@@ -54,12 +54,10 @@ pub async fn fetch(
 }
 
 /// The next piece; past the deadline an error, so that the unpacker ends with it.
-async fn next(
-    archive: &mut Download,
-    deadline: Option<Instant>,
-) -> Option<Piece> {
+async fn next(archive: &mut Download, deadline: Option<Instant>) -> Option<Piece> {
     let Some(deadline) = deadline else { return archive.next().await };
-    let over = || Error::source("fetch the archive").because("the time given with --timeout is over");
+    let over =
+        || Error::source("fetch the archive").because("the time given with --timeout is over");
     let next = tokio::time::timeout_at(deadline.into(), archive.next());
     next.await.unwrap_or_else(|_| Some(Err(over())))
 }

@@ -38,7 +38,9 @@ fn find(tar: impl Read) -> std::io::Result<Option<Vec<u8>>> {
     for entry in archive.entries()?.raw(true) {
         let entry = entry?;
         let name = entry.path_bytes();
-        if matches!(name.as_ref(), b"Procfile" | b"./Procfile") && entry.header().entry_type().is_file() {
+        if matches!(name.as_ref(), b"Procfile" | b"./Procfile")
+            && entry.header().entry_type().is_file()
+        {
             let mut text = Vec::new();
             entry.take(PROCFILE).read_to_end(&mut text)?;
             return Ok(Some(text));

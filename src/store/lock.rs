@@ -123,8 +123,8 @@ impl Locked {
         let mut kept = 0;
         let mut prunable = Vec::new();
         for manifest in snapshot.releases.iter().rev() {
-            let needed = Some(&manifest.label) == snapshot.current.as_ref()
-                || Some(&manifest.label) == back;
+            let needed =
+                Some(&manifest.label) == snapshot.current.as_ref() || Some(&manifest.label) == back;
             let stays = match manifest.state {
                 State::Good | State::Proved => kept < keep,
                 State::Staged => ahead(manifest),

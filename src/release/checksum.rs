@@ -76,7 +76,7 @@ impl Checksum {
 }
 
 /// Adds up the bytes of one object, in their order.
-pub(super) struct Verifier {
+pub(crate) struct Verifier {
     stored: Checksum,
     digest: Box<dyn HttpChecksum>,
 }
