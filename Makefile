@@ -19,6 +19,7 @@ check:
 
 deb:
 	cargo build --locked --release
+	cargo run --locked --quiet --example packaging -- target/packaging
 	@cargo deb --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DEB) cargo-deb
 	cargo deb --locked --no-build --output $(DEB)
 
