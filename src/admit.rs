@@ -9,6 +9,7 @@ use crate::release::url::ReleaseUrl;
 use crate::store::{App, Locked};
 use crate::units;
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 /// One environment of an app is installed at a time.
 pub fn environment(app: &Locked, url: &ReleaseUrl) -> Result<()> {
@@ -54,6 +55,17 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
         }
     }
     Ok(())
+}
+
+/// There is time left to prove the release: nothing is stopped for one that
+/// cannot be committed any more.
+pub fn in_time(instance: &Instance, manifest: &Manifest) -> Result<()> {
+    if instance.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        return Ok(());
+    }
+    let what = format!("prove {} {}", manifest.url.app(), manifest.label);
+    let error = Error::source(what).because("the time given with --timeout is over");
+    Err(error.help("it is staged now: deploy it again"))
 }
 
 fn port_taken(manifest: &Manifest, port: u16, why: String) -> Error {

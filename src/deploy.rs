@@ -29,13 +29,15 @@ pub struct Done {
 struct Candidate {
     manifest: Manifest,
     watch: Watch,
+    /// What is current until the commit, if it is another one.
+    before: Option<Label>,
 }
 
 /// A release that is current.
 struct Committed {
     manifest: Manifest,
     watch: Watch,
-    /// What was current before, if it was another one.
+    /// What is committed again if this one fails.
     before: Option<Label>,
 }
 
@@ -59,17 +61,19 @@ async fn deploy_steps(
     let start = Instant::now();
     admit::environment(app, url)?;
     instance.events.step(Step::Resolve, url.to_string());
-    let resolved = instance.sources.resolve(url).await?;
-    let staged = stage::stage(instance, app, resolved).await?;
+    let resolved = stage::resolve(instance, url).await?;
+    let mut staged = stage::stage(instance, app, resolved).await?;
     *release = Some(staged.manifest.label.clone());
     if staged.reused && is_running(instance, app, &staged.manifest).await? {
         return Ok(already(app, staged.manifest));
     }
     admit::release(instance, app, &staged.manifest)?;
+    admit::in_time(instance, &staged.manifest)?;
+    staged.manifest.replaced = other(app, &staged.manifest)?.or(staged.manifest.replaced);
     let candidate = prove(instance, app, staged).await?;
     let committed = commit(instance, app, candidate).await?;
-    settle(instance, app, &committed).await?;
-    finish(instance, app, committed, "deployed", start).await
+    let settled = settle(instance, app, committed).await?;
+    Ok(finish(instance, app, settled, "deployed", start).await)
 }
 
 /// Goes back to a release that was good here; needs no network.
@@ -96,7 +100,7 @@ async fn roll_back_steps(
     }
     let candidate = prove(instance, app, Staged { manifest, reused: true }).await?;
     let committed = commit(instance, app, candidate).await?;
-    finish(instance, app, committed, "rolled back to", start).await
+    Ok(finish(instance, app, committed, "rolled back to", start).await)
 }
 
 /// Brings a release onto the disk and checks it, for a deploy that comes later.
@@ -104,7 +108,7 @@ pub async fn stage_only(instance: &Instance, app: Locked, url: &ReleaseUrl) -> R
     let staged = async {
         admit::environment(&app, url)?;
         instance.events.step(Step::Resolve, url.to_string());
-        let resolved = instance.sources.resolve(url).await?;
+        let resolved = stage::resolve(instance, url).await?;
         let staged = stage::stage(instance, &app, resolved).await?;
         admit::release(instance, &app, &staged.manifest)?;
         Ok(staged.manifest)
@@ -126,11 +130,10 @@ pub async fn recover(instance: &Instance, app: Locked) -> Result<String> {
     };
     let manifest = app.manifest(&label)?;
     if manifest.state == State::Proved {
-        let mut watch = Watch::new(&manifest)?;
+        let mut watch = Watch::new(&manifest);
         watch.prove(&instance.systemd, manifest.plan.health_timeout).await?;
         let before = manifest.replaced.clone();
-        let committed = Committed { manifest, watch, before };
-        settle(instance, &app, &committed).await?;
+        settle(instance, &app, Committed { manifest, watch, before }).await?;
         app.set_state(&label, State::Good)?;
     }
     Ok(format!("{} {label} is current", app.name()))
@@ -143,10 +146,11 @@ pub async fn recover(instance: &Instance, app: Locked) -> Result<String> {
 /// starts it beside the old release, on private ports, and is not built yet.
 async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Candidate> {
     let manifest = staged.manifest;
-    let watch = Watch::new(&manifest)?;
+    let watch = Watch::new(&manifest);
     converge::load_units(instance, &app.snapshot()?).await?;
     let since = jiff::Timestamp::now().as_second();
-    let mut candidate = Candidate { manifest, watch };
+    let before = other(app, &manifest)?;
+    let mut candidate = Candidate { manifest, watch, before };
     let proved = match candidate.manifest.plan.strategy {
         Strategy::Restart => restart(instance, app, &mut candidate).await,
         Strategy::Handover => Err(Error::usage("DEPLOY_STRATEGY=handover is not available yet")),
@@ -176,70 +180,90 @@ async fn restart(instance: &Instance, app: &Locked, candidate: &mut Candidate) -
 
 /// Makes the candidate what runs here, now and after a reboot.
 async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Result<Committed> {
-    let Candidate { mut manifest, watch } = candidate;
-    let before = app.current()?.filter(|label| *label != manifest.label);
+    let Candidate { mut manifest, watch, before } = candidate;
     instance.events.step(Step::Commit, format!("release {}", manifest.label));
     if manifest.state != State::Good {
         manifest.state = State::Proved;
     }
-    if before.is_some() {
-        manifest.replaced = before.clone();
+    let committed = async {
+        app.write_manifest(&manifest)?;
+        app.commit(&manifest.label)?;
+        app.set_stopped(&Stopped::default())?;
+        instance.events.step(Step::Converge, units::target(app.name()));
+        converge(instance, app).await
+    };
+    match committed.await {
+        Ok(()) => Ok(Committed { manifest, watch, before }),
+        Err(why) => Err(undo(instance, app, &manifest, before, why).await),
     }
-    app.write_manifest(&manifest)?;
-    app.commit(&manifest.label)?;
-    app.set_stopped(&Stopped::default())?;
-    instance.events.step(Step::Converge, units::target(app.name()));
-    converge(instance, app).await?;
-    Ok(Committed { manifest, watch, before })
 }
 
 /// Watches the release that is current now; a failure commits the previous again.
-async fn settle(instance: &Instance, app: &Locked, committed: &Committed) -> Result<()> {
+async fn settle(instance: &Instance, app: &Locked, mut committed: Committed) -> Result<Committed> {
     let window = committed.manifest.plan.settle;
     instance.events.step(Step::Settle, format!("{} s", window.as_secs_f32()));
     let since = jiff::Timestamp::now().as_second();
-    let Err(why) = committed.watch.settle(&instance.systemd, window).await else { return Ok(()) };
-    let why = quote_log(instance, &committed.manifest, since, why).await;
-    let undone = match &committed.before {
-        Some(label) => app.commit(label),
-        None => app.uncommit(),
-    };
-    match undone {
-        Ok(()) => Err(go_back(instance, app, &committed.manifest, why).await),
-        Err(error) => Err(stuck(app, &committed.manifest, why, error)),
+    match committed.watch.settle(&instance.systemd, window).await {
+        Ok(()) => Ok(committed),
+        Err(why) => {
+            let Committed { manifest, before, .. } = committed;
+            let why = quote_log(instance, &manifest, since, why).await;
+            Err(undo(instance, app, &manifest, before, why).await)
+        }
     }
 }
 
-/// The release is good: what is no longer needed goes.
+/// The release is good: what is no longer needed goes. From here on nothing can
+/// fail the deploy; what cannot be tidied is a warning.
 async fn finish(
     instance: &Instance,
     app: &Locked,
     committed: Committed,
     verb: &str,
     start: Instant,
-) -> Result<Done> {
+) -> Done {
     let label = committed.manifest.label;
-    app.set_state(&label, State::Good)?;
-    instance.events.step(Step::Finish, "prune old releases");
-    let snapshot = app.snapshot()?;
-    for old in Locked::prunable(&snapshot, instance.settings.keep_releases) {
-        if let Err(error) = app.remove_release(&old) {
-            instance.events.warn(error.chain());
-        }
+    if let Err(error) = tidy(instance, app, &label).await {
+        instance.events.warn(error.chain());
     }
-    let snapshot = app.snapshot()?;
-    converge::load_units(instance, &snapshot).await?;
-    let kept = match snapshot.rollback_target() {
-        Some(manifest) => format!("; {} is kept for rollback", manifest.label),
-        None => String::new(),
+    let target = app.snapshot().ok().and_then(|snapshot| {
+        snapshot
+            .rollback_target()
+            .map(|manifest| format!("; {} is kept for rollback", manifest.label))
+    });
+    let environment = committed.manifest.url.environment();
+    let (name, seconds) = (app.name(), start.elapsed().as_secs_f32());
+    let kept = target.unwrap_or_default();
+    let message = format!("{verb} {name} {label} ({environment}) in {seconds:.1} s{kept}");
+    Done { message, release: label }
+}
+
+async fn tidy(instance: &Instance, app: &Locked, label: &Label) -> Result<()> {
+    instance.events.step(Step::Finish, "prune old releases");
+    app.set_state(label, State::Good)?;
+    for old in Locked::prunable(&app.snapshot()?, instance.settings.keep_releases) {
+        app.remove_release(&old)?;
+    }
+    converge::load_units(instance, &app.snapshot()?).await
+}
+
+/// Commits what was current before again, or nothing if that was so.
+async fn undo(
+    instance: &Instance,
+    app: &Locked,
+    failed: &Manifest,
+    before: Option<Label>,
+    why: Error,
+) -> Error {
+    let undone = match before {
+        Some(label) => app.commit(&label),
+        None if failed.state == State::Good => Ok(()),
+        None => app.uncommit(),
     };
-    let (environment, seconds) = (committed.manifest.url.environment(), start.elapsed());
-    let message = format!(
-        "{verb} {} {label} ({environment}) in {:.1} s{kept}",
-        app.name(),
-        seconds.as_secs_f32()
-    );
-    Ok(Done { message, release: label })
+    match undone {
+        Ok(()) => go_back(instance, app, failed, why).await,
+        Err(error) => stuck(app, failed, why, error),
+    }
 }
 
 /// Makes what runs follow `current` again, after the candidate failed, and says
@@ -276,7 +300,7 @@ async fn restore(instance: &Instance, app: &Locked, current: Option<&Label>) -> 
     converge(instance, app).await?;
     let Some(label) = current else { return Ok(()) };
     let manifest = app.manifest(label)?;
-    let mut watch = Watch::new(&manifest)?;
+    let mut watch = Watch::new(&manifest);
     let snapshot = app.snapshot()?;
     watch.retain(|process| !snapshot.stopped.covers(process));
     watch.prove(&instance.systemd, manifest.plan.health_timeout).await
@@ -296,6 +320,11 @@ fn stuck(app: &Locked, failed: &Manifest, why: Error, error: Error) -> Error {
         app.name()
     );
     Error::new(Exit::Stuck, what).because(error).help(help)
+}
+
+/// What is current, if it is another release.
+fn other(app: &Locked, manifest: &Manifest) -> Result<Option<Label>> {
+    Ok(app.current()?.filter(|label| *label != manifest.label))
 }
 
 /// A job that failed while the candidate starts is the candidate's failure.
@@ -320,7 +349,7 @@ async fn is_running(instance: &Instance, app: &Locked, manifest: &Manifest) -> R
     {
         return Ok(false);
     }
-    Watch::new(manifest)?.is_healthy(&instance.systemd).await
+    Watch::new(manifest).is_healthy(&instance.systemd).await
 }
 
 fn already(app: &Locked, manifest: Manifest) -> Done {

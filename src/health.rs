@@ -2,13 +2,11 @@
 //! release is watched through the settle window.
 
 use crate::error::{Error, Result};
-use crate::host::sockets;
 use crate::host::systemd::{ServiceStatus, Systemd};
+use crate::host::{probe, sockets};
 use crate::release::manifest::{Manifest, Process};
 use crate::units;
-use reqwest::redirect::Policy;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 
 /// How often a candidate that is not yet healthy is looked at again.
 const LOOK: Duration = Duration::from_millis(50);
@@ -18,40 +16,37 @@ const STAYED_UP: Duration = Duration::from_secs(1);
 const SETTLE_LOOK: Duration = Duration::from_millis(500);
 /// A committed release fails when its probe fails this often in a row.
 const PROBE_FAILURES: u32 = 3;
-/// How long one probe may take.
-const PROBE: Duration = Duration::from_secs(5);
 
 /// The processes of one release, and what healthy means for them.
 pub struct Watch {
     processes: Vec<Watched>,
     path: Option<String>,
-    http: reqwest::Client,
 }
 
 struct Watched {
     name: String,
     unit: String,
     port: Option<u16>,
-    /// Set when the process was first seen healthy.
+    /// The process as it was seen first: it must stay that one.
+    seen: Option<Seen>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
     main_pid: u32,
+    n_restarts: u32,
 }
 
 impl Watch {
-    pub fn new(manifest: &Manifest) -> Result<Self> {
+    pub fn new(manifest: &Manifest) -> Self {
         let watched = |process: Process| Watched {
             name: process.to_string(),
             unit: units::service(manifest.url.app(), &manifest.label, &process),
             port: process.port,
-            main_pid: 0,
+            seen: None,
         };
         let processes = manifest.plan.instances().map(watched).collect();
-        let http = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .timeout(PROBE)
-            .build()
-            .map_err(|e| Error::failed("make an HTTP client for health probes").because(e))?;
-        Ok(Watch { processes, path: manifest.plan.health_path.clone(), http })
+        Watch { processes, path: manifest.plan.health_path.clone() }
     }
 
     pub fn units(&self) -> Vec<String> {
@@ -71,9 +66,8 @@ impl Watch {
             let mut waiting = None;
             for process in &mut self.processes {
                 let status = systemd.status(&process.unit).await?;
-                process.must_not_have_ended(&status, 0)?;
-                process.main_pid = status.main_pid;
-                let verdict = process.verdict(&status, self.path.as_deref(), &self.http).await;
+                process.must_stay(&status)?;
+                let verdict = process.verdict(&status, self.path.as_deref()).await;
                 waiting = waiting.or(verdict.err());
             }
             let Some(why) = waiting else { return Ok(()) };
@@ -86,15 +80,15 @@ impl Watch {
 
     /// Watches healthy processes for the length of the settle window: each must
     /// stay the same process, and keep answering.
-    pub async fn settle(&self, systemd: &Systemd, window: Duration) -> Result<()> {
+    pub async fn settle(&mut self, systemd: &Systemd, window: Duration) -> Result<()> {
         let end = Instant::now() + window;
         let mut failures = 0;
         loop {
             let mut unanswered = None;
-            for process in &self.processes {
+            for process in &mut self.processes {
                 let status = systemd.status(&process.unit).await?;
-                process.must_not_have_ended(&status, process.main_pid)?;
-                let answer = process.answers(&status, self.path.as_deref(), &self.http).await;
+                process.must_stay(&status)?;
+                let answer = process.answers(&status, self.path.as_deref()).await;
                 unanswered = unanswered.or(answer.err());
             }
             failures = if unanswered.is_some() { failures + 1 } else { 0 };
@@ -115,7 +109,7 @@ impl Watch {
     pub async fn is_healthy(&self, systemd: &Systemd) -> Result<bool> {
         for process in &self.processes {
             let status = systemd.status(&process.unit).await?;
-            let answers = process.answers(&status, self.path.as_deref(), &self.http).await;
+            let answers = process.answers(&status, self.path.as_deref()).await;
             if !status.is_running() || answers.is_err() {
                 return Ok(false);
             }
@@ -150,11 +144,12 @@ impl NotYet {
 }
 
 impl Watched {
-    /// `main_pid` 0 accepts any, as long as systemd did not restart the process.
-    fn must_not_have_ended(&self, status: &ServiceStatus, main_pid: u32) -> Result<()> {
-        let same = main_pid == 0 || status.main_pid == main_pid;
+    /// It neither ended nor was restarted since it was seen first.
+    fn must_stay(&mut self, status: &ServiceStatus) -> Result<()> {
+        let now = Seen { main_pid: status.main_pid, n_restarts: status.n_restarts };
+        let same = *self.seen.get_or_insert(now) == now;
         let up = matches!(status.active_state.as_str(), "active" | "activating" | "reloading");
-        if up && same && status.n_restarts == 0 && status.sub_state != "auto-restart" {
+        if up && same && status.sub_state != "auto-restart" {
             return Ok(());
         }
         let why = match (status.result.as_str(), status.sub_state.as_str()) {
@@ -168,28 +163,18 @@ impl Watched {
         Err(Error::unhealthy(what).because(why).help(help))
     }
 
-    async fn verdict(
-        &self,
-        status: &ServiceStatus,
-        path: Option<&str>,
-        http: &reqwest::Client,
-    ) -> Result<(), NotYet> {
+    async fn verdict(&self, status: &ServiceStatus, path: Option<&str>) -> Result<(), NotYet> {
         if !status.is_running() {
             return Err(self.not_yet(format!("it is {}", status.sub_state), "see its log"));
         }
         if self.port.is_none() && !stayed_up(status) {
             return Err(self.not_yet("it has only just started".into(), "see its log"));
         }
-        self.answers(status, path, http).await
+        self.answers(status, path).await
     }
 
     /// A process with a port must listen on it itself, and answer.
-    async fn answers(
-        &self,
-        status: &ServiceStatus,
-        path: Option<&str>,
-        http: &reqwest::Client,
-    ) -> Result<(), NotYet> {
+    async fn answers(&self, status: &ServiceStatus, path: Option<&str>) -> Result<(), NotYet> {
         let Some(port) = self.port else { return Ok(()) };
         if !sockets::listens(&status.control_group, port) {
             let other = sockets::ports(&status.control_group);
@@ -199,46 +184,27 @@ impl Watched {
             };
             return Err(self.not_yet(why, "the process must bind 0.0.0.0 (or [::]) and $PORT"));
         }
-        match path {
-            None => self.accepts(port).await,
-            Some(path) => self.responds(port, path, http).await,
-        }
-    }
-
-    async fn accepts(&self, port: u16) -> Result<(), NotYet> {
-        let refused = |why: String| self.not_yet(why, "the process must accept on $PORT");
-        let mut last = String::new();
-        for address in ["127.0.0.1", "::1"] {
-            match tokio::time::timeout(PROBE, TcpStream::connect((address, port))).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => last = format!("connect to {address} port {port}: {error}"),
-                Err(_) => last = format!("connect to {address} port {port}: timed out"),
+        let (answer, help) = match path {
+            None => {
+                let why = |e| format!("connect to port {port}: {e}");
+                (probe::connect(port).await.map_err(why), "it must accept connections on $PORT")
             }
-        }
-        Err(refused(last))
-    }
-
-    async fn responds(&self, port: u16, path: &str, http: &reqwest::Client) -> Result<(), NotYet> {
-        let help = "DEPLOY_HEALTH_PATH must answer with 2xx or 3xx";
-        let url = format!("http://127.0.0.1:{port}{path}");
-        match http.get(&url).send().await {
-            Ok(response) if (200..400).contains(&response.status().as_u16()) => Ok(()),
-            Ok(response) => {
-                Err(self.not_yet(format!("GET {path} answered {}", response.status()), help))
-            }
-            Err(error) => {
-                let error = error.without_url();
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                let why =
-                    format!("GET {path} on port {port}: {error}{}", cause.unwrap_or_default());
-                Err(self.not_yet(why, help))
-            }
-        }
+            Some(path) => (get(port, path).await, "DEPLOY_HEALTH_PATH must answer with 2xx or 3xx"),
+        };
+        answer.map_err(|why| self.not_yet(why, help))
     }
 
     fn not_yet(&self, why: String, help: &str) -> NotYet {
         let (process, unit) = (self.name.clone(), self.unit.clone());
         NotYet { process, unit, why, help: help.to_owned() }
+    }
+}
+
+async fn get(port: u16, path: &str) -> Result<(), String> {
+    match probe::get(port, path).await {
+        Ok(status) if (200..400).contains(&status) => Ok(()),
+        Ok(status) => Err(format!("GET {path} on port {port} answered {status}")),
+        Err(error) => Err(format!("GET {path} on port {port}: {error}")),
     }
 }
 

@@ -148,7 +148,7 @@ fn choose(manifest: &Manifest, process: Option<&str>) -> Result<Vec<Process>> {
 }
 
 async fn prove(instance: &Instance, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
-    let mut watch = Watch::new(manifest)?;
+    let mut watch = Watch::new(manifest);
     watch.retain(|name| chosen.iter().any(|process| process.to_string() == name));
     let proved = watch.prove(&instance.systemd, manifest.plan.health_timeout).await;
     proved.map_err(|error| error.with_exit(Exit::Unhealthy))

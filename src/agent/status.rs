@@ -34,7 +34,7 @@ pub async fn status(systemd: &Systemd, work: &Work, app: &App) -> Result<AppStat
         for process in manifest.plan.instances() {
             status.processes.push(one(systemd, &snapshot, manifest, &process).await?);
         }
-        let mut watch = Watch::new(manifest)?;
+        let mut watch = Watch::new(manifest);
         watch.retain(|process| !snapshot.stopped.covers(process));
         status.healthy = watch.is_healthy(systemd).await?;
     }

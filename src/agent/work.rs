@@ -124,6 +124,7 @@ impl Work {
         if let Some(queue) = self.apps().get_mut(&request.app) {
             queue.working = Some(request.what.clone());
         }
+        self.0.under_way.send_modify(|_| {});
         Ok(waiting)
     }
 

@@ -17,9 +17,14 @@ pub fn status(apps: &[AppStatus]) -> String {
         }
         let environment = app.environment.as_deref().unwrap_or("-");
         let release = app.release.as_deref().unwrap_or("no release");
-        let health = if app.healthy { "healthy" } else { "not healthy" };
-        let state = app.state.map(|state| state.to_string()).unwrap_or_default();
-        let _ = writeln!(text, "{} ({environment}): {release}, {state}, {health}", app.app);
+        let stopped = app.processes.iter().all(|process| process.state == "stopped");
+        let health = match (stopped && app.release.is_some(), app.healthy) {
+            (true, _) => "stopped",
+            (_, true) => "healthy",
+            _ => "not healthy",
+        };
+        let state = app.state.map(|state| format!("{state}, ")).unwrap_or_default();
+        let _ = writeln!(text, "{} ({environment}): {release}, {state}{health}", app.app);
         for (name, value) in [("url", &app.url), ("rollback", &app.rollback), ("now", &app.working)]
         {
             if let Some(value) = value {

@@ -4,7 +4,11 @@
 use super::systemd::Systemd;
 use super::transient::Command;
 use std::os::unix::process::CommandExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// How often the journal was read: each read is a unit of its own.
+static READS: AtomicU64 = AtomicU64::new(0);
 
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
@@ -22,7 +26,7 @@ impl Systemd {
         ];
         let argv = std::iter::once(JOURNALCTL).chain(arguments).map(str::to_owned).collect();
         let command = Command {
-            unit: format!("deploy-journal-{}", std::process::id()),
+            unit: format!("deploy-journal-{}", READS.fetch_add(1, Ordering::Relaxed)),
             description: format!("The last lines of {identifier}"),
             argv,
             timeout: Duration::from_secs(10),

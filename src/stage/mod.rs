@@ -15,6 +15,7 @@ use crate::release::env::Env;
 use crate::release::manifest::{FORMAT, Manifest, Plan, State};
 use crate::release::procfile::Procfile;
 use crate::release::settings::{ReleaseSettings, SET_BY_AGENT};
+use crate::release::url::ReleaseUrl;
 use crate::source::Resolved;
 use crate::store::{App, Locked, Staging};
 use unpack::{Limits, Owner};
@@ -25,6 +26,15 @@ pub struct Staged {
     pub manifest: Manifest,
     /// It was there before: nothing was fetched but its env.
     pub reused: bool,
+}
+
+/// Finds out which release a URL stands for, within the deploy's deadline.
+pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> {
+    let resolving = instance.sources.resolve(url);
+    let Some(deadline) = instance.deadline else { return resolving.await };
+    let over =
+        || Error::source(format!("resolve {url}")).because("the time given with --timeout is over");
+    tokio::time::timeout_at(deadline.into(), resolving).await.unwrap_or_else(|_| Err(over()))
 }
 
 /// Stages what was resolved, or finds it installed already.

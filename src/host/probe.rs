@@ -1,0 +1,83 @@
+//! Asking a process of this machine whether it answers.
+
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long one probe may take.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Connects to a port of this machine, over IPv4 or else IPv6.
+pub async fn connect(port: u16) -> io::Result<()> {
+    within(open(port)).await.map(drop)
+}
+
+/// The status of GET `path`; redirects are not followed.
+pub async fn get(port: u16, path: &str) -> io::Result<u16> {
+    within(async {
+        let stream = open(port).await?;
+        let (mut sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let connection = tokio::spawn(connection);
+        let request = Request::get(path)
+            .header("host", format!("localhost:{port}"))
+            .header("user-agent", "deploy-agent")
+            .header("connection", "close")
+            .body(Empty::<Bytes>::new())
+            .map_err(io::Error::other)?;
+        let response = sender.send_request(request).await.map_err(io::Error::other);
+        connection.abort();
+        Ok(response?.status().as_u16())
+    })
+    .await
+}
+
+async fn open(port: u16) -> io::Result<TcpStream> {
+    match TcpStream::connect(("127.0.0.1", port)).await {
+        Ok(stream) => Ok(stream),
+        Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_| error),
+    }
+}
+
+async fn within<T>(probe: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let over = || io::Error::other(format!("no answer within {} s", LONGEST.as_secs()));
+    timeout(LONGEST, probe).await.unwrap_or_else(|_| Err(over()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A server that gives one answer, and its port.
+    async fn server(answer: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn the_status_is_what_the_server_says() {
+        let port = server("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(get(port, "/health").await.expect("answer"), 503);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_speak_http_is_an_error() {
+        let port = server("SSH-2.0-OpenSSH\r\n").await;
+        get(port, "/").await.expect_err("no HTTP");
+    }
+}
