@@ -1,0 +1,98 @@
+//! Releases of a small app, made in memory as a build server would make them.
+
+#![allow(dead_code, reason = "each test program uses its own part of it")]
+
+use crate::s3::S3Server;
+use flate2::write::GzEncoder;
+use std::io::Write;
+
+/// The bucket that every release of the tests lies in.
+pub const BUCKET: &str = "releases";
+
+const APP: &str = include_str!("app.py");
+
+/// A release of `my-app`, by default with a web process and a worker that are
+/// well: the web process answers everything with the release's name.
+pub struct Release {
+    name: String,
+    env: Vec<u8>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Release {
+    pub fn new(name: &str) -> Release {
+        Release::empty(name)
+            .file("app.py", APP)
+            .file("VERSION", format!("{name}\n"))
+            .procfile("web: python3 app.py web\nworker: python3 app.py worker\n")
+    }
+
+    /// A release of nothing yet.
+    pub fn empty(name: &str) -> Release {
+        Release { name: name.to_owned(), env: Vec::new(), files: Vec::new() }
+    }
+
+    /// Adds a line to env: an assignment.
+    pub fn set(mut self, assignment: &str) -> Release {
+        self.env.extend(format!("export {assignment}\n").bytes());
+        self
+    }
+
+    /// The whole env file.
+    pub fn env(mut self, bytes: impl Into<Vec<u8>>) -> Release {
+        self.env = bytes.into();
+        self
+    }
+
+    pub fn procfile(self, text: &str) -> Release {
+        self.file("Procfile", text)
+    }
+
+    /// A file of the archive.
+    pub fn file(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Release {
+        self.files.retain(|(there, _)| there != path);
+        self.files.push((path.to_owned(), bytes.into()));
+        self
+    }
+
+    /// Uploads it as `my-app/production/NAME`, compressed with gzip.
+    pub fn publish(&self, s3: &S3Server) {
+        self.publish_as(s3, "my-app");
+    }
+
+    pub fn publish_as(&self, s3: &S3Server, app: &str) {
+        let key = |file: &str| format!("{app}/production/{}/{file}", self.name);
+        s3.put(BUCKET, &key("source.tar.gz"), gzip(&self.archive()));
+        s3.put(BUCKET, &key("env"), self.env.clone());
+    }
+
+    /// Uploads it with zstd.
+    pub fn publish_zstd(&self, s3: &S3Server) {
+        let archive = zstd::encode_all(self.archive().as_slice(), 3).expect("compress");
+        let key = |file: &str| format!("my-app/production/{}/{file}", self.name);
+        s3.put(BUCKET, &key("source.tar.zst"), archive);
+        s3.put(BUCKET, &key("env"), self.env.clone());
+    }
+
+    fn archive(&self) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, bytes) in &self.files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, path, bytes.as_slice()).expect("add a file");
+        }
+        archive.into_inner().expect("end the archive")
+    }
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(bytes).expect("compress");
+    gzip.finish().expect("compress")
+}
+
+/// `s3://…` of a release of `my-app`.
+pub fn url(release: &str) -> String {
+    format!("s3://{BUCKET}/my-app/production/{release}")
+}

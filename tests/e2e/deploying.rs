@@ -1,0 +1,113 @@
+//! A release comes, another replaces it, a broken one does not.
+
+use crate::app::{BUCKET, Release, url};
+use crate::host::{Host, SOON};
+
+#[test]
+fn deploys_a_release_serves_it_and_replaces_it() {
+    let host = Host::boot();
+    Release::new("r1").publish(host.s3());
+    Release::new("r2").publish_zstd(host.s3());
+
+    let said = host.deploys("r1");
+    assert_eq!(said.stdout.lines().count(), 1, "{said:?}");
+    assert!(said.stdout.starts_with("deployed my-app r1 (production) in "), "{said:?}");
+    assert_eq!(host.served().as_deref(), Some("r1"));
+    for process in ["web", "worker"] {
+        let identifier = format!("my-app.{process}.1");
+        let logged = format!("r1 {process} begins");
+        let journal = host.journal(&["-o", "cat", "-t", &identifier]);
+        assert_eq!(journal.trim(), logged);
+        host.wait_for("line in rsyslog's file", SOON, || {
+            let log = host.sh("cat /var/log/syslog");
+            log.lines()
+                .any(|line| line.contains(&identifier) && line.ends_with(&logged))
+                .then_some(())
+        });
+    }
+
+    let before = host.pids();
+    let said = host.deploys("r1");
+    assert_eq!(said.stdout, "my-app r1 is already running\n");
+    assert_eq!(host.pids(), before);
+
+    host.deploys("r2");
+    assert_eq!(host.served().as_deref(), Some("r2"));
+    for pid in before {
+        host.exec(&["test", "-e", &format!("/proc/{pid}")]).exits(1);
+    }
+    let status = host.status();
+    assert_eq!((&status["release"], &status["healthy"]), (&"r2".into(), &true.into()));
+    assert_eq!(status["rollback"], "r1");
+}
+
+#[test]
+fn a_broken_release_leaves_the_one_before_serving() {
+    let host = Host::running_r1();
+    let broken = [
+        ("crash", "BEHAVE=crash", "web.1 did not stay up"),
+        ("worker-crash", "BEHAVE_WORKER=crash", "worker.1 did not stay up"),
+        ("late-crash", "BEHAVE=crash-after=1.5 DEPLOY_SETTLE=20s", "web.1 did not stay up"),
+        ("wrong-port", "BEHAVE=port=5001", "it listens on [5001], not on port 5000"),
+        ("status-500", "BEHAVE=status=500 DEPLOY_HEALTH_PATH=/health", "answered 500"),
+        ("hang", "BEHAVE=hang", "it does not listen on port 5000"),
+    ];
+    for (name, env, why) in broken {
+        host.publish(&Release::new(name).set(env).set("DEPLOY_HEALTH_TIMEOUT=3s"));
+        let said = host.deploy(&[&url(name)]).exits(20);
+        assert!(said.stdout.contains(why), "{name}: {said:?}");
+        assert_eq!(said.stdout.lines().count(), 1, "{name}: {said:?}");
+        let logged = match name {
+            "worker-crash" => format!("  | worker.1: {name} worker is broken"),
+            "crash" => format!("  | web.1: {name} web is broken"),
+            "late-crash" => format!("  | web.1: {name} web gives up"),
+            _ => format!("  | web.1: {name} web begins"),
+        };
+        assert!(said.stderr.contains(&logged), "{name}: {said:?}");
+        assert!(!said.stderr.contains(".1: r1 "), "{name}: quotes the other release: {said:?}");
+        assert_eq!(host.served().as_deref(), Some("r1"), "{name}");
+        let status = host.status();
+        assert_eq!(
+            (&status["release"], &status["healthy"]),
+            (&"r1".into(), &true.into()),
+            "{name}"
+        );
+        let units = host.sh("systemctl list-units --plain --no-legend 'deploy-my-app-*@*'");
+        let other = units.lines().find(|line| !line.contains("-r1@") && line.contains(" running "));
+        assert_eq!(other, None, "{name}");
+    }
+    let history = host.deploy(&["history"]).ok();
+    assert_eq!(history.matches("r1 -> r1").count(), broken.len(), "{history}");
+}
+
+#[test]
+fn a_first_release_that_is_broken_leaves_nothing_running() {
+    let host = Host::boot();
+    host.publish(&Release::new("r1").set("BEHAVE=crash"));
+    host.deploy(&[&url("r1")]).exits(12);
+    assert_eq!(host.served(), None);
+    assert_eq!(host.sh("pgrep -u deploy-app || true"), "");
+    let status = host.status();
+    assert_eq!((&status["release"], &status["healthy"]), (&().into(), &false.into()));
+    // Repaired under its own name, it has other content: another release.
+    host.publish(&Release::new("r1"));
+    let said = host.deploys("r1");
+    assert!(said.stdout.contains("my-app r1.2 (production)"), "{said:?}");
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}
+
+#[test]
+fn follows_the_pointer_object() {
+    let host = Host::boot();
+    let point = |to: &str| host.s3().put(BUCKET, "my-app/production/current", format!("{to}\n"));
+    for release in ["r1", "r2"] {
+        host.publish(&Release::new(release));
+        point(release);
+        let said = host.deploys("current");
+        assert!(said.stdout.contains(&format!("my-app {release} ")), "{said:?}");
+        assert_eq!(host.served().as_deref(), Some(release));
+    }
+    let before = host.pids();
+    assert_eq!(host.deploys("current").stdout, "my-app r2 is already running\n");
+    assert_eq!(host.pids(), before);
+}

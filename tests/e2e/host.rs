@@ -1,0 +1,156 @@
+//! An instance with our package installed, and an S3 beside it.
+
+use crate::app::{Release, url};
+use crate::instance::{Image, Instance, Network, Output};
+use crate::s3::S3Server;
+use serde_json::Value;
+use std::ops::Deref;
+use std::time::Duration;
+
+/// Long enough for whatever has to happen, on a busy machine too.
+pub const SOON: Duration = Duration::from_secs(30);
+
+pub const ACCESS_KEY: &str = "AKIDEXAMPLE";
+pub const SECRET_KEY: &str = "a-secret-key-of-the-tests";
+
+const S3_PORT: u16 = 9000;
+
+/// What an operator would have put there, with shorter times.
+const SETTINGS: &str = "\
+AWS_ENDPOINT_URL=http://10.77.0.1:9000
+AWS_REGION=eu-central-1
+AWS_ACCESS_KEY_ID=AKIDEXAMPLE
+AWS_SECRET_ACCESS_KEY=a-secret-key-of-the-tests
+DEPLOY_HEALTH_TIMEOUT=20s
+DEPLOY_SETTLE=1s
+DEPLOY_STOP_TIMEOUT=5s
+";
+
+pub struct Host {
+    pub instance: Instance,
+    pub network: Network,
+    s3: Option<S3Server>,
+}
+
+/// Everything that can be asked of an instance can be asked of a host.
+impl Deref for Host {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+impl Host {
+    /// An image with the package, settings, and three users: `deployer` may
+    /// deploy, `stranger` may not, and `deploy-app` is the package's own.
+    pub fn image() -> Image {
+        let script = format!(
+            "cat >/etc/deploy/agent.env <<'END'\n{SETTINGS}END\n\
+             useradd --create-home --shell /bin/bash stranger\n\
+             useradd --create-home --shell /bin/bash --groups deploy deployer\n"
+        );
+        Image::with_agent().layer("e2e", &[], &script)
+    }
+
+    pub fn boot() -> Host {
+        let network = Network::new();
+        let listener = network.listen(S3_PORT);
+        let s3 = Some(S3Server::from_listener(listener, ACCESS_KEY, SECRET_KEY));
+        let instance = network.instance().image(&Host::image()).boot();
+        Host { instance, network, s3 }
+    }
+
+    /// A host that already runs release `r1`.
+    pub fn running_r1() -> Host {
+        let host = Host::boot();
+        host.publish(&Release::new("r1"));
+        host.deploys("r1");
+        host
+    }
+
+    pub fn s3(&self) -> &S3Server {
+        self.s3.as_ref().expect("S3 was not stopped")
+    }
+
+    /// Stops S3: connections are refused from now on.
+    pub fn stop_s3(&mut self) {
+        drop(self.s3.take());
+    }
+
+    pub fn publish(&self, release: &Release) {
+        release.publish(self.s3());
+    }
+
+    /// Adds lines to the agent's settings, which win over those before.
+    pub fn configure(&self, lines: &str) {
+        let append = ["bash", "-c", "cat >>/etc/deploy/agent.env"];
+        self.command(&append).input(lines).output().ok();
+    }
+
+    /// `deploy` with these arguments, as root.
+    #[track_caller]
+    pub fn deploy(&self, arguments: &[&str]) -> Output {
+        self.exec(&[&["deploy"], arguments].concat())
+    }
+
+    /// Deploys a release of `my-app`, which must succeed.
+    #[track_caller]
+    pub fn deploys(&self, release: &str) -> Output {
+        self.deploy(&[&url(release)]).exits(0)
+    }
+
+    /// `deploy …` as another user.
+    #[track_caller]
+    pub fn deploy_as(&self, user: &str, arguments: &[&str]) -> Output {
+        let words = ["runuser", "-u", user, "--", "deploy"];
+        self.exec(&[&words, arguments].concat())
+    }
+
+    /// What the web process answers to `/`; none where nothing answers.
+    pub fn served(&self) -> Option<String> {
+        let url = format!("http://{}:5000/", self.address());
+        let answer = self.network.http_get(&url).ok()?;
+        (answer.status == 200).then_some(answer.body)
+    }
+
+    /// `deploy status my-app --json`, of which there is one.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        let all = self.json(&["status", "my-app", "--json"]);
+        all[0].clone()
+    }
+
+    /// The answer of a `deploy … --json` that ends with success.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.deploy(arguments).ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// The main process of `web.1`, `worker.1` …, as `deploy status` has it.
+    #[track_caller]
+    pub fn pid(&self, process: &str) -> Option<u64> {
+        let status = self.status();
+        let processes = status["processes"].as_array().expect("processes");
+        processes.iter().find(|one| one["process"] == process)?["pid"].as_u64()
+    }
+
+    /// The main processes of web.1 and worker.1, both of which run.
+    #[track_caller]
+    pub fn pids(&self) -> [u64; 2] {
+        ["web.1", "worker.1"]
+            .map(|process| self.pid(process).unwrap_or_else(|| panic!("{process} does not run")))
+    }
+
+    /// Everything below the state directory but the history, with its content,
+    /// owner, mode and time, and what runs: the same before and after means
+    /// that nothing was touched.
+    pub fn state(&self) -> String {
+        self.sh("cd /var/lib/deploy
+            find . -name history.jsonl -o -printf '%p %l %m %u %g %s %T@\\n' | sort
+            find . -type f ! -name history.jsonl -print0 | sort -z | xargs -0r sha256sum
+            ls -l /run/systemd/generator | grep deploy- || true
+            systemctl show --property=Id,MainPID,NRestarts 'deploy-*@*.service'")
+    }
+}

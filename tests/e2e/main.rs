@@ -1,0 +1,14 @@
+//! The product as an operator has it: the package on a booted instance, S3
+//! beside it, and nothing used but the public command.
+
+#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
+
+#[path = "../instance/mod.rs"]
+mod instance;
+#[path = "../s3/mod.rs"]
+mod s3;
+
+mod app;
+mod deploying;
+mod host;
+mod rollback;

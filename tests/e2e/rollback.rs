@@ -1,0 +1,68 @@
+//! Back to a release that was good, with nothing but what is on the disk.
+
+use crate::app::Release;
+use crate::host::Host;
+
+#[test]
+fn goes_back_without_the_network_and_forth_again() {
+    let mut host = Host::boot();
+    for release in ["r1", "r2", "r3"] {
+        host.publish(&Release::new(release));
+        host.deploys(release);
+    }
+    host.stop_s3();
+    let back = |arguments: &[&str], release: &str| {
+        let said = host.deploy(&[&["rollback"], arguments].concat()).exits(0);
+        let begins = format!("rolled back to my-app {release} (production) in ");
+        assert!(said.stdout.starts_with(&begins), "{said:?}");
+        assert_eq!(host.served().as_deref(), Some(release));
+        assert_eq!(host.status()["release"], release);
+    };
+    back(&[], "r2");
+    back(&["--to", "r1"], "r1");
+    back(&["my-app", "--to", "r3"], "r3");
+
+    let said = host.deploy(&["rollback", "--to", "r4"]).exits(2);
+    assert!(
+        said.stdout.contains("no such release is installed; good ones: r1, r2, r3"),
+        "{said:?}"
+    );
+    host.deploy(&["rollback", "other-app"]).exits(2);
+    assert_eq!(host.served().as_deref(), Some("r3"));
+}
+
+#[test]
+fn needs_a_release_that_was_good() {
+    let host = Host::boot();
+    host.deploy(&["rollback"]).exits(2);
+    host.publish(&Release::new("r1"));
+    host.deploys("r1");
+    let before = host.pids();
+    let said = host.deploy(&["rollback"]).exits(2);
+    assert!(said.stdout.contains("no earlier release that was good"), "{said:?}");
+
+    let broken = Release::new("r2").set("BEHAVE=crash");
+    host.publish(&broken);
+    host.deploy(&[&crate::app::url("r2")]).exits(20);
+    let before_again = host.pids();
+    assert_ne!(before_again, before);
+    host.deploy(&["rollback"]).exits(2);
+    host.deploy(&["rollback", "--to", "r2"]).exits(2);
+    assert_eq!(host.pids(), before_again);
+}
+
+/// systemd refuses to start a unit that was started too often, unless told to
+/// forget it.
+#[test]
+fn no_start_limit_stops_it() {
+    let host = Host::running_r1();
+    host.publish(&Release::new("r2"));
+    host.deploys("r2");
+    host.sh("for _ in $(seq 12); do
+            systemctl start deploy-my-app-web-r1@1
+            systemctl kill --signal=KILL deploy-my-app-web-r1@1
+            systemctl stop deploy-my-app-web-r1@1
+        done");
+    host.deploy(&["rollback"]).exits(0);
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}
