@@ -28,15 +28,17 @@ AmbientCapabilities=
 ";
 
 /// What `strict` adds. `MemoryDenyWriteExecute=` is not among it: it breaks V8
-/// and the JVM, which write the code they run.
+/// and the JVM, which write the code they run. Nor are the calls of
+/// `@privileged` and `@resources` that `@system-service` has: without
+/// capabilities the kernel refuses what would harm, and runtimes use the rest,
+/// such as a chown(2) to oneself.
 const STRICT: &str = "\
 ProtectSystem=strict
 ProtectProc=invisible
+PrivateMounts=yes
 RestrictNamespaces=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
-SystemCallFilter=sched_setaffinity setpriority ioprio_set sched_setscheduler setrlimit prlimit64
 SystemCallErrorNumber=EPERM
 SystemCallArchitectures=native
 RemoveIPC=yes
