@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// How many pieces of the archive, as the network gives them, wait for the
-/// unpacker at most: some 16 KiB each.
-const IN_FLIGHT: usize = 64;
+/// unpacker at most. A piece has no more than the 400 KiB or so of hyper's read buffer.
+const IN_FLIGHT: usize = 16;
 /// How often progress is reported at most.
 const REPORT: Duration = Duration::from_millis(200);
 
