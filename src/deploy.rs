@@ -336,8 +336,11 @@ fn unhealthy(error: Error) -> Error {
 async fn quote_log(instance: &Instance, candidate: &Manifest, since: i64, why: Error) -> Error {
     let mut lines = Vec::new();
     for process in candidate.plan.instances() {
-        let identifier = format!("{}.{process}", candidate.url.app());
-        let last = instance.systemd.last_lines(&identifier, since, LAST_LINES).await;
+        let app = candidate.url.app();
+        // The old release's process of this name has the same identifier.
+        let unit = units::service(app, &candidate.label, &process);
+        let identifier = format!("{app}.{process}");
+        let last = instance.systemd.last_lines(&unit, &identifier, since, LAST_LINES).await;
         lines.extend(last.into_iter().map(|line| format!("{process}: {line}")));
     }
     why.with_log(lines)

@@ -13,9 +13,15 @@ static READS: AtomicU64 = AtomicU64::new(0);
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
 impl Systemd {
-    /// The last lines with a syslog identifier since a moment, in seconds since
-    /// the epoch. Best effort: what cannot be read is left out.
-    pub async fn last_lines(&self, identifier: &str, since: i64, most: usize) -> Vec<String> {
+    /// The last lines that a unit wrote with a syslog identifier since a moment, in
+    /// seconds since the epoch. Best effort: what cannot be read is left out.
+    pub async fn last_lines(
+        &self,
+        unit: &str,
+        identifier: &str,
+        since: i64,
+        most: usize,
+    ) -> Vec<String> {
         let arguments = [
             "--quiet",
             "--no-pager",
@@ -23,6 +29,7 @@ impl Systemd {
             &format!("--identifier={identifier}"),
             &format!("--since=@{since}"),
             &format!("--lines={most}"),
+            &format!("_SYSTEMD_UNIT={unit}"),
         ];
         let argv = std::iter::once(JOURNALCTL).chain(arguments).map(str::to_owned).collect();
         let command = Command {
