@@ -62,7 +62,7 @@ impl Release {
 
     pub fn publish_as(&self, s3: &S3Server, app: &str) {
         let key = |file: &str| format!("{app}/production/{}/{file}", self.name);
-        s3.put(BUCKET, &key("source.tar.gz"), gzip(&self.archive()));
+        s3.put(BUCKET, &key("source.tar.gz"), self.compressed());
         s3.put(BUCKET, &key("env"), self.env.clone());
     }
 
@@ -72,6 +72,13 @@ impl Release {
         let key = |file: &str| format!("my-app/production/{}/{file}", self.name);
         s3.put(BUCKET, &key("source.tar.zst"), archive);
         s3.put(BUCKET, &key("env"), self.env.clone());
+    }
+
+    /// The archive, compressed with gzip.
+    pub fn compressed(&self) -> Vec<u8> {
+        let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(&self.archive()).expect("compress");
+        gzip.finish().expect("compress")
     }
 
     fn archive(&self) -> Vec<u8> {
@@ -84,12 +91,6 @@ impl Release {
         }
         archive.into_inner().expect("end the archive")
     }
-}
-
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
-    gzip.write_all(bytes).expect("compress");
-    gzip.finish().expect("compress")
 }
 
 /// `s3://…` of a release of `my-app`.

@@ -143,14 +143,23 @@ impl Host {
             .map(|process| self.pid(process).unwrap_or_else(|| panic!("{process} does not run")))
     }
 
-    /// Everything below the state directory but the history, with its content,
-    /// owner, mode and time, and what runs: the same before and after means
-    /// that nothing was touched.
+    /// Everything below the state directory but the history, with content, owner
+    /// and mode, the units, and what runs: the same before and after means that
+    /// nothing was touched.
     pub fn state(&self) -> String {
         self.sh("cd /var/lib/deploy
-            find . -name history.jsonl -o -printf '%p %l %m %u %g %s %T@\\n' | sort
+            find . -name history.jsonl -o -type d -printf '%p %m %u %g\\n' \\
+                -o -printf '%p %l %m %u %g %s %T@\\n' | sort
             find . -type f ! -name history.jsonl -print0 | sort -z | xargs -0r sha256sum
-            ls -l /run/systemd/generator | grep deploy- || true
-            systemctl show --property=Id,MainPID,NRestarts 'deploy-*@*.service'")
+            find /run/systemd/generator -name 'deploy-*' -type f -print0 | sort -z |
+                xargs -0r sha256sum
+            systemctl list-units --all --plain --no-legend 'deploy-*@*' | sort
+            systemctl show --property=Id,MainPID,NRestarts 'deploy-*@*'")
+    }
+
+    /// Waits until `deploy status` says that something is being done.
+    #[track_caller]
+    pub fn wait_until_working(&self) {
+        self.wait_for("work", SOON, || self.status()["working"].as_str().map(drop));
     }
 }

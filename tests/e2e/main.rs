@@ -9,6 +9,8 @@ mod instance;
 mod s3;
 
 mod app;
+mod callers;
 mod deploying;
 mod host;
+mod refused;
 mod rollback;
