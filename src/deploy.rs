@@ -123,7 +123,7 @@ pub async fn stage_only(instance: &Instance, app: Locked, url: &ReleaseUrl) -> R
 /// Takes an app up where a crash, an upgrade or a reboot left it: what is
 /// current runs, and a settle window that was not over is watched to its end.
 pub async fn recover(instance: &Instance, app: Locked) -> Result<String> {
-    app.remove_leftovers()?;
+    stage::abandon(instance, &app).await?;
     converge(instance, &app).await?;
     let Some(label) = app.current()? else {
         return Ok(format!("{}: nothing is current", app.name()));

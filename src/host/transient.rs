@@ -11,6 +11,8 @@ use zbus::{Fd, OwnedVariant, Variant};
 
 /// Lines longer than this are cut; bytes.
 const LINE: usize = 8 << 10;
+/// From SIGTERM to SIGKILL, when a run is ended before its time.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the output may stay open after the unit has ended: systemd has
 /// killed every process of the unit by then, so its end is near.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -106,14 +108,14 @@ fn properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, Ow
     let own = |value: Variant<'_>| OwnedVariant::try_from(value);
     let program = command.argv.first().cloned().unwrap_or_default();
     let exec = vec![(program, command.argv, vec!["no-env-expand".to_owned()])];
-    let micros = u64::try_from(command.timeout.as_micros()).unwrap_or(u64::MAX);
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let error = output.try_clone().map_err(|e| zbus::Error::InputOutput(e.into()))?;
     let mut list = vec![
         ("Description".to_owned(), own(Variant::from(command.description))?),
         ("Type".to_owned(), own(Variant::from("oneshot"))?),
         ("ExecStartEx".to_owned(), own(Variant::from(exec))?),
-        ("TimeoutStartUSec".to_owned(), own(Variant::from(micros))?),
-        ("TimeoutStopUSec".to_owned(), own(Variant::from(5_000_000_u64))?),
+        ("TimeoutStartUSec".to_owned(), own(Variant::from(micros(command.timeout)))?),
+        ("TimeoutStopUSec".to_owned(), own(Variant::from(micros(STOP_TIMEOUT)))?),
         ("StandardOutputFileDescriptor".to_owned(), own(Variant::from(Fd::from(output)))?),
         ("StandardErrorFileDescriptor".to_owned(), own(Variant::from(Fd::from(error)))?),
     ];

@@ -3,8 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::host::transient::{Command, Ending, Property};
+use crate::host::transient::{Command, Ending, Property, STOP_TIMEOUT};
 use crate::instance::Instance;
+use crate::release::name::{AppName, Label};
 use crate::release::settings::ReleaseSettings;
 use crate::release::url::ReleaseUrl;
 use crate::store::{Locked, Staging};
@@ -47,6 +48,19 @@ pub(super) async fn build(
     }
 }
 
+/// Stops a build that goes on although nobody waits for it any more.
+pub(super) async fn stop(instance: &Instance, app: &AppName, label: &Label) -> Result<()> {
+    let unit = format!("{}.service", name(app, label));
+    match instance.systemd.active_state(&unit).await?.as_str() {
+        "inactive" | "failed" => Ok(()),
+        _ => instance.systemd.stop(&[unit], STOP_TIMEOUT).await,
+    }
+}
+
+fn name(app: &AppName, label: &Label) -> String {
+    format!("deploy-{app}-build-{label}")
+}
+
 /// The tree is bound to the place where it will be after staging: what a build
 /// writes down of its own path, as a virtualenv does, stays right.
 fn unit(
@@ -84,7 +98,7 @@ fn unit(
         ("BindPaths", Property::Binds(vec![(now, later)])),
     ]);
     Command {
-        unit: format!("deploy-{}-build-{}", url.app(), staging.label()),
+        unit: name(app.name(), staging.label()),
         description: format!("Build of {} release {}", url.app(), staging.label()),
         argv: vec!["/bin/bash".into(), "-c".into(), command.to_owned()],
         timeout: instance.remaining(settings.build_timeout),

@@ -84,6 +84,14 @@ pub async fn stage(instance: &Instance, app: &Locked, resolved: Resolved) -> Res
     Ok(Staged { manifest, reused: false })
 }
 
+/// Ends what is left of a stage whose daemon was killed: its build, then its files.
+pub async fn abandon(instance: &Instance, app: &Locked) -> Result<()> {
+    for label in app.unfinished()? {
+        build::stop(instance, app.name(), &label).await?;
+    }
+    app.remove_leftovers()
+}
+
 /// The same content, installed with the same settings: it need not be fetched.
 pub fn installed(
     instance: &Instance,

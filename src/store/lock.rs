@@ -2,6 +2,7 @@
 //! else can, since every change is a method of the guard.
 
 use super::durable::{self, unwritable};
+use super::staging::STAGING;
 use super::{App, Snapshot, Stopped};
 use crate::error::{Error, Exit, Result};
 use crate::release::manifest::{Manifest, State};
@@ -91,11 +92,18 @@ impl Locked {
         remove_tree(&doomed)
     }
 
+    /// The releases whose staging was cut short.
+    pub fn unfinished(&self) -> Result<Vec<Label>> {
+        let names = super::names(&self.releases_dir())?;
+        let labels = names.iter().filter_map(|name| name.strip_prefix(STAGING)?.parse().ok());
+        Ok(labels.collect())
+    }
+
     /// Removes what an interrupted deploy or removal has left.
     pub fn remove_leftovers(&self) -> Result<()> {
         let dir = self.releases_dir();
         for name in super::names(&dir)? {
-            if name.starts_with(".staging-") || name.starts_with(".removing-") {
+            if name.starts_with(STAGING) || name.starts_with(".removing-") {
                 remove_tree(&dir.join(name))?;
             }
         }

@@ -16,6 +16,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
+/// What the name of a staging directory begins with, before the label.
+pub(super) const STAGING: &str = ".staging-";
 /// The largest Procfile that is read; bytes.
 const PROCFILE: u64 = 64 << 10;
 
@@ -41,7 +43,7 @@ impl Locked {
             durable::make_dir(&shared, 0o750)?;
             give(&shared, owner)?;
         }
-        let dir = self.releases_dir().join(format!(".staging-{label}"));
+        let dir = self.releases_dir().join(format!("{STAGING}{label}"));
         let app = dir.join("app");
         durable::make_dir(&app, 0o755)?;
         give(&app, owner)?;
