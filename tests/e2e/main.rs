@@ -9,8 +9,10 @@ mod instance;
 mod s3;
 
 mod app;
+mod archives;
 mod callers;
 mod deploying;
 mod host;
+mod package;
 mod refused;
 mod rollback;

@@ -1,0 +1,301 @@
+//! The package: what installing, upgrading, removing and purging it does, and what
+//! the apps notice of it, which is nothing.
+
+use crate::app::{Release, url};
+use crate::host::{Host, SOON};
+use crate::instance::{Instance, Network, Output, package};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+const DEB: &str = "/root/agent.deb";
+const NEXT: &str = "/root/next.deb";
+const LINK: &str = "/home/deploy/bin/deploy";
+
+fn clean_machine() -> Instance {
+    let machine = Network::new().instance().boot();
+    machine.push(package(), DEB);
+    machine
+}
+
+/// The package once more, as the next version: what is upgraded to.
+fn make_next(machine: &Instance) {
+    machine.push(package(), DEB);
+    machine.sh(&format!(
+        "cd \"$(mktemp -d)\"
+        dpkg-deb --raw-extract {DEB} package
+        sed -i 's/^Version: .*/Version: 99.0/' package/DEBIAN/control
+        dpkg-deb --root-owner-group -Znone --build package {NEXT}"
+    ));
+}
+
+fn dpkg(machine: &Instance, words: &[&str]) -> Output {
+    machine.exec(&[&["dpkg"], words].concat())
+}
+
+/// Pids of a process type of release r1 and when each began, in clock ticks
+/// since the boot: no pid that was given again is taken for the same process.
+fn processes(machine: &Instance) -> String {
+    machine.sh("for pid in $(pgrep -u deploy-app); do
+            echo \"$pid $(cut -d' ' -f22 /proc/$pid/stat) $(tr '\\0' ' ' </proc/$pid/cmdline)\"
+        done")
+}
+
+fn main_pid(machine: &Instance, unit: &str) -> u64 {
+    let pid = machine.sh(&format!("systemctl show --value --property=MainPID {unit}"));
+    pid.trim().parse().expect("a pid")
+}
+
+/// Asks the app again and again while `work` goes on, and counts what came back;
+/// every request must be answered, and with `r1` or `r2`.
+fn served_throughout<T>(host: &Host, work: impl FnOnce() -> T) -> T {
+    let (ended, asked) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut failed = Vec::new();
+            let mut count = 0;
+            while !ended.load(Ordering::Relaxed) || count == 0 {
+                match host.served() {
+                    Some(_) => count += 1,
+                    None => failed.push(count),
+                }
+                asked.store(true, Ordering::Relaxed);
+            }
+            (count, failed)
+        });
+        while !asked.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        ended.store(true, Ordering::Relaxed);
+        let (count, failed) = asking.join().expect("the asking thread");
+        let done = done.unwrap_or_else(|cause| std::panic::resume_unwind(cause));
+        assert!(failed.is_empty(), "{} of {count} requests failed", failed.len());
+        assert!(count > 10, "only {count} requests: nothing was tested");
+        done
+    })
+}
+
+#[test]
+fn installs_on_a_clean_machine() {
+    let machine = clean_machine();
+    let said = dpkg(&machine, &["--install", DEB]).exits(0);
+    assert!(!said.stderr.to_lowercase().contains("warning"), "{said:#?}");
+
+    let group = machine.sh("getent group deploy");
+    assert!(group.trim().ends_with(':'), "the group deploy has members: {group}");
+    assert_eq!(machine.sh("id -Gn deploy-app"), "deploy-app\n");
+    let account = machine.sh("getent passwd deploy-app; passwd --status deploy-app");
+    assert!(account.contains("nologin") && account.contains("deploy-app L "), "{account}");
+
+    let socket = "stat -c '%a %U %G %F' /run/deploy/deployd.sock";
+    assert_eq!(machine.sh(socket), "660 root deploy socket\n");
+    let active = machine.sh("systemctl is-active deployd.socket deployd.service");
+    assert_eq!(active, "active\nactive\n");
+    let enabled = machine.sh("systemctl is-enabled deployd.socket deployd.service");
+    assert_eq!(enabled, "enabled\nenabled\n");
+    machine.sh("systemctl --quiet is-system-running");
+
+    let conffiles = machine.sh("dpkg-query --show --showformat='${Conffiles}' deploy-agent");
+    let names: Vec<_> =
+        conffiles.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["/etc/deploy/agent.env"]);
+    assert_eq!(machine.sh("stat -c '%a %U' /etc/deploy/agent.env"), "600 root\n");
+    for file in [
+        "/usr/share/bash-completion/completions/deploy",
+        "/usr/share/zsh/vendor-completions/_deploy",
+        "/usr/share/fish/vendor_completions.d/deploy.fish",
+        "/usr/share/man/man1/deploy.1.gz",
+        "/usr/share/man/man1/deploy-rollback.1.gz",
+        "/usr/share/man/man5/deploy-agent.env.5.gz",
+        "/usr/share/man/man8/deployd.8.gz",
+    ] {
+        machine.exec(&["test", "-s", file]).exits(0);
+    }
+    machine.sh("bash -n /usr/share/bash-completion/completions/deploy");
+    machine.sh("systemd-analyze verify --man=no deployd.service deployd.socket");
+
+    let version = machine.sh("deploy --version");
+    assert_eq!(machine.sh(&format!("{LINK} --version")), version);
+    machine.exec(&["deploy", "status"]).exits(0);
+    machine.reboot();
+    machine.exec(&["deploy", "status"]).exits(0);
+    machine.exec(&[LINK, "--version"]).exits(0);
+}
+
+#[test]
+fn the_rule_for_the_old_place_of_the_command_can_be_switched_off() {
+    let machine = clean_machine();
+    machine.sh("ln -s /dev/null /etc/tmpfiles.d/deploy-home.conf");
+    dpkg(&machine, &["--install", DEB]).exits(0);
+    machine.exec(&["deploy", "status"]).exits(0);
+    machine.exec(&["test", "-e", "/home/deploy"]).exits(1);
+    machine.reboot();
+    machine.exec(&["test", "-e", "/home/deploy"]).exits(1);
+}
+
+#[test]
+fn the_old_place_may_lie_in_a_home_and_what_is_there_stays() {
+    let machine = clean_machine();
+    machine.sh("useradd --user-group --create-home deploy");
+    dpkg(&machine, &["--install", DEB]).exits(0);
+    assert_eq!(machine.sh(&format!("readlink {LINK}")), "/usr/bin/deploy\n");
+    assert_eq!(machine.sh("stat -c %U /home/deploy /home/deploy/bin"), "deploy\ndeploy\n");
+    dpkg(&machine, &["--remove", "deploy-agent"]).exits(0);
+    machine.exec(&["test", "-L", LINK]).exits(1);
+    machine.exec(&["test", "-d", "/home/deploy"]).exits(0);
+
+    machine.write(LINK, "the operator's own");
+    dpkg(&machine, &["--install", DEB]).exits(0);
+    assert_eq!(machine.read(LINK), b"the operator's own");
+    dpkg(&machine, &["--purge", "deploy-agent"]).exits(0);
+    assert_eq!(machine.read(LINK), b"the operator's own");
+}
+
+#[test]
+fn an_upgrade_is_not_noticed_by_the_app() {
+    let host = Host::running_r1();
+    host.publish(&Release::new("r2"));
+    make_next(&host);
+    let settings = host.read("/etc/deploy/agent.env");
+    let (before, agent) = (processes(&host), main_pid(&host, "deployd"));
+
+    let said = served_throughout(&host, || dpkg(&host, &["--install", NEXT]).exits(0));
+    assert!(!said.stderr.contains("conffile"), "{said:#?}");
+    assert_eq!(processes(&host), before);
+    assert_ne!(main_pid(&host, "deployd"), agent);
+    assert_eq!(host.sh("dpkg-query --show --showformat='${Version}' deploy-agent"), "99.0");
+    assert!(host.read("/etc/deploy/agent.env") == settings, "agent.env is another one");
+    let status = host.status();
+    assert_eq!((&status["release"], &status["healthy"]), (&"r1".into(), &true.into()));
+
+    // The same settings reach S3, and the new daemon knows the old one's releases.
+    host.deploys("r2");
+    host.deploy(&["rollback"]).exits(0);
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}
+
+/// A release whose build waits until the test says that it may end.
+fn gated(name: &str) -> Release {
+    let build = "build: touch $HOME/building; until [ -e $HOME/go ]; do sleep 0.1; done";
+    let processes = "web: python3 app.py web\nworker: python3 app.py worker\n";
+    Release::new(name).procfile(&format!("{processes}{build}\n"))
+}
+
+fn wait_for_file(host: &Host, path: &str) {
+    host.wait_for(path, SOON, || {
+        (host.exec(&["test", "-e", path]).status == Some(0)).then_some(())
+    });
+}
+
+const SHARED: &str = "/var/lib/deploy/apps/my-app/shared";
+
+#[test]
+fn a_deploy_under_way_is_finished_before_an_upgrade_goes_on() {
+    let host = Host::running_r1();
+    make_next(&host);
+    host.publish(&gated("r2"));
+    let agent = main_pid(&host, "deployd");
+    let deploy = host.command(&["deploy", &url("r2")]).spawn();
+    wait_for_file(&host, &format!("{SHARED}/building"));
+
+    let upgrade = host.command(&["dpkg", "--install", NEXT]).spawn();
+    host.wait_for("stopping deployd", SOON, || {
+        let state = host.sh("systemctl show --value --property=ActiveState deployd");
+        (state == "deactivating\n").then_some(())
+    });
+    // Whoever asks now is answered by the next one.
+    let asked = host.command(&["deploy", "status", "--json"]).spawn();
+    assert_eq!(host.served().as_deref(), Some("r1"));
+    host.sh(&format!("touch {SHARED}/go"));
+
+    let said = deploy.output().exits(0);
+    assert!(said.stdout.starts_with("deployed my-app r2 "), "{said:#?}");
+    upgrade.output().exits(0);
+    assert!(asked.output().ok().contains("\"release\":\"r2\""));
+    assert_ne!(main_pid(&host, "deployd"), agent);
+    assert_eq!(host.served().as_deref(), Some("r2"));
+    let status = host.status();
+    assert_eq!((&status["state"], &status["healthy"]), (&"good".into(), &true.into()));
+}
+
+#[test]
+fn a_deploy_that_is_killed_by_an_upgrade_is_recovered() {
+    let host = Host::running_r1();
+    make_next(&host);
+    host.publish(&gated("r2"));
+    let before = processes(&host);
+    let deploy = host.command(&["deploy", &url("r2")]).spawn();
+    wait_for_file(&host, &format!("{SHARED}/building"));
+    let building = processes(&host);
+
+    served_throughout(&host, || {
+        host.sh("systemctl kill --signal=KILL deployd");
+        dpkg(&host, &["--install", NEXT]).exits(0);
+    });
+    let said = deploy.output().exits(41);
+    assert!(said.stdout.contains("the work may go on"), "{said:#?}");
+    host.wait_for("recovery", SOON, || {
+        (host.status()["working"].is_null() && processes(&host) != building).then_some(())
+    });
+    assert_eq!(processes(&host), before);
+    assert_eq!(host.sh("ls -A /var/lib/deploy/apps/my-app/releases"), "r1\n");
+    let status = host.status();
+    assert_eq!((&status["release"], &status["healthy"]), (&"r1".into(), &true.into()));
+
+    host.sh(&format!("touch {SHARED}/go"));
+    host.deploys("r2");
+    assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+#[test]
+fn removed_and_purged_it_leaves_the_apps_running_and_their_data() {
+    let host = Host::running_r1();
+    host.push(package(), DEB);
+    let before = processes(&host);
+    served_throughout(&host, || {
+        let said = dpkg(&host, &["--remove", "deploy-agent"]).exits(0);
+        assert!(said.stdout.contains("these apps run on") && said.stdout.contains("  my-app\n"));
+        host.sh("systemctl daemon-reload");
+    });
+    assert_eq!(processes(&host), before);
+    host.exec(&["test", "-e", "/run/deploy/deployd.sock"]).exits(1);
+    host.exec(&["pgrep", "deployd"]).exits(1);
+    host.exec(&["test", "-e", "/etc/deploy/agent.env"]).exits(0);
+    host.exec(&["test", "-e", LINK]).exits(1);
+
+    served_throughout(&host, || dpkg(&host, &["--install", DEB]).exits(0));
+    assert_eq!(processes(&host), before);
+    let status = host.status();
+    assert_eq!((&status["release"], &status["healthy"]), (&"r1".into(), &true.into()));
+    host.publish(&Release::new("r2"));
+    host.deploys("r2");
+    host.deploy(&["rollback"]).exits(0);
+
+    let before = processes(&host);
+    let said = served_throughout(&host, || dpkg(&host, &["--purge", "deploy-agent"]).exits(0));
+    assert!(said.stdout.contains("rm -r /var/lib/deploy; userdel deploy-app"), "{said:#?}");
+    assert_eq!(processes(&host), before);
+    host.exec(&["test", "-e", "/etc/deploy/agent.env"]).exits(1);
+    host.exec(&["test", "-d", "/etc/deploy"]).exits(1);
+    assert_eq!(host.sh("ls /var/lib/deploy/apps/my-app/releases"), "r1\nr2\n");
+    assert_eq!(
+        host.sh("find / -xdev -path /var/lib/deploy -prune -o -name '*deployd*' -print"),
+        ""
+    );
+}
+
+#[test]
+fn lintian_finds_no_error() {
+    let deb = package();
+    let program = "/usr/bin/lintian";
+    assert!(Path::new(program).exists(), "lintian is not installed: apt-get install lintian");
+    let ran = Command::new(program)
+        .args(["--fail-on", "error", "--no-tag-display-limit"])
+        .arg(&deb)
+        .output()
+        .expect("start lintian");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && !said.contains("E: "), "{}:\n{said}", deb.display());
+}
