@@ -9,7 +9,7 @@ use std::io::Write;
 /// The bucket that every release of the tests lies in.
 pub const BUCKET: &str = "releases";
 
-const APP: &str = include_str!("app.py");
+pub const APP: &str = include_str!("app.py");
 
 /// A release of `my-app`, by default with a web process and a worker that are
 /// well: the web process answers everything with the release's name.

@@ -10,9 +10,11 @@ mod s3;
 
 mod app;
 mod archives;
+mod boot;
 mod callers;
 mod deploying;
 mod host;
+mod operating;
 mod package;
 mod refused;
 mod rollback;
