@@ -1,0 +1,63 @@
+//! The golden trees are units that systemd itself accepts, and finds safe. They need no
+//! package: `tests/golden.rs` shows that they are what the generator writes.
+
+use crate::instance::{Image, Instance, Network};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the golden trees are; each of its directories is a case, see `tests/golden.rs`.
+pub fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// An instance with the user that apps run as, and nothing else of ours.
+pub fn boot() -> Instance {
+    let image = Image::base().layer("app-user", &[], "useradd --system deploy-app");
+    Network::new().instance().image(&image).boot()
+}
+
+/// Puts the units of a golden tree below `dir`.
+#[track_caller]
+pub fn push_units(host: &Instance, case: &str, dir: &str) {
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.follow_symlinks(false);
+    archive.append_dir_all(".", golden().join(case).join("expected")).expect("read the tree");
+    let archive = archive.into_inner().expect("an archive");
+    host.exec(&["mkdir", "-p", dir]).ok();
+    host.command(&["tar", "-C", dir, "-xf", "-"]).input(archive).output().ok();
+}
+
+#[test]
+fn systemd_accepts_every_golden_tree() {
+    let host = boot();
+    for case in fs::read_dir(golden()).expect("golden trees") {
+        let case = case.expect("a case").file_name().into_string().expect("a UTF-8 name");
+        let dir = format!("/root/golden/{case}");
+        push_units(&host, &case, &dir);
+        assert_eq!(verify(&host, &dir), "", "{case}");
+    }
+
+    let broken = "/root/broken/deploy-app-web-r1@.service";
+    host.write(broken, "[Service]\nExecStart=/bin/true\nNoSuchThing=yes\n");
+    let said = verify(&host, "/root/broken");
+    assert!(said.contains("NoSuchThing"), "{said:?}");
+}
+
+/// What systemd complains about in the units of a directory, drop-ins included.
+#[track_caller]
+fn verify(host: &Instance, dir: &str) -> String {
+    host.sh(&format!(
+        "shopt -s nullglob; cd {dir}; units=(*.service *.target)
+        for drop_in in *.service.d; do units+=(\"${{drop_in%.d}}\"); done
+        SYSTEMD_UNIT_PATH=$PWD: systemd-analyze verify --man=no \"${{units[@]}}\" 2>&1 || echo failed"
+    ))
+}
+
+/// The sandbox that a release gets when it asks for nothing.
+#[test]
+fn a_strict_unit_is_scored_two_or_better() {
+    let host = boot();
+    push_units(&host, "01-minimal", "/root/golden");
+    host.sh("cd /root/golden
+        systemd-analyze security --offline=true --threshold=20 ./deploy-my-app-web-r1@.service");
+}
