@@ -1,7 +1,7 @@
 //! An instance with our package installed, and an S3 beside it.
 
 use crate::app::{Release, url};
-use crate::instance::{Image, Instance, Network, Output};
+use crate::instance::{Image, Instance, Network, Output, package};
 use crate::s3::S3Server;
 use serde_json::Value;
 use std::ops::Deref;
@@ -45,19 +45,24 @@ impl Host {
     /// An image with the package, settings, and three users: `deployer` may
     /// deploy, `stranger` may not, and `deploy-app` is the package's own.
     pub fn image() -> Image {
-        let script = format!(
-            "cat >/etc/deploy/agent.env <<'END'\n{SETTINGS}END\n\
-             useradd --create-home --shell /bin/bash stranger\n\
-             useradd --create-home --shell /bin/bash --groups deploy deployer\n"
-        );
-        Image::with_agent().layer("e2e", &[], &script)
+        Image::with_agent().layer("e2e", &[], &furnish())
+    }
+
+    /// The same on top of another image than the base, kept under the name `name`.
+    pub fn image_on(image: Image, name: &str) -> Image {
+        let script = format!("dpkg --install ./*.deb\n{}", furnish());
+        image.layer(name, &[&package()], &script)
     }
 
     pub fn boot() -> Host {
+        Host::of(&Host::image())
+    }
+
+    pub fn of(image: &Image) -> Host {
         let network = Network::new();
         let listener = network.listen(S3_PORT);
         let s3 = Some(S3Server::from_listener(listener, ACCESS_KEY, SECRET_KEY));
-        let instance = network.instance().image(&Host::image()).boot();
+        let instance = network.instance().image(image).boot();
         Host { instance, network, s3 }
     }
 
@@ -162,4 +167,12 @@ impl Host {
     pub fn wait_until_working(&self) {
         self.wait_for("work", SOON, || self.status()["working"].as_str().map(drop));
     }
+}
+
+fn furnish() -> String {
+    format!(
+        "cat >/etc/deploy/agent.env <<'END'\n{SETTINGS}END\n\
+         useradd --create-home --shell /bin/bash stranger\n\
+         useradd --create-home --shell /bin/bash --groups deploy deployer\n"
+    )
 }

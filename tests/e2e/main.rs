@@ -13,6 +13,7 @@ mod archives;
 mod boot;
 mod callers;
 mod deploying;
+mod express;
 mod host;
 mod operating;
 mod package;
