@@ -1,0 +1,102 @@
+//! deployd itself: it may come and go, and needs little; and what the units that
+//! it made may do.
+
+use crate::app::{Release, url};
+use crate::host::{Host, SOON};
+use std::time::Duration;
+
+/// Bytes that it may occupy while it does nothing.
+const IDLE: u64 = 15 << 20;
+
+#[test]
+fn restarts_reloads_and_dies_while_the_app_runs_on() {
+    let host = Host::running_r1();
+    let before = host.pids();
+    let deployd = || host.sh("systemctl show -P MainPID deployd").trim().to_owned();
+    let same = || {
+        assert_eq!(host.status()["healthy"], true);
+        assert_eq!(host.pids(), before);
+    };
+    host.exec(&["systemctl", "restart", "deployd"]).ok();
+    same();
+    let pid = deployd();
+    host.exec(&["systemctl", "reload", "deployd"]).ok();
+    host.configure("DEPLOY_SETTLE=2s\n");
+    same();
+    assert_eq!(deployd(), pid);
+    // The libraries read their own settings when a process starts.
+    host.configure("AWS_REGION=eu-west-1\n");
+    host.exec(&["systemctl", "reload", "deployd"]).ok();
+    host.wait_for("new deployd", SOON, || (deployd() != pid && deployd() != "0").then_some(()));
+    same();
+    host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();
+    same();
+    host.publish(&Release::new("r2"));
+    host.deploys("r2");
+    assert_eq!(host.served().as_deref(), Some("r2"));
+    let story = host.sh("systemctl status deployd");
+    assert!(story.contains("Status: \"idle\""), "{story}");
+}
+
+#[test]
+fn finishes_the_deploy_under_way_before_it_stops() {
+    let host = Host::running_r1();
+    host.publish(&Release::new("r2").set("DEPLOY_SETTLE=3s"));
+    let deploying = host.command(&["deploy", &url("r2")]).spawn();
+    host.wait_until_working();
+    host.exec(&["systemctl", "restart", "deployd"]).ok();
+    let said = deploying.output().exits(0);
+    assert!(said.stdout.starts_with("deployed my-app r2 "), "{said:?}");
+    assert_eq!(host.status()["state"], "good");
+    assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+#[test]
+fn takes_up_what_it_was_killed_at() {
+    let host = Host::running_r1();
+    host.publish(&Release::new("r2").set("DEPLOY_SETTLE=4s"));
+    let deploying = host.command(&["deploy", &url("r2")]).spawn();
+    host.wait_for("commit", SOON, || (host.status()["release"] == "r2").then_some(()));
+    host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();
+    let said = deploying.output().exits(41);
+    assert!(said.stderr.contains("see `deploy status`"), "{said:?}");
+    let pids = host.pids();
+    host.wait_for("good r2", SOON, || (host.status()["state"] == "good").then_some(()));
+    assert_eq!(host.pids(), pids);
+    assert_eq!(host.status()["rollback"], "r1");
+    assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+#[test]
+fn needs_little_memory_when_idle() {
+    let host = Host::running_r1();
+    host.publish(&Release::new("r2").file("filler", vec![7; 32 << 20]));
+    host.deploys("r2");
+    let resident = || {
+        let status = host.sh("cat /proc/$(systemctl show -P MainPID deployd)/status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    };
+    let settled = crate::instance::poll(Duration::from_secs(10), || {
+        Some(resident()).filter(|bytes| *bytes < IDLE)
+    });
+    assert!(settled.is_some(), "{} KiB are resident", resident() >> 10);
+}
+
+#[test]
+fn its_units_are_accepted_and_safe() {
+    let host = Host::boot();
+    let odd =
+        "web: python3 app.py web\nworker: X=1 python3 app.py worker && echo \"50% $X\" | cat\n";
+    host.publish(&Release::new("r1").procfile(odd).set("DEPLOY_CONCURRENCY=worker=2"));
+    host.deploys("r1");
+    host.publish(&Release::new("r2.0_x").set("DEPLOY_MEMORY_MAX=256M"));
+    host.deploys("r2.0_x");
+    let said = host.sh("cd /run/systemd/generator
+        systemd-analyze verify --man=no deploy-*.service deploy-*.target 2>&1 || echo refused");
+    assert_eq!(said, "");
+    let units = host.sh("cd /run/systemd/generator; ls -d deploy-*@.service | wc -l");
+    assert_eq!(units, "4\n");
+    let web = "deploy-my-app-web-r2.0_x@1.service";
+    host.sh(&format!("systemd-analyze security --no-pager --threshold=20 {web}"));
+}

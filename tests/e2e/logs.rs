@@ -1,0 +1,26 @@
+//! Every line that a process writes reaches the journal and rsyslog's file.
+
+use crate::app::Release;
+use crate::host::{Host, SOON};
+
+#[test]
+fn no_line_of_a_burst_is_lost() {
+    const LINES: usize = 20_000;
+    let host = Host::boot();
+    host.publish(&Release::new("r1").set(&format!("BEHAVE_WORKER=lines={LINES}")));
+    host.deploys("r1");
+    let count = |command: &str| {
+        let counted = host.sh(&format!("{command} | grep -c 'line [0-9]* of r1$' || true"));
+        counted.trim().parse::<usize>().expect("a number")
+    };
+    let journal = || count("journalctl -o cat -t my-app.worker.1");
+    host.wait_for("last line in the journal", SOON, || (journal() >= LINES).then_some(()));
+    assert_eq!(journal(), LINES);
+    let syslog = || count("grep -F 'my-app.worker.1[' /var/log/syslog");
+    host.wait_for("last line in rsyslog's file", SOON, || (syslog() >= LINES).then_some(()));
+    assert_eq!(syslog(), LINES);
+    assert_eq!(
+        host.sh("grep -ciE 'suppressed|rate.?limit|messages lost' /var/log/syslog || true"),
+        "0\n"
+    );
+}
