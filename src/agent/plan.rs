@@ -23,7 +23,7 @@ pub async fn plan(instance: &Instance, app: &App, url: &ReleaseUrl) -> Result<Pl
     let here = stage::installed(instance, app, &resolved, &settings)?;
     let text = match &here {
         Some(manifest) => app.procfile(&manifest.label)?,
-        None => peek::procfile(&resolved).await?,
+        None => peek::procfile(&resolved, instance.settings.max_unpacked).await?,
     };
     let Some(text) = text else {
         let what = format!("read Procfile of {}", resolved.url());

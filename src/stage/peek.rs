@@ -7,19 +7,18 @@ use crate::source::Resolved;
 use std::io::Read;
 use tokio::sync::mpsc;
 
-/// The largest Procfile that is read; bytes.
+/// The largest Procfile there may be; bytes. One more is read, so that a larger
+/// one is refused by whoever parses it.
 const PROCFILE: u64 = 64 << 10;
 
-/// The Procfile at the root of an archive; the fetch ends where it is found.
-pub async fn procfile(resolved: &Resolved) -> Result<Option<Vec<u8>>> {
+/// The Procfile at the root of an archive; the fetch ends where it is found, and
+/// fails where it does not lie within the first `most` bytes.
+pub async fn procfile(resolved: &Resolved, most: u64) -> Result<Option<Vec<u8>>> {
     let (pieces, received) = mpsc::channel(16);
     let how = resolved.compression();
     let search = tokio::task::spawn_blocking(move || {
         let tar = inflate(Pieces::new(received), how)?;
-        find(tar).map_err(|e| match e.downcast::<Error>() {
-            Ok(error) => error,
-            Err(e) => Error::unusable("look for Procfile in the archive").because(e),
-        })
+        find(tar, most)
     });
     let mut archive = resolved.archive();
     while let Some(piece) = archive.next().await {
@@ -33,7 +32,23 @@ pub async fn procfile(resolved: &Resolved) -> Result<Option<Vec<u8>>> {
     ended.map_err(|e| Error::failed("look for Procfile in the archive").because(e))?
 }
 
-fn find(tar: impl Read) -> std::io::Result<Option<Vec<u8>>> {
+fn find(tar: impl Read, most: u64) -> Result<Option<Vec<u8>>> {
+    let mut tar = tar.take(most);
+    let found = search(&mut tar);
+    let what = || Error::unusable("look for Procfile in the archive");
+    if tar.limit() == 0 && !matches!(found, Ok(Some(_))) {
+        let why = format!("it is not within the first {most} bytes");
+        let help =
+            "put it first in the archive, or raise DEPLOY_MAX_UNPACKED in /etc/deploy/agent.env";
+        return Err(what().because(why).help(help));
+    }
+    found.map_err(|e| match e.downcast::<Error>() {
+        Ok(error) => error,
+        Err(e) => what().because(e),
+    })
+}
+
+fn search(tar: impl Read) -> std::io::Result<Option<Vec<u8>>> {
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries()?.raw(true) {
         let entry = entry?;
@@ -42,9 +57,39 @@ fn find(tar: impl Read) -> std::io::Result<Option<Vec<u8>>> {
             && entry.header().entry_type().is_file()
         {
             let mut text = Vec::new();
-            entry.take(PROCFILE).read_to_end(&mut text)?;
+            entry.take(PROCFILE + 1).read_to_end(&mut text)?;
             return Ok(Some(text));
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Exit;
+
+    fn archive(name: &str, content: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        let mut archive = tar::Builder::new(Vec::new());
+        archive.append_data(&mut header, name, content).unwrap();
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn finds_the_procfile_at_the_root_alone() {
+        let of = |name| find(&archive(name, b"web: a")[..], 1 << 20).unwrap();
+        assert_eq!(of("Procfile").as_deref(), Some(&b"web: a"[..]));
+        assert_eq!(of("./Procfile").as_deref(), Some(&b"web: a"[..]));
+        assert_eq!(of("app/Procfile"), None);
+    }
+
+    #[test]
+    fn gives_up_where_it_is_too_far_away() {
+        let huge = archive("zeros", &[0; 8192]);
+        let error = find(&huge[..], 4096).unwrap_err();
+        assert_eq!(error.exit(), Exit::Unusable);
+        assert!(error.chain().contains("within the first 4096 bytes"), "{}", error.chain());
+    }
 }
