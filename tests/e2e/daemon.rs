@@ -100,3 +100,39 @@ fn its_units_are_accepted_and_safe() {
     let web = "deploy-my-app-web-r2.0_x@1.service";
     host.sh(&format!("systemd-analyze security --no-pager --threshold=20 {web}"));
 }
+
+/// What a process tries, and whether it works.
+const TRIES: [(&str, &str); 12] = [
+    ("touch tmp/x log/x \"$HOME/x\" /tmp/x", "yes"),
+    ("exec 3<>/dev/tcp/10.77.0.1/9000", "yes"),
+    ("touch x", "no"),
+    ("touch /etc/x /var/x /usr/x /run/x", "no"),
+    ("cat ../env", "no"),
+    ("cat /etc/deploy/agent.env", "no"),
+    ("ls /root /home/stranger", "no"),
+    ("deploy status", "no"),
+    ("sudo -n true", "no"),
+    ("unshare --user true", "no"),
+    ("ps -p 1", "no"),
+    ("kill -0 $(cat /run/sshd.pid)", "no"),
+];
+
+#[test]
+fn a_process_can_do_what_it_needs_and_no_more() {
+    let host = Host::boot();
+    let script: String = TRIES
+        .iter()
+        .map(|(command, _)| format!("({command}) >&2 && echo yes || echo no\n"))
+        .collect();
+    let probe =
+        format!("(\n{script}) >\"$HOME/new\"\nmv \"$HOME/new\" \"$HOME/tried\"\nexec sleep 3600\n");
+    host.publish(&Release::new("r1").file("probe.sh", probe).procfile("probe: bash probe.sh\n"));
+    host.deploys("r1");
+    let tried = "/var/lib/deploy/apps/my-app/shared/tried";
+    host.wait_for("tries", SOON, || {
+        (host.exec(&["test", "-e", tried]).status == Some(0)).then_some(())
+    });
+    let tried = host.sh(&format!("cat {tried}"));
+    let tried: Vec<_> = TRIES.iter().map(|(command, _)| *command).zip(tried.lines()).collect();
+    assert_eq!(tried, TRIES);
+}

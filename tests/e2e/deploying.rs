@@ -2,6 +2,7 @@
 
 use crate::app::{BUCKET, Release, url};
 use crate::host::{Host, SOON};
+use serde_json::Value;
 
 #[test]
 fn deploys_a_release_serves_it_and_replaces_it() {
@@ -94,6 +95,41 @@ fn a_first_release_that_is_broken_leaves_nothing_running() {
     let said = host.deploys("r1");
     assert!(said.stdout.contains("my-app r1.2 (production)"), "{said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
+}
+
+#[test]
+fn a_process_that_ignores_sigterm_holds_nothing_up() {
+    let host = Host::boot();
+    host.publish(&Release::new("r1").set("BEHAVE=ignore-term DEPLOY_STOP_TIMEOUT=1s"));
+    host.deploys("r1");
+    let [old, _] = host.pids();
+    host.publish(&Release::new("r2"));
+    host.deploys("r2");
+    host.exec(&["test", "-e", &format!("/proc/{old}")]).exits(1);
+    assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+#[test]
+fn follows_the_prefix_named_current_and_a_directory() {
+    let host = Host::boot();
+    host.publish(&Release::new("current"));
+    host.deploys("current");
+    assert_eq!(host.served().as_deref(), Some("current"));
+    host.publish(&Release::new("current").file("VERSION", "newer"));
+    let said = host.deploys("current");
+    assert!(said.stdout.contains("my-app current.2 "), "{said:?}");
+    assert_eq!(host.served().as_deref(), Some("newer"));
+
+    let directory = "/srv/releases/my-app/production/r3";
+    host.write(&format!("{directory}/source.tar.gz"), Release::new("r3").compressed());
+    host.write(&format!("{directory}/env"), "");
+    let said = host.deploy(&["--json", &format!("file://{directory}")]).exits(0);
+    let events: Vec<Value> =
+        said.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let outcome = &events.last().expect("an event")["outcome"];
+    assert_eq!((&outcome["exit"], &outcome["current"]), (&"done".into(), &"r3".into()), "{said:?}");
+    assert_eq!(said.stderr, "");
+    assert_eq!(host.served().as_deref(), Some("r3"));
 }
 
 #[test]
