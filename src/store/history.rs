@@ -1,7 +1,7 @@
 //! `history.jsonl`: one line for each deploy. It is bounded, so that neither the
 //! disk nor the time to read it grows with the age of the instance.
 
-use super::durable::unwritable;
+use super::durable::{self, unwritable};
 use super::{App, Locked};
 use crate::error::{Exit, Result};
 use jiff::Timestamp;
@@ -57,17 +57,16 @@ impl App {
 impl Locked {
     pub fn record(&self, entry: &Entry) -> Result<()> {
         let path = self.history_path();
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() > LONGEST) {
+            let newer = tail(&path, LONGEST / 2).map_err(|e| super::unreadable(&path, e))?;
+            let whole = newer.split_once('\n').map_or("", |(_, whole)| whole);
+            durable::write(&path, whole.as_bytes(), 0o644)?;
+        }
         append(&path, entry).map_err(|e| unwritable(&path, e))
     }
 }
 
 fn append(path: &Path, entry: &Entry) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|meta| meta.len() > LONGEST) {
-        let newer = tail(path, LONGEST / 2)?;
-        let fresh = path.with_extension("new");
-        fs::write(&fresh, newer.split_once('\n').map_or("", |(_, whole)| whole))?;
-        fs::rename(&fresh, path)?;
-    }
     let mut file =
         OpenOptions::new().read(true).append(true).create(true).mode(0o644).open(path)?;
     let mut line = serde_json::to_vec(entry)?;
@@ -97,4 +96,75 @@ fn tail(path: &Path, bytes: u64) -> io::Result<String> {
     let mut text = Vec::new();
     file.take(bytes).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    fn app(root: &Path) -> Locked {
+        Store::at(root).app(&"my-app".parse().unwrap()).lock().expect("the lock")
+    }
+
+    fn entry(message: impl Into<String>) -> Entry {
+        Entry {
+            at: Timestamp::UNIX_EPOCH,
+            action: "deploy".into(),
+            who: "root".into(),
+            url: None,
+            release: Some("r1".into()),
+            before: None,
+            after: None,
+            exit: Exit::Done,
+            message: message.into(),
+            seconds: 1.5,
+        }
+    }
+
+    fn messages(app: &App, most: usize) -> Vec<String> {
+        app.history(most).unwrap().into_iter().map(|entry| entry.message).collect()
+    }
+
+    #[test]
+    fn the_newest_entries_come_last() {
+        let root = tempfile::tempdir().unwrap();
+        let app = app(root.path());
+        assert!(app.history(9).unwrap().is_empty());
+        for message in ["one", "two\nlines", "three"] {
+            app.record(&entry(message)).unwrap();
+        }
+        assert_eq!(messages(&app, 2), ["two\nlines", "three"]);
+        assert_eq!(app.history(9).unwrap()[0], entry("one"));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_short_takes_no_other_with_it() {
+        let root = tempfile::tempdir().unwrap();
+        let app = app(root.path());
+        app.record(&entry("one")).unwrap();
+        app.record(&entry("cut")).unwrap();
+        let length = fs::metadata(app.history_path()).unwrap().len();
+        let file = OpenOptions::new().write(true).open(app.history_path()).unwrap();
+        file.set_len(length - 9).unwrap();
+        app.record(&entry("three")).unwrap();
+        assert_eq!(messages(&app, 9), ["one", "three"]);
+    }
+
+    #[test]
+    fn it_is_bounded_and_loses_the_oldest() {
+        let root = tempfile::tempdir().unwrap();
+        let app = app(root.path());
+        let long = "ä".repeat(50 << 10);
+        for number in 0..40 {
+            app.record(&entry(format!("{number} {long}"))).unwrap();
+        }
+        let length = fs::metadata(app.history_path()).unwrap().len();
+        assert!(length < LONGEST + (200 << 10), "{length} bytes");
+        let kept = messages(&app, 100);
+        let numbers: Vec<i32> =
+            kept.iter().map(|text| text.split(' ').next().unwrap().parse().unwrap()).collect();
+        let expected: Vec<i32> = (40 - numbers.len() as i32..40).collect();
+        assert!(numbers.len() >= 4 && numbers == expected, "{numbers:?}");
+    }
 }

@@ -41,8 +41,9 @@ impl Locked {
         let shared = self.shared();
         if !shared.exists() {
             durable::make_dir(&shared, 0o750)?;
-            give(&shared, owner)?;
         }
+        // Also where a crash came before this, or the user is another one now.
+        give(&shared, owner)?;
         let dir = self.releases_dir().join(format!("{STAGING}{label}"));
         let app = dir.join("app");
         durable::make_dir(&app, 0o755)?;

@@ -1,10 +1,352 @@
 //! What the store promises about the disk.
 
 use super::*;
+use crate::error::Exit;
+use crate::host::user::Ids;
+use crate::release::identity::{Identity, Validator};
+use crate::release::manifest::Plan;
+use crate::release::procfile::Procfile;
+use crate::release::settings::ReleaseSettings;
+use jiff::Timestamp;
+use nix::unistd::{getgid, getuid};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use tempfile::TempDir;
+
+/// A store of its own, and the lock of one app in it.
+struct World {
+    root: TempDir,
+    app: Locked,
+}
+
+impl World {
+    fn new() -> World {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let app = Store::at(root.path()).app(&"my-app".parse().unwrap());
+        let app = app.lock().expect("the lock");
+        World { root, app }
+    }
+
+    fn store(&self) -> Store {
+        Store::at(self.root.path())
+    }
+
+    /// A staging directory that belongs to whoever runs the tests.
+    fn staging(&self, name: &str) -> Staging {
+        let owner = Ids { uid: getuid().as_raw(), gid: getgid().as_raw() };
+        self.app.begin_staging(&label(name), owner).expect("a staging directory")
+    }
+
+    /// Installs a release; later times are newer.
+    fn install(&self, name: &str, time: i64, state: State) {
+        let manifest = Manifest { state, ..manifest(name, time) };
+        self.staging(name).finish(&manifest).expect("installed");
+    }
+
+    /// Installs good releases, the last one current.
+    fn installed(names: &[&str]) -> World {
+        let world = World::new();
+        for (name, time) in names.iter().zip(0..) {
+            world.install(name, time, State::Good);
+            world.app.commit(&label(name)).expect("committed");
+        }
+        world
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.app.snapshot().expect("a snapshot")
+    }
+
+    fn labels(&self) -> Vec<String> {
+        self.snapshot().releases.iter().map(|manifest| manifest.label.to_string()).collect()
+    }
+
+    fn rollback_target(&self) -> Option<String> {
+        self.snapshot().rollback_target().map(|manifest| manifest.label.to_string())
+    }
+
+    fn prunable(&self, keep: usize) -> Vec<String> {
+        Locked::prunable(&self.snapshot(), keep).iter().map(Label::to_string).collect()
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.app.dir().join(relative)
+    }
+}
+
+fn label(name: &str) -> Label {
+    name.parse().expect("a label")
+}
+
+fn manifest(name: &str, time: i64) -> Manifest {
+    let settings = ReleaseSettings::merge(&Default::default(), &Default::default()).unwrap();
+    let procfile = Procfile::parse(b"web: ./web").unwrap();
+    let unknown = Validator::default();
+    Manifest {
+        format: FORMAT,
+        label: label(name),
+        url: format!("s3://releases/my-app/production/{name}").parse().unwrap(),
+        identity: Identity { archive: unknown.clone(), env: unknown },
+        state: State::Good,
+        staged_at: Timestamp::from_second(time).unwrap(),
+        replaced: None,
+        files: 1,
+        bytes: 1,
+        plan: Plan::new(&procfile, &settings, "deploy-app"),
+    }
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let mut names = names(dir).expect("a directory");
+    names.sort();
+    names
+}
 
 #[test]
 fn an_empty_directory_holds_no_app() {
     let root = tempfile::tempdir().expect("a temporary directory");
     assert!(Store::at(root.path()).apps().expect("read").is_empty());
     assert!(Store::at(root.path().join("missing")).apps().expect("read").is_empty());
+}
+
+#[test]
+fn apps_are_listed_by_name_and_strange_names_are_not_apps() {
+    let world = World::installed(&["r1"]);
+    for name in ["b", "a", ".hidden", "with space"] {
+        fs::create_dir(world.root.path().join("apps").join(name)).unwrap();
+    }
+    let apps = world.store().apps().unwrap();
+    let names: Vec<_> = apps.iter().map(|app| app.name().as_str()).collect();
+    assert_eq!(names, ["a", "b", "my-app"]);
+    assert_eq!(apps.iter().map(App::exists).collect::<Vec<_>>(), [false, false, true]);
+}
+
+#[test]
+fn current_is_the_last_commit() {
+    let world = World::installed(&["r1", "r2"]);
+    assert_eq!(world.app.current().unwrap(), Some(label("r2")));
+    assert_eq!(fs::read_link(world.path("current")).unwrap(), Path::new("releases/r2"));
+    world.app.commit(&label("r1")).unwrap();
+    assert_eq!(world.snapshot().current().unwrap().label, label("r1"));
+    world.app.uncommit().unwrap();
+    world.app.uncommit().unwrap();
+    assert_eq!(world.app.current().unwrap(), None);
+    assert!(world.snapshot().current().is_none());
+}
+
+#[test]
+fn a_commit_survives_what_an_interrupted_one_has_left() {
+    let world = World::installed(&["r1", "r2"]);
+    symlink("releases/r1", world.path("current.new")).unwrap();
+    world.app.commit(&label("r1")).unwrap();
+    assert_eq!(world.app.current().unwrap(), Some(label("r1")));
+    assert!(!world.path("current.new").is_symlink());
+}
+
+#[test]
+fn a_current_that_points_elsewhere_is_an_error_and_not_no_release() {
+    let world = World::installed(&["r1"]);
+    for target in ["/etc", "releases/../../../etc", "r1", "releases/r1/app", "releases/"] {
+        fs::remove_file(world.path("current")).unwrap();
+        symlink(target, world.path("current")).unwrap();
+        let error = world.app.current().expect_err(target);
+        assert!(error.chain().contains("not to a release"), "{target}: {}", error.chain());
+        assert!(world.app.snapshot().is_err(), "{target}");
+    }
+}
+
+#[test]
+fn one_unreadable_release_hides_no_other() {
+    let world = World::installed(&["r1", "r2", "r3", "r4", "r5"]);
+    let json = |name: &str| world.path(&format!("releases/{name}/release.json"));
+    fs::write(json("r2"), "{ not json").unwrap();
+    fs::remove_file(json("r3")).unwrap();
+    fs::copy(json("r1"), json("r4")).unwrap();
+    fs::write(world.path("releases/a file"), "").unwrap();
+    assert_eq!(world.labels(), ["r1", "r5"]);
+
+    let newer = fs::read_to_string(json("r1")).unwrap().replace("\"format\": 1", "\"format\": 2");
+    fs::write(json("r1"), newer).unwrap();
+    assert_eq!(world.labels(), ["r5"]);
+}
+
+#[test]
+fn a_second_holder_of_the_lock_is_turned_away() {
+    let world = World::new();
+    let app = world.store().app(world.app.name());
+    let error = app.lock().expect_err("it is held");
+    assert_eq!(error.exit(), Exit::Busy);
+    let other = world.store().app(&"other".parse().unwrap());
+    drop(other.lock().expect("another app has another lock"));
+    drop(world.app);
+    app.lock().expect("its holder is gone");
+}
+
+#[test]
+fn a_rollback_goes_to_the_good_release_that_was_replaced() {
+    let world = World::installed(&["r1", "r2", "r3"]);
+    assert_eq!(world.rollback_target().as_deref(), Some("r2"));
+    let replaced = Manifest { replaced: Some(label("r1")), ..manifest("r3", 2) };
+    world.app.write_manifest(&replaced).unwrap();
+    assert_eq!(world.rollback_target().as_deref(), Some("r1"));
+    world.app.set_state(&label("r1"), State::Failed).unwrap();
+    assert_eq!(world.rollback_target().as_deref(), Some("r2"));
+    world.app.set_state(&label("r2"), State::Proved).unwrap();
+    assert_eq!(world.rollback_target(), None);
+
+    world.app.commit(&label("r1")).unwrap();
+    assert_eq!(world.rollback_target(), None, "r3 is newer, and r1 did not replace it");
+    world.app.uncommit().unwrap();
+    assert_eq!(world.rollback_target(), None);
+}
+
+#[test]
+fn pruning_keeps_the_newest_good_ones_and_whatever_is_needed() {
+    let world = World::installed(&["r1", "r2", "r3", "r4"]);
+    assert_eq!(world.prunable(3), ["r1"]);
+    assert_eq!(world.prunable(1), ["r2", "r1"], "the one to go back to stays");
+    assert!(world.prunable(9).is_empty());
+
+    world.app.commit(&label("r1")).unwrap();
+    assert_eq!(world.prunable(2), ["r2"], "what is current stays, however old");
+}
+
+#[test]
+fn a_label_is_the_first_of_a_releases_names_that_is_free() {
+    let world = World::installed(&["r1", "r1.2", "r2.2"]);
+    let free = |name: &str| world.app.free_label(&name.parse().unwrap()).to_string();
+    assert_eq!([free("r1"), free("r2"), free("r3")], ["r1.3", "r2", "r3"]);
+    fs::write(world.path("releases/r3"), "in the way").unwrap();
+    assert_eq!(free("r3"), "r3.2");
+}
+
+#[test]
+fn what_the_operator_stopped_is_remembered() {
+    let world = World::installed(&["r1"]);
+    assert_eq!(world.snapshot().stopped, Stopped::default());
+    let stopped = Stopped(["web", "worker.2"].map(str::to_owned).into());
+    world.app.set_stopped(&stopped).unwrap();
+    let read = world.snapshot().stopped;
+    assert_eq!(read, stopped);
+    let covered = ["web.1", "web.2", "worker.2", "worker.1", "webby.1", "clock.1"];
+    assert_eq!(covered.map(|name| read.covers(name)), [true, true, true, false, false, false]);
+    assert!(Stopped([Stopped::ALL.to_owned()].into()).covers("clock.1"));
+
+    world.app.set_stopped(&Stopped::default()).unwrap();
+    assert_eq!(world.snapshot().stopped, Stopped::default());
+    assert!(!world.path("stopped").exists());
+}
+
+#[test]
+fn a_removed_release_is_gone_and_others_stay() {
+    let world = World::installed(&["r1", "r2"]);
+    fs::write(world.app.tree(&label("r1")).join("file"), "x").unwrap();
+    world.app.remove_release(&label("r1")).unwrap();
+    assert_eq!(names_in(&world.path("releases")), ["r2"]);
+    assert!(world.app.remove_release(&label("r1")).is_err(), "there is none");
+}
+
+#[test]
+fn what_was_interrupted_is_removed_and_nothing_else() {
+    let world = World::installed(&["r1"]);
+    for name in [".staging-r2", ".removing-r0", ".other"] {
+        fs::create_dir_all(world.path("releases").join(name).join("app")).unwrap();
+    }
+    assert_eq!(world.app.unfinished().unwrap(), [label("r2")]);
+    assert_eq!(world.labels(), ["r1"], "none of them is a release");
+    world.app.remove_leftovers().unwrap();
+    assert_eq!(names_in(&world.path("releases")), [".other", "r1"]);
+}
+
+#[test]
+fn a_removed_app_leaves_nothing_beside_the_others() {
+    let world = World::installed(&["r1"]);
+    let other = world.store().app(&"other".parse().unwrap());
+    drop(other.lock().unwrap());
+    let World { root, app } = world;
+    app.remove_app().unwrap();
+    assert_eq!(names_in(&root.path().join("apps")), ["other"]);
+}
+
+#[test]
+fn a_release_has_its_name_only_when_it_is_whole() {
+    let world = World::new();
+    let staging = world.staging("r1");
+    staging.write_env("A=\"secret\"\n").unwrap();
+    assert_eq!(names_in(&world.path("releases")), [".staging-r1"]);
+    let (now, later) = staging.tree_paths();
+    assert!(now.is_dir() && later == world.app.tree(&label("r1")));
+    staging.finish(&manifest("r1", 1)).unwrap();
+
+    let release = world.path("releases/r1");
+    assert_eq!(names_in(&world.path("releases")), ["r1"]);
+    assert_eq!(names_in(&release), ["app", "env", "release.json"]);
+    let mode = fs::metadata(release.join("env")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600, "secrets are root's alone");
+    assert_eq!(world.app.environment_file(&label("r1")).unwrap(), b"A=\"secret\"\n");
+    assert_eq!(world.app.manifest(&label("r1")).unwrap(), manifest("r1", 1));
+}
+
+#[test]
+fn a_staging_that_is_given_up_leaves_nothing() {
+    let world = World::new();
+    let staging = world.staging("r1");
+    staging.write_env("A=\"secret\"\n").unwrap();
+    fs::write(staging.tree_paths().0.join("file"), "x").unwrap();
+    drop(staging);
+    assert!(names_in(&world.path("releases")).is_empty());
+    assert!(world.app.shared().is_dir(), "the app's own files are not the release's");
+}
+
+#[test]
+fn writable_directories_are_made_with_their_parents() {
+    let world = World::new();
+    let staging = world.staging("r1");
+    let tree = staging.tree_paths().0;
+    fs::create_dir(tree.join("log")).unwrap();
+    for path in ["log", "public/uploads/new", "public"] {
+        staging.make_writable(path).unwrap();
+        assert!(tree.join(path).is_dir(), "{path}");
+    }
+}
+
+#[test]
+fn a_writable_directory_is_not_made_through_a_link_or_a_file() {
+    let world = World::new();
+    let outside = world.root.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let staging = world.staging("r1");
+    let tree = staging.tree_paths().0;
+    symlink(&outside, tree.join("tmp")).unwrap();
+    symlink("real", tree.join("inside")).unwrap();
+    fs::create_dir(tree.join("real")).unwrap();
+    fs::write(tree.join("file"), "").unwrap();
+    for path in ["tmp", "tmp/deep", "inside/deep", "file", "file/deep"] {
+        let error = staging.make_writable(path).expect_err(path);
+        assert_eq!(error.exit(), Exit::Unusable, "{path}");
+    }
+    assert!(names_in(&outside).is_empty() && names_in(&tree.join("real")).is_empty());
+}
+
+#[test]
+fn a_procfile_is_a_file_of_the_tree_and_no_novel() {
+    let world = World::new();
+    let staging = world.staging("r1");
+    let path = staging.tree_paths().0.join("Procfile");
+    assert_eq!(staging.procfile().unwrap(), None);
+    fs::write(&path, "web: ./web\n").unwrap();
+    assert_eq!(staging.procfile().unwrap().as_deref(), Some(&b"web: ./web\n"[..]));
+
+    fs::write(&path, vec![b'#'; (64 << 10) + 1]).unwrap();
+    let error = staging.procfile().unwrap_err();
+    assert!(error.chain().contains("larger than 65536 bytes"), "{}", error.chain());
+
+    fs::remove_file(&path).unwrap();
+    symlink("/etc/passwd", &path).unwrap();
+    let error = staging.procfile().unwrap_err();
+    assert!(error.chain().contains("symbolic link"), "{}", error.chain());
+
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = staging.procfile().unwrap_err();
+    assert!(error.chain().contains("not a file"), "{}", error.chain());
 }
