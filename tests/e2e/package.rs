@@ -34,8 +34,8 @@ fn dpkg(machine: &Instance, words: &[&str]) -> Output {
     machine.exec(&[&["dpkg"], words].concat())
 }
 
-/// Pids of a process type of release r1 and when each began, in clock ticks
-/// since the boot: no pid that was given again is taken for the same process.
+/// Every process that runs as an app, and when it began in clock ticks since the
+/// boot: no pid that was given again is taken for the same process.
 fn processes(machine: &Instance) -> String {
     machine.sh("for pid in $(pgrep -u deploy-app); do
             echo \"$pid $(cut -d' ' -f22 /proc/$pid/stat) $(tr '\\0' ' ' </proc/$pid/cmdline)\"
@@ -47,8 +47,8 @@ fn main_pid(machine: &Instance, unit: &str) -> u64 {
     pid.trim().parse().expect("a pid")
 }
 
-/// Asks the app again and again while `work` goes on, and counts what came back;
-/// every request must be answered, and with `r1` or `r2`.
+/// Asks the app again and again while `work` goes on; every request must be
+/// answered.
 fn served_throughout<T>(host: &Host, work: impl FnOnce() -> T) -> T {
     let (ended, asked) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -247,6 +247,27 @@ fn a_deploy_that_is_killed_by_an_upgrade_is_recovered() {
     host.sh(&format!("touch {SHARED}/go"));
     host.deploys("r2");
     assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+#[test]
+fn a_settle_window_that_an_upgrade_cuts_is_watched_to_its_end() {
+    let host = Host::running_r1();
+    make_next(&host);
+    host.publish(&Release::new("r2").set("DEPLOY_SETTLE=5s"));
+    let deploy = host.command(&["deploy", &url("r2")]).spawn();
+    host.wait_for("commit", SOON, || (host.status()["state"] == "proved").then_some(()));
+    let before = processes(&host);
+
+    served_throughout(&host, || {
+        host.sh("systemctl kill --signal=KILL deployd");
+        dpkg(&host, &["--install", NEXT]).exits(0);
+    });
+    deploy.output().exits(41);
+    host.wait_for("settled release", SOON, || (host.status()["state"] == "good").then_some(()));
+    assert_eq!(processes(&host), before);
+    assert_eq!(host.served().as_deref(), Some("r2"));
+    host.deploy(&["rollback"]).exits(0);
+    assert_eq!(host.served().as_deref(), Some("r1"));
 }
 
 #[test]
