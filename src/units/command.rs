@@ -98,6 +98,8 @@ pub(super) fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::process::{Command, Output};
 
     #[test]
     fn exec_only_before_one_simple_command() {
@@ -131,5 +133,75 @@ mod tests {
     #[test]
     fn quoting_keeps_systemds_hands_off() {
         assert_eq!(quote(r#"a "b" \c %d $e"#), r#""a \"b\" \\c %%d $e""#);
+    }
+
+    /// One argument as systemd reads it: quotes and C escapes first, specifiers
+    /// then. Written from systemd.syntax(7) and systemd.unit(5).
+    fn as_systemd_reads(argument: &str) -> String {
+        let mut chars = argument.chars();
+        assert_eq!(chars.next(), Some('"'));
+        let mut unquoted = String::new();
+        loop {
+            match chars.next().expect("a closing quote") {
+                '"' => break,
+                '\n' => panic!("a unit file's line ends here"),
+                '\\' => unquoted.push(match chars.next().expect("an escape") {
+                    't' => '\t',
+                    c @ ('\\' | '"') => c,
+                    other => panic!("\\{other} is not an escape that is needed"),
+                }),
+                c => unquoted.push(c),
+            }
+        }
+        assert_eq!(chars.as_str(), "", "a second argument");
+        let mut parts = unquoted.split("%%");
+        let whole = |part: &str| assert!(!part.contains('%'), "a specifier in {part}");
+        parts.clone().for_each(whole);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |text, part| text + "%" + part)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the reference is bash itself")]
+    fn bash(script: &str, dir: &std::path::Path) -> Output {
+        let mut bash = Command::new("/bin/bash");
+        bash.args(["-c", script]).env_clear().env("PATH", "").env("X", "x  y; z");
+        bash.current_dir(dir).output().expect("bash")
+    }
+
+    /// Mostly harmless. No `>` is among them: a test writes to no file.
+    fn word() -> impl Strategy<Value = String> {
+        let sample = |words: &'static str| {
+            prop::sample::select(words.split(' ').collect::<Vec<_>>())
+                .prop_map(|word| word.replace('_', " "))
+        };
+        prop_oneof![
+            8 => "[ \ta-c*?=~%é]{1,3}",
+            4 => "'[ a;#$\"]{0,3}'|\"[ a;#']{0,3}\"|\\\\[ a;#'\"$&|]",
+            2 => sample("$X ${X} \"$X\" $ #a a# [a ]"),
+            1 => sample("; & | # _# ( ) { } {a,b} < ! ` ' \" \\ $' $( ${X:-y} && || _X=1_ _then_"),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn systemd_reads_back_what_was_quoted(
+            script in "([\\\\\"'%$`; \tnt]|[^\0-\u{8}\n-\u{1f}\u{7f}-\u{9f}]){0,80}",
+        ) {
+            prop_assert_eq!(as_systemd_reads(&quote(&script)), script);
+        }
+
+        #[test]
+        fn exec_changes_nothing_that_a_simple_command_does(
+            words in prop::collection::vec(word(), 0..8),
+        ) {
+            let command = format!("/usr/bin/printf [%s] {}", words.concat());
+            let shell = shell(&command);
+            // `$$` is another number each time.
+            if shell.replaced && !command.contains("$$") {
+                let dir = tempfile::tempdir().unwrap();
+                let (ours, plain) = (bash(&shell.script, dir.path()), bash(&command, dir.path()));
+                prop_assert_eq!((ours.status, ours.stdout), (plain.status, plain.stdout));
+            }
+        }
     }
 }
