@@ -9,7 +9,10 @@ use crate::release::url::ReleaseUrl;
 use crate::store::{App, Locked};
 use crate::units;
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::Duration;
+
+/// A release that gets less time than this to become healthy is not tried.
+const SHORTEST_PROOF: Duration = Duration::from_secs(10);
 
 /// One environment of an app is installed at a time.
 pub fn environment(app: &Locked, url: &ReleaseUrl) -> Result<()> {
@@ -29,6 +32,12 @@ pub fn environment(app: &Locked, url: &ReleaseUrl) -> Result<()> {
 
 /// No other app has its ports or its units, and no stranger holds its ports.
 pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
+    let others = app.snapshot()?.releases;
+    let others = others.iter().filter(|other| other.label != manifest.label);
+    let own: BTreeSet<String> = others.flat_map(units::templates).collect();
+    if let Some(name) = units::templates(manifest).find(|name| own.contains(name)) {
+        return Err(unit_taken(manifest, &name, "another release of the app has it"));
+    }
     let ports: BTreeSet<u16> = manifest.plan.instances().filter_map(|p| p.port).collect();
     let names: BTreeSet<String> = units::templates(manifest).collect();
     for other in instance.store.apps()? {
@@ -42,9 +51,7 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
         }
         let mut theirs = snapshot.releases.iter().flat_map(units::templates);
         if let Some(name) = theirs.find(|name| names.contains(name)) {
-            let what = format!("install {} {}", app.name(), manifest.label);
-            let why = format!("the app {} already has the unit {name}", other.name());
-            return Err(Error::unusable(what).because(why).help("rename the process type"));
+            return Err(unit_taken(manifest, &name, &format!("the app {} has it", other.name())));
         }
     }
     let own = units::slice(app.name());
@@ -60,12 +67,18 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
 /// There is time left to prove the release: nothing is stopped for one that
 /// cannot be committed any more.
 pub fn in_time(instance: &Instance, manifest: &Manifest) -> Result<()> {
-    if instance.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+    let needed = manifest.plan.health_timeout.min(SHORTEST_PROOF);
+    if instance.remaining(needed) == needed {
         return Ok(());
     }
     let what = format!("prove {} {}", manifest.url.app(), manifest.label);
-    let error = Error::source(what).because("the time given with --timeout is over");
+    let error = Error::source(what).because("too little of the time given with --timeout is left");
     Err(error.help("it is staged now: deploy it again"))
+}
+
+fn unit_taken(manifest: &Manifest, name: &str, why: &str) -> Error {
+    let what = format!("use the unit {name} for {} {}", manifest.url.app(), manifest.label);
+    Error::unusable(what).because(why).help("rename the process type, or the release")
 }
 
 fn port_taken(manifest: &Manifest, port: u16, why: String) -> Error {
@@ -106,9 +119,10 @@ pub fn rollback(app: &Locked, to: Option<Label>) -> Result<Manifest> {
 /// The app whose name the operator gave, or the only one that is installed.
 pub fn which(apps: &[App], app: Option<AppName>) -> Result<AppName> {
     let installed: Vec<_> = apps.iter().filter(|app| app.exists()).map(|app| app.name()).collect();
+    let known = |name: &AppName| apps.iter().any(|app| app.name() == name);
     let list = || installed.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
     match (app, installed.as_slice()) {
-        (Some(app), _) if installed.contains(&&app) => Ok(app),
+        (Some(app), _) if known(&app) => Ok(app),
         (Some(app), _) => {
             let why = format!(
                 "installed here: {}",

@@ -55,13 +55,23 @@ pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> 
         return Ok(());
     }
     instance.systemd.daemon_reload().await?;
-    if matches(dir, snapshot) {
-        return Ok(());
+    let missing = units::generate(snapshot).into_keys();
+    match missing.into_iter().find(|name| dir.join(name).symlink_metadata().is_err()) {
+        // Other text is the work of another version, in the middle of an upgrade.
+        None => Ok(()),
+        Some(name) => {
+            let what = format!("make {name} below {GENERATED}");
+            let help = "see `journalctl -b | grep deploy-generator`";
+            let why = "the generator did not write what the state on disk asks for";
+            Err(Error::failed(what).because(why).help(help))
+        }
     }
-    let what = format!("make the units of {} below {GENERATED}", snapshot.app);
-    let help = "see `journalctl -b -t deploy-generator -t kernel | grep deploy-generator`";
-    let why = "the generator did not write what the state on disk asks for";
-    Err(Error::failed(what).because(why).help(help))
+}
+
+/// The units of the app that run, or are about to.
+pub async fn live(instance: &Instance, app: &App) -> Result<Vec<String>> {
+    let found = instance.systemd.consists_of(&units::target(app.name())).await?;
+    Ok(found.into_iter().filter(|(_, live)| *live).map(|(unit, _)| unit).collect())
 }
 
 /// The longest that any process of the app may take to stop.

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// How many events are kept for those who follow from the beginning; older
-/// ones are dropped, so a chatty build cannot fill the memory.
+/// How much is kept for those who follow from the beginning, in events and in
+/// bytes of text; older ones are dropped, so a chatty build cannot fill the memory.
 const KEPT: usize = 4096;
+const KEPT_BYTES: usize = 1 << 20;
 
 /// The steps of a deploy, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,17 @@ pub enum Event {
     Warning { text: String },
     /// The last event of a stream: how it ended.
     Ended { outcome: Outcome },
+}
+
+impl Event {
+    /// How much text it holds. The last event always stays.
+    fn bytes(&self) -> usize {
+        match self {
+            Event::Step { text, .. } | Event::Warning { text } => text.len(),
+            Event::Output { line } => line.len(),
+            Event::Progress { .. } | Event::Ended { .. } => 0,
+        }
+    }
 }
 
 /// How a request ended, in the words that the operator reads.
@@ -123,6 +135,7 @@ struct Kept {
     /// The number of the first event still kept.
     first: usize,
     events: VecDeque<Event>,
+    bytes: usize,
 }
 
 impl Default for Events {
@@ -134,9 +147,11 @@ impl Default for Events {
 impl Events {
     pub fn push(&self, event: Event) {
         let mut kept = self.kept();
+        kept.bytes += event.bytes();
         kept.events.push_back(event);
-        if kept.events.len() > KEPT {
-            kept.events.pop_front();
+        while kept.events.len() > KEPT || kept.bytes > KEPT_BYTES {
+            let Some(dropped) = kept.events.pop_front() else { break };
+            kept.bytes -= dropped.bytes();
             kept.first += 1;
         }
         let count = kept.first + kept.events.len();
@@ -219,6 +234,15 @@ mod tests {
         }
         assert_eq!(events.follow().next().await, Some(output(10)));
         assert_eq!(events.kept().events.len(), KEPT);
+    }
+
+    #[tokio::test]
+    async fn long_lines_are_dropped_before_many_are() {
+        let events = Events::default();
+        for _ in 0..200 {
+            events.push(Event::Output { line: "x".repeat(KEPT_BYTES / 100) });
+        }
+        assert_eq!(events.kept().events.len(), 100);
     }
 
     #[tokio::test]

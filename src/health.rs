@@ -86,9 +86,14 @@ impl Watch {
         loop {
             let mut unanswered = None;
             for process in &mut self.processes {
-                let status = systemd.status(&process.unit).await?;
-                process.must_stay(&status)?;
-                let answer = process.answers(&status, self.path.as_deref()).await;
+                let answer = match systemd.status(&process.unit).await {
+                    Ok(status) => {
+                        process.must_stay(&status)?;
+                        process.answers(&status, self.path.as_deref()).await
+                    }
+                    // systemd itself may be busy, as when it re-executes.
+                    Err(error) => Err(process.not_yet(error.chain(), "see `journalctl -b -p err`")),
+                };
                 unanswered = unanswered.or(answer.err());
             }
             failures = if unanswered.is_some() { failures + 1 } else { 0 };

@@ -3,14 +3,17 @@
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::host::systemd::Systemd;
+use crate::host::user::{self, Ids};
 use crate::release::env::Env;
 use crate::release::settings::{AGENT_FILE, AgentSettings};
 use crate::source::Sources;
 use crate::store::Store;
 use std::io::ErrorKind;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The group whose members may change things, besides root.
+pub const OPERATORS: &str = "deploy";
 
 /// One request's view of the instance: settings as they are now, the state,
 /// systemd, the sources, and where to report.
@@ -45,18 +48,40 @@ impl Instance {
     }
 }
 
+/// Runs disk work that may take long without holding up the daemon's other tasks.
+pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
 /// Reads the agent's settings; a missing file means the built-in ones.
 pub fn load_settings() -> Result<(Env, AgentSettings)> {
-    let path = Path::new(AGENT_FILE);
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(e) => return Err(Error::usage(format!("read {}", path.display())).because(e)),
-    };
-    let env = Env::parse(&bytes).map_err(|e| {
-        let help = e.help.clone().unwrap_or_else(|| format!("correct {}", path.display()));
-        Error::usage(format!("read {}", path.display())).because(e).help(help)
-    })?;
+    let env = load_env()?;
     let settings = AgentSettings::from_env(&env)?;
     Ok((env, settings))
+}
+
+/// Reads the agent's settings as they stand in the file.
+pub fn load_env() -> Result<Env> {
+    let what = || Error::usage(format!("read {AGENT_FILE}"));
+    let bytes = match std::fs::read(AGENT_FILE) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(what().because(e)),
+    };
+    Env::parse(&bytes).map_err(|e| {
+        let help = e.help.clone().unwrap_or_else(|| format!("correct {AGENT_FILE}"));
+        what().because(e).help(help)
+    })
+}
+
+/// The identity that apps get. Whoever has it must have no say over the agent.
+pub fn app_user(settings: &AgentSettings) -> Result<Ids> {
+    let name = &settings.user;
+    let ids = user::ids(name)?;
+    if ids.uid != 0 && !user::is_member(ids.uid, ids.gid, OPERATORS) {
+        return Ok(ids);
+    }
+    let why = format!("it is root, or in the group {OPERATORS}: apps could control the agent");
+    let error = Error::usage(format!("run apps as DEPLOY_USER={name}")).because(why);
+    Err(error.help("name a user of its own, such as deploy-app"))
 }

@@ -28,6 +28,9 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+/// Before the name of what is being removed; no app and no release begins so.
+const REMOVING: &str = ".removing-";
+
 /// The state of this instance below one directory.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -71,6 +74,21 @@ impl Stopped {
 }
 
 impl Snapshot {
+    /// The unpacked tree of an installed release.
+    pub fn tree(&self, label: &Label) -> PathBuf {
+        self.dir.join("releases").join(label.as_str()).join("app")
+    }
+
+    /// The env file of an installed release.
+    pub fn env_path(&self, label: &Label) -> PathBuf {
+        self.dir.join("releases").join(label.as_str()).join("env")
+    }
+
+    /// The directory that the app's processes may write to, whatever release runs.
+    pub fn shared(&self) -> PathBuf {
+        self.dir.join("shared")
+    }
+
     pub fn release(&self, label: &Label) -> Option<&Manifest> {
         self.releases.iter().find(|manifest| manifest.label == *label)
     }
@@ -116,6 +134,16 @@ impl Store {
         apps.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(apps)
     }
+
+    /// Removes what an interrupted removal of an app has left.
+    pub fn remove_leftovers(&self) -> Result<()> {
+        let dir = self.root.join("apps");
+        let doomed = |name: &String| name.starts_with(REMOVING);
+        names(&dir)?
+            .iter()
+            .filter(|name| doomed(name))
+            .try_for_each(|name| lock::remove_tree(&dir.join(name)))
+    }
 }
 
 impl App {
@@ -132,11 +160,14 @@ impl App {
         self.dir.join("shared")
     }
 
+    /// Something is installed. An app whose every deploy failed has a history alone.
     pub fn exists(&self) -> bool {
-        self.dir.join("releases").is_dir()
+        let releases = names(&self.releases_dir()).unwrap_or_default();
+        !releases.is_empty() || self.dir.join("current").symlink_metadata().is_ok()
     }
 
-    fn releases_dir(&self) -> PathBuf {
+    /// The directory of every installed release.
+    pub fn releases_dir(&self) -> PathBuf {
         self.dir.join("releases")
     }
 
@@ -188,6 +219,7 @@ impl App {
             let Ok(label) = name.parse::<Label>() else { continue };
             match self.manifest(&label) {
                 Ok(manifest) => releases.push(manifest),
+                Err(error) if Some(&label) == current.as_ref() => return Err(error),
                 Err(error) => tracing::warn!("skipping release {label}: {}", error.chain()),
             }
         }

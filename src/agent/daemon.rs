@@ -141,7 +141,11 @@ fn recover(work: &Work) {
 
 fn installed() -> Result<Vec<App>> {
     let (_, settings) = instance::load_settings()?;
-    let apps = Store::at(settings.state_dir).apps()?;
+    let store = Store::at(settings.state_dir);
+    if let Err(error) = store.remove_leftovers() {
+        tracing::warn!("{}", error.chain());
+    }
+    let apps = store.apps()?;
     Ok(apps.into_iter().filter(App::exists).collect())
 }
 

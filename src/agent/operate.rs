@@ -3,7 +3,7 @@
 use crate::converge::{self, converge};
 use crate::error::{Error, Exit, Result};
 use crate::health::Watch;
-use crate::instance::Instance;
+use crate::instance::{Instance, blocking};
 use crate::release::manifest::{Manifest, Process};
 use crate::release::name::AppName;
 use crate::store::{App, Locked, Stopped};
@@ -74,10 +74,17 @@ pub async fn perform(
 /// Restarts processes and waits until they are healthy.
 async fn restart(instance: &Instance, app: Locked, process: Option<&str>) -> Result<String> {
     let manifest = current(&app)?;
-    let chosen = choose(&manifest, process)?;
+    let mut chosen = choose(&manifest, process)?;
+    let snapshot = app.snapshot()?;
+    match process {
+        Some(_) => unstop(&app, &manifest, &chosen)?,
+        // What is stopped stays so, unless it is named.
+        None => chosen.retain(|process| !snapshot.stopped.covers(&process.to_string())),
+    }
+    converge::load_units(instance, &app.snapshot()?).await?;
     let units = units_of(&app, &manifest, &chosen);
-    let longest = converge::longest_stop(&app.snapshot()?);
-    instance.systemd.restart(&units, longest).await?;
+    let restarted = instance.systemd.restart(&units, converge::longest_stop(&snapshot)).await;
+    restarted.map_err(|error| error.with_exit(Exit::Unhealthy))?;
     prove(instance, &manifest, &chosen).await?;
     Ok(format!("restarted {} {}", app.name(), names(&chosen)))
 }
@@ -100,12 +107,8 @@ async fn stop(instance: &Instance, app: Locked, process: Option<&str>) -> Result
 async fn start(instance: &Instance, app: Locked, process: Option<&str>) -> Result<String> {
     let manifest = current(&app)?;
     let chosen = choose(&manifest, process)?;
-    let stopped = app.snapshot()?.stopped;
-    let still = manifest.plan.instances().map(|process| process.to_string());
-    let still = still.filter(|name| stopped.covers(name));
-    let started = |name: &String| chosen.iter().any(|process| process.to_string() == *name);
-    app.set_stopped(&Stopped(still.filter(|name| !started(name)).collect()))?;
-    converge(instance, &app).await?;
+    unstop(&app, &manifest, &chosen)?;
+    converge(instance, &app).await.map_err(|error| error.with_exit(Exit::Unhealthy))?;
     prove(instance, &manifest, &chosen).await?;
     Ok(format!("started {} {}", app.name(), names(&chosen)))
 }
@@ -115,9 +118,18 @@ pub async fn remove(instance: &Instance, app: Locked) -> Result<String> {
     let name = app.name().clone();
     app.uncommit()?;
     converge(instance, &app).await?;
-    app.remove_app()?;
+    blocking(|| app.remove_app())?;
     instance.systemd.daemon_reload().await?;
     Ok(format!("removed {name}"))
+}
+
+/// Takes processes off the list of those that stay stopped.
+fn unstop(app: &Locked, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
+    let stopped = app.snapshot()?.stopped;
+    let still = manifest.plan.instances().map(|process| process.to_string());
+    let still = still.filter(|name| stopped.covers(name));
+    let started = |name: &String| chosen.iter().any(|process| process.to_string() == *name);
+    app.set_stopped(&Stopped(still.filter(|name| !started(name)).collect()))
 }
 
 fn current(app: &Locked) -> Result<Manifest> {

@@ -2,15 +2,15 @@
 
 use super::api::{self, AppStatus, PlanStatus, ReleaseStatus};
 use super::operate::{self, Operation};
-use super::work::{Request, Work};
+use super::work::{Request, Work, busy};
 use super::{plan, status};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Events, Follower, Outcome};
 use crate::host::systemd::Systemd;
 use crate::host::user;
-use crate::instance::{self, Instance};
+use crate::instance::{self, Instance, OPERATORS};
 use crate::release::name::AppName;
-use crate::release::url::ReleaseUrl;
+use crate::release::url::{ReleaseUrl, Scheme};
 use crate::store::{App, Entry, Locked, Store};
 use crate::{admit, deploy};
 use axum::body::{Body, Bytes};
@@ -26,8 +26,6 @@ use axum::{Json, Router};
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 
-/// The group whose members may change things, besides root.
-const OPERATORS: &str = "deploy";
 /// The longest request body; bytes.
 const LONGEST: usize = 64 << 10;
 
@@ -67,7 +65,23 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 }
 
 /// The name of a user who may ask: root, or a member of the group `deploy`.
-struct Operator(String);
+struct Operator {
+    name: String,
+    is_root: bool,
+}
+
+impl Operator {
+    /// A file:// release is read as root: only root may ask for one, since it
+    /// may name what nobody else may read.
+    fn url(&self, text: &str) -> Result<ReleaseUrl> {
+        let url: ReleaseUrl = text.parse()?;
+        if self.is_root || !matches!(url.scheme(), Scheme::File { .. }) {
+            return Ok(url);
+        }
+        let error = Error::usage(format!("read {url} for {}", self.name));
+        Err(error.because("only root may deploy from file://").help("run it with sudo"))
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Operator {
     type Rejection = Failure;
@@ -83,7 +97,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
             Ok(ConnectInfo(Peer(Some((uid, gid))))) => {
                 let name = user::name(uid);
                 match uid == 0 || user::is_member(uid, gid, OPERATORS) {
-                    true => Ok(Operator(name)),
+                    true => Ok(Operator { name, is_root: uid == 0 }),
                     false => Err(refused(&name)),
                 }
             }
@@ -119,10 +133,6 @@ fn body<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::usage("read the request").because(e))
 }
 
-fn url(text: &str) -> Result<ReleaseUrl> {
-    text.parse()
-}
-
 fn store() -> Result<Store> {
     let (_, settings) = instance::load_settings()?;
     Ok(Store::at(settings.state_dir))
@@ -132,7 +142,7 @@ fn store() -> Result<Store> {
 fn asked(which: &api::Which) -> Result<Vec<App>> {
     let apps = store()?.apps()?;
     match &which.app {
-        None => Ok(apps.into_iter().filter(App::exists).collect()),
+        None => Ok(apps),
         Some(name) => {
             let name = admit::which(&apps, Some(operate::parse(name)?))?;
             Ok(apps.into_iter().filter(|app| *app.name() == name).collect())
@@ -173,31 +183,36 @@ async fn get_history(_: Operator, Query(which): Query<api::Which>) -> Answer<Jso
 }
 
 async fn post_plan(
-    Operator(who): Operator,
+    operator: Operator,
     State(work): State<Work>,
     bytes: Bytes,
 ) -> Answer<Json<PlanStatus>> {
-    let url = url(&body::<api::Release>(&bytes)?.url)?;
-    let instance = Instance::open(work.sources(), Events::default(), who).await?;
+    let url = operator.url(&body::<api::Release>(&bytes)?.url)?;
+    let instance = Instance::open(work.sources(), Events::default(), operator.name).await?;
     let app = instance.store.app(url.app());
     Ok(Json(plan::plan(&instance, &app, &url).await?))
 }
 
 async fn post_deploy(
-    Operator(who): Operator,
+    operator: Operator,
     State(work): State<Work>,
     bytes: Bytes,
 ) -> Answer<Response> {
     let asked: api::Deploy = body(&bytes)?;
-    let url = url(&asked.url)?;
+    let url = operator.url(&asked.url)?;
     let timeout = asked.timeout_ms.map(Duration::from_millis);
     let request = Request {
         app: url.app().clone(),
         what: format!("deploy {url}"),
-        who,
+        who: operator.name,
         no_wait: asked.no_wait,
         deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
     };
+    if asked.no_wait
+        && let Some(other) = work.working(url.app())
+    {
+        return Err(busy(&request, &other).into());
+    }
     let events = work.start(request, move |instance| async move {
         let app = lock(&instance, url.app())?;
         Ok(done(deploy::deploy(&instance, app, &url).await?))
@@ -211,12 +226,12 @@ async fn post_deploy(
 }
 
 async fn post_stage(
-    Operator(who): Operator,
+    operator: Operator,
     State(work): State<Work>,
     bytes: Bytes,
 ) -> Answer<Response> {
-    let url = url(&body::<api::Release>(&bytes)?.url)?;
-    let request = request(url.app(), format!("stage {url}"), who);
+    let url = operator.url(&body::<api::Release>(&bytes)?.url)?;
+    let request = request(url.app(), format!("stage {url}"), operator.name);
     Ok(stream(work.start(request, move |instance| async move {
         let app = lock(&instance, url.app())?;
         Ok(done(deploy::stage_only(&instance, app, &url).await?))
@@ -224,7 +239,7 @@ async fn post_stage(
 }
 
 async fn post_rollback(
-    Operator(who): Operator,
+    operator: Operator,
     State(work): State<Work>,
     bytes: Bytes,
 ) -> Answer<Response> {
@@ -239,7 +254,7 @@ async fn post_rollback(
                 .map_err(|e| Error::usage(format!("roll {app} back to {label:?}")).because(e))?,
         ),
     };
-    let request = request(&app, "rollback".to_owned(), who);
+    let request = request(&app, "rollback".to_owned(), operator.name);
     Ok(stream(work.start(request, move |instance| async move {
         let app = lock(&instance, &app)?;
         Ok(done(deploy::roll_back(&instance, app, to).await?))
@@ -248,13 +263,13 @@ async fn post_rollback(
 
 async fn operate(
     operation: Operation,
-    Operator(who): Operator,
+    operator: Operator,
     State(work): State<Work>,
     bytes: Bytes,
 ) -> Answer<Response> {
     let asked: api::Operate = body(&bytes)?;
     let selected = operate::select(&store()?.apps()?, &asked.words)?;
-    let request = request(&selected.app, operation.name().to_owned(), who);
+    let request = request(&selected.app, operation.name().to_owned(), operator.name);
     Ok(stream(work.start(request, move |instance| async move {
         let app = lock(&instance, &selected.app)?;
         let process = selected.process.as_deref();
@@ -263,13 +278,13 @@ async fn operate(
 }
 
 async fn post_remove(
-    Operator(who): Operator,
+    operator: Operator,
     State(work): State<Work>,
     bytes: Bytes,
 ) -> Answer<Response> {
     let asked: api::Remove = body(&bytes)?;
     let app = admit::which(&store()?.apps()?, Some(operate::parse(&asked.app)?))?;
-    let request = request(&app, "remove".to_owned(), who);
+    let request = request(&app, "remove".to_owned(), operator.name);
     Ok(stream(work.start(request, move |instance| async move {
         let app = lock(&instance, &app)?;
         Ok(Outcome::done(operate::remove(&instance, app).await?))

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::{OwnedMutexGuard, watch};
+use tracing::Instrument;
 
 /// All the work of the daemon.
 #[derive(Clone)]
@@ -56,19 +57,22 @@ impl Work {
     pub fn start<F, Fut>(&self, request: Request, work: F) -> Events
     where
         F: FnOnce(Instance) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Outcome>> + Send,
+        Fut: Future<Output = Result<Outcome>> + Send + 'static,
     {
         let (events, this) = (Events::default(), self.clone());
-        let follow = events.clone();
+        let (follow, start) = (events.clone(), Instant::now());
+        let app = request.app.to_string();
+        let span = tracing::info_span!("work", DEPLOY_APP = %app);
         self.0.under_way.send_modify(|count| *count += 1);
         tokio::spawn(async move {
-            let start = Instant::now();
-            let app = request.app.to_string();
-            let result = this.perform(request, &events, work).await;
-            let mut outcome = match result {
-                Ok(outcome) => outcome,
-                Err(error) => Outcome::from(&error),
-            };
+            let (inner, own) = (this.clone(), events.clone());
+            let work = async move { inner.perform(request, &own, work).await };
+            let result = tokio::spawn(work.instrument(span)).await;
+            let result = result.unwrap_or_else(|panic| {
+                let error = Error::failed("do the work").because(panic);
+                Err(error.help("this is a bug of deployd: see `journalctl -u deployd`"))
+            });
+            let mut outcome = result.unwrap_or_else(|error| Outcome::from(&error));
             outcome.app = Some(app);
             outcome.seconds = start.elapsed().as_secs_f64();
             report(&outcome);
@@ -111,13 +115,10 @@ impl Work {
             Err(_) => {
                 let other = working.unwrap_or_else(|| "other work".to_owned());
                 if request.no_wait {
-                    let what = format!("{} {}", request.what, request.app);
-                    let error =
-                        Error::new(Exit::Busy, what).because(format!("{other} is under way"));
-                    return Err(error.help("wait until it is done: `deploy status`"));
+                    return Err(busy(request, &other));
                 }
                 events.step(Step::Lock, format!("waiting for {other}"));
-                turn.lock_owned().await
+                wait(turn, request, &other).await?
             }
         };
         waiting.held = Some(held);
@@ -175,6 +176,24 @@ impl Drop for Turn {
             }
         }
     }
+}
+
+/// Waits for the turn, no longer than the caller would.
+async fn wait(
+    turn: Arc<tokio::sync::Mutex<()>>,
+    request: &Request,
+    other: &str,
+) -> Result<OwnedMutexGuard<()>> {
+    let Some(deadline) = request.deadline else { return Ok(turn.lock_owned().await) };
+    let waited = tokio::time::timeout_at(deadline.into(), turn.lock_owned()).await;
+    waited.map_err(|_| busy(request, other))
+}
+
+/// Another piece of work has the app.
+pub fn busy(request: &Request, other: &str) -> Error {
+    let error = Error::new(Exit::Busy, request.what.clone());
+    let why = format!("{other} of {} is under way", request.app);
+    error.because(why).help("wait until it is done: `deploy status`")
 }
 
 fn report(outcome: &Outcome) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 ///
 /// `deploy URL` downloads the release, checks and unpacks it, turns its Procfile
 /// into systemd services, starts them, and keeps the old release for rollback.
-/// Whatever fails, the release that ran before runs on, and the exit code says so.
+/// Whatever fails, the release that ran before runs on or runs again, and the
+/// exit code says which.
 #[derive(Debug, Parser)]
 #[command(
     name = "deploy",
@@ -27,11 +28,11 @@ Exit codes:
    2  usage
   10  the release is unusable; untouched
   11  the source cannot be reached or refuses us; untouched
-  12  the candidate did not become healthy; untouched
-  20  failed after the switch; the previous release runs again
+  12  the release did not become healthy, and none ran before it
+  20  the release did not become healthy, or not for long; the previous one runs again
   30  failed and could not roll back
   40  another deploy of this app is running
-  41  deployd cannot be reached"
+  41  deployd cannot be reached, or the connection was lost: see `deploy status`"
 )]
 pub struct Cli {
     #[command(flatten)]

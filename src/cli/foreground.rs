@@ -42,10 +42,15 @@ impl Drop for Temporary {
 }
 
 pub async fn run(args: RunArgs) -> Result<Exit> {
-    let interrupted = interrupted()?;
-    let tree = match args.target.contains("://") {
-        true => fetched(&args.target.parse()?).await?,
-        false => local(Path::new(&args.target))?,
+    let mut interrupted = interrupted()?;
+    let tree = if args.target.contains("://") {
+        let url = args.target.parse()?;
+        tokio::select! {
+            tree = fetched(&url) => tree?,
+            _ = &mut interrupted => return Ok(Exit::Done),
+        }
+    } else {
+        local(Path::new(&args.target))?
     };
     let user = geteuid().to_string();
     let mut plan = Plan::new(&tree.procfile, &tree.settings, &user);
@@ -54,15 +59,16 @@ pub async fn run(args: RunArgs) -> Result<Exit> {
     }
     if tree.temporary.is_some()
         && let Some(command) = tree.procfile.build()
-        && one_off(&tree, "build", command).await? != Exit::Done
+        && !one_off(&tree, "build", command, &plan, &mut interrupted).await?
     {
-        return Err(Error::unusable("run build").because("it failed"));
+        return Ok(Exit::Done);
     }
     if args.types == ["release"] {
         let command = tree.procfile.release();
         let command =
             command.ok_or_else(|| Error::usage("run release").because("the Procfile has none"))?;
-        return one_off(&tree, "release", command).await;
+        one_off(&tree, "release", command, &plan, &mut interrupted).await?;
+        return Ok(Exit::Done);
     }
     services(&tree, &plan, &args.types, interrupted).await
 }
@@ -115,10 +121,28 @@ async fn services(
     }
 }
 
-async fn one_off(tree: &Tree, name: &str, command: &str) -> Result<Exit> {
+/// Runs a command to its end; false where the operator interrupted it.
+async fn one_off(
+    tree: &Tree,
+    name: &str,
+    command: &str,
+    plan: &Plan,
+    interrupted: &mut oneshot::Receiver<()>,
+) -> Result<bool> {
     let mut child = spawn(tree, name, command, &environment(tree, name))?;
-    let status = child.wait().await.map_err(|e| Error::failed(format!("run {name}")).because(e))?;
-    Ok(if status.success() { Exit::Done } else { Exit::Unusable })
+    let ended = tokio::select! {
+        status = child.wait() => Some(status),
+        _ = interrupted => None,
+    };
+    match ended {
+        None => {
+            child.stop(plan.stop_timeout).await;
+            Ok(false)
+        }
+        Some(Ok(status)) if status.success() => Ok(true),
+        Some(Ok(status)) => Err(Error::unusable(format!("run {name}")).because(status.to_string())),
+        Some(Err(error)) => Err(Error::failed(format!("run {name}")).because(error)),
+    }
 }
 
 fn spawn(

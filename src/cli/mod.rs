@@ -15,7 +15,7 @@ use client::Client;
 use render::Progress;
 use serde::Serialize;
 use serde_json::Value;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 /// Does what the command line asks; the exit code is the answer in short.
 pub async fn run(cli: Cli) -> Exit {
@@ -99,7 +99,7 @@ async fn follow(path: &str, request: &impl Serialize, json: bool) -> Result<Exit
             return Ok(outcome.exit);
         }
     }
-    let why = "deployd closed the connection; the work may go on";
+    let why = "deployd closed the connection; how the work ended is not known here";
     let error = Error::new(Exit::NoAgent, "follow the work to its end").because(why);
     Err(error.help("see `deploy status` and `journalctl -u deployd`"))
 }
@@ -116,11 +116,16 @@ where
 fn show<T: Serialize>(answer: &T, json: bool, table: impl Fn(&T) -> String) -> Result<Exit> {
     let text = match json {
         true => serde_json::to_string(answer).unwrap_or_default() + "\n",
-        false => table(answer),
+        false => render::plain(&table(answer)),
     };
-    // A closed pipe (`deploy status | head -1`) is the reader's choice.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(Exit::Done)
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        // A closed pipe (`deploy status | head -1`) is the reader's choice.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::failed("print the answer").because(error))
+        }
+        _ => Ok(Exit::Done),
+    }
 }
 
 async fn logs(args: args::LogsArgs) -> Result<Exit> {

@@ -72,7 +72,7 @@ pub fn outcome(outcome: &Outcome, json: bool) {
         return print_json(&Event::Ended { outcome: outcome.clone() });
     }
     if outcome.exit == Exit::Done {
-        let _ = writeln!(stdout(), "{}", outcome.message);
+        let _ = writeln!(stdout(), "{}", plain(&outcome.message));
         return;
     }
     for line in &outcome.log {
@@ -91,8 +91,8 @@ fn print_json(event: &Event) {
     }
 }
 
-/// What a release wrote must not steer the operator's terminal.
-fn plain(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+/// What a release or a server wrote must not steer the operator's terminal.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && !"\t\n".contains(c) { '\u{fffd}' } else { c };
     text.chars().map(shown).collect()
 }

@@ -20,6 +20,7 @@ pub struct Child {
 impl Child {
     /// Starts `script` under bash with exactly this environment; each line that
     /// it writes goes to `line`.
+    #[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
     pub fn spawn(
         script: &str,
         dir: &Path,

@@ -3,6 +3,7 @@
 
 use super::systemd::Systemd;
 use super::transient::Command;
+use serde_json::Value;
 use std::os::unix::process::CommandExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,39 +13,58 @@ static READS: AtomicU64 = AtomicU64::new(0);
 
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
+/// How long a read may take.
+const LONGEST: Duration = Duration::from_secs(5);
+
 impl Systemd {
-    /// The last lines that a unit wrote with a syslog identifier since a moment, in
-    /// seconds since the epoch. Best effort: what cannot be read is left out.
+    /// The last lines that units wrote since a moment, in seconds since the epoch:
+    /// syslog identifier and text. Best effort: what cannot be read is left out.
     pub async fn last_lines(
         &self,
-        unit: &str,
-        identifier: &str,
+        units: &[String],
         since: i64,
         most: usize,
-    ) -> Vec<String> {
-        let arguments = [
-            "--quiet",
-            "--no-pager",
-            "--output=cat",
-            &format!("--identifier={identifier}"),
-            &format!("--since=@{since}"),
-            &format!("--lines={most}"),
-            &format!("_SYSTEMD_UNIT={unit}"),
+    ) -> Vec<(String, String)> {
+        let options = [
+            "--quiet".to_owned(),
+            "--no-pager".to_owned(),
+            "--output=json".to_owned(),
+            "--output-fields=SYSLOG_IDENTIFIER,MESSAGE".to_owned(),
+            format!("--since=@{since}"),
+            format!("--lines={most}"),
         ];
-        let argv = std::iter::once(JOURNALCTL).chain(arguments).map(str::to_owned).collect();
+        let matches = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
+        let argv = std::iter::once(JOURNALCTL.to_owned()).chain(options).chain(matches).collect();
         let command = Command {
             unit: format!("deploy-journal-{}", READS.fetch_add(1, Ordering::Relaxed)),
-            description: format!("The last lines of {identifier}"),
+            description: "The last lines of a release that failed".to_owned(),
             argv,
-            timeout: Duration::from_secs(10),
+            timeout: LONGEST,
             properties: Vec::new(),
         };
         let mut lines = Vec::new();
-        if let Err(error) = self.run(command, |line| lines.push(line)).await {
+        if let Err(error) = self.run(command, |line| lines.extend(entry(&line))).await {
             tracing::debug!("{}", error.chain());
         }
         lines
     }
+}
+
+/// Identifier and text of one entry in journalctl's JSON; text that is not UTF-8
+/// is an array of bytes there.
+fn entry(line: &str) -> Option<(String, String)> {
+    let entry: Value = serde_json::from_str(line).ok()?;
+    let identifier = entry["SYSLOG_IDENTIFIER"].as_str()?.to_owned();
+    let text = match &entry["MESSAGE"] {
+        Value::String(text) => text.clone(),
+        Value::Array(bytes) => {
+            let byte = |value: &Value| u8::try_from(value.as_u64()?).ok();
+            let bytes: Vec<u8> = bytes.iter().filter_map(byte).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        _ => return None,
+    };
+    Some((identifier, text))
 }
 
 /// Becomes `journalctl` for these syslog identifiers; returns only on failure.
@@ -57,4 +77,18 @@ pub fn become_reader(identifiers: &[String], follow: bool, lines: u32) -> std::i
         command.arg("--follow");
     }
     command.exec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_has_an_identifier_and_text_or_bytes() {
+        let text = r#"{"SYSLOG_IDENTIFIER":"my-app.web.1","MESSAGE":"boom"}"#;
+        assert_eq!(entry(text), Some(("my-app.web.1".into(), "boom".into())));
+        let bytes = r#"{"SYSLOG_IDENTIFIER":"a","MESSAGE":[104,105,255]}"#;
+        assert_eq!(entry(bytes), Some(("a".into(), "hi\u{fffd}".into())));
+        assert_eq!(entry("not json"), None);
+    }
 }

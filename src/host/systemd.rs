@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+use zbus::connection::Builder;
 use zbus::fdo::PropertiesProxy;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 use zbus_systemd::systemd1::ManagerProxy;
@@ -15,6 +16,14 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 
 /// How long systemd may take over a job beyond what the unit itself allows.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long systemd may take over a start: at boot it may wait for the network
+/// first, systemd-networkd-wait-online.service(8) for two minutes.
+const START: Duration = Duration::from_secs(300);
+/// How long systemd may take to answer a call.
+const ANSWER: Duration = Duration::from_secs(60);
+/// How many jobs are asked for before their ends are waited for: the connection
+/// keeps a bounded number of signals.
+const TOGETHER: usize = 16;
 
 /// A connection to the system's service manager.
 #[derive(Clone)]
@@ -76,7 +85,8 @@ impl Systemd {
     /// Connects to the system bus and asks for its signals.
     pub async fn connect() -> Result<Self> {
         let bus = || "connect to systemd over the system bus";
-        let connection = Connection::system().await.map_err(|e| failed(bus(), e))?;
+        let builder = Builder::system().method_timeout(ANSWER);
+        let connection = builder.build().await.map_err(|e| failed(bus(), e))?;
         let manager = ManagerProxy::new(&connection).await.map_err(|e| failed(bus(), e))?;
         manager.subscribe().await.map_err(|e| failed(bus(), e))?;
         Ok(Systemd { connection, manager })
@@ -93,7 +103,14 @@ impl Systemd {
         for unit in units {
             self.reset_failed(unit).await;
         }
-        self.jobs(Verb::Start, units, GRACE * 4).await
+        let started = self.jobs(Verb::Start, units, START).await;
+        if started.is_err() {
+            // A job that still waits must not start anything later on.
+            for unit in units {
+                let _ = self.enqueue(Verb::Stop, unit).await;
+            }
+        }
+        started
     }
 
     /// Stops units together; `stop_timeout` is the longest of theirs.
@@ -109,7 +126,7 @@ impl Systemd {
         for unit in units {
             self.reset_failed(unit).await;
         }
-        self.jobs(Verb::Restart, units, stop_timeout * 2 + GRACE * 4).await
+        self.jobs(Verb::Restart, units, stop_timeout * 2 + START).await
     }
 
     /// Forgets a unit's failure and its count of starts. A unit that is not
@@ -125,20 +142,9 @@ impl Systemd {
             return Ok(());
         }
         let run = async {
-            let mut removed = self.manager.receive_job_removed().await?;
-            let mut waiting: HashMap<OwnedObjectPath, &str> = HashMap::new();
-            for unit in units {
-                waiting.insert(self.enqueue(verb, unit).await?, unit);
-            }
             let mut unsuccessful = Vec::new();
-            while !waiting.is_empty() {
-                let Some(signal) = removed.next().await else { break };
-                let Ok(job) = signal.args() else { continue };
-                let Some(unit) = waiting.remove(&job.job) else { continue };
-                // `skipped` is what a start of a running unit ends with.
-                if !matches!(job.result.as_str(), "done" | "skipped") {
-                    unsuccessful.push(format!("{unit} ({})", job.result));
-                }
+            for some in units.chunks(TOGETHER) {
+                unsuccessful.extend(self.jobs_together(verb, some).await?);
             }
             Ok(unsuccessful)
         };
@@ -156,6 +162,27 @@ impl Systemd {
         let help = format!("see `systemctl status {}`", units.join(" "));
         let list = unsuccessful.join(", ");
         Err(Error::failed(format!("{} {list}", verb.name())).because("the job failed").help(help))
+    }
+
+    /// Asks for jobs and waits for their ends; those that did not succeed, with
+    /// their results.
+    async fn jobs_together(&self, verb: Verb, units: &[String]) -> zbus::Result<Vec<String>> {
+        let mut removed = self.manager.receive_job_removed().await?;
+        let mut waiting: HashMap<OwnedObjectPath, &str> = HashMap::new();
+        for unit in units {
+            waiting.insert(self.enqueue(verb, unit).await?, unit);
+        }
+        let mut unsuccessful = Vec::new();
+        while !waiting.is_empty() {
+            let Some(signal) = removed.next().await else { break };
+            let Ok(job) = signal.args() else { continue };
+            let Some(unit) = waiting.remove(&job.job) else { continue };
+            // `skipped` is what a start of a running unit ends with.
+            if !matches!(job.result.as_str(), "done" | "skipped") {
+                unsuccessful.push(format!("{unit} ({})", job.result));
+            }
+        }
+        Ok(unsuccessful)
     }
 
     async fn enqueue(&self, verb: Verb, unit: &str) -> zbus::Result<OwnedObjectPath> {
@@ -187,10 +214,16 @@ impl Systemd {
             let value = self.properties(path).await?.get(interface(UNIT)?, "ConsistsOf").await?;
             let names = Vec::<String>::try_from(value).unwrap_or_default();
             let units = self.manager.list_units_by_names(names).await?;
-            let live = |state: &str| !matches!(state, "inactive" | "failed");
-            Ok(units.into_iter().map(|unit| (unit.0, live(&unit.3))).collect())
+            // One that is to be started yet, by a job that waits, is live too.
+            let live = |state: &str, job: u32| job != 0 || !matches!(state, "inactive" | "failed");
+            Ok(units.into_iter().map(|unit| (unit.0, live(&unit.3, unit.7))).collect())
         };
         read.await.map_err(|e| failed(format!("list the units of {target}"), e))
+    }
+
+    /// The machine is on its way down: systemd stops every unit.
+    pub async fn is_stopping(&self) -> bool {
+        self.manager.system_state().await.is_ok_and(|state| state == "stopping")
     }
 
     /// `active`, `inactive`, `failed`, … of any unit.

@@ -89,6 +89,7 @@ impl Systemd {
                 }
             }
         };
+        drop(removed);
         match result.as_deref() {
             Ok("done") => Ok(Ending::Success),
             Ok(_) => {

@@ -1,5 +1,6 @@
 //! `release.json`: all that the agent knows of an installed release. Units are
-//! made from it alone, so it holds no value of the env file.
+//! made from it alone. Of the env file it holds the settings (`DEPLOY_…`, `PORT`)
+//! and no other value.
 
 use super::identity::Identity;
 use super::name::{Label, ProcessType};

@@ -181,6 +181,12 @@ impl AgentSettings {
     }
 }
 
+/// The state directory alone, whatever else is wrong; none where that is wrong too.
+pub fn state_dir(agent: &Env) -> Option<PathBuf> {
+    let text = agent.get("DEPLOY_STATE_DIR").unwrap_or(names::STATE_DIR);
+    value::state_dir(text).ok()
+}
+
 /// A duration as settings have it, `90s` or `2m`, but not zero. Refused with `Exit::Usage`.
 pub fn parse_duration(text: &str) -> Result<Duration, Error> {
     value::timeout(text)

@@ -73,7 +73,7 @@ fn unit(
 ) -> Command {
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let (now, later) = staging.tree_paths();
-    let releases = later.parent().and_then(|dir| dir.parent()).map(text).unwrap_or_default();
+    let releases = text(&app.releases_dir());
     let (now, later, shared) = (text(&now), text(&later), text(&app.shared()));
     let mut environment = vec![
         format!("HOME={shared}"),

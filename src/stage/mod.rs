@@ -6,10 +6,10 @@ pub mod inflate;
 pub mod peek;
 pub mod unpack;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::event::Step;
-use crate::host::{disk, user};
-use crate::instance::Instance;
+use crate::host::disk;
+use crate::instance::{Instance, app_user, blocking};
 use crate::release::ParseError;
 use crate::release::env::Env;
 use crate::release::manifest::{FORMAT, Manifest, Plan, State};
@@ -40,37 +40,62 @@ pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> 
 /// Stages what was resolved, or finds it installed already.
 pub async fn stage(instance: &Instance, app: &Locked, resolved: Resolved) -> Result<Staged> {
     let bytes = resolved.env().await?;
+    let named = |error| of(&resolved, error);
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
-    let settings = ReleaseSettings::merge(&instance.agent_env, &env)?;
+    let settings = ReleaseSettings::merge(&instance.agent_env, &env).map_err(named)?;
     if let Some(manifest) = installed(instance, app, &resolved, &settings)? {
         return Ok(Staged { manifest, reused: true });
     }
+    let owner = app_user(&instance.settings)?;
+    blocking(|| app.remove_failed())?;
     check_space(instance, app, &resolved)?;
-    let owner = user::ids(&instance.settings.user)?;
     let label = app.free_label(resolved.name());
     instance.events.step(Step::Stage, describe(&resolved));
-    let staging = app.begin_staging(&label, owner)?;
+    let staging = blocking(|| app.begin_staging(&label, owner))?;
+    match fill(instance, app, &resolved, &env, &settings, &staging).await {
+        Ok(manifest) => {
+            blocking(|| staging.finish(&manifest))?;
+            Ok(Staged { manifest, reused: false })
+        }
+        Err(error) => {
+            blocking(|| drop(staging));
+            Err(error)
+        }
+    }
+}
+
+/// Fills an empty staging directory: env, tree, what `build` makes.
+async fn fill(
+    instance: &Instance,
+    app: &Locked,
+    resolved: &Resolved,
+    env: &Env,
+    settings: &ReleaseSettings,
+    staging: &Staging,
+) -> Result<Manifest> {
+    let named = |error| of(resolved, error);
     staging.write_env(&env.to_environment_file(SET_BY_AGENT))?;
     let limits = Limits {
         max_bytes: instance.settings.max_unpacked,
         max_files: instance.settings.max_files,
     };
     let into = staging.tree()?;
-    let owner = Owner { uid: owner.uid, gid: owner.gid };
+    let owner = Owner { uid: staging.owner().uid, gid: staging.owner().gid };
     let (events, deadline) = (&instance.events, instance.deadline);
-    let unpacked = fetch::fetch(&resolved, into, owner, limits, events, deadline).await?;
-    let procfile = procfile(&staging, &resolved)?;
-    check_formation(&procfile, &settings)?;
+    let unpacked = fetch::fetch(resolved, into, owner, limits, events, deadline).await;
+    let unpacked = unpacked.map_err(named)?;
+    let procfile = procfile(staging, resolved)?;
+    check_formation(&procfile, settings).map_err(named)?;
     if let Some(command) = procfile.build() {
         instance.events.step(Step::Build, command);
-        build::build(instance, app, &staging, resolved.url(), &settings, command).await?;
+        build::build(instance, app, staging, resolved.url(), settings, command).await?;
     }
     for path in &settings.writable {
         staging.make_writable(path)?;
     }
-    let manifest = Manifest {
+    Ok(Manifest {
         format: FORMAT,
-        label,
+        label: staging.label().clone(),
         url: resolved.url().clone(),
         identity: resolved.identity(),
         state: State::Staged,
@@ -78,10 +103,8 @@ pub async fn stage(instance: &Instance, app: &Locked, resolved: Resolved) -> Res
         replaced: None,
         files: unpacked.files,
         bytes: unpacked.bytes,
-        plan: Plan::new(&procfile, &settings, &instance.settings.user),
-    };
-    staging.finish(&manifest)?;
-    Ok(Staged { manifest, reused: false })
+        plan: Plan::new(&procfile, settings, &instance.settings.user),
+    })
 }
 
 /// Ends what is left of a stage whose daemon was killed: its build, then its files.
@@ -89,7 +112,7 @@ pub async fn abandon(instance: &Instance, app: &Locked) -> Result<()> {
     for label in app.unfinished()? {
         build::stop(instance, app.name(), &label).await?;
     }
-    app.remove_leftovers()
+    blocking(|| app.remove_leftovers())
 }
 
 /// The same content, installed with the same settings: it need not be fetched.
@@ -136,6 +159,14 @@ fn check_formation(procfile: &Procfile, settings: &ReleaseSettings) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Says of which release an error is that does not know it.
+fn of(resolved: &Resolved, error: Error) -> Error {
+    match error.exit() {
+        Exit::Unusable => Error::unusable(resolved.url().to_string()).because(error),
+        _ => error,
+    }
 }
 
 pub fn refused(resolved: &Resolved, file: &str, error: ParseError) -> Error {

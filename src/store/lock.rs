@@ -3,7 +3,7 @@
 
 use super::durable::{self, unwritable};
 use super::staging::STAGING;
-use super::{App, Snapshot, Stopped};
+use super::{App, REMOVING, Snapshot, Stopped};
 use crate::error::{Error, Exit, Result};
 use crate::release::manifest::{Manifest, State};
 use crate::release::name::Label;
@@ -85,11 +85,20 @@ impl Locked {
     /// Removes an installed release. It is renamed first, so that no boot and no
     /// deploy ever sees half of it.
     pub fn remove_release(&self, label: &Label) -> Result<()> {
-        let doomed = self.releases_dir().join(format!(".removing-{label}"));
+        let doomed = self.releases_dir().join(format!("{REMOVING}{label}"));
         let dir = self.release_dir(label);
         remove_tree(&doomed)?;
         fs::rename(&dir, &doomed).map_err(|e| unwritable(&dir, e))?;
         remove_tree(&doomed)
+    }
+
+    /// Removes the releases that failed here: each may be as large as the one
+    /// that runs, and none is ever gone back to.
+    pub fn remove_failed(&self) -> Result<()> {
+        let snapshot = self.snapshot()?;
+        let current = |manifest: &&Manifest| Some(&manifest.label) == snapshot.current.as_ref();
+        let failed = snapshot.releases.iter().filter(|m| m.state == State::Failed && !current(m));
+        failed.map(|manifest| &manifest.label).try_for_each(|label| self.remove_release(label))
     }
 
     /// The releases whose staging was cut short.
@@ -103,43 +112,48 @@ impl Locked {
     pub fn remove_leftovers(&self) -> Result<()> {
         let dir = self.releases_dir();
         for name in super::names(&dir)? {
-            if name.starts_with(STAGING) || name.starts_with(".removing-") {
+            if name.starts_with(STAGING) || name.starts_with(REMOVING) {
                 remove_tree(&dir.join(name))?;
             }
         }
         Ok(())
     }
 
-    /// Nothing was ever installed: there is no release and nothing current.
-    pub fn is_untouched(&self) -> bool {
-        let releases = super::names(&self.releases_dir());
-        releases.is_ok_and(|names| names.is_empty()) && self.current().is_ok_and(|c| c.is_none())
-    }
-
     /// Takes all of the app off this instance: releases, shared files, history.
+    /// It is renamed first: what is left of a removal that is cut short is no app.
     pub fn remove_app(self) -> Result<()> {
-        remove_tree(self.dir())?;
-        durable::sync_parent(self.dir()).map_err(|e| unwritable(self.dir(), e))
+        let dir = self.dir();
+        let doomed = dir.with_file_name(format!("{REMOVING}{}", self.name()));
+        remove_tree(&doomed)?;
+        let rename = || {
+            fs::rename(dir, &doomed)?;
+            durable::sync_parent(dir)
+        };
+        rename().map_err(|e| unwritable(dir, e))?;
+        remove_tree(&doomed)
     }
 
-    /// The labels to remove so that `keep` good releases stay. What is current,
-    /// what a rollback would take and what was staged ahead are never among them.
+    /// The labels to remove so that `keep` good releases stay, and as many that
+    /// were staged ahead. What is current and what a rollback would take are never
+    /// among them.
     pub fn prunable(snapshot: &Snapshot, keep: usize) -> Vec<Label> {
         let current = snapshot.current();
         let back = snapshot.rollback_target().map(|manifest| &manifest.label);
         let ahead = |m: &Manifest| current.is_none_or(|current| m.staged_at > current.staged_at);
-        let mut kept = 0;
+        let (mut kept, mut kept_ahead) = (0, 0);
         let mut prunable = Vec::new();
         for manifest in snapshot.releases.iter().rev() {
             let needed =
                 Some(&manifest.label) == snapshot.current.as_ref() || Some(&manifest.label) == back;
             let stays = match manifest.state {
                 State::Good | State::Proved => kept < keep,
-                State::Staged => ahead(manifest),
+                State::Staged => ahead(manifest) && kept_ahead < keep,
                 State::Failed => false,
             };
             if needed || stays {
-                kept += usize::from(manifest.state != State::Staged);
+                let count =
+                    if manifest.state == State::Staged { &mut kept_ahead } else { &mut kept };
+                *count += 1;
             } else {
                 prunable.push(manifest.label.clone());
             }
@@ -152,7 +166,7 @@ pub(super) fn write_manifest(path: &Path, manifest: &Manifest) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(manifest)
         .map_err(|e| Error::failed(format!("write {}", path.display())).because(e))?;
     json.push(b'\n');
-    durable::write(path, &json, 0o644)
+    durable::write(path, &json, 0o600)
 }
 
 pub(super) fn remove_tree(path: &Path) -> Result<()> {

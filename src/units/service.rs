@@ -47,7 +47,6 @@ RemoveIPC=yes
 pub(super) fn text(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let (app, label, kind) = (&snapshot.app, &manifest.label, &service.kind);
     let plan = &manifest.plan;
-    let release = snapshot.dir.join("releases").join(label.as_str());
     let shell = shell(&service.command);
     let kill_mode = if shell.replaced { "mixed" } else { "control-group" };
     format!(
@@ -79,23 +78,22 @@ LimitNOFILE=65536
 {memory}{sandbox}",
         user = plan.user,
         slice = super::slice(app),
-        tree = path(&release.join("app")),
-        env = path(&release.join("env")),
+        tree = path(&snapshot.tree(label)),
+        env = path(&snapshot.env_path(label)),
         environment = environment(snapshot, manifest, service),
         script = quote(&shell.script),
         stop = seconds(plan),
         memory = memory(plan),
-        sandbox = sandbox(snapshot, &release, plan),
+        sandbox = sandbox(snapshot, manifest),
     )
 }
 
 /// What the agent tells every process. `PORT` is not here: it comes from a
 /// drop-in of the one process that it belongs to.
 fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
-    let shared = snapshot.dir.join("shared");
     let variables = [
         format!("PS={}.%i", service.kind),
-        format!("HOME={}", path(&shared)),
+        format!("HOME={}", path(&snapshot.shared())),
         format!("DEPLOY_APP={}", snapshot.app),
         format!("DEPLOY_ENVIRONMENT={}", manifest.url.environment()),
         format!("DEPLOY_RELEASE={}", manifest.label),
@@ -106,15 +104,16 @@ fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> S
     })
 }
 
-fn sandbox(snapshot: &Snapshot, release: &Path, plan: &Plan) -> String {
+fn sandbox(snapshot: &Snapshot, manifest: &Manifest) -> String {
+    let plan = &manifest.plan;
     let protected = match plan.sandbox {
         Sandbox::Strict => format!("{PROTECTED}{STRICT}"),
         Sandbox::Full => format!("{PROTECTED}ProtectSystem=full\n"),
         Sandbox::Off => return String::new(),
     };
-    let app = release.join("app");
-    let trees = plan.writable.iter().map(|relative| app.join(relative));
-    let writable = trees.chain([snapshot.dir.join("shared")]);
+    let tree = snapshot.tree(&manifest.label);
+    let trees = plan.writable.iter().map(|relative| tree.join(relative));
+    let writable = trees.chain([snapshot.shared()]);
     writable.fold(protected, |mut lines, writable| {
         let _ = writeln!(lines, "ReadWritePaths=-{}", path(&writable));
         lines

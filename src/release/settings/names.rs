@@ -4,6 +4,9 @@ use super::AGENT_FILE;
 use crate::error::Error;
 use crate::release::env::Env;
 
+/// Where the state is kept if nothing else is said.
+pub(super) const STATE_DIR: &str = "/var/lib/deploy";
+
 /// The strategy of a release that asks for none.
 const DEFAULT_STRATEGY: &str = "restart";
 
@@ -26,7 +29,7 @@ pub(super) const FOR_ANYONE: [(&str, &str); 13] = [
 
 /// What may be set in agent.env alone, with its built-in value.
 pub(super) const FOR_AGENT: [(&str, &str); 6] = [
-    ("DEPLOY_STATE_DIR", "/var/lib/deploy"),
+    ("DEPLOY_STATE_DIR", STATE_DIR),
     ("DEPLOY_USER", "deploy-app"),
     ("DEPLOY_KEEP_RELEASES", "3"),
     ("DEPLOY_MAX_UNPACKED", "8G"),

@@ -1,0 +1,143 @@
+//! The way back: what a failed release leaves is undone, and whatever ran before
+//! runs again.
+
+use crate::converge::converge;
+use crate::error::{Error, Exit, Result};
+use crate::event::Step;
+use crate::health::Watch;
+use crate::instance::Instance;
+use crate::release::manifest::{Manifest, State};
+use crate::release::name::Label;
+use crate::store::Locked;
+use crate::units;
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// How many of their last lines the failed processes are quoted with.
+const LAST_LINES: usize = 30;
+/// How often the previous release is brought back before that counts as failed.
+const TRIES: u32 = 5;
+/// The pause between tries: systemd may be re-executing itself.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A release that may fail, and the way back from it.
+pub(super) struct Failed {
+    manifest: Manifest,
+    /// What is committed again.
+    before: Option<Label>,
+    /// Since when its processes have written what is worth quoting.
+    since: Timestamp,
+}
+
+impl Failed {
+    /// To be made when the release begins to run.
+    pub fn of(manifest: Manifest, before: Option<Label>) -> Self {
+        Failed { manifest, before, since: Timestamp::now() }
+    }
+
+    /// Commits what was current before again, or nothing, and goes back to it.
+    pub async fn undo(self, instance: &Instance, app: &Locked, why: Error) -> Error {
+        if instance.systemd.is_stopping().await {
+            return self.left_to_recovery(why);
+        }
+        let undone = match &self.before {
+            Some(label) => app.commit(label),
+            None if self.manifest.state == State::Good => Ok(()),
+            None => app.uncommit(),
+        };
+        match undone {
+            Ok(()) => self.go_back(instance, app, why).await,
+            Err(error) => self.stuck(why, error),
+        }
+    }
+
+    /// Makes what runs follow `current` again, and says how that went.
+    pub async fn go_back(self, instance: &Instance, app: &Locked, why: Error) -> Error {
+        if instance.systemd.is_stopping().await {
+            return self.left_to_recovery(why);
+        }
+        let label = &self.manifest.label;
+        let current = app.current().ok().flatten();
+        let next = match &current {
+            Some(current) if current != label => format!("{current} starts again"),
+            _ => "it is stopped".to_owned(),
+        };
+        instance.events.step(Step::RollBack, format!("release {label} failed; {next}"));
+        if self.manifest.state != State::Good
+            && let Err(error) = app.set_state(label, State::Failed)
+        {
+            instance.events.warn(error.chain());
+        }
+        let restored = restore(instance, app, current.as_ref()).await;
+        let why = self.quote_log(instance, why).await;
+        if let Err(error) = restored {
+            return self.stuck(why, error);
+        }
+        let name = app.name();
+        match current.filter(|current| current != label) {
+            Some(current) => {
+                let what = format!("{name} {label} failed, {current} runs again");
+                Error::new(Exit::RolledBack, what).because(why)
+            }
+            None => Error::unhealthy(format!("{name} {label} failed")).because(why),
+        }
+    }
+
+    /// A machine that goes down stops every process: that says nothing of the
+    /// release, and whatever is current will start at the next boot.
+    fn left_to_recovery(self, why: Error) -> Error {
+        let what = format!(
+            "{} {} was interrupted: the instance is shutting down",
+            self.manifest.url.app(),
+            self.manifest.label
+        );
+        Error::failed(what).because(why).help("what is current starts at the next boot")
+    }
+
+    /// Neither release could be brought up: the operator has to look.
+    fn stuck(self, why: Error, error: Error) -> Error {
+        let (app, label) = (self.manifest.url.app(), &self.manifest.label);
+        let what = format!(
+            "{app} {label} failed ({}) and the previous release could not be brought back",
+            why.chain()
+        );
+        let help = format!(
+            "look at `deploy status {app}` and `deploy logs {app}`, then `deploy rollback {app} \
+             --to LABEL` or `deploy start {app}`"
+        );
+        let log = why.log().to_vec();
+        Error::new(Exit::Stuck, what).because(error).help(help).with_log(log)
+    }
+
+    /// Adds the last lines that the failed release's processes wrote.
+    async fn quote_log(&self, instance: &Instance, why: Error) -> Error {
+        let (app, label) = (self.manifest.url.app(), &self.manifest.label);
+        let unit = |process| units::service(app, label, &process);
+        let units: Vec<String> = self.manifest.plan.instances().map(unit).collect();
+        let prefix = format!("{app}.");
+        let lines = instance.systemd.last_lines(&units, self.since.as_second(), LAST_LINES).await;
+        let own = lines.into_iter().filter_map(|(identifier, text)| {
+            identifier.strip_prefix(&prefix).map(|process| format!("{process}: {text}"))
+        });
+        why.with_log(own.collect())
+    }
+}
+
+/// Starts what is current again and waits until it is healthy.
+async fn restore(instance: &Instance, app: &Locked, current: Option<&Label>) -> Result<()> {
+    let mut tries = 1;
+    while let Err(error) = converge(instance, app).await {
+        if tries == TRIES {
+            return Err(error);
+        }
+        instance.events.warn(error.chain());
+        tries += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+    let Some(label) = current else { return Ok(()) };
+    let snapshot = app.snapshot()?;
+    let manifest = app.manifest(label)?;
+    let mut watch = Watch::new(&manifest);
+    watch.retain(|process| !snapshot.stopped.covers(process));
+    watch.prove(&instance.systemd, manifest.plan.health_timeout).await
+}
