@@ -146,16 +146,18 @@ impl Locked {
             let needed =
                 Some(&manifest.label) == snapshot.current.as_ref() || Some(&manifest.label) == back;
             let stays = match manifest.state {
-                State::Good | State::Proved => kept < keep,
+                State::Good => kept < keep,
                 State::Staged => ahead(manifest) && kept_ahead < keep,
-                State::Failed => false,
+                State::Proved | State::Failed => false,
             };
-            if needed || stays {
-                let count =
-                    if manifest.state == State::Staged { &mut kept_ahead } else { &mut kept };
-                *count += 1;
-            } else {
+            if !needed && !stays {
                 prunable.push(manifest.label.clone());
+                continue;
+            }
+            match manifest.state {
+                State::Good => kept += 1,
+                State::Staged => kept_ahead += 1,
+                State::Proved | State::Failed => {}
             }
         }
         prunable

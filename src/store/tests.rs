@@ -1,5 +1,7 @@
 //! What the store promises about the disk.
 
+mod staging;
+
 use super::*;
 use crate::error::Exit;
 use crate::host::user::Ids;
@@ -9,7 +11,7 @@ use crate::release::procfile::Procfile;
 use crate::release::settings::ReleaseSettings;
 use jiff::Timestamp;
 use nix::unistd::{getgid, getuid};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 /// A store of its own, and the lock of one app in it.
@@ -169,6 +171,15 @@ fn one_unreadable_release_hides_no_other() {
     assert_eq!(world.labels(), ["r5"]);
 }
 
+/// What runs must not be taken for what is not installed, and be stopped.
+#[test]
+fn an_unreadable_current_release_is_an_error() {
+    let world = World::installed(&["r1", "r2"]);
+    fs::write(world.path("releases/r2/release.json"), "{ not json").unwrap();
+    let error = world.app.snapshot().expect_err("it is current");
+    assert!(error.chain().contains("releases/r2/release.json"), "{}", error.chain());
+}
+
 #[test]
 fn a_second_holder_of_the_lock_is_turned_away() {
     let world = World::new();
@@ -208,6 +219,38 @@ fn pruning_keeps_the_newest_good_ones_and_whatever_is_needed() {
 
     world.app.commit(&label("r1")).unwrap();
     assert_eq!(world.prunable(2), ["r2"], "what is current stays, however old");
+}
+
+#[test]
+fn only_good_releases_count_as_kept() {
+    let world = World::installed(&["r1", "r2", "r3"]);
+    world.app.set_state(&label("r2"), State::Failed).unwrap();
+    world.install("r4", 4, State::Proved);
+    world.install("r5", 5, State::Staged);
+    assert_eq!(world.prunable(2), ["r4", "r2"], "r5 was staged for later, r1 is good");
+
+    world.install("r6", 6, State::Good);
+    world.app.commit(&label("r6")).unwrap();
+    assert!(world.prunable(9).contains(&"r5".to_owned()), "its time has passed");
+}
+
+#[test]
+fn as_many_stay_that_were_staged_ahead() {
+    let world = World::installed(&["r1"]);
+    for (name, time) in ["r2", "r3", "r4"].iter().zip(2..) {
+        world.install(name, time, State::Staged);
+    }
+    assert_eq!(world.prunable(2), ["r2"]);
+}
+
+#[test]
+fn what_failed_goes_unless_it_is_current() {
+    let world = World::installed(&["r1", "r2", "r3"]);
+    for name in ["r1", "r3"] {
+        world.app.set_state(&label(name), State::Failed).unwrap();
+    }
+    world.app.remove_failed().unwrap();
+    assert_eq!(world.labels(), ["r2", "r3"]);
 }
 
 #[test]
@@ -268,85 +311,11 @@ fn a_removed_app_leaves_nothing_beside_the_others() {
 }
 
 #[test]
-fn a_release_has_its_name_only_when_it_is_whole() {
-    let world = World::new();
-    let staging = world.staging("r1");
-    staging.write_env("A=\"secret\"\n").unwrap();
-    assert_eq!(names_in(&world.path("releases")), [".staging-r1"]);
-    let (now, later) = staging.tree_paths();
-    assert!(now.is_dir() && later == world.app.tree(&label("r1")));
-    staging.finish(&manifest("r1", 1)).unwrap();
-
-    let release = world.path("releases/r1");
-    assert_eq!(names_in(&world.path("releases")), ["r1"]);
-    assert_eq!(names_in(&release), ["app", "env", "release.json"]);
-    let mode = fs::metadata(release.join("env")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o7777, 0o600, "secrets are root's alone");
-    assert_eq!(world.app.environment_file(&label("r1")).unwrap(), b"A=\"secret\"\n");
-    assert_eq!(world.app.manifest(&label("r1")).unwrap(), manifest("r1", 1));
-}
-
-#[test]
-fn a_staging_that_is_given_up_leaves_nothing() {
-    let world = World::new();
-    let staging = world.staging("r1");
-    staging.write_env("A=\"secret\"\n").unwrap();
-    fs::write(staging.tree_paths().0.join("file"), "x").unwrap();
-    drop(staging);
-    assert!(names_in(&world.path("releases")).is_empty());
-    assert!(world.app.shared().is_dir(), "the app's own files are not the release's");
-}
-
-#[test]
-fn writable_directories_are_made_with_their_parents() {
-    let world = World::new();
-    let staging = world.staging("r1");
-    let tree = staging.tree_paths().0;
-    fs::create_dir(tree.join("log")).unwrap();
-    for path in ["log", "public/uploads/new", "public"] {
-        staging.make_writable(path).unwrap();
-        assert!(tree.join(path).is_dir(), "{path}");
-    }
-}
-
-#[test]
-fn a_writable_directory_is_not_made_through_a_link_or_a_file() {
-    let world = World::new();
-    let outside = world.root.path().join("outside");
-    fs::create_dir(&outside).unwrap();
-    let staging = world.staging("r1");
-    let tree = staging.tree_paths().0;
-    symlink(&outside, tree.join("tmp")).unwrap();
-    symlink("real", tree.join("inside")).unwrap();
-    fs::create_dir(tree.join("real")).unwrap();
-    fs::write(tree.join("file"), "").unwrap();
-    for path in ["tmp", "tmp/deep", "inside/deep", "file", "file/deep"] {
-        let error = staging.make_writable(path).expect_err(path);
-        assert_eq!(error.exit(), Exit::Unusable, "{path}");
-    }
-    assert!(names_in(&outside).is_empty() && names_in(&tree.join("real")).is_empty());
-}
-
-#[test]
-fn a_procfile_is_a_file_of_the_tree_and_no_novel() {
-    let world = World::new();
-    let staging = world.staging("r1");
-    let path = staging.tree_paths().0.join("Procfile");
-    assert_eq!(staging.procfile().unwrap(), None);
-    fs::write(&path, "web: ./web\n").unwrap();
-    assert_eq!(staging.procfile().unwrap().as_deref(), Some(&b"web: ./web\n"[..]));
-
-    fs::write(&path, vec![b'#'; (64 << 10) + 1]).unwrap();
-    let error = staging.procfile().unwrap_err();
-    assert!(error.chain().contains("larger than 65536 bytes"), "{}", error.chain());
-
-    fs::remove_file(&path).unwrap();
-    symlink("/etc/passwd", &path).unwrap();
-    let error = staging.procfile().unwrap_err();
-    assert!(error.chain().contains("symbolic link"), "{}", error.chain());
-
-    fs::remove_file(&path).unwrap();
-    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let error = staging.procfile().unwrap_err();
-    assert!(error.chain().contains("not a file"), "{}", error.chain());
+fn a_removal_that_was_cut_short_is_no_app_and_ends_later() {
+    let world = World::installed(&["r1"]);
+    let apps = world.root.path().join("apps");
+    fs::create_dir_all(apps.join(".removing-old/releases/r1")).unwrap();
+    assert_eq!(world.store().apps().unwrap().len(), 1);
+    world.store().remove_leftovers().unwrap();
+    assert_eq!(names_in(&apps), ["my-app"]);
 }
