@@ -48,6 +48,12 @@ impl Release {
         self.file("Procfile", text)
     }
 
+    /// With a build that waits for `Host::go`.
+    pub fn waiting(self) -> Release {
+        let build = "build: until [ -e \"$HOME/go\" ]; do sleep 0.1; done";
+        self.procfile(&format!("web: python3 app.py web\nworker: python3 app.py worker\n{build}\n"))
+    }
+
     /// A file of the archive.
     pub fn file(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Release {
         self.files.retain(|(there, _)| there != path);

@@ -54,14 +54,19 @@ fn without_deployd_there_is_an_error_and_the_app_runs_on() {
 #[test]
 fn two_deploys_at_once_come_one_after_the_other() {
     let host = Host::running_r1();
-    host.publish(&Release::new("r2").set("DEPLOY_SETTLE=4s"));
+    host.publish(&Release::new("r2").waiting());
     host.publish(&Release::new("r3"));
     let (r2, r3) = (url("r2"), url("r3"));
     let first = host.command(&["deploy", &r2]).spawn();
     host.wait_until_working();
     let said = host.deploy(&["--no-wait", &r3]).exits(40);
     assert!(said.stdout.contains(&format!("deploy {r2} is under way")), "{said:?}");
-    let second = host.command(&["deploy", &r3]).spawn().output().exits(0);
+    let second = host.command(&["deploy", &r3]).spawn();
+    host.wait_for("queue", SOON, || {
+        host.journal(&["-u", "deployd"]).contains("lock: waiting for").then_some(())
+    });
+    host.go();
+    let second = second.output().exits(0);
     let first = first.output().exits(0);
     assert!(first.stdout.starts_with("deployed my-app r2 "), "{first:?}");
     assert!(second.stdout.starts_with("deployed my-app r3 "), "{second:?}");
@@ -75,11 +80,14 @@ fn two_deploys_at_once_come_one_after_the_other() {
 #[test]
 fn a_deploy_outlives_its_caller() {
     let host = Host::running_r1();
-    host.publish(&Release::new("r2").set("DEPLOY_SETTLE=3s"));
+    host.publish(&Release::new("r2").waiting());
     let caller = host.command(&["deploy", &url("r2")]).spawn();
     host.wait_until_working();
     caller.kill();
-    host.exec(&["pgrep", "-x", "deploy"]).exits(1);
+    host.wait_for("end of the caller", SOON, || {
+        (host.exec(&["pgrep", "-x", "deploy"]).status == Some(1)).then_some(())
+    });
+    host.go();
     host.wait_for("good r2", SOON, || {
         let status = host.status();
         (status["release"] == "r2" && status["state"] == "good").then_some(())
@@ -100,7 +108,7 @@ fn a_deploy_outlives_its_caller() {
 fn gives_up_a_deploy_that_takes_longer_than_its_caller_allows() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2").set("BEHAVE=hang"));
-    let said = host.deploy(&["--timeout", "3s", &url("r2")]).exits(20);
+    let said = host.deploy(&["--timeout", "8s", &url("r2")]).exits(20);
     assert!(said.stdout.contains("r1 runs again"), "{said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
 }

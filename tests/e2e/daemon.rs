@@ -41,10 +41,15 @@ fn restarts_reloads_and_dies_while_the_app_runs_on() {
 #[test]
 fn finishes_the_deploy_under_way_before_it_stops() {
     let host = Host::running_r1();
-    host.publish(&Release::new("r2").set("DEPLOY_SETTLE=3s"));
+    host.publish(&Release::new("r2").waiting());
     let deploying = host.command(&["deploy", &url("r2")]).spawn();
     host.wait_until_working();
-    host.exec(&["systemctl", "restart", "deployd"]).ok();
+    host.exec(&["systemctl", "restart", "--no-block", "deployd"]).ok();
+    host.wait_for("SIGTERM", SOON, || {
+        let state = host.sh("systemctl show -P ActiveState deployd");
+        (state == "deactivating\n").then_some(())
+    });
+    host.go();
     let said = deploying.output().exits(0);
     assert!(said.stdout.starts_with("deployed my-app r2 "), "{said:?}");
     assert_eq!(host.status()["state"], "good");
@@ -54,7 +59,7 @@ fn finishes_the_deploy_under_way_before_it_stops() {
 #[test]
 fn takes_up_what_it_was_killed_at() {
     let host = Host::running_r1();
-    host.publish(&Release::new("r2").set("DEPLOY_SETTLE=4s"));
+    host.publish(&Release::new("r2").set("DEPLOY_SETTLE=6s"));
     let deploying = host.command(&["deploy", &url("r2")]).spawn();
     host.wait_for("commit", SOON, || (host.status()["release"] == "r2").then_some(()));
     host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();

@@ -54,7 +54,7 @@ fn a_broken_release_leaves_the_one_before_serving() {
         ("hang", "BEHAVE=hang", "it does not listen on port 5000"),
     ];
     for (name, env, why) in broken {
-        host.publish(&Release::new(name).set(env).set("DEPLOY_HEALTH_TIMEOUT=3s"));
+        host.publish(&Release::new(name).set(env).set("DEPLOY_HEALTH_TIMEOUT=5s"));
         let said = host.deploy(&[&url(name)]).exits(20);
         assert!(said.stdout.contains(why), "{name}: {said:?}");
         assert_eq!(said.stdout.lines().count(), 1, "{name}: {said:?}");

@@ -162,6 +162,11 @@ impl Host {
             systemctl show --property=Id,MainPID,NRestarts 'deploy-*@*'")
     }
 
+    /// Lets the build of a release that is waiting end.
+    pub fn go(&self) {
+        self.write("/var/lib/deploy/apps/my-app/shared/go", "");
+    }
+
     /// Waits until `deploy status` says that something is being done.
     #[track_caller]
     pub fn wait_until_working(&self) {
