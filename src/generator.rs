@@ -15,7 +15,14 @@ use std::path::{Path, PathBuf};
 /// Writes the units of every app below `dir`. An app that cannot be read is
 /// logged and left out; the others are still generated.
 pub fn run(dir: &Path) {
-    let apps = Store::at(state_dir()).apps().unwrap_or_else(|error| {
+    match state_dir() {
+        Some(root) => write_all(dir, &Store::at(root)),
+        None => log("DEPLOY_STATE_DIR is no absolute path: no units"),
+    }
+}
+
+fn write_all(dir: &Path, store: &Store) {
+    let apps = store.apps().unwrap_or_else(|error| {
         log(&error.chain());
         Vec::new()
     });
@@ -39,13 +46,14 @@ pub fn run(dir: &Path) {
     }
 }
 
-/// A mistake elsewhere in the settings must not take any unit away.
-fn state_dir() -> PathBuf {
+/// A mistake elsewhere in the settings must not take any unit away; where they
+/// cannot be read at all, the state is where it is by default.
+fn state_dir() -> Option<PathBuf> {
     match load_settings() {
-        Ok((_, settings)) => settings.state_dir,
+        Ok((_, settings)) => Some(settings.state_dir),
         Err(error) => {
             log(&error.chain());
-            load_env().ok().and_then(|env| settings::state_dir(&env)).unwrap_or_default()
+            settings::state_dir(&load_env().unwrap_or_default())
         }
     }
 }
@@ -80,5 +88,112 @@ fn log(message: &str) {
     let kmsg = OpenOptions::new().write(true).open("/dev/kmsg");
     if kmsg.and_then(|mut kmsg| kmsg.write_all(line.as_bytes())).is_err() {
         eprint!("{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::user::Ids;
+    use crate::release::identity::{Identity, Validator};
+    use crate::release::manifest::{FORMAT, Plan, State};
+    use crate::release::procfile::Procfile;
+    use crate::release::settings::ReleaseSettings;
+    use tempfile::TempDir;
+
+    /// A store, and a directory to generate into.
+    struct World {
+        root: TempDir,
+        dir: PathBuf,
+    }
+
+    impl World {
+        fn new() -> World {
+            let root = tempfile::tempdir().unwrap();
+            let dir = root.path().join("generator");
+            World { root, dir }
+        }
+
+        fn store(&self) -> Store {
+            Store::at(self.root.path().join("state"))
+        }
+
+        /// Installs a release of an app and makes it current.
+        fn install(&self, app: &str, label: &str, procfile: &str) {
+            let settings = ReleaseSettings::merge(&Default::default(), &Default::default());
+            let procfile = Procfile::parse(procfile.as_bytes()).unwrap();
+            let unknown = Validator::default();
+            let manifest = Manifest {
+                format: FORMAT,
+                label: label.parse().unwrap(),
+                url: format!("s3://releases/{app}/production/{label}").parse().unwrap(),
+                identity: Identity { archive: unknown.clone(), env: unknown },
+                state: State::Good,
+                staged_at: jiff::Timestamp::UNIX_EPOCH,
+                replaced: None,
+                files: 1,
+                bytes: 1,
+                plan: Plan::new(&procfile, &settings.unwrap(), "deploy-app"),
+            };
+            let app = self.store().app(&app.parse().unwrap()).lock().unwrap();
+            let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+            let staging = app.begin_staging(&manifest.label, Ids { uid, gid }).unwrap();
+            staging.finish(&manifest).unwrap();
+            app.commit(&manifest.label).unwrap();
+        }
+
+        /// What lies in the directory then, by name.
+        fn generate(&self) -> Vec<String> {
+            write_all(&self.dir, &self.store());
+            let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+
+        fn text(&self, name: &str) -> String {
+            fs::read_to_string(self.dir.join(name)).unwrap()
+        }
+    }
+
+    #[test]
+    fn nothing_installed_is_nothing_generated() {
+        assert!(World::new().generate().is_empty());
+    }
+
+    #[test]
+    fn it_may_run_again_over_what_it_wrote() {
+        let world = World::new();
+        world.install("my-app", "r1", "web: ./web");
+        let once = world.generate();
+        let target = fs::read_link(world.dir.join("multi-user.target.wants/deploy-my-app.target"));
+        assert_eq!(target.unwrap(), Path::new("../deploy-my-app.target"));
+        assert_eq!(world.generate(), once);
+    }
+
+    #[test]
+    fn an_app_that_cannot_be_read_takes_no_other_with_it() {
+        let world = World::new();
+        world.install("broken", "r1", "web: ./web");
+        world.install("fine", "r1", "worker: ./worker");
+        let current = world.root.path().join("state/apps/broken/current");
+        fs::remove_file(&current).unwrap();
+        symlink("/etc", &current).unwrap();
+        let expected = ["deploy-fine-worker-r1@.service", "deploy-fine.target"];
+        assert_eq!(world.generate()[..2], expected);
+        assert!(!world.dir.join("deploy-broken.target").exists());
+    }
+
+    #[test]
+    fn a_name_that_two_apps_have_goes_to_what_is_current() {
+        let world = World::new();
+        world.install("a", "r1", "b-web: ./first");
+        world.install("a", "r2", "other: ./other");
+        world.install("a-b", "r1", "web: ./second");
+        world.generate();
+        let text = world.text("deploy-a-b-web-r1@.service");
+        assert!(text.contains("PartOf=deploy-a-b.target\n"), "{text}");
+        assert!(world.text("deploy-a.target").contains("Wants=deploy-a-other-r2@1.service"));
     }
 }
