@@ -188,7 +188,7 @@ fn local(dir: &Path) -> Result<Tree> {
 async fn fetched(url: &ReleaseUrl) -> Result<Tree> {
     let resolved = Sources::new().resolve(url).await?;
     let env = resolved.env().await?;
-    let made = mkdtemp(&std::env::temp_dir().join("deploy-run-XXXXXX"));
+    let made = mkdtemp(&std::env::temp_dir().join(format!("deploy-run-{}", "X".repeat(6))));
     let dir = made.map_err(|e| Error::failed("make a temporary directory").because(e))?;
     let temporary = Temporary(dir.clone());
     let handle =
