@@ -60,7 +60,7 @@ fn two_deploys_at_once_come_one_after_the_other() {
     let first = host.command(&["deploy", &r2]).spawn();
     host.wait_until_working();
     let said = host.deploy(&["--no-wait", &r3]).exits(40);
-    assert!(said.stdout.contains(&format!("deploy {r2} is under way")), "{said:?}");
+    assert!(said.stdout.contains(&format!("deploy {r2} of my-app is under way")), "{said:?}");
     let second = host.command(&["deploy", &r3]).spawn();
     host.wait_for("queue", SOON, || {
         host.journal(&["-u", "deployd"]).contains("lock: waiting for").then_some(())
@@ -107,8 +107,12 @@ fn a_deploy_outlives_its_caller() {
 #[test]
 fn gives_up_a_deploy_that_takes_longer_than_its_caller_allows() {
     let host = Host::running_r1();
+    let before = host.pids();
     host.publish(&Release::new("r2").set("BEHAVE=hang"));
-    let said = host.deploy(&["--timeout", "8s", &url("r2")]).exits(20);
+    let said = host.deploy(&["--timeout", "3s", &url("r2")]).exits(11);
+    assert!(said.stdout.contains("too little of the time given with --timeout"), "{said:?}");
+    assert_eq!(host.pids(), before, "nothing was stopped");
+    let said = host.deploy(&["--timeout", "15s", &url("r2")]).exits(20);
     assert!(said.stdout.contains("r1 runs again"), "{said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
 }

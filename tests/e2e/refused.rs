@@ -55,15 +55,19 @@ fn an_unusable_release_touches_nothing() {
 }
 
 #[test]
-fn an_unusable_first_release_leaves_no_trace_of_the_app() {
+fn an_unusable_first_release_leaves_no_app() {
     let host = Host::boot();
     host.publish(&Release::new("r1").env("A=$(id)\n"));
     host.deploy(&[&url("r1")]).exits(10);
     host.publish(&Release::new("r1").procfile("build: exit 1\nweb: true\n"));
     host.deploy(&[&url("r1")]).exits(10);
     host.deploy(&[&url("r404")]).exits(11);
-    host.exec(&["test", "-e", "/var/lib/deploy/apps/my-app"]).exits(1);
-    assert_eq!(host.json(&["status", "--json"]), serde_json::json!([]));
+    assert_eq!(host.sh("find /run/systemd/generator -name 'deploy-*'"), "");
+    let kept = host.sh("cd /var/lib/deploy/apps/my-app; find . -type f | sort");
+    assert_eq!(kept, "./history.jsonl\n./lock\n");
+    let status = host.status();
+    assert_eq!((&status["release"], &status["last"]["exit"]), (&().into(), &"source".into()));
+    host.deploy(&["rollback"]).exits(2);
 }
 
 #[test]
