@@ -1,12 +1,22 @@
-//! Every line that a process writes reaches the journal and rsyslog's file.
+//! Every line that a process writes reaches the journal and, where rsyslog reads
+//! the journal, rsyslog's file.
 
 use crate::app::Release;
 use crate::host::{Host, SOON};
+
+/// What the package's notes on rsyslog say to do where no line may be lost: the
+/// way that Debian's rsyslog has by default drops lines that come faster than it reads.
+const READ_THE_JOURNAL: &str = "\
+cd /usr/share/doc/deploy-agent/examples/rsyslog
+install -D -m 644 journald.conf /etc/systemd/journald.conf.d/10-no-forward.conf
+install -m 644 journal.conf /etc/rsyslog.d/10-journal.conf
+systemctl restart systemd-journald rsyslog";
 
 #[test]
 fn no_line_of_a_burst_is_lost() {
     const LINES: usize = 20_000;
     let host = Host::boot();
+    host.sh(READ_THE_JOURNAL);
     host.publish(&Release::new("r1").set(&format!("BEHAVE_WORKER=lines={LINES}")));
     host.deploys("r1");
     let count = |command: &str| {
