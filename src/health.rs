@@ -29,6 +29,7 @@ struct Watched {
     port: Option<u16>,
     /// The process as it was seen first: it must stay that one.
     seen: Option<Seen>,
+    healthy: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,7 @@ impl Watch {
             unit: units::service(manifest.url.app(), &manifest.label, &process),
             port: process.port,
             seen: None,
+            healthy: false,
         };
         let processes = manifest.plan.instances().map(watched).collect();
         Watch { processes, path: manifest.plan.health_path.clone() }
@@ -67,8 +69,12 @@ impl Watch {
             for process in &mut self.processes {
                 let status = systemd.status(&process.unit).await?;
                 process.must_stay(&status)?;
-                let verdict = process.verdict(&status, self.path.as_deref()).await;
-                waiting = waiting.or(verdict.err());
+                // Once healthy it is not asked again while the others start.
+                if !process.healthy {
+                    let verdict = process.verdict(&status, self.path.as_deref()).await;
+                    process.healthy = verdict.is_ok();
+                    waiting = waiting.or(verdict.err());
+                }
             }
             let Some(why) = waiting else { return Ok(()) };
             if Instant::now() >= deadline {
@@ -226,7 +232,7 @@ mod tests {
 
     fn watched(port: Option<u16>) -> Watched {
         let (name, unit) = ("web.1".to_owned(), "deploy-my-app-web-r1@1.service".to_owned());
-        Watched { name, unit, port, seen: None }
+        Watched { name, unit, port, seen: None, healthy: false }
     }
 
     fn running() -> ServiceStatus {
