@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Events, Outcome, Step};
+use crate::host::memory;
 use crate::instance::Instance;
 use crate::release::name::AppName;
 use crate::source::Sources;
@@ -78,6 +79,7 @@ impl Work {
             report(&outcome);
             events.push(Event::Ended { outcome });
             this.0.under_way.send_modify(|count| *count -= 1);
+            memory::give_back();
         });
         follow
     }
