@@ -14,7 +14,7 @@ use crate::release::manifest::{Manifest, State};
 use crate::release::name::Label;
 use crate::release::settings::Strategy;
 use crate::release::url::ReleaseUrl;
-use crate::stage::{self, Staged};
+use crate::stage::{self, Found, Staged};
 use crate::store::{Locked, Stopped};
 use crate::{admit, units};
 use back::Failed;
@@ -25,7 +25,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Done {
     pub message: String,
-    pub release: Label,
+    pub release: Option<Label>,
 }
 
 /// A staged release that was started and found healthy.
@@ -45,7 +45,7 @@ struct Committed {
 
 /// Deploys the release at `url`.
 pub async fn deploy(instance: &Instance, app: Locked, url: &ReleaseUrl) -> Result<Done> {
-    let mut attempt = Attempt::begin("deploy", Some(url), &app)?;
+    let mut attempt = Attempt::begin(instance, &app, "deploy", Some(url))?;
     let result = deploy_steps(instance, &app, url, &mut attempt).await;
     attempt.record(instance, &app, &result);
     result
@@ -58,11 +58,16 @@ async fn deploy_steps(
     attempt: &mut Attempt,
 ) -> Result<Done> {
     let start = Instant::now();
-    let mut staged = stage_steps(instance, app, url).await?;
-    attempt.of(&staged.manifest.label);
-    if staged.reused && is_running(instance, app, &staged.manifest).await? {
-        return Ok(already(app, staged.manifest));
+    let found = resolve_steps(instance, app, url).await?;
+    if let Some(manifest) = found.installed()
+        && is_running(instance, app, manifest).await?
+    {
+        attempt.of(&manifest.label);
+        return Ok(already(app, manifest));
     }
+    attempt.under_way(app)?;
+    let mut staged = stage_steps(instance, app, found).await?;
+    attempt.of(&staged.manifest.label);
     admit::in_time(instance, &staged.manifest)?;
     staged.manifest.replaced = other(app, &staged.manifest)?.or(staged.manifest.replaced);
     let candidate = prove(instance, app, staged).await?;
@@ -73,7 +78,7 @@ async fn deploy_steps(
 
 /// Goes back to a release that was good here; needs no network.
 pub async fn roll_back(instance: &Instance, app: Locked, to: Option<Label>) -> Result<Done> {
-    let mut attempt = Attempt::begin("rollback", None, &app)?;
+    let mut attempt = Attempt::begin(instance, &app, "rollback", None)?;
     let result = roll_back_steps(instance, &app, to, &mut attempt).await;
     attempt.record(instance, &app, &result);
     result
@@ -89,8 +94,9 @@ async fn roll_back_steps(
     let manifest = admit::rollback(app, to)?;
     attempt.of(&manifest.label);
     if is_running(instance, app, &manifest).await? {
-        return Ok(already(app, manifest));
+        return Ok(already(app, &manifest));
     }
+    attempt.under_way(app)?;
     admit::release(instance, app, &manifest)?;
     let candidate = prove(instance, app, Staged { manifest, reused: true }).await?;
     let committed = commit(instance, app, candidate).await?;
@@ -99,18 +105,24 @@ async fn roll_back_steps(
 
 /// Brings a release onto the disk and checks it, for a deploy that comes later.
 pub async fn stage_only(instance: &Instance, app: Locked, url: &ReleaseUrl) -> Result<Done> {
-    let manifest = stage_steps(instance, &app, url).await?.manifest;
+    let found = resolve_steps(instance, &app, url).await?;
+    let manifest = stage_steps(instance, &app, found).await?.manifest;
     let message = format!("staged {} {}", app.name(), manifest.label);
-    Ok(Done { message, release: manifest.label })
+    Ok(Done { message, release: Some(manifest.label) })
 }
 
-/// Resolve, preflight, stage: nothing that runs is touched, and a release that
-/// is refused does not stay.
-async fn stage_steps(instance: &Instance, app: &Locked, url: &ReleaseUrl) -> Result<Staged> {
+/// Resolve: which release it is, and whether it is here already.
+async fn resolve_steps(instance: &Instance, app: &Locked, url: &ReleaseUrl) -> Result<Found> {
     admit::environment(app, url)?;
     instance.events.step(Step::Resolve, url.to_string());
     let resolved = stage::resolve(instance, url).await?;
-    let staged = stage::stage(instance, app, resolved).await?;
+    stage::find(instance, app, resolved).await
+}
+
+/// Preflight and stage: nothing that runs is touched, and a release that is
+/// refused does not stay.
+async fn stage_steps(instance: &Instance, app: &Locked, found: Found) -> Result<Staged> {
+    let staged = stage::stage(instance, app, found).await?;
     if let Err(refused) = admit::release(instance, app, &staged.manifest) {
         if !staged.reused {
             blocking(|| app.remove_release(&staged.manifest.label))?;
@@ -121,28 +133,41 @@ async fn stage_steps(instance: &Instance, app: &Locked, url: &ReleaseUrl) -> Res
 }
 
 /// Takes an app up where a crash, an upgrade or a reboot left it: what is
-/// current runs, and a settle window that was not over is watched to its end.
-pub async fn recover(instance: &Instance, app: Locked) -> Result<String> {
+/// current runs, a settle window that was not over is watched to its end, and
+/// the history says how it went on with what was under way.
+pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
+    if blocking(|| app.adopt())? {
+        let what = "its state is another machine's: its releases are staged here, none runs";
+        instance.events.warn(format!("{}: {what}", app.name()));
+    }
     if let Err(error) = stage::abandon(instance, &app).await {
         instance.events.warn(error.chain());
     }
-    let Some(label) = app.current()? else {
-        converge(instance, &app).await?;
-        return Ok(format!("{}: nothing is current", app.name()));
+    let current = app.current()?.map(|label| app.manifest(&label)).transpose()?;
+    let (interrupted, settling) = match (Attempt::interrupted(&app)?, current) {
+        (None, current) if current.as_ref().is_none_or(|now| now.state != State::Proved) => {
+            converge(instance, &app).await?;
+            return Ok(current_is(&app, current));
+        }
+        found => found,
     };
-    let manifest = app.manifest(&label)?;
-    if manifest.state != State::Proved {
-        converge(instance, &app).await?;
-        return Ok(format!("{} {label} is current", app.name()));
-    }
-    let mut attempt = Attempt::begin("recover", None, &app)?;
-    attempt.of(&label);
-    let result = recover_steps(instance, &app, manifest).await;
+    let mut attempt = match interrupted {
+        Some(attempt) => attempt,
+        None => Attempt::begin(instance, &app, "recover", None)?,
+    };
+    let result = match settling {
+        Some(manifest) if manifest.state == State::Proved => {
+            attempt.of(&manifest.label);
+            settle_again(instance, &app, manifest).await
+        }
+        current => interrupted_at(instance, &app, &attempt, current).await,
+    };
     attempt.record(instance, &app, &result);
-    result.map(|done| done.message)
+    result
 }
 
-async fn recover_steps(instance: &Instance, app: &Locked, manifest: Manifest) -> Result<Done> {
+/// The settle window of what was committed begins again.
+async fn settle_again(instance: &Instance, app: &Locked, manifest: Manifest) -> Result<Done> {
     let start = Instant::now();
     let before = fallback(app, &manifest)?;
     let candidate = Candidate { watch: Watch::new(&manifest), manifest, before };
@@ -155,6 +180,36 @@ async fn recover_steps(instance: &Instance, app: &Locked, manifest: Manifest) ->
     }
     let settled = settle(instance, app, committed).await?;
     Ok(finish(instance, app, settled, "recovered", start).await)
+}
+
+/// What was under way had not committed its release yet, or had nothing left to do.
+async fn interrupted_at(
+    instance: &Instance,
+    app: &Locked,
+    attempt: &Attempt,
+    current: Option<Manifest>,
+) -> Result<Done> {
+    let label = current.as_ref().map(|manifest| &manifest.label);
+    let restored = back::restore(instance, app, label).await;
+    let what = format!("{} was interrupted: deployd or the instance ended", attempt.what());
+    match (restored, label) {
+        (Err(why), _) => {
+            let help = format!("look at `deploy status {0}` and `deploy logs {0}`", app.name());
+            Err(Error::new(Exit::Stuck, what).because(why).help(help))
+        }
+        (Ok(()), Some(label)) if Some(label) != attempt.before() => Ok(current_is(app, current)),
+        (Ok(()), label) => {
+            let runs = label.map_or("nothing".into(), |label| format!("release {label}"));
+            let error = Error::failed(what).because(format!("{runs} is current, as before"));
+            Err(error.help("ask for it again"))
+        }
+    }
+}
+
+fn current_is(app: &Locked, current: Option<Manifest>) -> Done {
+    let release = current.map(|manifest| manifest.label);
+    let what = release.as_ref().map_or("nothing".into(), |label| format!("release {label}"));
+    Done { message: format!("{}: {what} is current", app.name()), release }
 }
 
 /// Starts the candidate and watches it until it is healthy, or not.
@@ -247,7 +302,7 @@ async fn finish(
     let (name, seconds) = (app.name(), start.elapsed().as_secs_f32());
     let kept = kept.unwrap_or_default();
     let message = format!("{verb} {name} {label} ({environment}) in {seconds:.1} s{kept}");
-    Done { message, release: label }
+    Done { message, release: Some(label) }
 }
 
 async fn tidy(instance: &Instance, app: &Locked, label: &Label) -> Result<()> {
@@ -285,7 +340,7 @@ async fn is_running(instance: &Instance, app: &Locked, manifest: &Manifest) -> R
     Watch::new(manifest).is_healthy(&instance.systemd).await
 }
 
-fn already(app: &Locked, manifest: Manifest) -> Done {
+fn already(app: &Locked, manifest: &Manifest) -> Done {
     let message = format!("{} {} is already running", app.name(), manifest.label);
-    Done { message, release: manifest.label }
+    Done { message, release: Some(manifest.label.clone()) }
 }

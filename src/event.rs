@@ -51,6 +51,8 @@ impl Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// The first event of a stream: what is followed, and its id for `deploy attach`.
+    Begun { id: String, what: String, who: String },
     /// A step begins.
     Step { step: Step, text: String },
     /// How far the archive is: compressed bytes read, entries unpacked.
@@ -69,7 +71,7 @@ impl Event {
         match self {
             Event::Step { text, .. } | Event::Warning { text } => text.len(),
             Event::Output { line } => line.len(),
-            Event::Progress { .. } | Event::Ended { .. } => 0,
+            Event::Begun { .. } | Event::Progress { .. } | Event::Ended { .. } => 0,
         }
     }
 }
@@ -86,6 +88,9 @@ pub struct Outcome {
     /// The last lines the failed processes wrote.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
+    /// Of the piece of work, for `deploy attach` and the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
     /// The label of the release that this was about.
@@ -104,8 +109,17 @@ impl Outcome {
     }
 
     fn new(exit: Exit, message: String) -> Self {
-        let (help, log) = (None, Vec::new());
-        Outcome { exit, message, help, log, app: None, release: None, current: None, seconds: 0.0 }
+        Outcome {
+            exit,
+            message,
+            help: None,
+            log: Vec::new(),
+            id: None,
+            app: None,
+            release: None,
+            current: None,
+            seconds: 0.0,
+        }
     }
 }
 

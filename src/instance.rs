@@ -28,6 +28,8 @@ pub struct Instance {
     pub events: Events,
     /// The user who asked.
     pub who: String,
+    /// Of the piece of work that this is for.
+    pub id: String,
     /// When the caller no longer wants the deploy, if it is not committed by then.
     pub deadline: Option<Instant>,
 }
@@ -37,8 +39,8 @@ impl Instance {
         let (agent_env, settings) = load_settings()?;
         let store = Store::at(&settings.state_dir);
         let systemd = Systemd::connect().await?;
-        let deadline = None;
-        Ok(Instance { agent_env, settings, store, systemd, sources, events, who, deadline })
+        let (id, deadline) = (String::new(), None);
+        Ok(Instance { agent_env, settings, store, systemd, sources, events, who, id, deadline })
     }
 
     /// How long a step may take that has `most` by itself.

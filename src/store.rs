@@ -5,7 +5,7 @@
 //! apps/APP/releases/r42/{release.json,env,app/}
 //! apps/APP/releases/.staging-r43/    in work
 //! apps/APP/shared/                   the app's own, kept across releases
-//! apps/APP/history.jsonl, stopped, lock
+//! apps/APP/history.jsonl, stopped, underway.json, machine, lock
 //! ```
 //!
 //! Everything but `app/` and `shared/` belongs to root, so a path down to them
@@ -14,19 +14,24 @@
 mod durable;
 mod history;
 mod lock;
+mod machine;
 mod staging;
+mod underway;
 
 pub use history::Entry;
 pub use lock::Locked;
 pub use staging::Staging;
+pub use underway::UnderWay;
 
 use crate::error::{Error, Result};
+use crate::host::machine::identity;
 use crate::release::manifest::{FORMAT, Manifest, State};
 use crate::release::name::{AppName, Label};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Before the name of what is being removed; no app and no release begins so.
 const REMOVING: &str = ".removing-";
@@ -35,6 +40,7 @@ const REMOVING: &str = ".removing-";
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    machine: Arc<str>,
 }
 
 /// One app's part of the store, for reading. Changes want [`Locked`].
@@ -42,6 +48,8 @@ pub struct Store {
 pub struct App {
     name: AppName,
     dir: PathBuf,
+    /// Which machine this is.
+    machine: Arc<str>,
 }
 
 /// Everything that units are made from, read at one moment.
@@ -112,7 +120,13 @@ impl Snapshot {
 impl Store {
     /// `root` is DEPLOY_STATE_DIR, by default `/var/lib/deploy`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Store { root: root.into() }
+        Store { root: root.into(), machine: identity().into() }
+    }
+
+    /// The same state, seen by another machine.
+    #[cfg(test)]
+    pub fn on(self, machine: &str) -> Self {
+        Store { machine: machine.into(), ..self }
     }
 
     pub fn root(&self) -> &Path {
@@ -120,7 +134,8 @@ impl Store {
     }
 
     pub fn app(&self, name: &AppName) -> App {
-        App { name: name.clone(), dir: self.root.join("apps").join(name.as_str()) }
+        let dir = self.root.join("apps").join(name.as_str());
+        App { name: name.clone(), dir, machine: self.machine.clone() }
     }
 
     /// Every app that has a directory here, by name.
@@ -180,7 +195,7 @@ impl App {
         self.release_dir(label).join("app")
     }
 
-    /// The label that `current` points to; none before the first deploy.
+    /// The label that `current` points to; none before the first deploy on this machine.
     pub fn current(&self) -> Result<Option<Label>> {
         let link = self.dir.join("current");
         let target = match fs::read_link(&link) {
@@ -188,6 +203,9 @@ impl App {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(unreadable(&link, e)),
         };
+        if !self.is_of_this_machine() {
+            return Ok(None);
+        }
         let label = target.strip_prefix("releases").ok().and_then(Path::to_str);
         match label.and_then(|label| label.parse().ok()) {
             Some(label) => Ok(Some(label)),

@@ -19,12 +19,19 @@ pub struct Deploy {
     pub url: String,
     #[serde(default)]
     pub no_wait: bool,
-    /// Answer as soon as the deploy has begun.
+    /// Answer as soon as the deploy has begun, with the event that says so.
     #[serde(default)]
     pub detach: bool,
     /// Milliseconds from now by which the release must be committed.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+}
+
+/// The query of GET /v1/attach, which answers with a stream of events.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Attach {
+    /// None: whatever is under way.
+    pub id: Option<String>,
 }
 
 /// POST /v1/stage, /v1/plan
@@ -77,8 +84,9 @@ pub struct AppStatus {
     pub processes: Vec<ProcessStatus>,
     /// Where `deploy rollback` would go.
     pub rollback: Option<String>,
-    /// What is being done with the app now.
+    /// What is being done with the app now, and its id for `deploy attach`.
     pub working: Option<String>,
+    pub working_id: Option<String>,
     pub last: Option<Entry>,
 }
 

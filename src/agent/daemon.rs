@@ -4,7 +4,6 @@ use super::server;
 use super::work::{Request, Work};
 use crate::deploy;
 use crate::error::{Error, Result};
-use crate::event::Outcome;
 use crate::instance;
 use crate::release::env::Env;
 use crate::release::settings::AGENT_FILE;
@@ -129,13 +128,19 @@ fn recover(work: &Work) {
     };
     for app in apps {
         let name = app.name().clone();
-        let what = "recover".to_owned();
-        let who = "deployd".to_owned();
-        let request = Request { app: name.clone(), what, who, no_wait: false, deadline: None };
-        work.start(request, move |instance| async move {
+        let mut request = Request::new(&name, "recover", "deployd");
+        if let Some(interrupted) = app.under_way() {
+            let url = interrupted.url.unwrap_or_default();
+            request.what = format!("recover {} {url}", interrupted.action).trim_end().to_owned();
+            (request.who, request.id) = (interrupted.who, Some(interrupted.id));
+        }
+        let begun = work.start(request, move |instance| async move {
             let app = instance.store.app(&name).lock()?;
-            deploy::recover(&instance, app).await.map(Outcome::done)
+            deploy::recover(&instance, app).await.map(server::done)
         });
+        if let Err(error) = begun {
+            tracing::error!("{}", error.chain());
+        }
     }
 }
 

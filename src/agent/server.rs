@@ -2,7 +2,7 @@
 
 use super::api::{self, AppStatus, PlanStatus, ReleaseStatus};
 use super::operate::{self, Operation};
-use super::work::{Request, Work, busy};
+use super::work::{Followed, Piece, Request, Work};
 use super::{plan, status};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Events, Follower, Outcome};
@@ -23,6 +23,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
+use futures_util::StreamExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 
@@ -39,6 +41,7 @@ pub async fn serve(
         .route("/v1/status", get(get_status))
         .route("/v1/releases", get(get_releases))
         .route("/v1/history", get(get_history))
+        .route("/v1/attach", get(get_attach))
         .route("/v1/plan", post(post_plan))
         .route("/v1/deploy", post(post_deploy))
         .route("/v1/stage", post(post_stage))
@@ -202,26 +205,64 @@ async fn post_deploy(
     let url = operator.url(&asked.url)?;
     let timeout = asked.timeout_ms.map(Duration::from_millis);
     let request = Request {
-        app: url.app().clone(),
-        what: format!("deploy {url}"),
-        who: operator.name,
         no_wait: asked.no_wait,
+        // What `current` names may have changed since the other was asked for.
+        joins: !url.is_current(),
         deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        ..Request::new(url.app(), format!("deploy {url}"), operator.name)
     };
-    if asked.no_wait
-        && let Some(other) = work.working(url.app())
-    {
-        return Err(busy(&request, &other).into());
-    }
-    let events = work.start(request, move |instance| async move {
+    let piece = work.start(request, move |instance| async move {
         let app = lock(&instance, url.app())?;
         Ok(done(deploy::deploy(&instance, app, &url).await?))
-    });
+    })?;
     match asked.detach {
-        true => {
-            Ok((StatusCode::ACCEPTED, Json(Outcome::done("the deploy has begun"))).into_response())
+        true => Ok((StatusCode::ACCEPTED, Json(piece.begun())).into_response()),
+        false => Ok(stream(&piece)),
+    }
+}
+
+/// Follows work that was asked for before, to its outcome.
+async fn get_attach(
+    _: Operator,
+    State(work): State<Work>,
+    Query(asked): Query<api::Attach>,
+) -> Answer<Response> {
+    match asked.id {
+        Some(id) => match work.find(&id) {
+            Some(Followed::Live(piece)) => Ok(stream(&piece)),
+            Some(Followed::Ended(ended)) => Ok(told(ended.begun, ended.outcome)),
+            None => {
+                let entry = recorded(&id)?;
+                let begun = Event::Begun { id, what: entry.action.clone(), who: entry.who.clone() };
+                Ok(told(begun, entry.into()))
+            }
+        },
+        None => match work.live().as_slice() {
+            [piece] => Ok(stream(piece)),
+            live => Err(which_work(live).into()),
+        },
+    }
+}
+
+/// Work of which only the history knows.
+fn recorded(id: &str) -> Result<Entry> {
+    for app in store()?.apps()? {
+        let found = status::history(&app)?.into_iter().find(|entry| entry.id == id);
+        if let Some(entry) = found {
+            return Ok(entry);
         }
-        false => Ok(stream(events)),
+    }
+    let error = Error::usage(format!("attach to {id}"));
+    let why = "no deploy of this id is under way here, or has ended lately";
+    Err(error.because(why).help("`deploy status` and `deploy history` say what was done"))
+}
+
+fn which_work(live: &[Arc<Piece>]) -> Error {
+    let error = Error::usage("attach to what is under way");
+    let list: Vec<_> = live.iter().map(|piece| format!("{} ({})", piece.id, piece.what)).collect();
+    match list.is_empty() {
+        true => error.because("nothing is").help("`deploy history` says what was done"),
+        false => error.because(format!("there are several: {}", list.join(", "))).help("name one"),
     }
 }
 
@@ -231,11 +272,14 @@ async fn post_stage(
     bytes: Bytes,
 ) -> Answer<Response> {
     let url = operator.url(&body::<api::Release>(&bytes)?.url)?;
-    let request = request(url.app(), format!("stage {url}"), operator.name);
-    Ok(stream(work.start(request, move |instance| async move {
+    let what = format!("stage {url}");
+    let request =
+        Request { joins: !url.is_current(), ..Request::new(url.app(), what, operator.name) };
+    let piece = work.start(request, move |instance| async move {
         let app = lock(&instance, url.app())?;
         Ok(done(deploy::stage_only(&instance, app, &url).await?))
-    })))
+    })?;
+    Ok(stream(&piece))
 }
 
 async fn post_rollback(
@@ -254,11 +298,12 @@ async fn post_rollback(
                 .map_err(|e| Error::usage(format!("roll {app} back to {label:?}")).because(e))?,
         ),
     };
-    let request = request(&app, "rollback".to_owned(), operator.name);
-    Ok(stream(work.start(request, move |instance| async move {
+    let request = Request::new(&app, "rollback", operator.name);
+    let piece = work.start(request, move |instance| async move {
         let app = lock(&instance, &app)?;
         Ok(done(deploy::roll_back(&instance, app, to).await?))
-    })))
+    })?;
+    Ok(stream(&piece))
 }
 
 async fn operate(
@@ -269,12 +314,13 @@ async fn operate(
 ) -> Answer<Response> {
     let asked: api::Operate = body(&bytes)?;
     let selected = operate::select(&store()?.apps()?, &asked.words)?;
-    let request = request(&selected.app, operation.name().to_owned(), operator.name);
-    Ok(stream(work.start(request, move |instance| async move {
+    let request = Request::new(&selected.app, operation.name(), operator.name);
+    let piece = work.start(request, move |instance| async move {
         let app = lock(&instance, &selected.app)?;
         let process = selected.process.as_deref();
         Ok(Outcome::done(operate::perform(operation, &instance, app, process).await?))
-    })))
+    })?;
+    Ok(stream(&piece))
 }
 
 async fn post_remove(
@@ -284,42 +330,52 @@ async fn post_remove(
 ) -> Answer<Response> {
     let asked: api::Remove = body(&bytes)?;
     let app = admit::which(&store()?.apps()?, Some(operate::parse(&asked.app)?))?;
-    let request = request(&app, "remove".to_owned(), operator.name);
-    Ok(stream(work.start(request, move |instance| async move {
+    let request = Request::new(&app, "remove", operator.name);
+    let piece = work.start(request, move |instance| async move {
         let app = lock(&instance, &app)?;
         Ok(Outcome::done(operate::remove(&instance, app).await?))
-    })))
-}
-
-fn request(app: &AppName, what: String, who: String) -> Request {
-    Request { app: app.clone(), what, who, no_wait: false, deadline: None }
+    })?;
+    Ok(stream(&piece))
 }
 
 fn lock(instance: &Instance, app: &AppName) -> Result<Locked> {
     instance.store.app(app).lock()
 }
 
-fn done(done: deploy::Done) -> Outcome {
+pub(super) fn done(done: deploy::Done) -> Outcome {
     let mut outcome = Outcome::done(done.message);
-    outcome.release = Some(done.release.to_string());
+    outcome.release = done.release.map(|label| label.to_string());
     outcome
 }
 
 /// The events as they come, one JSON object a line.
-fn stream(events: Events) -> Response {
-    let lines = futures_util::stream::unfold(Some(events.follow()), line);
-    ([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+fn stream(piece: &Piece) -> Response {
+    let begun = futures_util::stream::iter([line(&piece.begun())]);
+    let events = futures_util::stream::unfold(Some(piece.events.follow()), next);
+    lines(Body::from_stream(begun.chain(events)))
+}
+
+/// What has ended, told at once.
+fn told(begun: Event, outcome: Outcome) -> Response {
+    let events = [line(&begun), line(&Event::Ended { outcome })];
+    lines(Body::from_stream(futures_util::stream::iter(events)))
+}
+
+fn lines(body: Body) -> Response {
+    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 type Line = std::result::Result<Vec<u8>, serde_json::Error>;
 
-async fn line(follower: Option<Follower>) -> Option<(Line, Option<Follower>)> {
+fn line(event: &Event) -> Line {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+async fn next(follower: Option<Follower>) -> Option<(Line, Option<Follower>)> {
     let mut follower = follower?;
     let event = follower.next().await?;
     let last = matches!(event, Event::Ended { .. });
-    let line = serde_json::to_vec(&event).map(|mut line| {
-        line.push(b'\n');
-        line
-    });
-    Some((line, (!last).then_some(follower)))
+    Some((line(&event), (!last).then_some(follower)))
 }

@@ -15,6 +15,7 @@ const ENTRIES: usize = 50;
 
 pub async fn status(systemd: &Systemd, work: &Work, app: &App) -> Result<AppStatus> {
     let snapshot = app.snapshot()?;
+    let working = work.working(app.name());
     let mut status = AppStatus {
         app: app.name().to_string(),
         environment: None,
@@ -24,7 +25,8 @@ pub async fn status(systemd: &Systemd, work: &Work, app: &App) -> Result<AppStat
         healthy: false,
         processes: Vec::new(),
         rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
-        working: work.working(app.name()),
+        working: working.as_ref().map(|piece| piece.what.clone()),
+        working_id: working.map(|piece| piece.id.clone()),
         last: app.history(1)?.pop(),
     };
     if let Some(manifest) = snapshot.current() {

@@ -1,5 +1,6 @@
 //! Work that outlives its caller: each piece is a task of the daemon, one at a
-//! time for each app, and a caller only follows its events.
+//! time for each app and in the order of asking, and a caller only follows its
+//! events.
 
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Events, Outcome, Step};
@@ -7,11 +8,15 @@ use crate::host::memory;
 use crate::instance::Instance;
 use crate::release::name::AppName;
 use crate::source::Sources;
-use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::watch;
 use tracing::Instrument;
+
+/// How many outcomes are kept for `deploy attach`; older ones are in the history.
+const ENDED: usize = 32;
 
 /// All the work of the daemon.
 #[derive(Clone)]
@@ -19,18 +24,48 @@ pub struct Work(Arc<Shared>);
 
 struct Shared {
     sources: Arc<Sources>,
-    apps: Mutex<HashMap<AppName, Queue>>,
-    /// How many pieces are under way, waiting ones included.
-    under_way: watch::Sender<usize>,
+    pieces: Mutex<Pieces>,
+    /// How many pieces there have been; sent whenever one begins or ends, and
+    /// never while `pieces` is locked.
+    changed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct Queue {
-    turn: Arc<tokio::sync::Mutex<()>>,
-    /// What holds the turn, in words for `deploy status`.
-    working: Option<String>,
-    /// Those who hold the turn or wait for it; none: the queue can go.
-    users: usize,
+struct Pieces {
+    /// In the order of asking. Of each app's pieces the first has the turn.
+    live: Vec<Arc<Piece>>,
+    ended: VecDeque<Ended>,
+}
+
+/// How a piece began and ended; its other events are gone.
+#[derive(Clone)]
+pub struct Ended {
+    pub begun: Event,
+    pub outcome: Outcome,
+}
+
+impl Pieces {
+    fn of<'a>(&'a self, app: &'a AppName) -> impl DoubleEndedIterator<Item = &'a Arc<Piece>> {
+        self.live.iter().filter(move |piece| piece.app == *app)
+    }
+}
+
+/// One piece of work, waiting or under way.
+#[derive(Debug)]
+pub struct Piece {
+    /// For `deploy attach`; unique on this instance.
+    pub id: String,
+    pub app: AppName,
+    pub what: String,
+    pub who: String,
+    pub events: Events,
+}
+
+impl Piece {
+    /// What its followers are told first.
+    pub fn begun(&self) -> Event {
+        Event::Begun { id: self.id.clone(), what: self.what.clone(), who: self.who.clone() }
+    }
 }
 
 /// What is to be done, and for whom.
@@ -39,163 +74,197 @@ pub struct Request {
     /// For `deploy status`, such as `deploy s3://…`.
     pub what: String,
     pub who: String,
+    /// Of work that another run of the daemon began.
+    pub id: Option<String>,
     /// Fail with [`Exit::Busy`] rather than wait for other work on the app.
     pub no_wait: bool,
+    /// Where the same was the last to be asked for and is not done yet, follow that.
+    pub joins: bool,
     pub deadline: Option<Instant>,
+}
+
+impl Request {
+    pub fn new(app: &AppName, what: impl Into<String>, who: impl Into<String>) -> Request {
+        let (app, what, who) = (app.clone(), what.into(), who.into());
+        Request { app, what, who, id: None, no_wait: false, joins: false, deadline: None }
+    }
+
+    fn busy(&self, other: &str) -> Error {
+        let error = Error::new(Exit::Busy, self.what.clone());
+        let why = format!("{other} of {} is under way", self.app);
+        error.because(why).help("`deploy attach` follows it; `deploy status` says how it is")
+    }
+}
+
+/// What a caller follows.
+pub enum Followed {
+    Live(Arc<Piece>),
+    Ended(Box<Ended>),
 }
 
 impl Work {
     pub fn new(sources: Arc<Sources>) -> Self {
-        let (apps, under_way) = (Mutex::default(), watch::Sender::new(0));
-        Work(Arc::new(Shared { sources, apps, under_way }))
+        let (pieces, changed) = (Mutex::default(), watch::Sender::new(0));
+        Work(Arc::new(Shared { sources, pieces, changed }))
     }
 
     pub fn sources(&self) -> Arc<Sources> {
         self.0.sources.clone()
     }
 
-    /// Starts a piece of work; it goes on whether or not its events are followed.
-    pub fn start<F, Fut>(&self, request: Request, work: F) -> Events
+    /// Starts a piece of work, or joins the one that does the same; it goes on
+    /// whether or not its events are followed.
+    pub fn start<F, Fut>(&self, request: Request, work: F) -> Result<Arc<Piece>>
     where
         F: FnOnce(Instance) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Outcome>> + Send + 'static,
     {
-        let (events, this) = (Events::default(), self.clone());
-        let (follow, start) = (events.clone(), Instant::now());
-        let app = request.app.to_string();
-        let span = tracing::info_span!("work", DEPLOY_APP = %app);
-        self.0.under_way.send_modify(|count| *count += 1);
-        tokio::spawn(async move {
-            let (inner, own) = (this.clone(), events.clone());
-            let work = async move { inner.perform(request, &own, work).await };
-            let result = tokio::spawn(work.instrument(span)).await;
-            let result = result.unwrap_or_else(|panic| {
-                let error = Error::failed("do the work").because(panic);
-                Err(error.help("this is a bug of deployd: see `journalctl -u deployd`"))
+        let piece = {
+            let mut pieces = self.pieces();
+            let last = pieces.of(&request.app).next_back();
+            match last.filter(|last| request.joins && last.what == request.what) {
+                Some(same) => return Ok(same.clone()),
+                None if request.no_wait => {
+                    if let Some(first) = pieces.of(&request.app).next() {
+                        return Err(request.busy(&first.what));
+                    }
+                }
+                None => {}
+            }
+            let piece = Arc::new(Piece {
+                id: request.id.clone().unwrap_or_else(new_id),
+                app: request.app.clone(),
+                what: request.what.clone(),
+                who: request.who.clone(),
+                events: Events::default(),
             });
-            let mut outcome = result.unwrap_or_else(|error| Outcome::from(&error));
-            outcome.app = Some(app);
-            outcome.seconds = start.elapsed().as_secs_f64();
-            report(&outcome);
-            events.push(Event::Ended { outcome });
-            this.0.under_way.send_modify(|count| *count -= 1);
-            memory::give_back();
-        });
-        follow
+            pieces.live.push(piece.clone());
+            piece
+        };
+        self.0.changed.send_modify(|count| *count += 1);
+        tokio::spawn(self.clone().carry(piece.clone(), request, work));
+        Ok(piece)
     }
 
-    async fn perform<F, Fut>(&self, request: Request, events: &Events, work: F) -> Result<Outcome>
+    /// Does the piece in a task of its own, so that it has an outcome whatever happens.
+    async fn carry<F, Fut>(self, piece: Arc<Piece>, request: Request, work: F)
+    where
+        F: FnOnce(Instance) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Outcome>> + Send + 'static,
+    {
+        let start = Instant::now();
+        let span = tracing::info_span!("work", DEPLOY_APP = %piece.app);
+        let (this, own) = (self.clone(), piece.clone());
+        let work = async move { this.perform(&own, request, work).await };
+        let result = tokio::spawn(work.instrument(span)).await;
+        let result = result.unwrap_or_else(|panic| {
+            let error = Error::failed("do the work").because(panic);
+            Err(error.help("this is a bug of deployd: see `journalctl -u deployd`"))
+        });
+        let mut outcome = result.unwrap_or_else(|error| Outcome::from(&error));
+        outcome.id = Some(piece.id.clone());
+        outcome.app = Some(piece.app.to_string());
+        outcome.seconds = start.elapsed().as_secs_f64();
+        report(&outcome);
+        self.end(&piece, outcome.clone());
+        piece.events.push(Event::Ended { outcome });
+        memory::give_back();
+    }
+
+    fn end(&self, piece: &Arc<Piece>, outcome: Outcome) {
+        let mut pieces = self.pieces();
+        pieces.live.retain(|live| !Arc::ptr_eq(live, piece));
+        pieces.ended.push_back(Ended { begun: piece.begun(), outcome });
+        if pieces.ended.len() > ENDED {
+            pieces.ended.pop_front();
+        }
+        drop(pieces);
+        self.0.changed.send_modify(|count| *count += 1);
+    }
+
+    async fn perform<F, Fut>(&self, piece: &Piece, request: Request, work: F) -> Result<Outcome>
     where
         F: FnOnce(Instance) -> Fut,
         Fut: Future<Output = Result<Outcome>>,
     {
-        let _turn = self.take_turn(&request, events).await?;
-        let (sources, who) = (self.sources(), request.who);
-        let mut instance = Instance::open(sources, events.clone(), who).await?;
+        self.wait_for_turn(piece, &request).await?;
+        let (sources, events) = (self.sources(), piece.events.clone());
+        let mut instance = Instance::open(sources, events, request.who).await?;
+        instance.id = piece.id.clone();
         instance.deadline = request.deadline;
-        let name = request.app;
         let mut outcome = match work(instance.clone()).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::from(&error),
         };
-        let current = instance.store.app(&name).current().ok().flatten();
+        let current = instance.store.app(&piece.app).current().ok().flatten();
         outcome.current = current.map(|label| label.to_string());
         Ok(outcome)
     }
 
-    async fn take_turn(&self, request: &Request, events: &Events) -> Result<Turn> {
-        let (turn, working) = {
-            let mut apps = self.apps();
-            let queue = apps.entry(request.app.clone()).or_default();
-            queue.users += 1;
-            (queue.turn.clone(), queue.working.clone())
-        };
-        // From here on dropping `waiting` gives the place in the queue back.
-        let mut waiting = Turn { work: self.clone(), app: request.app.clone(), held: None };
-        let held = match turn.clone().try_lock_owned() {
-            Ok(held) => held,
-            Err(_) => {
-                let other = working.unwrap_or_else(|| "other work".to_owned());
-                if request.no_wait {
-                    return Err(busy(request, &other));
-                }
-                events.step(Step::Lock, format!("waiting for {other}"));
-                wait(turn, request, &other).await?
+    /// Waits until every earlier piece of the app is done, no longer than the caller would.
+    async fn wait_for_turn(&self, piece: &Piece, request: &Request) -> Result<()> {
+        let ahead = || self.working(&piece.app).filter(|first| first.id != piece.id);
+        let Some(other) = ahead() else { return Ok(()) };
+        piece.events.step(Step::Lock, format!("waiting for {}", other.what));
+        let mut changes = self.watch();
+        let turn = changes.wait_for(|_| ahead().is_none());
+        match request.deadline {
+            None => drop(turn.await),
+            Some(deadline) => {
+                let waited = tokio::time::timeout_at(deadline.into(), turn).await;
+                drop(waited.map_err(|_| request.busy(&other.what))?);
             }
-        };
-        waiting.held = Some(held);
-        if let Some(queue) = self.apps().get_mut(&request.app) {
-            queue.working = Some(request.what.clone());
         }
-        self.0.under_way.send_modify(|_| {});
-        Ok(waiting)
+        Ok(())
     }
 
     /// What is being done with an app now.
-    pub fn working(&self, app: &AppName) -> Option<String> {
-        self.apps().get(app).and_then(|queue| queue.working.clone())
+    pub fn working(&self, app: &AppName) -> Option<Arc<Piece>> {
+        self.pieces().of(app).next().cloned()
+    }
+
+    /// Everything that waits or is under way, in the order of asking.
+    pub fn live(&self) -> Vec<Arc<Piece>> {
+        self.pieces().live.clone()
+    }
+
+    /// The piece with this id, if it is live or has ended lately.
+    pub fn find(&self, id: &str) -> Option<Followed> {
+        let pieces = self.pieces();
+        if let Some(live) = pieces.live.iter().find(|piece| piece.id == id) {
+            return Some(Followed::Live(live.clone()));
+        }
+        let mut ended = pieces.ended.iter().rev();
+        let found = ended.find(|ended| ended.outcome.id.as_deref() == Some(id));
+        found.map(|ended| Followed::Ended(Box::new(ended.clone())))
     }
 
     /// A short line for `systemctl status deployd`.
     pub fn story(&self) -> String {
-        let apps = self.apps();
-        let busy: Vec<_> = apps.values().filter_map(|queue| queue.working.clone()).collect();
-        if busy.is_empty() { "idle".to_owned() } else { busy.join("; ") }
+        let live = self.live();
+        let story: Vec<_> = live.iter().map(|piece| piece.what.as_str()).collect();
+        if story.is_empty() { "idle".to_owned() } else { story.join("; ") }
     }
 
     /// Changes whenever work begins or ends.
-    pub fn watch(&self) -> watch::Receiver<usize> {
-        self.0.under_way.subscribe()
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
     }
 
     /// Waits until nothing is under way.
     pub async fn finished(&self) {
-        let _ = self.watch().wait_for(|count| *count == 0).await;
+        let _ = self.watch().wait_for(|_| self.live().is_empty()).await;
     }
 
-    fn apps(&self) -> MutexGuard<'_, HashMap<AppName, Queue>> {
-        self.0.apps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A place in an app's queue, and the turn once it has come.
-struct Turn {
-    work: Work,
-    app: AppName,
-    held: Option<OwnedMutexGuard<()>>,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut apps = self.work.apps();
-        if let Some(queue) = apps.get_mut(&self.app) {
-            queue.users -= 1;
-            if self.held.is_some() {
-                queue.working = None;
-            }
-            if queue.users == 0 {
-                apps.remove(&self.app);
-            }
-        }
+    fn pieces(&self) -> MutexGuard<'_, Pieces> {
+        self.0.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Waits for the turn, no longer than the caller would.
-async fn wait(
-    turn: Arc<tokio::sync::Mutex<()>>,
-    request: &Request,
-    other: &str,
-) -> Result<OwnedMutexGuard<()>> {
-    let Some(deadline) = request.deadline else { return Ok(turn.lock_owned().await) };
-    let waited = tokio::time::timeout_at(deadline.into(), turn.lock_owned()).await;
-    waited.map_err(|_| busy(request, other))
-}
-
-/// Another piece of work has the app.
-pub fn busy(request: &Request, other: &str) -> Error {
-    let error = Error::new(Exit::Busy, request.what.clone());
-    let why = format!("{other} of {} is under way", request.app);
-    error.because(why).help("wait until it is done: `deploy status`")
+/// 48 random bits: enough for an instance's history.
+fn new_id() -> String {
+    let random = RandomState::new().hash_one(Instant::now());
+    format!("{:012x}", random >> 16)
 }
 
 fn report(outcome: &Outcome) {

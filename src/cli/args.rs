@@ -47,6 +47,8 @@ pub enum Command {
     Release(DeployArgs),
     /// Go back to the release that ran before; needs no network.
     Rollback(RollbackArgs),
+    /// Follow a deploy that is under way, or that ended, to its outcome.
+    Attach(AttachArgs),
     /// What runs, since when, health, restarts, memory, ports, the last outcome.
     Status(OneApp),
     /// The releases installed on this instance.
@@ -85,7 +87,7 @@ pub struct DeployArgs {
     /// Fail with exit code 40 instead of waiting for another deploy of the app.
     #[arg(long)]
     pub no_wait: bool,
-    /// Return when the deploy has begun; it goes on without this command.
+    /// Print the deploy's id and return; it goes on without this command.
     #[arg(long)]
     pub detach: bool,
     /// Give up when the release is not committed by then, such as 90s or 10m.
@@ -113,6 +115,16 @@ pub struct RollbackArgs {
     /// The release to go back to; `deploy releases` lists them.
     #[arg(long, value_name = "LABEL")]
     pub to: Option<String>,
+    /// Print each event and the outcome as one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// As `deploy --detach`, `deploy status` or `deploy history` has it. May be
+    /// left out where one deploy is under way.
+    pub id: Option<String>,
     /// Print each event and the outcome as one JSON object a line.
     #[arg(long)]
     pub json: bool,
@@ -187,6 +199,7 @@ impl Cli {
             Command::Release(args) => args.json,
             Command::Rollback(args) => args.json,
             Command::Stage(args) | Command::Plan(args) => args.json,
+            Command::Attach(args) => args.json,
             Command::Status(args) | Command::Releases(args) | Command::History(args) => args.json,
             Command::Restart(args) | Command::Stop(args) | Command::Start(args) => args.json,
             Command::Remove(args) => args.json,

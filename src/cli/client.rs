@@ -63,11 +63,14 @@ impl Client {
 
     /// Asks for work whose events are then read.
     pub async fn follow(self, path: &str, request: &impl Serialize) -> Result<Following> {
-        let response = self.send(Method::POST, path, encode(request)?).await?;
-        if response.status() != StatusCode::OK {
-            return Err(refusal(response).await);
-        }
-        Ok(Following { body: response.into_body(), rest: BytesMut::new() })
+        following(self.send(Method::POST, path, encode(request)?).await?).await
+    }
+
+    /// Follows work that was asked for before; without an id, whatever is under way.
+    pub async fn attach(self, id: Option<&str>) -> Result<Following> {
+        let query = id.map(|id| format!("?id={id}")).unwrap_or_default();
+        let path = format!("/v1/attach{query}");
+        following(self.send(Method::GET, &path, Bytes::new()).await?).await
     }
 
     async fn send(mut self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
@@ -80,6 +83,13 @@ impl Client {
             .map_err(|e| Error::usage("make the request").because(e))?;
         self.sender.send_request(request).await.map_err(unreachable)
     }
+}
+
+async fn following(response: Response<Incoming>) -> Result<Following> {
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    Ok(Following { body: response.into_body(), rest: BytesMut::new() })
 }
 
 fn encode(request: &impl Serialize) -> Result<Bytes> {

@@ -11,11 +11,17 @@ use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome};
 use crate::host::journal;
 use args::{Cli, Command, DeployArgs, OneApp, Processes};
-use client::Client;
+use client::{Client, Following};
 use render::Progress;
 use serde::Serialize;
 use serde_json::Value;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// How long deployd may be gone in the middle of work: systemd starts it again
+/// a second after it has ended.
+const AGAIN: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Does what the command line asks; the exit code is the answer in short.
 pub async fn run(cli: Cli) -> Exit {
@@ -49,6 +55,10 @@ async fn perform(cli: Cli) -> Result<Exit> {
             let plan = Client::connect().await?.ask("/v1/plan", &request).await?;
             show(&plan, args.json, tables::plan)
         }
+        Command::Attach(args) => {
+            let id = args.id.map(identifier).transpose()?;
+            watch(Client::connect().await?.attach(id.as_deref()).await?, args.json).await
+        }
         Command::Status(args) => question("/v1/status", args, tables::status).await,
         Command::Releases(args) => question("/v1/releases", args, tables::releases).await,
         Command::History(args) => question("/v1/history", args, tables::history).await,
@@ -71,9 +81,9 @@ async fn deploy(args: DeployArgs) -> Result<Exit> {
     let DeployArgs { url, no_wait, detach, json, .. } = args;
     let request = api::Deploy { url: checked(url)?, no_wait, detach, timeout_ms };
     if detach {
-        let outcome: Outcome = Client::connect().await?.ask("/v1/deploy", &request).await?;
-        render::outcome(&outcome, json);
-        return Ok(outcome.exit);
+        let begun: Event = Client::connect().await?.ask("/v1/deploy", &request).await?;
+        render::begun(&begun, json);
+        return Ok(Exit::Done);
     }
     follow("/v1/deploy", &request, json).await
 }
@@ -90,18 +100,57 @@ async fn operate(path: &str, args: Processes) -> Result<Exit> {
 
 /// Asks for work and shows its events until it ends.
 async fn follow(path: &str, request: &impl Serialize, json: bool) -> Result<Exit> {
-    let mut events = Client::connect().await?.follow(path, request).await?;
+    watch(Client::connect().await?.follow(path, request).await?, json).await
+}
+
+/// Shows the events of a piece of work until it ends, whatever becomes of deployd.
+async fn watch(mut events: Following, json: bool) -> Result<Exit> {
     let mut progress = Progress::new(json);
-    while let Some(event) = events.next().await? {
-        progress.show(&event);
-        if let Event::Ended { outcome } = event {
-            render::outcome(&outcome, json);
-            return Ok(outcome.exit);
+    let mut work = None;
+    loop {
+        match events.next().await? {
+            Some(Event::Ended { outcome }) => {
+                progress.show(&Event::Ended { outcome: outcome.clone() });
+                render::outcome(&outcome, json);
+                return Ok(outcome.exit);
+            }
+            Some(event) => {
+                if let Event::Begun { id, .. } = &event {
+                    work = Some(id.clone());
+                }
+                progress.show(&event);
+            }
+            None => events = again(work.as_deref()).await?,
         }
     }
-    let why = "deployd closed the connection; how the work ended is not known here";
-    let error = Error::new(Exit::NoAgent, "follow the work to its end").because(why);
-    Err(error.help("see `deploy status` and `journalctl -u deployd`"))
+}
+
+/// deployd is gone in the middle of the work: whoever takes the work up is followed.
+async fn again(work: Option<&str>) -> Result<Following> {
+    let lost = || Error::new(Exit::NoAgent, "follow the work to its end");
+    let help = "see `deploy status`, `deploy history` and `journalctl -u deployd`";
+    let Some(work) = work else {
+        return Err(lost().because("deployd closed the connection").help(help));
+    };
+    let deadline = Instant::now() + AGAIN;
+    loop {
+        let attached = async { Client::connect().await?.attach(Some(work)).await };
+        match attached.await {
+            Err(error) if error.exit() == Exit::NoAgent && Instant::now() < deadline => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(lost().because(error).help(help)),
+            attached => return attached,
+        }
+    }
+}
+
+/// An id goes into a query as it is.
+fn identifier(id: String) -> Result<String> {
+    match !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        true => Ok(id),
+        false => Err(Error::usage(format!("attach to {id:?}")).because("that is no id")),
+    }
 }
 
 async fn question<T>(path: &str, args: OneApp, table: impl Fn(&[T]) -> String) -> Result<Exit>

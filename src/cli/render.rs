@@ -39,6 +39,9 @@ impl Progress {
             return;
         }
         match event {
+            Event::Begun { id, what, who } => {
+                self.line(&format!("{:<9} {} for {} ({id})", "begin", plain(what), plain(who)));
+            }
             Event::Step { step, text } => self.line(&format!("{:<9} {}", step.name(), plain(text))),
             Event::Output { line } => self.line(&format!("  | {}", plain(line))),
             Event::Warning { text } => self.line(&format!("warning: {}", plain(text))),
@@ -63,6 +66,19 @@ impl Progress {
         self.bar.suspend(|| {
             let _ = writeln!(stderr(), "{text}");
         });
+    }
+}
+
+/// Prints the id of work that goes on alone.
+pub fn begun(event: &Event, json: bool) {
+    match event {
+        _ if json => print_json(event),
+        Event::Begun { id, what, .. } => {
+            let _ = writeln!(stdout(), "{id}");
+            let _ =
+                writeln!(stderr(), "{} has begun: `deploy attach {id}` follows it", plain(what));
+        }
+        _ => {}
     }
 }
 

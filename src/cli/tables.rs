@@ -25,8 +25,9 @@ pub fn status(apps: &[AppStatus]) -> String {
         };
         let state = app.state.map(|state| format!("{state}, ")).unwrap_or_default();
         let _ = writeln!(text, "{} ({environment}): {release}, {state}{health}", app.app);
-        for (name, value) in [("url", &app.url), ("rollback", &app.rollback), ("now", &app.working)]
-        {
+        let now = app.working.as_ref().zip(app.working_id.as_ref());
+        let now = now.map(|(what, id)| format!("{what} (`deploy attach {id}`)"));
+        for (name, value) in [("url", &app.url), ("rollback", &app.rollback), ("now", &now)] {
             if let Some(value) = value {
                 let _ = writeln!(text, "  {name:<9} {value}");
             }

@@ -124,7 +124,11 @@ impl Failed {
 }
 
 /// Starts what is current again and waits until it is healthy.
-async fn restore(instance: &Instance, app: &Locked, current: Option<&Label>) -> Result<()> {
+pub(super) async fn restore(
+    instance: &Instance,
+    app: &Locked,
+    current: Option<&Label>,
+) -> Result<()> {
     let mut tries = 1;
     while let Err(error) = converge(instance, app).await {
         if tries == TRIES {

@@ -5,23 +5,56 @@ use crate::error::{Exit, Result};
 use crate::instance::Instance;
 use crate::release::name::Label;
 use crate::release::url::ReleaseUrl;
-use crate::store::{Entry, Locked};
+use crate::store::{Entry, Locked, UnderWay};
 use jiff::Timestamp;
-use std::time::Instant;
 
 /// A deploy, rollback or recovery under way.
 pub(super) struct Attempt {
-    action: &'static str,
-    url: Option<String>,
+    work: UnderWay,
     release: Option<Label>,
-    before: Option<Label>,
-    start: Instant,
 }
 
 impl Attempt {
-    pub fn begin(action: &'static str, url: Option<&ReleaseUrl>, app: &Locked) -> Result<Attempt> {
-        let (url, before) = (url.map(ReleaseUrl::to_string), app.current()?);
-        Ok(Attempt { action, url, release: None, before, start: Instant::now() })
+    pub fn begin(
+        instance: &Instance,
+        app: &Locked,
+        action: &str,
+        url: Option<&ReleaseUrl>,
+    ) -> Result<Attempt> {
+        let work = UnderWay {
+            id: instance.id.clone(),
+            action: action.to_owned(),
+            who: instance.who.clone(),
+            url: url.map(ReleaseUrl::to_string),
+            before: app.current()?,
+            since: Timestamp::now(),
+        };
+        Ok(Attempt { work, release: None })
+    }
+
+    /// What was under way when the daemon ended; none where it ended by itself.
+    pub fn interrupted(app: &Locked) -> Result<Option<Attempt>> {
+        let Some(work) = app.under_way() else { return Ok(None) };
+        if app.history(1)?.iter().any(|entry| entry.id == work.id) {
+            app.nothing_under_way()?;
+            return Ok(None);
+        }
+        Ok(Some(Attempt { work, release: None }))
+    }
+
+    /// From here on a crash leaves a trace of it.
+    pub fn under_way(&self, app: &Locked) -> Result<()> {
+        app.set_under_way(&self.work)
+    }
+
+    /// What it is, in the words of its caller.
+    pub fn what(&self) -> String {
+        let UnderWay { action, url, .. } = &self.work;
+        url.as_ref().map_or_else(|| action.clone(), |url| format!("{action} {url}"))
+    }
+
+    pub fn before(&self) -> Option<&Label> {
+        self.work.before.as_ref()
     }
 
     /// The release that it is about is known now.
@@ -34,20 +67,24 @@ impl Attempt {
             Ok(done) => (Exit::Done, done.message.clone()),
             Err(error) => (error.exit(), error.chain()),
         };
+        let (now, work) = (Timestamp::now(), self.work);
         let text = |label: Label| label.to_string();
         let entry = Entry {
-            at: Timestamp::now(),
-            action: self.action.to_owned(),
-            who: instance.who.clone(),
-            url: self.url,
+            at: now,
+            id: work.id,
+            action: work.action,
+            who: work.who,
+            url: work.url,
             release: self.release.map(text),
-            before: self.before.map(text),
+            before: work.before.map(text),
             after: app.current().ok().flatten().map(text),
             exit,
             message,
-            seconds: self.start.elapsed().as_secs_f64(),
+            seconds: now.duration_since(work.since).as_secs_f64().max(0.0),
         };
-        if let Err(error) = app.record(&entry) {
+        for error in
+            [app.record(&entry), app.nothing_under_way()].into_iter().filter_map(Result::err)
+        {
             instance.events.warn(error.chain());
         }
     }

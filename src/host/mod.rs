@@ -4,6 +4,7 @@
 pub mod child;
 pub mod disk;
 pub mod journal;
+pub mod machine;
 pub mod memory;
 pub mod probe;
 pub mod sockets;

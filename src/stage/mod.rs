@@ -37,13 +37,35 @@ pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> 
     tokio::time::timeout_at(deadline.into(), resolving).await.unwrap_or_else(|_| Err(over()))
 }
 
-/// Stages what was resolved, or finds it installed already.
-pub async fn stage(instance: &Instance, app: &Locked, resolved: Resolved) -> Result<Staged> {
+/// What a URL stands for, read and checked as far as that goes without its archive.
+pub struct Found {
+    resolved: Resolved,
+    env: Env,
+    settings: ReleaseSettings,
+    installed: Option<Manifest>,
+}
+
+impl Found {
+    /// The same content, installed with the same settings.
+    pub fn installed(&self) -> Option<&Manifest> {
+        self.installed.as_ref()
+    }
+}
+
+/// Reads the env of what was resolved, and looks for it among the installed releases.
+pub async fn find(instance: &Instance, app: &App, resolved: Resolved) -> Result<Found> {
     let bytes = resolved.env().await?;
     let named = |error| of(&resolved, error);
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
     let settings = ReleaseSettings::merge(&instance.agent_env, &env).map_err(named)?;
-    if let Some(manifest) = installed(instance, app, &resolved, &settings)? {
+    let installed = installed(instance, app, &resolved, &settings)?;
+    Ok(Found { resolved, env, settings, installed })
+}
+
+/// Stages what was found, unless it is installed already.
+pub async fn stage(instance: &Instance, app: &Locked, found: Found) -> Result<Staged> {
+    let Found { resolved, env, settings, installed } = found;
+    if let Some(manifest) = installed {
         return Ok(Staged { manifest, reused: true });
     }
     let owner = app_user(&instance.settings)?;

@@ -4,6 +4,7 @@
 use super::durable::{self, unwritable};
 use super::{App, Locked};
 use crate::error::{Exit, Result};
+use crate::event::Outcome;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -18,7 +19,9 @@ const LONGEST: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub at: Timestamp,
-    /// `deploy` or `rollback`.
+    /// Of the piece of work, as its caller was told.
+    pub id: String,
+    /// `deploy`, `rollback`, or `recover` where nobody had asked for anything.
     pub action: String,
     /// Who asked for it: the user's name.
     pub who: String,
@@ -32,6 +35,17 @@ pub struct Entry {
     pub exit: Exit,
     pub message: String,
     pub seconds: f64,
+}
+
+/// How it ended, as its caller was told.
+impl From<Entry> for Outcome {
+    fn from(entry: Entry) -> Outcome {
+        let mut outcome = Outcome::done(entry.message);
+        outcome.exit = entry.exit;
+        (outcome.id, outcome.release) = (Some(entry.id), entry.release);
+        (outcome.current, outcome.seconds) = (entry.after, entry.seconds);
+        outcome
+    }
 }
 
 impl App {
@@ -110,6 +124,7 @@ mod tests {
     fn entry(message: impl Into<String>) -> Entry {
         Entry {
             at: Timestamp::UNIX_EPOCH,
+            id: "0a1b".into(),
             action: "deploy".into(),
             who: "root".into(),
             url: None,

@@ -52,6 +52,7 @@ impl App {
 impl Locked {
     /// The one atomic step of a deploy: from here on, `label` is what runs here.
     pub fn commit(&self, label: &Label) -> Result<()> {
+        self.mark_as_of_this_machine()?;
         durable::point(&self.dir().join("current"), &Path::new("releases").join(label.as_str()))
     }
 

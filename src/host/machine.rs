@@ -1,0 +1,16 @@
+//! Which machine this is.
+
+use std::fs;
+use std::sync::OnceLock;
+
+/// machine-id(5), and beside it the EC2 instance id where the firmware gives it
+/// (on Nitro; "Identify EC2 instances" in Amazon's guide), since an image may
+/// have been made without resetting the machine id.
+pub fn identity() -> &'static str {
+    static IDENTITY: OnceLock<String> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let read = |path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let (machine, asset) = (read("/etc/machine-id"), read("/sys/class/dmi/id/board_asset_tag"));
+        if asset.starts_with("i-") { format!("{machine} {asset}") } else { machine }
+    })
+}

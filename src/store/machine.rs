@@ -1,0 +1,48 @@
+//! Whose state this is. Baked into an image, it comes up on another machine: what
+//! was current there was never deployed here, and must not start.
+
+use super::durable;
+use super::{App, Locked};
+use crate::error::Result;
+use crate::release::manifest::State;
+use std::fs;
+use std::path::PathBuf;
+
+impl App {
+    /// Whether what is current was made so on this very machine.
+    pub(super) fn is_of_this_machine(&self) -> bool {
+        fs::read_to_string(self.machine_path()).is_ok_and(|of| of.trim_end() == &*self.machine)
+    }
+
+    fn machine_path(&self) -> PathBuf {
+        self.dir.join("machine")
+    }
+}
+
+impl Locked {
+    pub(super) fn mark_as_of_this_machine(&self) -> Result<()> {
+        if self.is_of_this_machine() {
+            return Ok(());
+        }
+        durable::write(&self.machine_path(), format!("{}\n", self.machine).as_bytes(), 0o644)
+    }
+
+    /// Makes another machine's state this one's: its releases are staged here,
+    /// and nothing was ever deployed. True where there was anything to change.
+    pub fn adopt(&self) -> Result<bool> {
+        let link = self.dir.join("current");
+        if self.is_of_this_machine() || link.symlink_metadata().is_err() {
+            return Ok(false);
+        }
+        // `current` goes last: until then it is still seen to be another's.
+        durable::remove(&self.dir.join("stopped"))?;
+        self.nothing_under_way()?;
+        for manifest in self.snapshot()?.releases {
+            if manifest.state != State::Failed {
+                self.set_state(&manifest.label, State::Staged)?;
+            }
+        }
+        durable::remove(&link)?;
+        Ok(true)
+    }
+}

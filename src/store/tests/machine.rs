@@ -1,0 +1,66 @@
+//! State that was baked into an image comes up on another machine.
+
+use super::*;
+
+impl World {
+    /// The same disk in another machine.
+    fn elsewhere(&self) -> App {
+        self.store().on("another machine").app(self.app.name())
+    }
+}
+
+#[test]
+fn what_another_machine_deployed_is_not_current_here() {
+    let world = World::installed(&["r1", "r2"]);
+    assert_eq!(world.app.current().unwrap(), Some(label("r2")));
+    let snapshot = world.elsewhere().snapshot().expect("a snapshot");
+    assert_eq!(snapshot.current, None);
+    assert!(snapshot.rollback_target().is_none());
+}
+
+#[test]
+fn adopted_releases_are_staged_and_nothing_more() {
+    let World { root, app } = World::installed(&["r1", "r2"]);
+    app.set_stopped(&Stopped(["web.1".to_owned()].into())).unwrap();
+    app.set_under_way(&under_way()).unwrap();
+    let elsewhere = Store::at(root.path()).on("another machine").app(app.name());
+    drop(app);
+    let app = elsewhere.lock().expect("the lock");
+    assert!(app.adopt().expect("adopted"));
+    let snapshot = app.snapshot().expect("a snapshot");
+    assert_eq!((snapshot.current, snapshot.stopped), (None, Stopped::default()));
+    assert!(snapshot.releases.iter().all(|manifest| manifest.state == State::Staged));
+    assert_eq!(app.under_way(), None);
+    assert!(!app.adopt().expect("nothing to adopt"), "once is enough");
+    app.commit(&label("r1")).expect("committed");
+    assert_eq!(app.current().unwrap(), Some(label("r1")));
+}
+
+#[test]
+fn ones_own_state_is_not_adopted() {
+    let world = World::installed(&["r1"]);
+    assert!(!world.app.adopt().expect("nothing to adopt"));
+    assert_eq!(world.app.current().unwrap(), Some(label("r1")));
+}
+
+#[test]
+fn what_is_under_way_is_remembered_until_it_ends() {
+    let world = World::new();
+    assert_eq!(world.app.under_way(), None);
+    world.app.set_under_way(&under_way()).unwrap();
+    assert_eq!(world.app.under_way(), Some(under_way()));
+    world.app.nothing_under_way().unwrap();
+    world.app.nothing_under_way().unwrap();
+    assert_eq!(world.app.under_way(), None);
+}
+
+fn under_way() -> UnderWay {
+    UnderWay {
+        id: "0a1b".into(),
+        action: "deploy".into(),
+        who: "root".into(),
+        url: None,
+        before: Some(label("r1")),
+        since: Timestamp::UNIX_EPOCH,
+    }
+}

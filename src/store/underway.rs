@@ -1,0 +1,47 @@
+//! `underway.json`: a deploy that has begun and not ended. It is all that a
+//! crash leaves of one besides its release, and lies there so that the history
+//! can say how it went on.
+
+use super::durable;
+use super::{App, Locked};
+use crate::error::Result;
+use crate::release::name::Label;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnderWay {
+    pub id: String,
+    /// As in the history.
+    pub action: String,
+    pub who: String,
+    pub url: Option<String>,
+    /// What was current when it began.
+    pub before: Option<Label>,
+    pub since: Timestamp,
+}
+
+impl App {
+    /// What was under way when the daemon last ended, or is now. A file that
+    /// cannot be read says nothing.
+    pub fn under_way(&self) -> Option<UnderWay> {
+        serde_json::from_slice(&fs::read(self.under_way_path()).ok()?).ok()
+    }
+
+    fn under_way_path(&self) -> PathBuf {
+        self.dir().join("underway.json")
+    }
+}
+
+impl Locked {
+    pub fn set_under_way(&self, work: &UnderWay) -> Result<()> {
+        let json = serde_json::to_vec(work).unwrap_or_default();
+        durable::write(&self.under_way_path(), &json, 0o600)
+    }
+
+    pub fn nothing_under_way(&self) -> Result<()> {
+        durable::remove(&self.under_way_path())
+    }
+}
