@@ -2,6 +2,7 @@
 
 use crate::app::{Release, url};
 use crate::host::{Host, SOON};
+use serde_json::json;
 
 /// Its units come from the generator and the disk, and from nothing else.
 #[test]
@@ -69,4 +70,54 @@ fn what_is_stopped_stays_stopped() {
     host.deploy(&["stop"]).exits(0);
     host.deploy(&[&url("r1")]).exits(0);
     host.pids();
+}
+
+/// As an image is baked: `deploy stage`, and an instance that boots from it.
+#[test]
+fn a_baked_release_runs_when_it_is_asked_for_and_is_not_fetched_again() {
+    let host = Host::boot();
+    host.publish(&Release::new("r1"));
+    host.deploy(&["stage", &url("r1")]).exits(0);
+    host.reboot();
+    let fetches = || {
+        let requests = host.s3().requests();
+        requests.iter().filter(|r| r.method == "GET" && r.path.contains("source.tar")).count()
+    };
+    assert_eq!((fetches(), host.sh("pgrep -u deploy-app || true")), (1, String::new()));
+    assert_eq!(host.deploys("r1").stdout.split(' ').next(), Some("deployed"));
+    assert_eq!((fetches(), host.served().as_deref()), (1, Some("r1")));
+    // The same name with other content is not what was baked.
+    host.publish(&Release::new("r1").file("more", "of it"));
+    host.deploys("r1");
+    assert_eq!((fetches(), &host.status()["release"]), (2, &"r1.2".into()));
+}
+
+/// An image made of an instance that served: nobody has deployed anything here.
+#[test]
+fn what_another_machine_deployed_does_not_start_here() {
+    let host = Host::running_r1();
+    host.publish(&Release::new("r2"));
+    host.deploys("r2");
+    host.sh("systemctl stop deployd.service deployd.socket
+        systemctl mask deployd.service deployd.socket
+        echo 0123456789abcdef0123456789abcdef >/var/lib/deploy/apps/my-app/machine");
+    // Not without the agent either.
+    host.reboot();
+    assert_eq!(host.sh("pgrep -u deploy-app || true"), "");
+    host.sh("systemctl unmask deployd.service deployd.socket; systemctl start deployd.socket");
+    let status = host.status();
+    assert_eq!((&status["release"], &status["rollback"]), (&json!(null), &json!(null)));
+    host.reboot();
+    assert_eq!(host.sh("pgrep -u deploy-app || true"), "");
+    let warned = host.journal(&["-u", "deployd"]);
+    assert!(warned.contains("its state is another machine's"), "{warned}");
+    let said = host.deploy(&["rollback"]).exits(2);
+    assert!(said.stdout.contains("no earlier release that was good"), "{said:?}");
+    let releases = host.json(&["releases", "--json"]);
+    let states: Vec<_> = releases.as_array().unwrap().iter().map(|r| &r["state"]).collect();
+    assert_eq!(states, ["staged", "staged"]);
+    host.deploys("r2");
+    assert_eq!(host.served().as_deref(), Some("r2"));
+    host.reboot();
+    host.wait_for("answer", SOON, || host.served().filter(|served| served == "r2"));
 }

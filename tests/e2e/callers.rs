@@ -61,6 +61,7 @@ fn two_deploys_at_once_come_one_after_the_other() {
     host.wait_until_working();
     let said = host.deploy(&["--no-wait", &r3]).exits(40);
     assert!(said.stdout.contains(&format!("deploy {r2} of my-app is under way")), "{said:?}");
+    assert!(said.stderr.contains("`deploy attach` follows it"), "{said:?}");
     let second = host.command(&["deploy", &r3]).spawn();
     host.wait_for("queue", SOON, || {
         host.journal(&["-u", "deployd"]).contains("lock: waiting for").then_some(())
@@ -94,14 +95,124 @@ fn a_deploy_outlives_its_caller() {
     });
     assert_eq!(host.served().as_deref(), Some("r2"));
     assert_eq!(host.json(&["history", "--json"])[0]["exit"], "done");
+}
 
-    host.publish(&Release::new("r3"));
-    let said = host.deploy(&["--detach", &url("r3")]).exits(0);
-    assert_eq!(said.stdout, "the deploy has begun\n");
-    host.wait_for("good r3", SOON, || {
+/// A closed SSH connection, and a pipe that nobody reads.
+#[test]
+fn a_hangup_and_a_full_pipe_change_nothing() {
+    let host = Host::running_r1();
+    host.publish(&Release::new("r2").waiting());
+    let caller = host.command(&["deploy", &url("r2")]).spawn();
+    host.wait_until_working();
+    host.exec(&["pkill", "-HUP", "-x", "deploy"]).ok();
+    drop(caller.output());
+    let chatty = "build: for n in $(seq 30000); do echo \"line $n of what nobody reads\"; done";
+    let procfile = format!("web: python3 app.py web\nworker: python3 app.py worker\n{chatty}\n");
+    host.publish(&Release::new("r3").procfile(&procfile));
+    let unread = format!("deploy --json {} | sleep 3600", url("r3"));
+    let caller = host.command(&["bash", "-c", &unread]).spawn();
+    host.go();
+    host.wait_for("good r3", SOON * 2, || {
         let status = host.status();
         (status["release"] == "r3" && status["state"] == "good").then_some(())
     });
+    let history = host.json(&["history", "--json"]);
+    let exits: Vec<_> = history.as_array().expect("entries").iter().map(|e| &e["exit"]).collect();
+    assert_eq!(exits, ["done", "done", "done"]);
+    caller.kill();
+}
+
+#[test]
+fn a_detached_deploy_is_followed_by_its_id() {
+    let host = Host::running_r1();
+    host.deploy(&["attach"]).exits(2);
+    host.publish(&Release::new("r2").waiting());
+    let said = host.deploy(&["--detach", &url("r2")]).exits(0);
+    let id = said.stdout.trim();
+    assert!(said.stderr.contains(&format!("`deploy attach {id}`")), "{said:?}");
+    let text = host.deploy(&["status"]).ok();
+    assert!(text.contains(&format!("deploy {} (`deploy attach {id}`)", url("r2"))), "{text}");
+    let [first, second] = [&["deploy", "attach"][..], &["deploy", "attach", id]]
+        .map(|line| host.command(line).spawn());
+    host.go();
+    for follower in [first, second] {
+        let said = follower.output().exits(0);
+        assert!(said.stdout.starts_with("deployed my-app r2 "), "{said:?}");
+        assert!(said.stderr.contains("prove "), "the steps from the beginning: {said:?}");
+    }
+    // What has ended has an outcome, and not for the lifetime of deployd alone.
+    for _ in 0..2 {
+        let said = host.deploy(&["attach", id]).exits(0);
+        assert!(said.stdout.starts_with("deployed my-app r2 "), "{said:?}");
+        host.exec(&["systemctl", "restart", "deployd"]).ok();
+    }
+    assert_eq!(host.json(&["history", "--json"])[0]["id"], id);
+    let said = host.deploy(&["attach", "nosuchid"]).exits(2);
+    assert!(said.stdout.contains("no deploy of this id"), "{said:?}");
+}
+
+#[test]
+fn who_asks_for_the_same_again_follows_the_first() {
+    let host = Host::running_r1();
+    host.publish(&Release::new("r2").set("BEHAVE=crash").waiting());
+    let first = host.command(&["deploy", &url("r2")]).spawn();
+    host.wait_until_working();
+    let second = host.command(&["deploy", "--no-wait", &url("r2")]).spawn();
+    let third = host.command(&["runuser", "-u", "deployer", "--", "deploy", &url("r2")]).spawn();
+    host.wait_for("three callers", SOON, || {
+        let connections = host.sh("ss --no-header -x state established | grep -c deployd.sock");
+        (connections.trim() == "3").then_some(())
+    });
+    host.go();
+    let outcomes = [first, second, third].map(|caller| caller.output().exits(20).stdout);
+    assert!(outcomes[0].contains("r1 runs again"), "{outcomes:?}");
+    assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{outcomes:?}");
+    let history = host.json(&["history", "--json"]);
+    assert_eq!(history.as_array().map(Vec::len), Some(2), "{history:#}");
+}
+
+/// Ten URLs, each asked for twice in a row: every caller gets the outcome of the
+/// release that he asked for, and they are done in the order of asking.
+#[test]
+fn twenty_deploys_at_once_all_get_a_true_outcome() {
+    let host = Host::running_r1();
+    host.configure("DEPLOY_SETTLE=0s\n");
+    host.publish(&Release::new("r2").waiting());
+    let names: Vec<String> = (2..12).map(|n| format!("r{n}")).collect();
+    for (n, name) in names.iter().enumerate().skip(1) {
+        let behaviour = if n % 4 == 0 { "BEHAVE=crash" } else { "BEHAVE=" };
+        host.publish(&Release::new(name).set(behaviour));
+    }
+    let mut callers = Vec::new();
+    for name in &names {
+        let ids: Vec<_> = (0..2).map(|_| host.deploy(&["--detach", &url(name)]).ok()).collect();
+        assert_eq!(ids[0], ids[1], "the second follows the first");
+        for id in ids {
+            callers.push((name, host.command(&["deploy", "attach", id.trim()]).spawn()));
+        }
+    }
+    host.go();
+    let mut expected = vec!["r1".to_owned()];
+    for (n, name) in names.iter().enumerate() {
+        if n == 0 || n % 4 != 0 {
+            expected.push(name.clone());
+        }
+    }
+    for (name, caller) in callers {
+        let said = caller.output();
+        let good = expected.contains(name);
+        assert_eq!(said.status, Some(if good { 0 } else { 20 }), "{name}: {said:?}");
+        let word = if good { format!("deployed my-app {name} ") } else { format!("{name} failed") };
+        assert!(said.stdout.contains(&word), "{said:?}");
+    }
+    let history = host.json(&["history", "--json"]);
+    let entries = history.as_array().expect("entries");
+    let asked: Vec<_> = entries.iter().rev().map(|e| e["release"].as_str().unwrap()).collect();
+    assert_eq!(asked[1..], names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut after: Vec<_> = entries.iter().rev().map(|e| e["after"].as_str().unwrap()).collect();
+    after.dedup();
+    assert_eq!(after, expected);
+    assert_eq!(host.served().as_ref(), expected.last());
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn finishes_the_deploy_under_way_before_it_stops() {
     assert_eq!(host.served().as_deref(), Some("r2"));
 }
 
+/// Its caller follows whoever takes the work up.
 #[test]
 fn takes_up_what_it_was_killed_at() {
     let host = Host::running_r1();
@@ -63,13 +64,69 @@ fn takes_up_what_it_was_killed_at() {
     let deploying = host.command(&["deploy", &url("r2")]).spawn();
     host.wait_for("commit", SOON, || (host.status()["release"] == "r2").then_some(()));
     host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();
-    let said = deploying.output().exits(41);
-    assert!(said.stderr.contains("see `deploy status`"), "{said:?}");
     let pids = host.pids();
-    host.wait_for("good r2", SOON, || (host.status()["state"] == "good").then_some(()));
+    let said = deploying.output().exits(0);
+    assert!(said.stdout.starts_with("recovered my-app r2 "), "{said:?}");
+    assert_eq!(host.status()["state"], "good");
     assert_eq!(host.pids(), pids);
     assert_eq!(host.status()["rollback"], "r1");
     assert_eq!(host.served().as_deref(), Some("r2"));
+    let last = &host.json(&["history", "--json"])[0];
+    assert_eq!((&last["action"], &last["who"]), (&"deploy".into(), &"root".into()), "{last:#}");
+    assert_eq!((&last["before"], &last["after"]), (&"r1".into(), &"r2".into()), "{last:#}");
+}
+
+#[test]
+fn says_what_it_was_killed_at_before_anything_had_changed() {
+    let host = Host::running_r1();
+    let before = host.pids();
+    host.publish(&Release::new("r2").waiting());
+    let deploying = host.command(&["deploy", &url("r2")]).spawn();
+    host.wait_until_working();
+    let build = "deploy-my-app-build-r2.service";
+    host.wait_for("build", SOON, || {
+        let state = host.sh(&format!("systemctl show -P ActiveState {build}"));
+        (state == "activating\n").then_some(())
+    });
+    host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();
+    let said = deploying.output().exits(1);
+    let interrupted = format!("deploy {} was interrupted", url("r2"));
+    assert!(said.stdout.contains(&interrupted), "{said:?}");
+    assert!(said.stdout.contains("release r1 is current, as before"), "{said:?}");
+    assert_eq!(host.pids(), before);
+    let last = &host.json(&["history", "--json"])[0];
+    assert_eq!((&last["exit"], &last["after"]), (&"failed".into(), &"r1".into()), "{last:#}");
+    assert_eq!(host.status()["last"], *last);
+    assert_eq!(host.sh("ls -A /var/lib/deploy/apps/my-app/releases"), "r1\n");
+    host.go();
+    host.deploys("r2");
+}
+
+#[test]
+fn a_daemon_that_keeps_dying_touches_no_app() {
+    let host = Host::running_r1();
+    let before = host.pids();
+    for _ in 0..5 {
+        let pid = host.sh("systemctl show -P MainPID deployd");
+        host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();
+        host.wait_for("new deployd", SOON, || {
+            let now = host.sh("systemctl show -P MainPID deployd");
+            (now != pid && now != "0\n").then_some(())
+        });
+    }
+    assert_eq!(host.pids(), before);
+    // One that does not come up at all.
+    host.write(
+        "/run/systemd/system/deployd.service.d/broken.conf",
+        "[Service]\nExecStart=\nExecStart=/bin/false\n",
+    );
+    let restarts = || host.sh("systemctl show -P NRestarts deployd").trim().parse::<u32>();
+    host.sh("systemctl daemon-reload; systemctl restart --no-block deployd");
+    host.wait_for("crash loop", SOON, || restarts().is_ok_and(|n| n >= 3).then_some(()));
+    assert_eq!(host.served().as_deref(), Some("r1"));
+    host.sh("rm -r /run/systemd/system/deployd.service.d; systemctl daemon-reload
+        systemctl restart deployd");
+    assert_eq!(host.pids(), before);
 }
 
 #[test]
