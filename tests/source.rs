@@ -1,6 +1,8 @@
 //! Releases are found, pinned and read from S3, HTTP and directories, or refused
 //! with an error that says what to do.
 
+#[path = "source/credentials.rs"]
+mod credentials;
 #[path = "source/file.rs"]
 mod file;
 #[path = "source/found.rs"]
@@ -34,7 +36,9 @@ fn timing() -> Timing {
     Timing {
         connect: Duration::from_secs(2),
         stall: Duration::from_millis(300),
-        attempts: 3,
+        least: 1024,
+        asks: 3,
+        attempts: 4,
         progress: 1024,
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(5),

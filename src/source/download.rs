@@ -2,6 +2,7 @@
 //! taken up again where it stopped, and checked at the end.
 
 use super::object::{Body, Object, Opened};
+use super::pace::Pace;
 use super::retry::{Failure, Timing};
 use crate::error::{Error, Result};
 use crate::release::checksum::Verifier;
@@ -15,14 +16,21 @@ pub struct Download {
     object: Object,
     timing: Timing,
     verifier: Option<Verifier>,
-    /// The connection in use, and the offset of its next byte in the object.
-    body: Option<(Body, u64)>,
+    connection: Option<Connection>,
     /// Bytes handed out so far.
     at: u64,
     /// In a row, and where the last one was.
     failures: u32,
     failed_at: u64,
     ended: bool,
+}
+
+/// The connection in use.
+struct Connection {
+    body: Body,
+    /// In the object, of the next byte.
+    offset: u64,
+    pace: Pace,
 }
 
 impl Download {
@@ -32,7 +40,7 @@ impl Download {
             object,
             timing,
             verifier,
-            body: None,
+            connection: None,
             at: 0,
             failures: 0,
             failed_at: 0,
@@ -85,26 +93,28 @@ impl Download {
     /// The next bytes from the connection in use, or from a new one.
     async fn attempt(&mut self) -> Result<Option<Bytes>, Failure> {
         let complete = self.at > 0 && self.object.validator.size == Some(self.at);
-        if self.body.is_none() && complete {
+        if self.connection.is_none() && complete {
             return Ok(None);
         }
         loop {
-            let (body, offset) = match &mut self.body {
+            let Connection { body, offset, pace } = match &mut self.connection {
                 Some(open) => open,
                 none => {
                     let Opened { body, offset } = self.object.open(self.at).await?;
                     if offset > self.at {
                         return Err(Failure::Final(self.skipped(offset)));
                     }
-                    none.insert((body, offset))
+                    none.insert(Connection { body, offset, pace: Pace::default() })
                 }
             };
-            let Ok(next) = tokio::time::timeout(self.timing.stall, body.next()).await else {
-                return Err(self.stalled());
+            let Some(next) = pace.next(&self.timing, body.next()).await else {
+                let slow = pace.told(&self.timing);
+                return Err(Failure::Transient(self.stopped().because(slow)));
             };
             let Some(mut bytes) = next.transpose()? else {
                 return self.ended();
             };
+            pace.came(bytes.len(), &self.timing);
             // A server that knows no ranges begins again at the first byte.
             let known = self.at.saturating_sub(*offset).min(bytes.len() as u64);
             *offset += bytes.len() as u64;
@@ -144,7 +154,7 @@ impl Download {
 
     /// Waits before the next attempt, or gives up with the failure's error.
     async fn pause(&mut self, error: Error) -> Result<()> {
-        self.body = None;
+        self.connection = None;
         if self.at - self.failed_at >= self.timing.progress {
             self.failures = 0;
         }
@@ -157,11 +167,6 @@ impl Download {
         tracing::warn!(offset = self.at, attempt = self.failures, error = chain, "resuming");
         tokio::time::sleep(self.timing.pause(self.failures)).await;
         Ok(())
-    }
-
-    fn stalled(&self) -> Failure {
-        let waited = format!("no byte came for {:?}", self.timing.stall);
-        Failure::Transient(self.stopped().because(waited))
     }
 
     fn stopped(&self) -> Error {

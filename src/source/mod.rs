@@ -9,6 +9,7 @@ mod file;
 mod http;
 mod network;
 mod object;
+mod pace;
 mod retry;
 mod s3;
 

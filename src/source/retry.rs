@@ -9,9 +9,13 @@ use std::time::Duration;
 pub struct Timing {
     /// For a connection, TLS included.
     pub connect: Duration,
-    /// Without one byte of an answer.
+    /// Without an answer, or without enough of one.
     pub stall: Duration,
-    /// In a row, the first one counted.
+    /// Bytes of a download that must come in each `stall` spent waiting for them.
+    pub least: u64,
+    /// How often a question is asked, the first time counted.
+    pub asks: u32,
+    /// How often a download fails in a row before it is given up.
     pub attempts: u32,
     /// Bytes between two failures that make the second one the first in a row:
     /// a server that gives a byte and fails cannot keep us for ever.
@@ -26,7 +30,9 @@ impl Default for Timing {
         Timing {
             connect: Duration::from_secs(5),
             stall: Duration::from_secs(30),
-            attempts: 5,
+            least: 64 * 1024,
+            asks: 3,
+            attempts: 7,
             progress: 256 * 1024,
             first_pause: Duration::from_millis(400),
             longest_pause: Duration::from_secs(10),
@@ -53,7 +59,7 @@ pub(super) enum Failure {
     Final(Error),
 }
 
-/// Asks again while the failure is a transient one, `timing.attempts` times at most.
+/// Asks again while the failure is a transient one, `timing.asks` times at most.
 pub(super) async fn retry<T, F>(timing: &Timing, attempt: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = Result<T, Failure>>,
@@ -65,7 +71,7 @@ where
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Transient(error)) => {
                 failures += 1;
-                if failures >= timing.attempts {
+                if failures >= timing.asks {
                     return Err(error);
                 }
                 tracing::warn!(attempt = failures, error = error.chain(), "asking again");
@@ -99,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_transient_failure_is_tried_as_often_as_allowed_and_a_final_one_once() {
-        let timing = Timing { attempts: 3, first_pause: Duration::ZERO, ..Timing::default() };
+        let timing = Timing { asks: 3, first_pause: Duration::ZERO, ..Timing::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         for (transient, expected) in [(true, 3), (false, 1)] {
             let asked = AtomicU32::new(0);

@@ -10,13 +10,14 @@ use super::retry::Failure;
 use crate::error::{Error, Result};
 use crate::release::checksum::Checksum;
 use crate::release::identity::Validator;
+use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTimeFormat};
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use refusal::{Asked, Kind};
+use refusal::{Asked, Kind, Refused};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -49,20 +50,30 @@ impl S3 {
 impl Directory {
     pub async fn look(&self, name: &str) -> Result<Look> {
         let key = format!("{}/{name}", self.prefix);
-        let head = self.s3.client.head_object().bucket(&self.bucket).key(&key);
-        let head = head.checksum_mode(ChecksumMode::Enabled).send().await;
-        let asked = Asked { bucket: &self.bucket, key: &key };
-        let refused = match head {
-            Ok(head) => return Ok(Look::Found(Box::new(self.found(key, &head)))),
-            Err(error) => self.s3.refused(asked, error).await,
-        };
-        match refused.kind {
-            Kind::Missing => Ok(Look::Missing),
-            Kind::Denied => Ok(Look::Refused(refused.error)),
+        let mut head = self.head(&key).await;
+        if head.as_ref().is_err_and(|refused| refused.kind == Kind::Nameless) {
             // The answer to HEAD has no body, so no code that would say more.
-            Kind::Nameless => Err(self.reason(name).await.unwrap_or(refused.error)),
-            _ => Err(refused.error),
+            match self.reason(name).await {
+                Some(reason) => return Err(reason),
+                // It was the credentials, and there are others now.
+                None => head = self.head(&key).await,
+            }
         }
+        match head {
+            Ok(head) => Ok(Look::Found(Box::new(self.found(key, &head)))),
+            Err(Refused { kind: Kind::Missing, .. }) => Ok(Look::Missing),
+            Err(Refused { kind: Kind::Denied, error }) => Ok(Look::Refused(error)),
+            Err(Refused { error, .. }) => Err(error),
+        }
+    }
+
+    async fn head(&self, key: &str) -> Result<HeadObjectOutput, Refused> {
+        let asked = Asked { bucket: &self.bucket, key };
+        let head = |client: Client| {
+            let head = client.head_object().bucket(&self.bucket).key(key);
+            head.checksum_mode(ChecksumMode::Enabled).send()
+        };
+        self.s3.ask(asked, head).await
     }
 
     fn found(&self, key: String, head: &HeadObjectOutput) -> Object {
@@ -89,9 +100,11 @@ impl Directory {
     /// where it was not, or where there is just no such object.
     async fn reason(&self, name: &str) -> Option<Error> {
         let key = format!("{}/{name}", self.prefix);
-        let get = self.s3.client.get_object().bucket(&self.bucket).key(&key).range("bytes=0-0");
-        let error = get.send().await.err()?;
-        let refused = self.s3.refused(Asked { bucket: &self.bucket, key: &key }, error).await;
+        let asked = Asked { bucket: &self.bucket, key: &key };
+        let get = |client: Client| {
+            client.get_object().bucket(&self.bucket).key(&key).range("bytes=0-0").send()
+        };
+        let refused = self.s3.ask(asked, get).await.err()?;
         // An empty object has no first byte: that is no reason either.
         (!matches!(refused.kind, Kind::Missing | Kind::Changed)).then_some(refused.error)
     }
@@ -123,15 +136,16 @@ fn validator(head: &HeadObjectOutput) -> Validator {
 impl Handle {
     pub async fn open(&self, object: &Object, offset: u64) -> Result<Opened, Failure> {
         let version = self.version.as_ref().filter(|_| !self.by_etag_alone.load(Ordering::Relaxed));
-        let get = self.s3.client.get_object().bucket(&self.bucket).key(&self.key);
-        let get = get.set_if_match(self.etag.clone()).set_version_id(version.cloned());
-        let get = get.set_range((offset > 0).then(|| format!("bytes={offset}-")));
-        let error = match get.send().await {
-            Ok(output) => return self.opened(object, output),
-            Err(error) => error,
+        let get = |client: Client| {
+            let get = client.get_object().bucket(&self.bucket).key(&self.key);
+            let get = get.set_if_match(self.etag.clone()).set_version_id(version.cloned());
+            get.set_range((offset > 0).then(|| format!("bytes={offset}-"))).send()
         };
         let asked = Asked { bucket: &self.bucket, key: &self.key };
-        let refused = self.s3.refused(asked, error).await;
+        let refused = match self.s3.ask_once(asked, get).await {
+            Ok(output) => return self.opened(object, output),
+            Err(refused) => refused,
+        };
         match refused.kind {
             Kind::Denied if version.is_some() && self.etag.is_some() => {
                 self.by_etag_alone.store(true, Ordering::Relaxed);
@@ -139,8 +153,11 @@ impl Handle {
             }
             Kind::Changed => Err(Failure::Final(object.changed("another one is stored there now"))),
             Kind::Missing => Err(Failure::Final(object.changed("it was removed"))),
-            Kind::Transient => Err(Failure::Transient(refused.error)),
-            Kind::Denied | Kind::Nameless | Kind::Other => Err(Failure::Final(refused.error)),
+            // There were some when it was resolved: the instance's role may give them again.
+            Kind::Transient | Kind::NoCredentials => Err(Failure::Transient(refused.error)),
+            Kind::Denied | Kind::Expired | Kind::Nameless | Kind::Other => {
+                Err(Failure::Final(refused.error))
+            }
         }
     }
 

@@ -3,29 +3,49 @@
 use super::objects::{Entry, Found, Objects, Stored};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use s3s::auth::{S3Auth, SecretKey, SimpleAuth};
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 
 pub struct Backend(pub Arc<Objects>);
 
-/// The one pair of keys; any other is refused as Amazon refuses it.
-pub struct Keys(SimpleAuth);
+/// The pairs of keys that are taken; any other is refused as Amazon refuses it.
+#[derive(Default)]
+pub struct Keys(Mutex<HashMap<String, Key>>);
+
+enum Key {
+    Valid(SecretKey),
+    Expired,
+}
 
 impl Keys {
-    pub fn new(access_key: &str, secret_key: &str) -> Keys {
-        Keys(SimpleAuth::from_single(access_key, secret_key))
+    pub fn accept(&self, access_key: &str, secret_key: &str) {
+        self.set(access_key, Key::Valid(secret_key.into()));
+    }
+
+    pub fn expire(&self, access_key: &str) {
+        self.set(access_key, Key::Expired);
+    }
+
+    fn set(&self, access_key: &str, key: Key) {
+        self.0.lock().expect("no panic with the keys locked").insert(access_key.to_owned(), key);
     }
 }
 
+pub struct Auth(pub Arc<Keys>);
+
 #[async_trait::async_trait]
-impl S3Auth for Keys {
+impl S3Auth for Auth {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        let unknown =
-            || s3_error!(InvalidAccessKeyId, "The access key does not exist in our records.");
-        self.0.lookup(access_key).cloned().ok_or_else(unknown)
+        match self.0.0.lock().expect("no panic with the keys locked").get(access_key) {
+            Some(Key::Valid(secret_key)) => Ok(secret_key.clone()),
+            Some(Key::Expired) => Err(s3_error!(ExpiredToken, "The provided token has expired.")),
+            None => {
+                Err(s3_error!(InvalidAccessKeyId, "The access key does not exist in our records."))
+            }
+        }
     }
 }
 

@@ -22,6 +22,10 @@ pub enum Fault {
     Truncate(usize),
     /// No byte comes after so many, and the connection stays.
     Stall(usize),
+    /// After so many bytes only one at a time comes, with this pause before each.
+    Trickle(usize, Duration),
+    /// The request is read and never answered.
+    Silence,
     /// An answer of this status with a code of S3's list.
     Refused(u16, &'static str),
     /// The bucket is in this region.
@@ -68,19 +72,17 @@ impl Fault {
     /// The same answer with its body cut as the fault has it.
     pub(super) async fn cut(self, response: Response<Body>) -> Response<Body> {
         let length = match self {
+            Fault::Silence => std::future::pending().await,
+            Fault::Trickle(length, pause) => return trickle(length, pause, response).await,
             Fault::Reset(length) | Fault::Truncate(length) | Fault::Stall(length) => length,
             _ => return response,
         };
-        let (mut head, body) = response.into_parts();
-        let bytes = BodyExt::collect(body).await.expect("a body in memory").to_bytes();
+        let (mut head, bytes) = read(response).await;
         let bytes = bytes.slice(..length.min(bytes.len()));
         if matches!(self, Fault::Truncate(_)) {
             head.headers.insert(CONTENT_LENGTH, bytes.len().into());
         }
-        let offsets = (0..bytes.len()).step_by(CHUNK);
-        let chunks: Vec<Bytes> =
-            offsets.map(|at| bytes.slice(at..(at + CHUNK).min(bytes.len()))).collect();
-        let chunks = stream::iter(chunks).map(|chunk| Ok(Frame::data(chunk)));
+        let chunks = stream::iter(chunks(&bytes, CHUNK)).map(|chunk| Ok(Frame::data(chunk)));
         let end = stream::once(async move {
             // What was written before must be on the wire first.
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -93,6 +95,28 @@ impl Fault {
         let body = StreamBody::new(chunks.chain(end.filter_map(std::future::ready)));
         Response::from_parts(head, Body::http_body_unsync(body))
     }
+}
+
+async fn trickle(length: usize, pause: Duration, response: Response<Body>) -> Response<Body> {
+    let (head, mut bytes) = read(response).await;
+    let at_once = bytes.split_to(length.min(bytes.len()));
+    let at_once = stream::iter(chunks(&at_once, CHUNK));
+    let slowly = stream::iter(chunks(&bytes, 1)).then(move |byte| async move {
+        tokio::time::sleep(pause).await;
+        byte
+    });
+    let frames = at_once.chain(slowly).map(|chunk| Ok::<_, std::io::Error>(Frame::data(chunk)));
+    Response::from_parts(head, Body::http_body_unsync(StreamBody::new(frames)))
+}
+
+async fn read(response: Response<Body>) -> (hyper::http::response::Parts, Bytes) {
+    let (head, body) = response.into_parts();
+    (head, BodyExt::collect(body).await.expect("a body in memory").to_bytes())
+}
+
+fn chunks(bytes: &Bytes, size: usize) -> Vec<Bytes> {
+    let offsets = (0..bytes.len()).step_by(size);
+    offsets.map(|at| bytes.slice(at..(at + size).min(bytes.len()))).collect()
 }
 
 /// The whole object, as a server sends it that knows no ranges.

@@ -13,7 +13,7 @@ mod objects;
 pub use fault::Fault;
 pub use objects::Stored;
 
-use backend::{Backend, Keys};
+use backend::{Auth, Backend, Keys};
 use fault::Faults;
 use hyper::body::Incoming;
 use hyper::header::{IF_MATCH, RANGE};
@@ -49,6 +49,7 @@ pub struct Asked {
 
 struct Shared {
     objects: Arc<Objects>,
+    keys: Arc<Keys>,
     faults: Faults,
     asked: Mutex<Vec<Asked>>,
     service: S3Service,
@@ -62,21 +63,18 @@ impl S3Server {
     }
 
     pub fn from_listener(listener: TcpListener, access_key: &str, secret_key: &str) -> S3Server {
-        Self::with_objects(listener, access_key, secret_key, Arc::default())
+        let keys = Keys::default();
+        keys.accept(access_key, secret_key);
+        Self::with_objects(listener, keys.into(), Arc::default())
     }
 
-    fn with_objects(
-        listener: TcpListener,
-        access_key: &str,
-        secret_key: &str,
-        objects: Arc<Objects>,
-    ) -> S3Server {
+    fn with_objects(listener: TcpListener, keys: Arc<Keys>, objects: Arc<Objects>) -> S3Server {
         let address = listener.local_addr().expect("a bound listener");
         listener.set_nonblocking(true).expect("a listener for tokio");
         let mut service = S3ServiceBuilder::new(Backend(objects.clone()));
-        service.set_auth(Keys::new(access_key, secret_key));
+        service.set_auth(Auth(keys.clone()));
         let (faults, asked) = (Faults::default(), Mutex::default());
-        let shared = Arc::new(Shared { objects, faults, asked, service: service.build() });
+        let shared = Arc::new(Shared { objects, keys, faults, asked, service: service.build() });
         let (stop, stopped) = oneshot::channel();
         let served = shared.clone();
         let thread = std::thread::spawn(move || {
@@ -89,6 +87,13 @@ impl S3Server {
             });
         });
         S3Server { address, shared, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Ends it, with every connection; what is given starts it again as it was.
+    pub fn stop(mut self) -> impl FnOnce(TcpListener) -> S3Server + Send {
+        self.shut_down();
+        let (keys, objects) = (self.shared.keys.clone(), self.shared.objects.clone());
+        move |listener| Self::with_objects(listener, keys, objects)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -130,6 +135,16 @@ impl S3Server {
         self.shared.objects.deny_listing();
     }
 
+    /// Takes another pair of keys as well.
+    pub fn accept(&self, access_key: &str, secret_key: &str) {
+        self.shared.keys.accept(access_key, secret_key);
+    }
+
+    /// From now on a request with this key is told that its token has expired.
+    pub fn expire(&self, access_key: &str) {
+        self.shared.keys.expire(access_key);
+    }
+
     /// The next `times` requests of this method (`*` is any) for a `bucket/key`
     /// that contains `key` fail like this.
     pub fn fault(&self, method: &str, key: &str, times: usize, fault: Fault) {
@@ -164,7 +179,9 @@ impl Drop for S3Server {
 pub fn serve_forever(listener: TcpListener, access_key: &str, secret_key: &str, tree: &Path) -> ! {
     let objects = Arc::new(Objects::default());
     objects.load(tree).expect("a readable tree of objects");
-    let _server = S3Server::with_objects(listener, access_key, secret_key, objects);
+    let keys = Keys::default();
+    keys.accept(access_key, secret_key);
+    let _server = S3Server::with_objects(listener, keys.into(), objects);
     loop {
         std::thread::park();
     }

@@ -8,6 +8,7 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use deploy_agent::error::Exit;
 use deploy_agent::source::Sources;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn says_which_part_of_a_release_is_missing() {
@@ -105,6 +106,38 @@ async fn without_credentials_or_region_nothing_is_asked() {
         resolve(&Sources::with_timing(timing(), Some(nowhere.build())), R1).await.unwrap_err();
     says(&error, Exit::Source, &["without a region", "AWS_REGION"]);
     assert_eq!(server.requests(), []);
+}
+
+/// Answers every request with a header that never ends, a byte at a time.
+async fn dripping_server() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                connection.read_exact(&mut [0]).await?;
+                let mut said = b"HTTP/1.1 200 OK\r\nx: ".iter().chain(std::iter::repeat(&b'x'));
+                while let Some(byte) = said.next() {
+                    connection.write_all(&[*byte]).await?;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Ok::<_, std::io::Error>(())
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_server_whose_headers_trickle_does_not_answer() {
+    let server = dripping_server().await;
+    let s3 = Sources::with_timing(timing(), Some(sdk(&server, SECRET)));
+    let web = Sources::with_timing(timing(), None);
+    for (sources, url) in [(s3, R1), (web, &format!("{server}/app/production/r1"))] {
+        let answer = tokio::time::timeout(Duration::from_secs(20), resolve(&sources, url));
+        let error = answer.await.expect("an end in time").unwrap_err();
+        says(&error, Exit::Source, &["does not answer"]);
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::s3::{Fault, Stored};
 use super::{ARCHIVE, BUCKET, ENV, R1, World, archive, read, resolve, says};
 use deploy_agent::error::Exit;
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_few_server_errors_are_no_failure() {
@@ -30,6 +31,72 @@ async fn a_cut_download_is_taken_up_where_it_stopped() {
 }
 
 #[tokio::test]
+async fn a_server_that_only_trickles_is_asked_again() {
+    let world = World::new();
+    let resolved = resolve(&world.sources, R1).await.unwrap();
+    let trickle = Fault::Trickle(50_000, Duration::from_millis(50));
+    world.server.fault("GET", "source.tar.zst", 1, trickle);
+    assert_eq!(read(&resolved).await.unwrap(), archive());
+    let reads = world.reads_of("source.tar.zst");
+    let range = reads[1].range.as_deref().unwrap();
+    assert!(range.starts_with("bytes=5000"), "{range}");
+}
+
+#[tokio::test]
+async fn gives_up_a_server_that_never_does_more_than_trickle() {
+    let World { server, sources } = World::new();
+    let resolved = resolve(&sources, R1).await.unwrap();
+    server.fault("GET", "source.tar.zst", 100, Fault::Trickle(0, Duration::from_millis(50)));
+    let error = read(&resolved).await.unwrap_err();
+    says(&error, Exit::Source, &["source.tar.zst stopped at byte", "only ", "came in 300ms"]);
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_is_made_again() {
+    let World { server, sources } = World::new();
+    server.fault("HEAD", "env", 1, Fault::Silence);
+    server.fault("GET", "source.tar.zst", 1, Fault::Reset(50_000));
+    server.fault("GET", "source.tar.zst", 1, Fault::Silence);
+    let resolved = resolve(&sources, R1).await.unwrap();
+    assert_eq!(read(&resolved).await.unwrap(), archive());
+}
+
+#[tokio::test]
+async fn throttling_and_server_errors_in_the_middle_are_waited_out() {
+    let World { server, sources } = World::new();
+    let resolved = resolve(&sources, R1).await.unwrap();
+    server.fault("GET", "source.tar.zst", 1, Fault::Reset(50_000));
+    server.fault("GET", "source.tar.zst", 1, Fault::SLOW_DOWN);
+    server.fault("GET", "source.tar.zst", 1, Fault::Reset(50_000));
+    server.fault("GET", "source.tar.zst", 1, Fault::INTERNAL_ERROR);
+    assert_eq!(read(&resolved).await.unwrap(), archive());
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_for_a_while_is_asked_until_it_is_back() {
+    let World { server, sources } = World::new();
+    let resolved = resolve(&sources, R1).await.unwrap();
+    server.fault("GET", "source.tar.zst", 1, Fault::Stall(50_000));
+    let mut archive_read = resolved.archive();
+    let mut bytes = archive_read.next().await.unwrap().unwrap().to_vec();
+    let address = server.address();
+    let start = server.stop();
+    // It takes connections and cuts them, before it serves again.
+    let back = std::thread::spawn(move || {
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        for _ in 0..2 {
+            drop(listener.accept().unwrap());
+        }
+        start(listener)
+    });
+    while let Some(more) = archive_read.next().await {
+        bytes.extend_from_slice(&more.unwrap());
+    }
+    assert!(bytes == archive(), "other bytes");
+    drop(back.join().unwrap());
+}
+
+#[tokio::test]
 async fn a_server_that_ignores_ranges_is_read_from_its_first_byte_again() {
     let World { server, sources } = World::new();
     let resolved = resolve(&sources, R1).await.unwrap();
@@ -48,9 +115,9 @@ async fn gives_up_after_some_attempts_without_progress() {
     says(
         &error,
         Exit::Source,
-        &["source.tar.zst stopped at byte 500", "of 400000", "no byte came"],
+        &["source.tar.zst stopped at byte 500", "of 400000", "only 10 bytes came in 300ms"],
     );
-    assert_eq!(world.reads_of("source.tar.zst").len(), 3);
+    assert_eq!(world.reads_of("source.tar.zst").len(), 4);
 }
 
 #[tokio::test]

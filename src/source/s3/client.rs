@@ -3,15 +3,15 @@
 use super::refusal::{self, Answer, Asked, Kind, Refused};
 use crate::error::{Error, Result};
 use crate::source::network;
-use crate::source::retry::{Failure, Timing};
+use crate::source::retry::{Failure, Timing, retry};
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
-    Builder, ProvideCredentials, ResponseChecksumValidation, SharedCredentialsProvider,
-    SharedHttpClient,
+    Builder, IdentityCache, ProvideCredentials, ResponseChecksumValidation,
+    SharedCredentialsProvider, SharedHttpClient,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client as smithy;
@@ -19,6 +19,7 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use std::error::Error as StdError;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 /// What servers other than Amazon's expect where no region is set.
@@ -26,9 +27,11 @@ const REGION_OF_OTHERS: &str = "us-east-1";
 
 #[derive(Clone)]
 pub(in crate::source) struct S3 {
-    pub(super) client: Client,
+    /// Another one once S3 has called the credentials expired.
+    client: Arc<RwLock<Client>>,
     credentials: Option<SharedCredentialsProvider>,
     region: String,
+    timing: Timing,
 }
 
 impl S3 {
@@ -54,11 +57,70 @@ impl S3 {
             .force_path_style(elsewhere)
             .build();
         let client = Client::from_conf(config);
-        Ok(S3 { client, credentials: sdk.credentials_provider(), region })
+        let client = Arc::new(RwLock::new(client));
+        let (credentials, timing) = (sdk.credentials_provider(), timing.clone());
+        Ok(S3 { client, credentials, region, timing })
+    }
+
+    /// Asks S3, and again while it has trouble.
+    pub(super) async fn ask<T, E, F>(
+        &self,
+        asked: Asked<'_>,
+        request: impl Fn(Client) -> F,
+    ) -> Result<T, Refused>
+    where
+        E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
+        F: Future<Output = Result<T, SdkError<E>>>,
+    {
+        let ask = || async {
+            match self.ask_once(asked, &request).await {
+                Err(Refused { kind: Kind::Transient, error }) => Err(Failure::Transient(error)),
+                answer => Ok(answer),
+            }
+        };
+        let answer = retry(&self.timing, ask).await;
+        answer.unwrap_or_else(|error| Err(Refused { kind: Kind::Transient, error }))
+    }
+
+    /// Asks S3 once; where it calls the credentials expired, a second time with
+    /// those that the chain gives now: what it gave before may be kept here for
+    /// longer than S3 takes it.
+    pub(super) async fn ask_once<T, E, F>(
+        &self,
+        asked: Asked<'_>,
+        request: impl Fn(Client) -> F,
+    ) -> Result<T, Refused>
+    where
+        E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
+        F: Future<Output = Result<T, SdkError<E>>>,
+    {
+        let refused = match request(self.client()).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => self.refused(asked, error).await,
+        };
+        if refused.kind != Kind::Expired {
+            return Err(refused);
+        }
+        match request(self.renew()).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.refused(asked, error).await),
+        }
+    }
+
+    fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A client that knows no credentials yet, in place of the one in use.
+    fn renew(&self) -> Client {
+        let mut client = self.client.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = client.config().to_builder().identity_cache(IdentityCache::lazy().build());
+        *client = Client::from_conf(fresh.build());
+        client.clone()
     }
 
     /// What this failure means, in the operator's words.
-    pub(super) async fn refused<E>(&self, asked: Asked<'_>, error: SdkError<E>) -> Refused
+    async fn refused<E>(&self, asked: Asked<'_>, error: SdkError<E>) -> Refused
     where
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
@@ -71,14 +133,14 @@ impl S3 {
             _ => false,
         };
         if !lost && let Some(error) = self.no_credentials(asked).await {
-            return Refused { kind: Kind::Other, error };
+            return Refused { kind: Kind::NoCredentials, error };
         }
-        match network::unreachable(&asked.to_string(), &error) {
-            Failure::Transient(error) if lost => Refused { kind: Kind::Transient, error },
-            Failure::Transient(error) | Failure::Final(error) => {
-                Refused { kind: Kind::Other, error }
-            }
-        }
+        let never_sent = matches!(error, SdkError::ConstructionFailure(_));
+        let (kind, error) = match network::unreachable(&asked.to_string(), &error) {
+            Failure::Transient(error) if !never_sent => (Kind::Transient, error),
+            Failure::Transient(error) | Failure::Final(error) => (Kind::Other, error),
+        };
+        Refused { kind, error }
     }
 
     /// The SDK hides this reason among others, so the chain is asked once more.
@@ -101,16 +163,13 @@ impl S3 {
 fn config(sdk: &SdkConfig, timing: &Timing) -> Builder {
     let timeouts =
         TimeoutConfig::builder().connect_timeout(timing.connect).read_timeout(timing.stall);
-    let retries = RetryConfig::standard()
-        .with_max_attempts(timing.attempts.clamp(1, 3))
-        .with_initial_backoff(timing.first_pause)
-        .with_max_backoff(timing.longest_pause);
-    let stalled = StalledStreamProtectionConfig::enabled().grace_period(timing.stall);
     Builder::from(sdk)
         .http_client(http_client(ProxyConfig::from_env()))
         .timeout_config(timeouts.build())
-        .retry_config(retries)
-        .stalled_stream_protection(stalled.build())
+        // What is asked again, and when, is the same for every source.
+        .retry_config(RetryConfig::disabled())
+        // A download has a pace of its own to keep, whatever its source.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         // The whole object is verified, across resumed ranges, where it is read.
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
 }

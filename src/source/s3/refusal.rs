@@ -38,6 +38,10 @@ pub(super) enum Kind {
     Denied,
     /// The answer gave no reason.
     Nameless,
+    /// Nothing was asked: there is nobody to ask as.
+    NoCredentials,
+    /// S3 takes these credentials no longer.
+    Expired,
     /// The object is another one than the request named.
     Changed,
     /// Another attempt may end otherwise.
@@ -97,6 +101,7 @@ impl Answer {
             ("NoSuchKey" | "NoSuchVersion" | "NotFound", _) | ("", 404) => Kind::Missing,
             ("AccessDenied" | "Forbidden", _) | ("", 403) => Kind::Denied,
             ("PreconditionFailed" | "InvalidRange", _) | (_, 412 | 416) => Kind::Changed,
+            ("ExpiredToken" | "TokenRefreshRequired" | "InvalidToken", _) => Kind::Expired,
             ("SlowDown" | "RequestTimeout" | "InternalError", _) => Kind::Transient,
             (_, 408 | 429 | 500..) => Kind::Transient,
             ("", _) if self.bucket_region.is_none() => Kind::Nameless,

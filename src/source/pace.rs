@@ -1,0 +1,87 @@
+//! How slow a source may be: a trickle is a stall as well.
+
+use super::retry::Timing;
+use std::time::{Duration, Instant};
+
+/// How one connection keeps up with [`Timing::least`] bytes in each
+/// [`Timing::stall`]. Only the time spent waiting for it counts: an unpacker that
+/// is slow to ask for more says nothing of the source.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    waited: Duration,
+    came: u64,
+}
+
+impl Pace {
+    /// What the connection gives next; none where it is too slow.
+    pub async fn next<T>(&mut self, timing: &Timing, next: impl Future<Output = T>) -> Option<T> {
+        let begin = Instant::now();
+        let left = timing.stall.saturating_sub(self.waited);
+        let next = tokio::time::timeout(left, next).await;
+        self.waited += begin.elapsed();
+        next.ok()
+    }
+
+    pub fn came(&mut self, bytes: usize, timing: &Timing) {
+        self.came += bytes as u64;
+        if self.came >= timing.least {
+            *self = Pace::default();
+        }
+    }
+
+    /// What was too slow, in words.
+    pub fn told(&self, timing: &Timing) -> String {
+        match self.came {
+            0 => format!("no byte came for {:?}", timing.stall),
+            came => format!("only {came} bytes came in {:?}", timing.stall),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: Timing = Timing {
+        connect: Duration::ZERO,
+        stall: Duration::from_millis(100),
+        least: 10,
+        asks: 1,
+        attempts: 1,
+        progress: 0,
+        first_pause: Duration::ZERO,
+        longest_pause: Duration::ZERO,
+    };
+
+    /// Waits for one byte after the other, each after `pause`, and says how many came.
+    async fn bytes(pause: Duration, most: usize) -> usize {
+        let mut pace = Pace::default();
+        for came in 0..most {
+            if pace.next(&TIMING, tokio::time::sleep(pause)).await.is_none() {
+                return came;
+            }
+            pace.came(1, &TIMING);
+        }
+        most
+    }
+
+    #[tokio::test]
+    async fn a_trickle_is_a_stall() {
+        assert!(bytes(Duration::from_millis(40), 100).await < 10);
+    }
+
+    #[tokio::test]
+    async fn what_keeps_the_pace_goes_on_for_longer_than_a_stall() {
+        assert_eq!(bytes(Duration::from_millis(4), 50).await, 50);
+    }
+
+    #[tokio::test]
+    async fn the_time_that_the_reader_takes_does_not_count() {
+        let mut pace = Pace::default();
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            assert!(pace.next(&TIMING, std::future::ready(())).await.is_some());
+            pace.came(1, &TIMING);
+        }
+    }
+}
