@@ -27,6 +27,7 @@ use aws_config::SdkConfig;
 use futures_util::future::{join, join_all};
 use object::{Look, Object};
 use std::fmt;
+use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 /// An env file is text that people write; the kernel takes 2 MiB of environment at most.
@@ -39,7 +40,7 @@ const LONGEST_POINTER: u64 = 256;
 pub struct Sources {
     timing: Timing,
     sdk: Option<SdkConfig>,
-    s3: OnceCell<s3::S3>,
+    s3: OnceCell<Arc<s3::S3>>,
     http: OnceCell<reqwest::Client>,
 }
 
@@ -153,7 +154,7 @@ impl Sources {
         };
         Ok(match url.scheme() {
             Scheme::S3 { bucket, prefix } => {
-                let s3 = || s3::S3::new(self.sdk.as_ref(), &self.timing);
+                let s3 = async || s3::S3::new(self.sdk.as_ref(), &self.timing).await.map(Arc::new);
                 let s3 = self.s3.get_or_try_init(s3).await?.clone();
                 Directory::S3(s3.directory(bucket, &below(prefix)))
             }

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A prefix in a bucket.
 pub(super) struct Directory {
-    s3: S3,
+    s3: Arc<S3>,
     bucket: String,
     prefix: String,
 }
@@ -31,7 +31,7 @@ pub(super) struct Directory {
 /// One version of one object.
 #[derive(Clone)]
 pub(super) struct Handle {
-    s3: S3,
+    s3: Arc<S3>,
     bucket: String,
     key: String,
     etag: Option<String>,
@@ -42,7 +42,7 @@ pub(super) struct Handle {
 }
 
 impl S3 {
-    pub fn directory(self, bucket: &str, prefix: &str) -> Directory {
+    pub fn directory(self: Arc<S3>, bucket: &str, prefix: &str) -> Directory {
         Directory { s3: self, bucket: bucket.to_owned(), prefix: prefix.to_owned() }
     }
 }

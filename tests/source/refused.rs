@@ -116,8 +116,8 @@ async fn dripping_server() -> String {
         while let Ok((mut connection, _)) = listener.accept().await {
             tokio::spawn(async move {
                 connection.read_exact(&mut [0]).await?;
-                let mut said = b"HTTP/1.1 200 OK\r\nx: ".iter().chain(std::iter::repeat(&b'x'));
-                while let Some(byte) = said.next() {
+                let said = b"HTTP/1.1 200 OK\r\nx: ".iter().chain(std::iter::repeat(&b'x'));
+                for byte in said {
                     connection.write_all(&[*byte]).await?;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }

@@ -19,16 +19,15 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use std::error::Error as StdError;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 use std::time::SystemTime;
 
 /// What servers other than Amazon's expect where no region is set.
 const REGION_OF_OTHERS: &str = "us-east-1";
 
-#[derive(Clone)]
 pub(in crate::source) struct S3 {
     /// Another one once S3 has called the credentials expired.
-    client: Arc<RwLock<Client>>,
+    client: RwLock<Client>,
     credentials: Option<SharedCredentialsProvider>,
     region: String,
     timing: Timing,
@@ -57,7 +56,7 @@ impl S3 {
             .force_path_style(elsewhere)
             .build();
         let client = Client::from_conf(config);
-        let client = Arc::new(RwLock::new(client));
+        let client = RwLock::new(client);
         let (credentials, timing) = (sdk.credentials_provider(), timing.clone());
         Ok(S3 { client, credentials, region, timing })
     }
@@ -94,14 +93,15 @@ impl S3 {
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E>>>,
     {
-        let refused = match request(self.client()).await {
+        // On the heap: the SDK's futures are large, and every layer around them is more so.
+        let refused = match Box::pin(request(self.client())).await {
             Ok(answer) => return Ok(answer),
             Err(error) => self.refused(asked, error).await,
         };
         if refused.kind != Kind::Expired {
             return Err(refused);
         }
-        match request(self.renew()).await {
+        match Box::pin(request(self.renew())).await {
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.refused(asked, error).await),
         }
