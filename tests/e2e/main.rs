@@ -19,6 +19,7 @@ mod env;
 mod express;
 mod host;
 mod logs;
+mod network;
 mod operating;
 mod package;
 mod refused;

@@ -1,0 +1,96 @@
+//! A bad network: what helps is tried again, the rest is refused, and what is
+//! deployed is the release to its last byte.
+
+use crate::app::{Release, url};
+use crate::host::{Host, SOON};
+use crate::s3::Fault;
+use std::time::Duration;
+
+const ARCHIVE: &str = "r2/source.tar.gz";
+const PAYLOAD: &str = "/var/lib/deploy/apps/my-app/current/app/payload";
+/// Bytes of the archive after which it goes wrong.
+const SOME: usize = 300_000;
+
+/// With a file that no compression makes smaller.
+fn large(name: &str) -> Release {
+    Release::new(name).file("payload", payload(name))
+}
+
+fn payload(name: &str) -> Vec<u8> {
+    let mut state = name.bytes().fold(1u64, |state, byte| state * 31 + u64::from(byte));
+    let byte = || {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(byte).take(2 << 20).collect()
+}
+
+#[test]
+fn a_release_comes_whole_through_every_fault() {
+    let host = Host::running_r1();
+    host.publish(&large("r2"));
+    let fault = |times, fault| host.s3().fault("GET", ARCHIVE, times, fault);
+    host.s3().fault("HEAD", "r2/", 1, Fault::SLOW_DOWN);
+    fault(1, Fault::Reset(SOME));
+    fault(2, Fault::INTERNAL_ERROR);
+    fault(1, Fault::Truncate(SOME));
+    fault(2, Fault::SLOW_DOWN);
+    fault(1, Fault::Stall(SOME));
+    fault(1, Fault::IgnoreRange);
+    let said = host.deploys("r2");
+    assert!(said.stdout.starts_with("deployed my-app r2 "), "{said:?}");
+    assert!(host.read(PAYLOAD) == payload("r2"), "other bytes");
+    assert_eq!(host.served().as_deref(), Some("r2"));
+    let reads = host.s3().requests();
+    let reads = reads.iter().filter(|read| read.method == "GET" && read.path.ends_with(ARCHIVE));
+    assert_eq!(reads.count(), 8);
+}
+
+#[test]
+fn a_download_outlives_the_loss_of_dns() {
+    let host = Host::running_r1();
+    let name = |known: bool| {
+        let line = if known { "10.77.0.1 s3.test" } else { "" };
+        host.sh(&format!("sed -i '/s3.test/d' /etc/hosts; echo '{line}' >>/etc/hosts"));
+    };
+    name(true);
+    host.configure("AWS_ENDPOINT_URL=http://s3.test:9000\n");
+    host.exec(&["systemctl", "reload", "deployd"]).ok();
+    host.publish(&large("r2"));
+    // Half a minute later it is too slow, and another connection is wanted.
+    let trickle = Fault::Trickle(SOME, Duration::from_millis(500));
+    host.s3().fault("GET", ARCHIVE, 1, trickle);
+    let deploying = host.command(&["deploy", &url("r2")]).spawn();
+    host.wait_for("download", SOON, || {
+        let asked = host.s3().requests();
+        asked.iter().any(|read| read.method == "GET" && read.path.ends_with(ARCHIVE)).then_some(())
+    });
+    name(false);
+    let minute = Duration::from_secs(60);
+    host.wait_for("loss of DNS", minute, || {
+        host.journal(&["-u", "deployd"]).contains("name cannot be resolved").then_some(())
+    });
+    name(true);
+    deploying.output().exits(0);
+    assert!(host.read(PAYLOAD) == payload("r2"), "other bytes");
+}
+
+#[test]
+fn an_archive_that_is_replaced_in_the_middle_is_refused() {
+    let host = Host::running_r1();
+    let before = host.state();
+    host.publish(&large("r2"));
+    host.s3().fault("GET", ARCHIVE, 1, Fault::Reset(SOME));
+    host.s3().fault("GET", ARCHIVE, 1, Fault::Replaced(large("r3").compressed()));
+    let said = host.deploy(&[&url("r2")]).exits(11);
+    assert!(said.stdout.contains("source.tar.gz changed while it was being read"), "{said:?}");
+    assert_eq!(host.state(), before);
+    assert_eq!(host.sh("ls -A /var/lib/deploy/apps/my-app/releases"), "r1\n");
+    assert_eq!(host.served().as_deref(), Some("r1"));
+    // What is there now is a release as well.
+    host.deploys("r2");
+    assert!(host.read(PAYLOAD) == payload("r3"), "other bytes");
+}
