@@ -164,7 +164,8 @@ impl Download {
             return Err(error);
         }
         let chain = error.chain();
-        tracing::warn!(offset = self.at, attempt = self.failures, error = chain, "resuming");
+        let (at, attempt) = (self.at, self.failures);
+        tracing::warn!(offset = at, attempt, "{chain}; taking it up again at byte {at}");
         tokio::time::sleep(self.timing.pause(self.failures)).await;
         Ok(())
     }

@@ -74,7 +74,7 @@ where
                 if failures >= timing.asks {
                     return Err(error);
                 }
-                tracing::warn!(attempt = failures, error = error.chain(), "asking again");
+                tracing::warn!(attempt = failures, "{}; asking again", error.chain());
                 tokio::time::sleep(timing.pause(failures)).await;
             }
         }

@@ -83,6 +83,13 @@ impl Host {
         drop(self.s3.take());
     }
 
+    /// Stops S3, and starts it again as it was once `meanwhile` is over.
+    pub fn interrupt_s3(&mut self, meanwhile: impl FnOnce(&Host)) {
+        let start = self.s3.take().expect("S3 was not stopped").stop();
+        meanwhile(self);
+        self.s3 = Some(start(self.network.listen(S3_PORT)));
+    }
+
     pub fn publish(&self, release: &Release) {
         release.publish(self.s3());
     }
