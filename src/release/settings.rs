@@ -99,7 +99,7 @@ impl ReleaseSettings {
         let text: ReleaseText = layers.merge()?;
         let timeout = |name, text: &str| layers.valid(name, text, value::timeout);
         let wait = |name, text: &str| layers.valid(name, text, value::duration);
-        Ok(ReleaseSettings {
+        let settings = ReleaseSettings {
             port: layers.valid("PORT", &text.port, value::port)?,
             concurrency: layers.valid(
                 "DEPLOY_CONCURRENCY",
@@ -133,7 +133,23 @@ impl ReleaseSettings {
                 &text.deploy_memory_max,
                 value::optional_size,
             )?,
-        })
+        };
+        settings.check_ports(&layers)?;
+        Ok(settings)
+    }
+
+    /// The processes of `web` have the ports from PORT on, as far as there are ports.
+    fn check_ports(&self, layers: &Layers) -> Result<(), Error> {
+        let web = self.concurrency.iter().find(|(kind, _)| kind.as_str() == "web");
+        let count = web.map_or(1, |(_, count)| *count);
+        if self.port.checked_add(count.saturating_sub(1)).is_some() {
+            return Ok(());
+        }
+        let what = format!("PORT={} with {count} processes of web", self.port);
+        Err(layers
+            .blame(&["PORT", "DEPLOY_CONCURRENCY"], what)
+            .because("each has the port after the one before it, and 65535 is the last")
+            .help("choose a lower PORT, or fewer processes in DEPLOY_CONCURRENCY"))
     }
 
     /// How many processes of a type run: what DEPLOY_CONCURRENCY says, or one.

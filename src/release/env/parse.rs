@@ -115,16 +115,16 @@ impl Parser<'_> {
         }
         if self.cursor.take("+=") {
             return Err(start
-                .refuse(format!("`+=` on {name}"))
-                .help(format!("write {name}=\"${{{name}}}…\"")));
+                .refuse("an assignment with `+=`")
+                .help("write NAME=\"${NAME}…\", or quote a value that holds blanks"));
         }
         let marks_only = exports && next.is_none_or(value::ends_word);
         if next != Some('=') && !marks_only {
             return Err(not_an_assignment(start));
         }
-        if reserved::is_bash_own(&name) {
+        if let Some(own) = reserved::bash_own(&name) {
             return Err(start
-                .refuse(format!("{name} means something to bash itself"))
+                .refuse(format!("{own} means something to bash itself"))
                 .help("use another name"));
         }
         if marks_only {

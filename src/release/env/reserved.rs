@@ -7,8 +7,10 @@ use crate::release::ParseError;
 /// (`UID`, `RANDOM`), set again by every bash on its way to the app (`PWD`, `SHLVL`), never
 /// taken from the environment (`IFS`), or changing how bash reads on (`POSIXLY_CORRECT`).
 /// Found by assigning every name that bash(1) and its binary mention, bash 5.2.
-pub(super) fn is_bash_own(name: &str) -> bool {
-    const OWN: [&str; 25] = [
+///
+/// Gives the name as an error may tell it: one of these, and not what the file says.
+pub(super) fn bash_own(name: &str) -> Option<&'static str> {
+    const OWN: [&str; 26] = [
         "BASH",
         "BASHOPTS",
         "BASHPID",
@@ -34,8 +36,10 @@ pub(super) fn is_bash_own(name: &str) -> bool {
         "SRANDOM",
         "UID",
         "_",
+        "histchars",
     ];
-    name.starts_with("BASH_") || name == "histchars" || OWN.contains(&name)
+    let prefixed = name.starts_with("BASH_").then_some("BASH_…");
+    OWN.into_iter().find(|own| *own == name).or(prefixed)
 }
 
 /// Names for which a clean bash has a value of its own, so that a bare `export NAME`

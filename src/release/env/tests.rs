@@ -101,7 +101,7 @@ fn says_where_and_why_a_file_is_refused() {
         // What the environment cannot hold.
         ("A=(1 2)", 1, 3, "an array"),
         ("A[0]=1", 1, 1, "an array element"),
-        ("A=1\nA+=2", 2, 1, "`+=` on A"),
+        ("A=1\nA+=2", 2, 1, "an assignment with `+=`"),
         ("A=a\0b", 1, 4, "a NUL byte"),
         (r"A=$'\0'", 1, 5, "a NUL byte"),
         (r"A=$'\x00'", 1, 5, "a NUL byte"),
@@ -129,7 +129,7 @@ fn says_where_and_why_a_file_is_refused() {
         ("A=\\\u{1}", 1, 3, "a control character behind a backslash"),
         // Names that are bash's.
         ("UID=0", 1, 1, "UID means something to bash"),
-        ("A=1 BASH_ENV=x", 1, 5, "BASH_ENV means something"),
+        ("A=1 BASH_ENV=x", 1, 5, "BASH_… means something"),
         ("export PWD", 1, 8, "PWD means something"),
         ("export PATH", 1, 8, "`export PATH` without a value"),
     ] {
@@ -182,6 +182,8 @@ fn no_error_and_no_debug_output_holds_a_part_of_a_value() {
         "A=$'MARKER\\xff'",
         "A=MARKER\nB=$A$A(",
         "A=x MARKER~y",
+        "A=x MARKER+=y",
+        "A=x BASH_MARKER=y",
     ] {
         let error = Env::parse(text.as_bytes()).expect_err(text);
         assert!(!format!("{error} {error:?}").contains("MARKER"), "{text:?}: {error:?}");

@@ -63,13 +63,17 @@ impl Layers<'_> {
         read: fn(&str) -> Result<T, Invalid>,
     ) -> Result<T, Error> {
         read(text).map_err(|invalid| {
-            let (exit, file) = match self.release.get(name) {
-                Some(_) => (Exit::Unusable, "env"),
-                None => (Exit::Usage, AGENT_FILE),
-            };
-            Error::new(exit, format!("{file}: {name}={}", name::shown(text)))
+            self.blame(&[name], format!("{name}={}", name::shown(text)))
                 .because(invalid.what)
                 .help(invalid.help)
         })
+    }
+
+    /// An error about `what`, in the file that has one of `names`: first the release's.
+    pub fn blame(&self, names: &[&str], what: String) -> Error {
+        let of_release = names.iter().any(|name| self.release.get(name).is_some());
+        let (exit, file) =
+            if of_release { (Exit::Unusable, "env") } else { (Exit::Usage, AGENT_FILE) };
+        Error::new(exit, format!("{file}: {what}"))
     }
 }

@@ -146,6 +146,19 @@ fn refuses_values_that_make_no_sense() {
 }
 
 #[test]
+fn every_process_of_web_gets_a_port() {
+    for fine in ["PORT=65535", "PORT=65436 DEPLOY_CONCURRENCY=web=100"] {
+        assert!(of_release(fine).is_ok(), "{fine}");
+    }
+    assert!(of_release("PORT=65535 DEPLOY_CONCURRENCY=web=0,worker=9").is_ok());
+    let error = of_release("PORT=65535 DEPLOY_CONCURRENCY=web=2").unwrap_err();
+    assert_eq!(error.exit(), Exit::Unusable);
+    assert_eq!(error.to_string(), "env: PORT=65535 with 2 processes of web");
+    let error = of_agent("PORT=65535 DEPLOY_CONCURRENCY=web=2").unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+}
+
+#[test]
 fn the_command_line_takes_the_same_durations() {
     assert_eq!(parse_duration("2m").unwrap(), seconds(120));
     let error = parse_duration("90").unwrap_err();
