@@ -1,15 +1,21 @@
 # `make` alone says what can be made. Every target may be made again at any time.
 
 CARGO_DEB = 3.8.0
+CARGO_FUZZ = 0.13.2
 DEB = $(abspath $(or $(CARGO_TARGET_DIR),target))/debian/deploy-agent.deb
 
-.PHONY: help check deb test demo requirements
+# How long each target of `make fuzz` runs.
+SECONDS = 60
+FUZZ = $(addprefix fuzz-,procfile env url settings archive)
+
+.PHONY: help check deb test demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
 	@echo 'make deb           the package: $(DEB)'
 	@echo 'make test          all tests, on instances that it boots; needs root'
 	@echo 'make demo          a release deployed, rolled back and refused, to watch; needs root'
+	@echo 'make fuzz          parsers and unpacker on input made up for SECONDS=$(SECONDS) each; needs root'
 	@echo 'make requirements  installs what these need on Debian 12; needs root if something is missing'
 
 check:
@@ -28,6 +34,22 @@ test: requirements root deb
 
 demo: requirements root deb
 	DEPLOY_DEB=$(DEB) cargo test --locked --test demo
+
+fuzz: root $(FUZZ)
+
+# No sanitizer: it is safe Rust, and what the sanitizer takes would hide how much memory it takes.
+$(FUZZ): fuzz-%: fuzz-tools
+	TMPDIR=/dev/shm cargo +nightly fuzz run --sanitizer none $* -- -max_total_time=$(SECONDS) \
+	    -dict=fuzz/dictionaries/$*.dict -max_len=$(MAX_LEN) -timeout=10 -rss_limit_mb=512
+
+MAX_LEN = 4096
+fuzz-archive: MAX_LEN = 16384
+
+.PHONY: fuzz-tools
+fuzz-tools:
+	@command -v c++ >/dev/null || { echo 'missing: g++, for libFuzzer' >&2; exit 1; }
+	@cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_FUZZ) cargo-fuzz
 
 requirements:
 	@tests/requirements.sh

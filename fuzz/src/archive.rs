@@ -1,0 +1,209 @@
+//! An archive, unpacked for real: whatever it holds, nothing beside the release changes
+//! and no limit is passed.
+//!
+//! The first byte says what the others are: `t` tar, `g` gzip, `z` zstd, and anything
+//! else a tar whose headers get right checksums first, so that what a fuzzer changes in
+//! them is read. As a capital it also says that the bytes come in small pieces.
+
+use super::said;
+use deploy_agent::error::{Error, Exit};
+use deploy_agent::release::compression::Compression;
+use deploy_agent::stage::inflate::inflate;
+use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Cursor, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+/// Who owns what is unpacked; no user of the machine.
+const OWNER: Owner = Owner { uid: 4242, gid: 4343 };
+const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_files: 300 };
+
+pub fn archive(data: &[u8]) -> bool {
+    let Some((first, packed)) = data.split_first() else { return false };
+    let mut packed = packed.to_vec();
+    let how = match first.to_ascii_lowercase() {
+        b't' => Compression::Plain,
+        b'g' => Compression::Gzip,
+        b'z' => Compression::Zstd,
+        _ => {
+            mend(&mut packed);
+            Compression::Plain
+        }
+    };
+    let whole = unpack_into_world(&packed[..], how);
+    if first.is_ascii_uppercase() {
+        let pieces = unpack_into_world(Pieces(Cursor::new(&packed)), how);
+        assert_eq!(whole, pieces, "it matters how the stream is cut");
+    }
+    whole.is_some()
+}
+
+/// What was unpacked and where, unless the archive was refused.
+fn unpack_into_world(packed: impl Read + Send, how: Compression) -> Option<(Unpacked, Seen)> {
+    let world = World::new();
+    let into = File::open(world.release()).expect("the release's directory");
+    let unpacked =
+        inflate(packed, how).and_then(|tar| unpack(tar, into.as_fd(), OWNER, LIMITS, &|_, _| {}));
+    world.check_outside();
+    let tree = look(&world.release());
+    check_tree(&tree, &unpacked);
+    match unpacked {
+        Ok(done) => {
+            check_links(&world.release(), &tree);
+            let seen = tree.into_iter().map(|(path, meta)| (path, (meta.mode(), size(&meta))));
+            Some((done, seen.collect()))
+        }
+        Err(error) => {
+            said::check(&error, &[Exit::Unusable]);
+            None
+        }
+    }
+}
+
+/// Mode and bytes of each path.
+type Seen = BTreeMap<PathBuf, (u32, u64)>;
+
+/// A directory for a release, and beside it what no archive may touch.
+struct World {
+    dir: tempfile::TempDir,
+    before: String,
+}
+
+impl World {
+    /// Only root can give files away; as root the app's user may write to all of it.
+    fn new() -> World {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        let made = || -> io::Result<()> {
+            fs::create_dir(at("outside"))?;
+            fs::write(at("outside/secret"), "secret")?;
+            symlink("outside", at("link"))?;
+            fs::create_dir(at("release"))?;
+            for path in ["outside", "outside/secret", "release", "."] {
+                chown(at(path), Some(OWNER.uid), Some(OWNER.gid))?;
+            }
+            Ok(())
+        };
+        made().expect("root, to unpack as another user");
+        let before = outside(dir.path());
+        World { dir, before }
+    }
+
+    fn release(&self) -> PathBuf {
+        self.dir.path().join("release")
+    }
+
+    fn check_outside(&self) {
+        assert_eq!(outside(self.dir.path()), self.before, "it changed what is beside the release");
+    }
+}
+
+/// All that can be told about what is beside the release.
+fn outside(dir: &Path) -> String {
+    let mut paths = vec![dir.join("outside"), dir.join("link"), dir.join("outside/secret")];
+    let in_them = [dir, &paths[0]].map(|dir| fs::read_dir(dir).expect("a directory"));
+    paths.extend(in_them.into_iter().flatten().map(|entry| entry.expect("an entry").path()));
+    paths.sort();
+    let tell = |path: &PathBuf| {
+        let meta = path.symlink_metadata().expect("what was there before");
+        let of_release = path.ends_with("release");
+        let look = (meta.mode(), meta.uid(), meta.gid(), meta.ino());
+        // What is unpacked changes these two of the release's own directory.
+        let changes = (!of_release)
+            .then(|| (meta.nlink(), meta.mtime(), meta.mtime_nsec(), meta.ctime_nsec()));
+        let content = meta.is_file().then(|| fs::read(path).expect("a file"));
+        format!("{path:?} {look:?} {changes:?} {content:?}\n")
+    };
+    paths.iter().map(tell).collect()
+}
+
+/// Everything below `root`, by its path there.
+fn look(root: &Path) -> BTreeMap<PathBuf, Metadata> {
+    let mut seen = BTreeMap::new();
+    let mut todo = vec![root.to_owned()];
+    while let Some(directory) = todo.pop() {
+        let entries = match fs::read_dir(&directory) {
+            // A name may be as long as a path can be, and has the root before it here.
+            Err(error) if error.kind() == ErrorKind::InvalidFilename => continue,
+            entries => entries.expect("a directory"),
+        };
+        for entry in entries {
+            let entry = entry.expect("an entry");
+            let meta = entry.metadata().expect("an entry's look");
+            if meta.is_dir() {
+                todo.push(entry.path());
+            }
+            let path = entry.path();
+            seen.insert(path.strip_prefix(root).expect("below the root").to_owned(), meta);
+        }
+    }
+    seen
+}
+
+/// The app's own files, directories and links, and no more of them than there may be:
+/// of a refused archive, too.
+fn check_tree(tree: &BTreeMap<PathBuf, Metadata>, unpacked: &Result<Unpacked, Error>) {
+    let (mut inodes, mut bytes) = (BTreeSet::new(), 0);
+    for (path, meta) in tree {
+        let kind = meta.file_type();
+        assert!(kind.is_file() || kind.is_dir() || kind.is_symlink(), "{path:?}: {kind:?}");
+        assert_eq!((meta.uid(), meta.gid()), (OWNER.uid, OWNER.gid), "{path:?}");
+        assert!(kind.is_symlink() || meta.mode() & 0o7000 == 0, "{path:?}: {:o}", meta.mode());
+        if inodes.insert(meta.ino()) {
+            bytes += size(meta);
+        }
+    }
+    let most = match unpacked {
+        Ok(done) => *done,
+        Err(_) => Unpacked { files: LIMITS.max_files, bytes: LIMITS.max_bytes },
+    };
+    assert!(most.files <= LIMITS.max_files && most.bytes <= LIMITS.max_bytes, "{most:?}");
+    assert!(tree.len() as u64 <= most.files, "{} entries, not {}", tree.len(), most.files);
+    assert!(bytes <= most.bytes, "{bytes} bytes, not {}", most.bytes);
+}
+
+fn size(meta: &Metadata) -> u64 {
+    if meta.is_file() { meta.len() } else { 0 }
+}
+
+/// Wherever a link leads, it is not out of the release.
+fn check_links(release: &Path, tree: &BTreeMap<PathBuf, Metadata>) {
+    let root = release.canonicalize().expect("the release's directory");
+    for path in tree.iter().filter(|(_, meta)| meta.is_symlink()).map(|(path, _)| path) {
+        match root.join(path).canonicalize() {
+            Ok(real) => assert!(real.starts_with(&root), "{path:?} leads to {real:?}"),
+            Err(error) => assert!(
+                matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename
+                ),
+                "{path:?}: {error}"
+            ),
+        }
+    }
+}
+
+/// Gives each header the checksum that it should have.
+fn mend(tar: &mut [u8]) {
+    for block in tar.as_chunks_mut::<512>().0 {
+        if block[257..262] == *b"ustar" {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+}
+
+/// The bytes as a slow network might bring them: from one to 600 at once.
+struct Pieces<'a>(Cursor<&'a Vec<u8>>);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.0.position() * 7 % 600 + 1).unwrap_or(1);
+        let most = most.min(buffer.len());
+        self.0.read(&mut buffer[..most])
+    }
+}

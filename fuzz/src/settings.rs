@@ -1,0 +1,142 @@
+//! Settings, of the agent and of a release: what is merged is valid, and says the same
+//! when it is written down.
+
+use super::said::{self, SECRET, said};
+use super::units;
+use deploy_agent::error::{Error, Exit};
+use deploy_agent::release::env::Env;
+use deploy_agent::release::manifest::Plan;
+use deploy_agent::release::procfile::Procfile;
+use deploy_agent::release::settings::{AgentSettings, ReleaseSettings, state_dir};
+use serde_json::to_value;
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+use std::time::Duration;
+
+/// What stands between agent.env and the release's env; without it there is only the latter.
+const BETWEEN: &[u8] = b"---\n";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub fn settings(data: &[u8]) -> bool {
+    let at = data.windows(BETWEEN.len()).position(|window| window == BETWEEN);
+    let (agent, release) = match at {
+        Some(at) => (&data[..at], &data[at + BETWEEN.len()..]),
+        None => (&b""[..], data),
+    };
+    let (Ok(agent), Ok(release)) = (Env::parse(agent), Env::parse(release)) else {
+        return false;
+    };
+    let of_agent = AgentSettings::from_env(&agent);
+    let merged = ReleaseSettings::merge(&agent, &release);
+    no_error_repeats_another_value(&agent, &release, &merged);
+    match &of_agent {
+        Ok(settings) => check_agent(settings, &agent),
+        Err(error) => said::check(error, &[Exit::Usage]),
+    }
+    match &merged {
+        Ok(settings) => check_release(settings, &agent),
+        Err(error) => said::check(error, &[Exit::Usage, Exit::Unusable]),
+    }
+    let (Ok(agent), Ok(settings)) = (&of_agent, &merged) else { return false };
+    let procfile = Procfile::parse(b"web: a\nworker: b").expect("a Procfile");
+    units::check(&procfile, agent, settings);
+    check_ports(&Plan::new(&procfile, settings, &agent.user));
+    true
+}
+
+fn check_agent(settings: &AgentSettings, agent: &Env) {
+    let dir = &settings.state_dir;
+    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    assert!(dir.is_absolute() && dir.components().all(plain) && dir != Path::new("/"), "{dir:?}");
+    assert_eq!(state_dir(agent).as_ref(), Some(dir));
+    assert!(!settings.user.is_empty() && settings.user != "root");
+    assert!((1..=1000).contains(&settings.keep_releases));
+    assert!(settings.max_unpacked >= 1 << 20 && settings.max_fetch_memory >= 1 << 20);
+    assert!(settings.max_files >= 1);
+}
+
+fn check_release(settings: &ReleaseSettings, agent: &Env) {
+    for wait in [settings.settle, settings.drain_timeout] {
+        assert!(wait <= DAY, "{wait:?}");
+    }
+    for timeout in [settings.health_timeout, settings.stop_timeout, settings.build_timeout] {
+        assert!(!timeout.is_zero() && timeout <= DAY, "{timeout:?}");
+    }
+    assert!(settings.concurrency.values().all(|count| *count <= 100));
+    for path in &settings.writable {
+        let plain = |part| matches!(part, Component::Normal(_));
+        assert!(!path.is_empty() && Path::new(path).components().all(plain), "{path:?}");
+    }
+    if let Some(path) = &settings.health_path {
+        assert!(path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()), "{path:?}");
+    }
+    assert!(settings.memory_max.is_none_or(|bytes| bytes >= 1 << 20));
+
+    let written = written(settings);
+    let release = Env::parse(written.as_bytes()).expect("an env file");
+    for agent in [agent, &Env::default()] {
+        let again = ReleaseSettings::merge(agent, &release);
+        assert_eq!(again.as_ref().map_err(Error::chain), Ok(settings), "{written}");
+    }
+}
+
+/// Every setting as the env of a release says it.
+fn written(settings: &ReleaseSettings) -> String {
+    let name = |value| match value {
+        Ok(serde_json::Value::String(name)) => name,
+        other => panic!("not a name: {other:?}"),
+    };
+    let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis());
+    let counts = settings.concurrency.iter().map(|(kind, count)| format!("{kind}={count}"));
+    let singleton = settings.singleton.iter().map(ToString::to_string);
+    let variables = [
+        ("PORT", settings.port.to_string()),
+        ("DEPLOY_CONCURRENCY", counts.collect::<Vec<_>>().join(",")),
+        ("DEPLOY_STRATEGY", name(to_value(settings.strategy))),
+        ("DEPLOY_HEALTH_PATH", settings.health_path.clone().unwrap_or_default()),
+        ("DEPLOY_HEALTH_TIMEOUT", milliseconds(settings.health_timeout)),
+        ("DEPLOY_SETTLE", milliseconds(settings.settle)),
+        ("DEPLOY_DRAIN_TIMEOUT", milliseconds(settings.drain_timeout)),
+        ("DEPLOY_STOP_TIMEOUT", milliseconds(settings.stop_timeout)),
+        ("DEPLOY_BUILD_TIMEOUT", milliseconds(settings.build_timeout)),
+        ("DEPLOY_SINGLETON", singleton.collect::<Vec<_>>().join(",")),
+        ("DEPLOY_WRITABLE", settings.writable.join(",")),
+        ("DEPLOY_SANDBOX", name(to_value(settings.sandbox))),
+        (
+            "DEPLOY_MEMORY_MAX",
+            settings.memory_max.map_or(String::new(), |b| format!("{}K", b >> 10)),
+        ),
+    ];
+    let line =
+        |(name, value): (&str, String)| format!("{name}='{}'\n", value.replace('\'', r"'\''"));
+    variables.map(line).concat()
+}
+
+/// No two processes are given the same port.
+fn check_ports(plan: &Plan) {
+    let ports: Vec<u16> = plan.instances().filter_map(|process| process.port).collect();
+    let distinct: BTreeSet<_> = ports.iter().collect();
+    assert_eq!(distinct.len(), ports.len(), "PORT={} for {} processes", plan.port, ports.len());
+}
+
+/// What an app needs beside its settings changes nothing, and no error has it.
+fn no_error_repeats_another_value(
+    agent: &Env,
+    release: &Env,
+    merged: &Result<ReleaseSettings, Error>,
+) {
+    if [agent, release]
+        .into_iter()
+        .any(|env| env.iter().any(|(n, v)| format!("{n}{v}").contains(SECRET)))
+    {
+        return;
+    }
+    let with = |name: &str| {
+        let text = format!("{}{name}={SECRET}\n", release.to_environment_file(&[name]));
+        ReleaseSettings::merge(agent, &Env::parse(text.as_bytes()).expect("an env file"))
+    };
+    let of_app = with("DATABASE_PASSWORD");
+    assert_eq!(of_app.map_err(|e| said(&e)), merged.as_ref().map_err(said).cloned());
+    let error = with("DEPLOY_PASSWORD").expect_err("no setting has this name");
+    assert!(!said(&error).contains(SECRET), "{}", said(&error));
+}

@@ -1,0 +1,142 @@
+//! The units of a release, read as systemd reads them: whatever a release says, it
+//! cannot add a line to them.
+
+use deploy_agent::release::identity::{Identity, Validator};
+use deploy_agent::release::manifest::{FORMAT, Manifest, Plan, State};
+use deploy_agent::release::procfile::Procfile;
+use deploy_agent::release::settings::{AgentSettings, ReleaseSettings};
+use deploy_agent::store::{Snapshot, Stopped};
+use deploy_agent::units::{Unit, generate};
+use std::collections::BTreeSet;
+
+/// The directives that may stand in a unit more than once.
+const LISTS: [&str; 4] = ["Environment", "ReadWritePaths", "StartLimitIntervalSec", "Wants"];
+/// The directives in which a command has its say.
+const OF_COMMAND: [&str; 2] = ["ExecStart", "KillMode"];
+/// As long as a file's name can be; systemd's UNIT_NAME_MAX is the same.
+const LONGEST_NAME: usize = 255;
+
+pub fn check(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettings) {
+    let snapshot = snapshot(procfile, agent, settings);
+    let (units, plain) = (generate(&snapshot), generate(&with_plain_commands(&snapshot)));
+    assert!(units.keys().eq(plain.keys()), "a command gives a unit another name");
+    let mut commands = Vec::new();
+    for ((name, unit), plain) in units.iter().zip(plain.values()) {
+        check_name(name);
+        match (unit, plain) {
+            (Unit::Text(text), Unit::Text(plain)) => {
+                check_lines(text);
+                commands.extend(differs_by_command_alone(text, plain));
+            }
+            _ => assert_eq!(unit, plain),
+        }
+    }
+    commands_are_what_systemd_reads(commands, procfile);
+}
+
+fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettings) -> Snapshot {
+    let identity = Identity { archive: Validator::default(), env: Validator::default() };
+    let manifest = Manifest {
+        format: FORMAT,
+        label: "r1".parse().expect("a label"),
+        url: "s3://releases/my-app/production/r1".parse().expect("a URL"),
+        identity,
+        state: State::Good,
+        staged_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        replaced: None,
+        files: 1,
+        bytes: 1,
+        plan: Plan::new(procfile, settings, &agent.user),
+    };
+    Snapshot {
+        app: manifest.url.app().clone(),
+        dir: agent.state_dir.join("apps/my-app"),
+        current: Some(manifest.label.clone()),
+        releases: vec![manifest],
+        stopped: Stopped::default(),
+    }
+}
+
+fn with_plain_commands(snapshot: &Snapshot) -> Snapshot {
+    let mut plain = snapshot.clone();
+    let services = plain.releases.iter_mut().flat_map(|manifest| &mut manifest.plan.processes);
+    services.for_each(|service| service.command = "true".into());
+    plain
+}
+
+/// It is one file below the directory that it belongs to.
+fn check_name(name: &str) {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"@._-".contains(&b);
+    let fine = |part: &str| {
+        (1..=LONGEST_NAME).contains(&part.len()) && part.bytes().all(plain) && part != ".."
+    };
+    assert!(name.split('/').all(fine) && name.split('/').count() <= 2, "{name}");
+}
+
+/// Sections and directives, each of them once, and none that goes on in the next line.
+fn check_lines(text: &str) {
+    let unprintable = |c: char| c.is_control() && c != '\n';
+    assert!(text.ends_with('\n') && !text.contains(unprintable), "{text:?}");
+    let mut seen = BTreeSet::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        assert!(!line.ends_with('\\'), "{line:?} goes on in the next line");
+        let key = line.split_once('=').map_or(line, |(key, _)| key);
+        let header = matches!(line, "[Unit]" | "[Service]");
+        assert!(header || key.bytes().all(|b| b.is_ascii_alphanumeric()), "{line:?}");
+        assert!(seen.insert(key) || LISTS.contains(&key), "a second {line:?}");
+    }
+}
+
+/// The argument of `ExecStart`, if the unit has one.
+fn differs_by_command_alone<'a>(text: &'a str, plain: &str) -> Option<&'a str> {
+    assert_eq!(text.lines().count(), plain.lines().count(), "{text}");
+    let mut argument = None;
+    for (line, plain) in text.lines().zip(plain.lines()) {
+        let of_command = |line: &str| {
+            OF_COMMAND
+                .into_iter()
+                .find(|key| line.strip_prefix(key).is_some_and(|l| l.starts_with('=')))
+        };
+        assert!(
+            line == plain || (of_command(line).is_some() && of_command(line) == of_command(plain))
+        );
+        argument = argument.or(line.strip_prefix("ExecStart=:/bin/bash -c "));
+    }
+    argument
+}
+
+/// Every service's own, perhaps after an `exec`, and no other.
+fn commands_are_what_systemd_reads(arguments: Vec<&str>, procfile: &Procfile) {
+    let mut read: Vec<String> = arguments.into_iter().map(as_systemd_reads).collect();
+    for (kind, command) in procfile.services() {
+        let own = |script: &String| {
+            script == command || script.strip_prefix("exec ").is_some_and(|rest| rest == command)
+        };
+        let at = read.iter().position(own);
+        read.swap_remove(at.unwrap_or_else(|| panic!("no unit runs {kind}: {command:?}")));
+    }
+    assert!(read.is_empty(), "no line of the Procfile says {read:?}");
+}
+
+/// One quoted argument: systemd.syntax(7) for the escapes, systemd.unit(5) for `%`.
+fn as_systemd_reads(argument: &str) -> String {
+    let inner = argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let mut chars = inner.unwrap_or_else(|| panic!("not quoted: {argument}")).chars();
+    let mut read = String::new();
+    while let Some(c) = chars.next() {
+        read.push(match c {
+            '"' => panic!("a quote that ends the argument: {argument}"),
+            '\\' => match chars.next() {
+                Some('t') => '\t',
+                Some(c @ ('"' | '\\')) => c,
+                other => panic!("an escape that is not needed, {other:?}: {argument}"),
+            },
+            '%' => {
+                assert_eq!(chars.next(), Some('%'), "a specifier: {argument}");
+                '%'
+            }
+            c => c,
+        });
+    }
+    read
+}
