@@ -55,12 +55,13 @@ pub struct Error {
     help: Option<String>,
     cause: Option<Cause>,
     log: Vec<String>,
+    early: bool,
 }
 
 impl Error {
     /// `what` says what failed and on what (file, line, unit, URL), without the reason.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Error { exit, what: what.into(), help: None, cause: None, log: Vec::new() }
+        Error { exit, what: what.into(), help: None, cause: None, log: Vec::new(), early: false }
     }
 
     pub fn failed(what: impl Into<String>) -> Self {
@@ -106,6 +107,19 @@ impl Error {
     pub fn with_exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
+    }
+
+    /// What a machine that has only just booted may get over by itself: no
+    /// network, name server, role or clock yet.
+    pub fn at_boot(mut self) -> Self {
+        self.early = true;
+        self
+    }
+
+    /// Whether this error, or one below it, is [`at_boot`](Error::at_boot).
+    pub fn is_at_boot(&self) -> bool {
+        let below = || self.cause.as_deref()?.downcast_ref::<Error>().map(Error::is_at_boot);
+        self.early || below().unwrap_or(false)
     }
 
     pub fn exit(&self) -> Exit {
@@ -165,6 +179,14 @@ mod tests {
         assert_eq!(outer.chain(), "release r1: open env: disk on fire");
         assert_eq!(outer.advice(), Some("replace the disk"));
         assert_eq!(outer.exit(), Exit::Unusable);
+    }
+
+    #[test]
+    fn what_may_pass_at_boot_does_so_however_it_is_told() {
+        let inner = Error::source("https://host/env").at_boot();
+        let outer = Error::source("release r1").because(inner);
+        assert!(outer.is_at_boot());
+        assert!(!Error::source("release r1").because("denied").is_at_boot());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use futures_util::StreamExt;
+use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use zbus::connection::Builder;
@@ -219,6 +220,19 @@ impl Systemd {
             Ok(units.into_iter().map(|unit| (unit.0, live(&unit.3, unit.7))).collect())
         };
         read.await.map_err(|e| failed(format!("list the units of {target}"), e))
+    }
+
+    /// How long this machine is up: since its systemd began, which is right in a
+    /// container too.
+    pub async fn uptime(&self) -> Result<Duration> {
+        let read = async {
+            let begin = self.manager.userspace_timestamp_monotonic().await?;
+            Ok(Duration::from_micros(begin))
+        };
+        let begin = read.await.map_err(|e| failed("ask systemd since when it runs", e))?;
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
+        let now = now.map_err(|e| Error::failed("read the clock").because(e))?;
+        Ok(Duration::from(now).saturating_sub(begin))
     }
 
     /// The machine is on its way down: systemd stops every unit.

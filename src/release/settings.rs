@@ -87,6 +87,9 @@ pub struct AgentSettings {
     pub max_files: u64,
     /// The most bytes of memory that fetching may use.
     pub max_fetch_memory: usize,
+    /// How long after systemd began a deploy waits for what the machine does not
+    /// have yet: network, role, clock. May be zero.
+    pub boot_timeout: Duration,
 }
 
 impl ReleaseSettings {
@@ -192,6 +195,11 @@ impl AgentSettings {
                 "DEPLOY_MAX_FETCH_MEMORY",
                 &text.deploy_max_fetch_memory,
                 value::memory,
+            )?,
+            boot_timeout: layers.valid(
+                "DEPLOY_BOOT_TIMEOUT",
+                &text.deploy_boot_timeout,
+                value::duration,
             )?,
         })
     }

@@ -18,6 +18,16 @@ enum Obstacle {
     Other,
 }
 
+impl Obstacle {
+    fn may_pass_at_boot(self) -> bool {
+        use Obstacle::{Certificate, Clock, Name, Other, Refused, Route, Timeout, Tls};
+        match self {
+            Name | Refused | Route | Timeout | Clock => true,
+            Certificate | Tls | Other => false,
+        }
+    }
+}
+
 /// The failure of a request to `url` that got no answer. `cause` is told by its
 /// innermost reason: the layers above it only say that a request failed.
 pub(super) fn unreachable(url: &str, cause: &(dyn StdError + 'static)) -> Failure {
@@ -28,6 +38,7 @@ pub(super) fn unreachable(url: &str, cause: &(dyn StdError + 'static)) -> Failur
     let innermost = reasons.last().map(|reason| reason.to_string()).unwrap_or_default();
     let (what, help) = advice(obstacle);
     let error = Error::source(format!("{url}: {what}")).because(innermost).help(help);
+    let error = if obstacle.may_pass_at_boot() { error.at_boot() } else { error };
     match obstacle {
         Obstacle::Clock | Obstacle::Certificate | Obstacle::Tls => Failure::Final(error),
         _ => Failure::Transient(error),
@@ -151,6 +162,21 @@ mod tests {
         let unknown = Tls::InvalidCertificate(CertificateError::UnknownIssuer);
         let (_, help) = said(&io::Error::new(ErrorKind::InvalidData, unknown));
         assert!(help.contains("update-ca-certificates"));
+    }
+
+    #[test]
+    fn a_network_or_clock_that_is_not_up_yet_may_pass_at_boot() {
+        let clock = Tls::InvalidCertificate(CertificateError::NotValidYet);
+        let issuer = Tls::InvalidCertificate(CertificateError::UnknownIssuer);
+        for (cause, expected) in [
+            (io::Error::from(ErrorKind::NetworkUnreachable), true),
+            (io::Error::other("failed to lookup address information: again"), true),
+            (io::Error::new(ErrorKind::InvalidData, clock), true),
+            (io::Error::new(ErrorKind::InvalidData, issuer), false),
+        ] {
+            let (Failure::Final(error) | Failure::Transient(error)) = unreachable("", &cause);
+            assert_eq!(error.is_at_boot(), expected, "{cause}");
+        }
     }
 
     #[test]

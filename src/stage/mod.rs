@@ -4,7 +4,10 @@ mod build;
 pub mod fetch;
 pub mod inflate;
 pub mod peek;
+mod resolve;
 pub mod unpack;
+
+pub use resolve::resolve;
 
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
@@ -15,7 +18,6 @@ use crate::release::env::Env;
 use crate::release::manifest::{FORMAT, Manifest, Plan, State};
 use crate::release::procfile::Procfile;
 use crate::release::settings::{ReleaseSettings, SET_BY_AGENT};
-use crate::release::url::ReleaseUrl;
 use crate::source::Resolved;
 use crate::store::{App, Locked, Staging};
 use unpack::{Limits, Owner};
@@ -26,15 +28,6 @@ pub struct Staged {
     pub manifest: Manifest,
     /// It was there before: nothing was fetched but its env.
     pub reused: bool,
-}
-
-/// Finds out which release a URL stands for, within the deploy's deadline.
-pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> {
-    let resolving = instance.sources.resolve(url);
-    let Some(deadline) = instance.deadline else { return resolving.await };
-    let over =
-        || Error::source(format!("resolve {url}")).because("the time given with --timeout is over");
-    tokio::time::timeout_at(deadline.into(), resolving).await.unwrap_or_else(|_| Err(over()))
 }
 
 /// What a URL stands for, read and checked as far as that goes without its archive.

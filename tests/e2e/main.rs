@@ -19,6 +19,7 @@ mod env;
 mod express;
 mod host;
 mod logs;
+mod metadata;
 mod network;
 mod operating;
 mod package;

@@ -1,8 +1,9 @@
 //! A bad network: what helps is tried again, the rest is refused, and what is
 //! deployed is the release to its last byte.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
+use crate::app::{BUCKET, Release, url};
+use crate::host::{ACCESS_KEY, Host, SOON};
+use crate::metadata::Metadata;
 use crate::s3::Fault;
 use std::time::Duration;
 
@@ -89,4 +90,68 @@ fn an_archive_that_is_replaced_in_the_middle_is_refused() {
     // What is there now is a release as well.
     host.deploys("r2");
     assert!(host.read(PAYLOAD) == payload("r3"), "other bytes");
+}
+
+const WAITING: &str = "waiting for this instance to finish booting";
+
+/// Waits until a deploy says that it waits for this.
+#[track_caller]
+fn wait_for_waiting(host: &Host, what: &str) {
+    host.wait_for(what, Duration::from_secs(60), || {
+        let journal = host.journal(&["-u", "deployd"]);
+        journal.lines().any(|line| line.contains(WAITING) && line.contains(what)).then_some(())
+    });
+}
+
+#[test]
+fn a_deploy_at_boot_waits_for_the_network_and_its_names() {
+    let host = Host::boot();
+    host.publish(&Release::new("r1"));
+    host.configure("DEPLOY_BOOT_TIMEOUT=5m\nAWS_ENDPOINT_URL=http://s3.test:9000\n");
+    host.exec(&["systemctl", "reload", "deployd"]).ok();
+    host.unplug();
+    let deploying = host.command(&["deploy", &url("r1")]).spawn();
+    wait_for_waiting(&host, "name cannot be resolved");
+    host.sh("echo 10.77.0.1 s3.test >>/etc/hosts");
+    wait_for_waiting(&host, "no route to the server");
+    host.plug();
+    let said = deploying.output().exits(0);
+    assert!(said.stdout.starts_with("deployed my-app r1 "), "{said:?}");
+    assert_eq!(said.stderr.matches(WAITING).count(), 2, "each once: {said:?}");
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}
+
+#[test]
+fn a_deploy_at_boot_waits_for_the_role_of_the_instance() {
+    let host = Host::boot();
+    host.publish(&Release::new("r1"));
+    host.s3().put(BUCKET, "my-app/production/current", "r1\n");
+    host.sh("sed -i '/AWS_ACCESS_KEY_ID/d; /AWS_SECRET/d' /etc/deploy/agent.env");
+    host.configure("DEPLOY_BOOT_TIMEOUT=5m\n");
+    host.exec(&["systemctl", "restart", "deployd"]).ok();
+    // Nothing listens at first, then there is no role yet.
+    let deploying = host.command(&["deploy", &url("current")]).spawn();
+    wait_for_waiting(&host, "without AWS credentials");
+    let metadata = Metadata::start(&host.network, ACCESS_KEY);
+    host.wait_for("question", SOON, || (metadata.denied() > 0).then_some(()));
+    metadata.attach_role();
+    deploying.output().exits(0);
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}
+
+#[test]
+fn what_is_missing_when_the_boot_is_over_ends_the_deploy() {
+    let host = Host::boot();
+    host.configure("DEPLOY_BOOT_TIMEOUT=20s\nAWS_ENDPOINT_URL=http://s3.test:9000\n");
+    host.exec(&["systemctl", "reload", "deployd"]).ok();
+    let said = host.deploy(&[&url("r1")]).exits(11);
+    assert!(said.stderr.contains(WAITING), "{said:?}");
+    assert!(said.stdout.contains("the server's name cannot be resolved"), "{said:?}");
+    let said = host.deploy(&[&url("r1")]).exits(11);
+    assert!(!said.stderr.contains(WAITING), "{said:?}");
+
+    host.configure("DEPLOY_BOOT_TIMEOUT=1h\n");
+    let said = host.deploy(&["--timeout", "2s", &url("r1")]).exits(11);
+    assert!(said.stdout.contains("in the time given with --timeout"), "{said:?}");
+    assert!(said.stdout.contains("name cannot be resolved"), "{said:?}");
 }

@@ -36,6 +36,7 @@ pub(super) struct AgentText {
     pub deploy_max_unpacked: String,
     pub deploy_max_files: String,
     pub deploy_max_fetch_memory: String,
+    pub deploy_boot_timeout: String,
 }
 
 /// What was read, lowest layer first; the built-in values are below both.

@@ -28,13 +28,14 @@ pub(super) const FOR_ANYONE: [(&str, &str); 13] = [
 ];
 
 /// What may be set in agent.env alone, with its built-in value.
-pub(super) const FOR_AGENT: [(&str, &str); 6] = [
+pub(super) const FOR_AGENT: [(&str, &str); 7] = [
     ("DEPLOY_STATE_DIR", STATE_DIR),
     ("DEPLOY_USER", "deploy-app"),
     ("DEPLOY_KEEP_RELEASES", "3"),
     ("DEPLOY_MAX_UNPACKED", "8G"),
     ("DEPLOY_MAX_FILES", "500000"),
     ("DEPLOY_MAX_FETCH_MEMORY", "64M"),
+    ("DEPLOY_BOOT_TIMEOUT", "5m"),
 ];
 
 /// What the agent itself gives to each process. systemd lets an EnvironmentFile win over

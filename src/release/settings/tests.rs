@@ -37,6 +37,7 @@ fn nothing_needs_to_be_set() {
     assert_eq!(agent.keep_releases, 3);
     assert_eq!((agent.max_unpacked, agent.max_files), (8 << 30, 500_000));
     assert_eq!(agent.max_fetch_memory, 64 << 20);
+    assert_eq!(agent.boot_timeout, seconds(300));
 }
 
 #[test]

@@ -150,6 +150,7 @@ impl S3 {
         Some(
             Error::source(format!("{asked} cannot be read without AWS credentials"))
                 .because(cause)
+                .at_boot()
                 .help(
                     "attach a role to this instance, and allow its metadata service (IMDSv2, hop \
                      limit 1 is enough); searched were the environment and /etc/deploy/agent.env \
@@ -186,5 +187,6 @@ fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
 fn no_region() -> Error {
     Error::source("S3 cannot be asked without a region")
         .because("none is set, and the instance's metadata gives none")
+        .at_boot()
         .help("set AWS_REGION to the bucket's region in /etc/deploy/agent.env")
 }

@@ -126,6 +126,8 @@ impl fmt::Display for Answer {
 pub(super) fn explain(asked: Asked<'_>, our_region: &str, answer: &Answer) -> Refused {
     let (what, help) = told(asked, our_region, answer);
     let error = Error::source(format!("{asked}: {what}")).because(answer.to_string()).help(help);
+    let clock = matches!(answer.code.as_deref(), Some("RequestTimeTooSkewed" | "RequestExpired"));
+    let error = if clock { error.at_boot() } else { error };
     Refused { kind: answer.kind(), error }
 }
 

@@ -1,0 +1,61 @@
+//! Which release a URL stands for. A machine that has just booted is given the
+//! time to find its network, its role and its clock.
+
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::release::url::ReleaseUrl;
+use crate::source::Resolved;
+use std::time::Duration;
+
+/// Between two questions while the machine boots.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Finds out which release a URL stands for, within the deploy's deadline.
+/// `deploy …/current` in user-data runs before all of the machine is up, so
+/// what may be the boot's fault is no failure before DEPLOY_BOOT_TIMEOUT.
+pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> {
+    let mut last: Option<Error> = None;
+    loop {
+        let error = match ask(instance, url).await {
+            None => return Err(over(url, last)),
+            Some(Err(error)) if error.is_at_boot() && is_booting(instance).await => error,
+            Some(resolved) => return resolved,
+        };
+        let said = error.chain();
+        if last.is_none_or(|last| last.chain() != said) {
+            instance.events.warn(format!("waiting for this instance to finish booting: {said}"));
+        }
+        if instance.remaining(PAUSE) < PAUSE {
+            return Err(over(url, Some(error)));
+        }
+        last = Some(error);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// None: there was no answer by the deploy's deadline.
+async fn ask(instance: &Instance, url: &ReleaseUrl) -> Option<Result<Resolved>> {
+    let resolving = instance.sources.resolve(url);
+    match instance.deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), resolving).await.ok(),
+        None => Some(resolving.await),
+    }
+}
+
+/// A machine whose uptime is unknown counts as one that is up.
+async fn is_booting(instance: &Instance) -> bool {
+    let bound = instance.settings.boot_timeout;
+    instance.systemd.uptime().await.is_ok_and(|uptime| uptime < bound)
+}
+
+fn over(url: &ReleaseUrl, last: Option<Error>) -> Error {
+    match last {
+        Some(last) => {
+            let what = format!("resolve {url} in the time given with --timeout");
+            Error::source(what).because(last)
+        }
+        None => {
+            Error::source(format!("resolve {url}")).because("the time given with --timeout is over")
+        }
+    }
+}
