@@ -11,6 +11,7 @@ packages='
     make
     mmdebstrap
     mount
+    nftables
     systemd
     systemd-container
     util-linux

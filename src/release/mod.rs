@@ -7,6 +7,7 @@ pub mod env;
 pub mod identity;
 pub mod manifest;
 pub mod name;
+pub mod ports;
 pub mod procfile;
 pub mod settings;
 pub mod url;

@@ -2,6 +2,7 @@
 //! them, and nothing else ever does.
 
 mod command;
+pub mod ports;
 mod service;
 
 use crate::release::manifest::{Manifest, Process};

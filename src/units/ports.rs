@@ -1,0 +1,170 @@
+//! The port map: which private ports stand behind a public one, as the nft(8)
+//! script that makes the kernel do it.
+//!
+//! The kernel looks at the map for the first packet of a connection only;
+//! conntrack keeps the connection where that one went. So a new map moves new
+//! connections, and harms none that is established.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write};
+
+/// The one table that is ours. Other tables are neither read nor changed.
+pub const TABLE: &str = "inet deploy";
+
+/// All public ports of this instance, and what stands behind them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortMap {
+    pub public: Vec<Public>,
+    /// Ports that other machines reach through the map and in no other way:
+    /// those of every installed release, the candidate's among them.
+    pub private: BTreeSet<(Protocol, u16)>,
+}
+
+/// A public port, and the processes that share its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Public {
+    pub protocol: Protocol,
+    pub port: u16,
+    /// Where this is empty, connections are refused.
+    pub private: Vec<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
+}
+
+/// The script for `nft -f` that makes our table exactly this map, in one
+/// transaction, whatever was there before. An empty map leaves no table.
+///
+/// The chains stay and their rules change, since a packet on its way through a
+/// chain sees the old rules or the new ones. With chains made anew a packet may
+/// see the new one before it has rules and the old one when it has none left;
+/// and in a map, up to Linux 6.16, it may miss an element that is just replaced.
+pub fn script(map: &PortMap) -> String {
+    if map.public.is_empty() && map.private.is_empty() {
+        return format!("add table {TABLE}\ndelete table {TABLE}\n");
+    }
+    let mut rules = String::new();
+    for public in &map.public {
+        redirect(&mut rules, public);
+    }
+    let mut guards = String::new();
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        guard(&mut guards, protocol, &map.private);
+    }
+    // nft knows `dstnat` in the prerouting hook only: it is -100.
+    format!(
+        "\
+add table {TABLE}
+flush table {TABLE}
+table {TABLE} {{
+	chain public {{
+		fib daddr type != local return
+{rules}	}}
+	chain prerouting {{
+		type nat hook prerouting priority -100; policy accept;
+		jump public
+	}}
+	chain output {{
+		type nat hook output priority -100; policy accept;
+		jump public
+	}}
+	chain private {{
+		type filter hook input priority 0; policy accept;
+		iif lo accept
+		ct status dnat accept
+{guards}	}}
+}}
+"
+    )
+}
+
+/// One rule for each process: the first takes one connection in n, the next one
+/// in n - 1 of the others, the last all that are left. By turns and not by
+/// chance, so that a few long connections are shared out evenly; not by the
+/// client's address, as all clients may come through one load balancer.
+///
+/// Only the port changes: the process sees the address that the client asked for.
+fn redirect(rules: &mut String, public: &Public) {
+    let Public { protocol, port, private } = public;
+    // The first packet that conntrack sees may be from the middle of a
+    // connection, which belongs to whoever listens on the public port itself.
+    let opening = match protocol {
+        Protocol::Tcp => "tcp flags & (fin | syn | rst | ack) == syn ",
+        Protocol::Udp => "",
+    };
+    for (to, left) in private.iter().zip((1..=private.len()).rev()) {
+        let turn = if left > 1 { format!("numgen inc mod {left} 0 ") } else { String::new() };
+        let _ = writeln!(rules, "\t\t{opening}{protocol} dport {port} {turn}dnat to :{to}");
+    }
+}
+
+fn guard(rules: &mut String, protocol: Protocol, private: &BTreeSet<(Protocol, u16)>) {
+    let ports = private.iter().filter(|(of, _)| *of == protocol);
+    let ports: Vec<_> = ports.map(|(_, port)| port.to_string()).collect();
+    if !ports.is_empty() {
+        let _ = writeln!(rules, "\t\t{protocol} dport {{ {} }} drop", ports.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(private: &[u16]) -> PortMap {
+        let public = Public { protocol: Protocol::Tcp, port: 5000, private: private.to_vec() };
+        let private = private.iter().map(|port| (Protocol::Tcp, *port)).collect();
+        PortMap { public: vec![public], private }
+    }
+
+    /// The rules that stand in one chain of the script.
+    fn chain<'a>(script: &'a str, name: &str) -> Vec<&'a str> {
+        let (_, chain) = script.split_once(&format!("chain {name} {{\n")).expect("the chain");
+        let (chain, _) = chain.split_once("\n\t}\n").expect("its end");
+        chain.lines().map(str::trim).collect()
+    }
+
+    #[test]
+    fn several_processes_take_turns() {
+        let script = script(&map(&[29001, 29002, 29003]));
+        let rule = "tcp flags & (fin | syn | rst | ack) == syn tcp dport 5000";
+        let expected = [
+            "fib daddr type != local return".to_owned(),
+            format!("{rule} numgen inc mod 3 0 dnat to :29001"),
+            format!("{rule} numgen inc mod 2 0 dnat to :29002"),
+            format!("{rule} dnat to :29003"),
+        ];
+        assert_eq!(chain(&script, "public"), expected);
+    }
+
+    #[test]
+    fn private_ports_are_guarded_by_protocol() {
+        let mut map = map(&[29001]);
+        map.private.extend([(Protocol::Tcp, 29007), (Protocol::Udp, 29002)]);
+        let rules = script(&map);
+        let guards = chain(&rules, "private").split_off(3);
+        assert_eq!(guards, ["tcp dport { 29001, 29007 } drop", "udp dport { 29002 } drop"]);
+    }
+
+    #[test]
+    fn a_port_that_nothing_stands_behind_is_not_redirected() {
+        assert_eq!(chain(&script(&map(&[])), "public").len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_left_of_an_empty_map() {
+        let script = script(&PortMap::default());
+        assert_eq!(script, "add table inet deploy\ndelete table inet deploy\n");
+    }
+}

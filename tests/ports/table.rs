@@ -1,0 +1,80 @@
+//! The table itself: ours alone, all or nothing, and gone in the end.
+
+use crate::world::{World, map};
+use deploy_agent::units::ports::{PortMap, script};
+
+const OTHERS: &str = "\
+table ip nat {
+	chain PREROUTING {
+		type nat hook prerouting priority dstnat; policy accept;
+		tcp dport 8080 dnat to 172.17.0.2:80
+	}
+}
+table inet filter {
+	chain input {
+		type filter hook input priority filter; policy accept;
+		tcp dport 22 accept
+	}
+}
+";
+
+#[test]
+fn tables_of_others_stay_as_they_are() {
+    let world = World::new();
+    assert!(world.nft(&["-f", "-"], OTHERS).status.success());
+    let before = world.list("ruleset");
+    world.load(&map(&[29001]));
+    assert!(world.list("ruleset").contains(before.trim_end()), "{}", world.list("ruleset"));
+    world.load(&PortMap::default());
+    assert_eq!(world.list("ruleset"), before);
+}
+
+#[test]
+fn the_table_is_what_the_map_says_whatever_it_was() {
+    let world = World::new();
+    world.load(&map(&[29001, 29002]));
+    let table = world.list("ruleset");
+    world.load(&map(&[29001, 29002]));
+    assert_eq!(world.list("ruleset"), table, "loaded again");
+    world.load(&map(&[29003]));
+    let meddled = "add rule inet deploy public tcp dport 1 drop\n";
+    assert!(world.nft(&["-f", "-"], meddled).status.success());
+    world.load(&map(&[29001, 29002]));
+    assert_eq!(world.list("ruleset"), table, "loaded over another map");
+}
+
+#[test]
+fn no_table_is_left_of_an_empty_map() {
+    let world = World::new();
+    world.load(&PortMap::default());
+    assert_eq!(world.list("ruleset"), "");
+    world.load(&map(&[29001]));
+    world.load(&PortMap::default());
+    assert_eq!(world.list("ruleset"), "");
+}
+
+#[test]
+fn a_script_that_fails_changes_nothing() {
+    let world = World::new();
+    world.load(&map(&[29001]));
+    let table = world.list("ruleset");
+    let broken = script(&map(&[29002])) + "add rule inet deploy nowhere accept\n";
+    assert!(!world.nft(&["-f", "-"], &broken).status.success());
+    assert_eq!(world.list("ruleset"), table);
+}
+
+#[test]
+fn the_kernel_takes_a_map_of_a_hundred_apps() {
+    let world = World::new();
+    let mut all = PortMap::default();
+    for app in 0..100 {
+        let one = map(&[29000 + 3 * app, 29001 + 3 * app, 29002 + 3 * app]);
+        all.private.extend(one.private);
+        all.public.extend(one.public.into_iter().map(|mut public| {
+            public.port += app;
+            public
+        }));
+    }
+    world.load(&all);
+    assert_eq!(world.list("ruleset").matches("dnat to").count(), 300);
+}
