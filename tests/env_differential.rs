@@ -37,7 +37,10 @@ fn compare(kind: &str, files: impl Strategy<Value = String>, accepted_percent: u
     let percent = accepted.len() * 100 / count as usize;
     println!("{kind}: {percent} % of the files accepted; refused: {refused:#?}");
     assert!(percent >= accepted_percent, "{kind}: only {percent} % accepted");
+    compare_accepted(&accepted);
+}
 
+fn compare_accepted(accepted: &[(String, Env)]) {
     for batch in accepted.chunks(500) {
         let texts: Vec<&str> = batch.iter().map(|(text, _)| text.as_str()).collect();
         for ((text, env), bash) in batch.iter().zip(as_bash_reads(&texts)) {
@@ -307,4 +310,21 @@ fn equals_bash_on_hostile_files() {
 #[test]
 fn equals_bash_on_soup() {
     compare("soup", soup(), 20);
+}
+
+/// The seeds of the fuzz target that have to be accepted; the others never reach bash.
+#[test]
+fn equals_bash_on_the_seeds_of_the_fuzzer() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/env");
+    let seeds = std::fs::read_dir(corpus).unwrap().map(|seed| seed.unwrap().path());
+    let good =
+        seeds.filter(|seed| seed.file_name().unwrap().to_str().unwrap().starts_with("good-"));
+    let read = |seed| {
+        let text = std::fs::read_to_string(seed).unwrap();
+        let env = Env::parse(text.as_bytes()).unwrap();
+        (text, env)
+    };
+    let accepted: Vec<_> = good.map(read).collect();
+    assert!(!accepted.is_empty());
+    compare_accepted(&accepted);
 }

@@ -103,9 +103,9 @@ impl World {
 
 /// All that can be told about what is beside the release.
 fn outside(dir: &Path) -> String {
-    let mut paths = vec![dir.join("outside"), dir.join("link"), dir.join("outside/secret")];
-    let in_them = [dir, &paths[0]].map(|dir| fs::read_dir(dir).expect("a directory"));
-    paths.extend(in_them.into_iter().flatten().map(|entry| entry.expect("an entry").path()));
+    let directories = [dir.to_owned(), dir.join("outside")];
+    let entries = directories.iter().flat_map(|dir| fs::read_dir(dir).expect("a directory"));
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     let tell = |path: &PathBuf| {
         let meta = path.symlink_metadata().expect("what was there before");

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 /// For everything that this process does, a decompressor with a window of 128 MiB and
 /// the tests beside it included; in bytes.
-const MOST_MEMORY: u64 = 384 << 20;
+const MOST_MEMORY: u64 = 192 << 20;
 
 #[test]
 fn procfile() {
