@@ -122,7 +122,14 @@ async fn resolve_steps(instance: &Instance, app: &Locked, url: &ReleaseUrl) -> R
 /// Preflight and stage: nothing that runs is touched, and a release that is
 /// refused does not stay.
 async fn stage_steps(instance: &Instance, app: &Locked, found: Found) -> Result<Staged> {
-    let staged = stage::stage(instance, app, found).await?;
+    let staged = stage::stage(instance, app, found).await;
+    if staged.is_err()
+        && let Err(error) = converge::load_units(instance, &app.snapshot()?).await
+    {
+        // Releases may have gone to make room: their units have to go too.
+        instance.events.warn(error.chain());
+    }
+    let staged = staged?;
     if let Err(refused) = admit::release(instance, app, &staged.manifest) {
         if !staged.reused {
             blocking(|| app.remove_release(&staged.manifest.label))?;

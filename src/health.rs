@@ -27,6 +27,8 @@ struct Watched {
     name: String,
     unit: String,
     port: Option<u16>,
+    /// Bytes; none means no limit.
+    memory_max: Option<u64>,
     /// The process as it was seen first: it must stay that one.
     seen: Option<Seen>,
     healthy: bool,
@@ -44,6 +46,7 @@ impl Watch {
             name: process.to_string(),
             unit: units::service(manifest.url.app(), &manifest.label, &process),
             port: process.port,
+            memory_max: manifest.plan.memory_max,
             seen: None,
             healthy: false,
         };
@@ -163,14 +166,21 @@ impl Watched {
         if up && same && status.sub_state != "auto-restart" {
             return Ok(());
         }
+        let memory = status.was_killed_for_memory();
         let why = match (status.result.as_str(), status.sub_state.as_str()) {
-            ("oom-kill", _) => "it was killed for memory".to_owned(),
             (_, "running") => "it ended and was restarted".to_owned(),
             ("success", "dead") => "it is not running".to_owned(),
+            _ if memory => format!("it was {}", status.ending()),
             _ => format!("it ended: {}", status.ending()),
         };
         let what = format!("{} did not stay up ({})", self.name, self.unit);
-        let help = format!("read what it wrote: `journalctl -u {}`", self.unit);
+        let help = match (memory, self.memory_max) {
+            (false, _) => format!("read what it wrote: `journalctl -u {}`", self.unit),
+            (true, None) => "the instance has too little memory for it".to_owned(),
+            (true, Some(most)) => {
+                format!("let it use less than {most} bytes, or raise DEPLOY_MEMORY_MAX")
+            }
+        };
         Err(Error::unhealthy(what).because(why).help(help))
     }
 
@@ -232,7 +242,7 @@ mod tests {
 
     fn watched(port: Option<u16>) -> Watched {
         let (name, unit) = ("web.1".to_owned(), "deploy-my-app-web-r1@1.service".to_owned());
-        Watched { name, unit, port, seen: None, healthy: false }
+        Watched { name, unit, port, memory_max: None, seen: None, healthy: false }
     }
 
     fn running() -> ServiceStatus {
@@ -280,6 +290,9 @@ mod tests {
             (ended("exit-code", 1, 3), "it ended: exit-code, exit status 3"),
             (ended("signal", 2, 11), "it ended: signal, signal 11"),
             (ended("oom-kill", 2, 9), "it was killed for memory"),
+            (ended("signal", 2, 9), "it was killed for memory, by all signs (signal 9)"),
+            (ended("exit-code", 1, 137), "it was killed for memory, by all signs (signal 9)"),
+            (ended("watchdog", 2, 9), "it ended: watchdog, signal 9"),
             (stopped, "it is not running"),
         ] {
             let mut process = watched(None);

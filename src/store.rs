@@ -5,6 +5,7 @@
 //! apps/APP/releases/r42/{release.json,env,app/}
 //! apps/APP/releases/.staging-r43/    in work
 //! apps/APP/shared/                   the app's own, kept across releases
+//! apps/APP/reserve/                room for what must be written to a full disk
 //! apps/APP/history.jsonl, stopped, underway.json, machine, lock
 //! ```
 //!
@@ -15,6 +16,7 @@ mod durable;
 mod history;
 mod lock;
 mod machine;
+mod reserve;
 mod staging;
 mod underway;
 

@@ -1,11 +1,120 @@
-//! How much room a file system has.
+//! How much room a file system has, and whether an error says that it has none.
 
 use crate::error::{Error, Result};
+use nix::errno::Errno;
+use nix::sys::statvfs::{Statvfs, fstatvfs, statvfs};
+use std::error::Error as StdError;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Bytes that the agent may still write to the file system of `path`.
-pub fn free_bytes(path: &Path) -> Result<u64> {
-    let what = || format!("read the free space at {}", path.display());
-    let stat = nix::sys::statvfs::statvfs(path).map_err(|e| Error::failed(what()).because(e))?;
-    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+/// Below this nothing can be made any more that is worth the name; bytes, inodes.
+const NEXT_TO_NOTHING: (u64, u64) = (256 << 10, 4);
+
+/// What may still be made on a file system by who has no right to its reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub bytes: u64,
+    /// None where the file system has no limit of its own, as btrfs.
+    pub inodes: Option<u64>,
+    /// What the smallest file takes; bytes.
+    pub block: u64,
+}
+
+impl Room {
+    /// Of the file system that `path` lies on.
+    pub fn at(path: &Path) -> Result<Room> {
+        let what = || format!("read the free space at {}", path.display());
+        let found = statvfs(path).map_err(|e| Error::failed(what()).because(e))?;
+        Ok(Room::of(&found))
+    }
+
+    /// Of the file system that an open file lies on; none where it cannot be read.
+    pub fn at_file(file: impl AsFd) -> Option<Room> {
+        fstatvfs(file).ok().as_ref().map(Room::of)
+    }
+
+    fn of(found: &Statvfs) -> Room {
+        let limited = found.files() > 0;
+        Room {
+            bytes: found.blocks_available().saturating_mul(found.fragment_size()),
+            inodes: limited.then(|| found.files_available()),
+            block: found.fragment_size(),
+        }
+    }
+
+    /// Whether what was made last may have failed for this.
+    pub fn is_used_up(&self) -> bool {
+        let (bytes, inodes) = NEXT_TO_NOTHING;
+        self.bytes < bytes || self.has_no_inodes(inodes)
+    }
+
+    fn has_no_inodes(&self, fewer_than: u64) -> bool {
+        self.inodes.is_some_and(|inodes| inodes < fewer_than)
+    }
+
+    /// Whether it is inodes that are used up, and not bytes.
+    pub fn lacks_inodes(&self) -> bool {
+        self.has_no_inodes(NEXT_TO_NOTHING.1) && self.bytes >= NEXT_TO_NOTHING.0
+    }
+}
+
+/// Whether the disk or a quota being full is among the reasons of an error.
+pub fn is_full(error: &Error) -> bool {
+    let mut reason: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(error) = reason {
+        let errno = error.downcast_ref::<Errno>();
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(errno, Some(Errno::ENOSPC | Errno::EDQUOT))
+            || matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+        {
+            return true;
+        }
+        reason = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(bytes: u64, inodes: Option<u64>) -> Room {
+        Room { bytes, inodes, block: 4096 }
+    }
+
+    #[test]
+    fn a_file_system_without_a_limit_of_inodes_lacks_none() {
+        assert!(!room(1 << 30, None).is_used_up());
+        assert!(room(1 << 30, Some(0)).is_used_up() && room(1 << 30, Some(0)).lacks_inodes());
+        assert!(room(0, None).is_used_up() && !room(0, None).lacks_inodes());
+        assert!(!room(0, Some(0)).lacks_inodes(), "bytes are what is said first");
+    }
+
+    #[test]
+    fn the_room_of_a_directory_is_that_of_its_file_system() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let file = std::fs::File::open(root.path()).expect("open");
+        let (by_path, by_file) = (Room::at(root.path()).expect("room"), Room::at_file(&file));
+        assert_eq!(by_file.map(|room| room.block), Some(by_path.block));
+        assert!(by_path.block > 0);
+        assert!(Room::at(&root.path().join("gone")).is_err());
+    }
+
+    #[test]
+    fn a_full_disk_is_found_however_deep_it_lies() {
+        let full: [Box<dyn StdError + Send + Sync>; 4] = [
+            Box::new(io::Error::from_raw_os_error(28)),
+            Box::new(io::Error::from_raw_os_error(122)),
+            Box::new(Errno::ENOSPC),
+            Box::new(Errno::EDQUOT),
+        ];
+        for reason in full {
+            let inner = Error::failed("write env").because(reason);
+            assert!(is_full(&Error::unusable("stage r2").because(inner)));
+        }
+        let other = Error::failed("write env").because(io::Error::from_raw_os_error(5));
+        assert!(!is_full(&Error::unusable("stage r2").because(other)));
+        assert!(!is_full(&Error::unusable("stage r2")));
+    }
 }

@@ -69,9 +69,24 @@ impl ServiceStatus {
         self.active_state == "active" && self.sub_state == "running"
     }
 
+    /// Whether it ended because memory did. Under cgroup v1 the kernel tells nobody,
+    /// and what is left of it is a SIGKILL, perhaps as a shell passes it on. systemd's
+    /// own come with another result, so only a person could have sent it otherwise.
+    pub fn was_killed_for_memory(&self) -> bool {
+        let by_kernel = match self.exec_main_code {
+            2 | 3 => self.result == "signal" && self.exec_main_status == 9,
+            _ => self.result == "exit-code" && self.exec_main_status == 128 + 9,
+        };
+        by_kernel || self.result == "oom-kill"
+    }
+
     /// How it ended, in words: `exit-code, status 1`, `signal 9`.
     pub fn ending(&self) -> String {
         match self.exec_main_code {
+            _ if self.result == "oom-kill" => "killed for memory".to_owned(),
+            _ if self.was_killed_for_memory() => {
+                "killed for memory, by all signs (signal 9)".to_owned()
+            }
             2 | 3 => format!("{}, signal {}", self.result, self.exec_main_status),
             _ => format!("{}, exit status {}", self.result, self.exec_main_status),
         }

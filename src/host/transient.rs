@@ -33,6 +33,7 @@ pub struct Command {
 /// A unit property in one of the forms that systemd takes.
 pub enum Property {
     Bool(bool),
+    Int(i32),
     Text(String),
     List(Vec<String>),
     /// Paths of environment files, all of which must exist.
@@ -123,6 +124,7 @@ fn properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, Ow
     for (name, property) in command.properties {
         let value = match property {
             Property::Bool(value) => own(Variant::from(value))?,
+            Property::Int(value) => own(Variant::from(value))?,
             Property::Text(value) => own(Variant::from(value))?,
             Property::List(value) => own(Variant::from(value))?,
             Property::Pairs(value) => own(Variant::from(value))?,

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::host::disk::Room;
 use crate::host::transient::{Command, Ending, Property, STOP_TIMEOUT};
 use crate::instance::Instance;
 use crate::release::name::{AppName, Label};
@@ -10,6 +11,7 @@ use crate::release::settings::ReleaseSettings;
 use crate::release::url::ReleaseUrl;
 use crate::store::{Locked, Staging};
 use crate::units;
+use nix::errno::Errno;
 use std::collections::VecDeque;
 
 /// How many of the build's last lines an error carries.
@@ -43,9 +45,22 @@ pub(super) async fn build(
             let what = format!("build of release {label} ({name}.service)");
             let help = "run it where the release is made, or try it with `deploy run`; \
                         DEPLOY_BUILD_TIMEOUT says how long it may take";
-            Err(Error::unusable(what).because(why).help(help).with_log(last.into()))
+            let error = Error::unusable(what).help(help);
+            let error = match ran_out_of_space(app, &last) {
+                // As the kernel says it: whoever stages looks for it.
+                true => error.because(Error::unusable(why).because(Errno::ENOSPC)),
+                false => error.because(why),
+            };
+            Err(error.with_log(last.into()))
         }
     }
+}
+
+/// A full disk is no failure of the build's own, but only the build itself is told.
+fn ran_out_of_space(app: &Locked, last: &VecDeque<String>) -> bool {
+    let words = [Errno::ENOSPC, Errno::EDQUOT].map(Errno::desc);
+    let says = |line: &String| words.iter().any(|words| line.contains(words));
+    Room::at(app.dir()).is_ok_and(|room| room.is_used_up()) || last.iter().any(says)
 }
 
 /// Stops a build that goes on although nobody waits for it any more.
@@ -86,6 +101,8 @@ fn unit(
     let mut properties: Vec<(&'static str, Property)> =
         protect.into_iter().map(|name| (name, Property::Bool(true))).collect();
     properties.extend([
+        // Where memory ends it is the build that goes, before anything that runs.
+        ("OOMScoreAdjust", Property::Int(1000)),
         ("User", Property::Text(instance.settings.user.clone())),
         ("Slice", Property::Text(units::slice(url.app()))),
         ("WorkingDirectory", Property::Text(later.clone())),

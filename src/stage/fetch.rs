@@ -2,9 +2,11 @@
 //! what is in flight is bounded.
 
 use super::inflate::inflate;
+use super::room::{self, Need, Reached};
 use super::unpack::{self, Limits, Owner, Unpacked};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
+use crate::host::disk::{self, Room};
 use crate::release::compression::Compression;
 use crate::source::{Download, Resolved};
 use bytes::{Buf, Bytes};
@@ -34,6 +36,7 @@ pub async fn fetch(
 ) -> Result<Unpacked> {
     let (pieces, received) = mpsc::channel(IN_FLIGHT);
     let progress = Arc::new(Progress::new(resolved.archive_size(), events.clone()));
+    let target = into.try_clone();
     let unpacked = spawn(received, resolved.compression(), into, owner, limits, progress.clone())?;
     let mut archive = resolved.archive();
     while let Some(piece) = next(&mut archive, deadline).await {
@@ -48,9 +51,12 @@ pub async fn fetch(
     }
     drop(pieces);
     let what = || Error::failed("unpack the archive").because("the unpacking thread ended");
-    let unpacked = unpacked.await.map_err(|_| what())??;
+    let unpacked = unpacked.await.map_err(|_| what())?;
     progress.report();
-    Ok(unpacked)
+    unpacked.map_err(|error| match disk::is_full(&error) {
+        true => room::missed(&progress.reached(), target.ok().and_then(Room::at_file), error),
+        false => error,
+    })
 }
 
 /// The next piece; past the deadline an error, so that the unpacker ends with it.
@@ -74,8 +80,8 @@ fn spawn(
 ) -> Result<oneshot::Receiver<Result<Unpacked>>> {
     let (done, unpacked) = oneshot::channel();
     let work = move || {
-        let reader = Pieces::new(pieces);
-        let entries = |files, _bytes| progress.unpacked(files);
+        let reader = Counted { pieces: Pieces::new(pieces), progress: &progress };
+        let entries = |files, bytes| progress.unpacked(files, bytes);
         let result = inflate(reader, how)
             .and_then(|tar| unpack::unpack(tar, into.as_fd(), owner, limits, &entries));
         let _ = done.send(result);
@@ -112,11 +118,28 @@ impl Read for Pieces {
     }
 }
 
+/// What the unpacker has read, which is less than what was fetched.
+struct Counted<'a> {
+    pieces: Pieces,
+    progress: &'a Progress,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.pieces.read(buffer)?;
+        self.progress.read.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
 /// Counts on both sides of the pipe; reports now and then.
 struct Progress {
     total: Option<u64>,
+    /// Of the archive: fetched, and read by the unpacker.
     bytes: AtomicU64,
+    read: AtomicU64,
     files: AtomicU64,
+    unpacked: AtomicU64,
     start: Instant,
     /// Milliseconds from the start to the last report.
     reported: AtomicU64,
@@ -127,7 +150,8 @@ impl Progress {
     fn new(total: Option<u64>, events: Events) -> Self {
         let zero = || AtomicU64::new(0);
         let start = Instant::now();
-        Progress { total, bytes: zero(), files: zero(), start, reported: zero(), events }
+        let (bytes, read, files, unpacked) = (zero(), zero(), zero(), zero());
+        Progress { total, bytes, read, files, unpacked, start, reported: zero(), events }
     }
 
     fn received(&self, bytes: usize) {
@@ -140,8 +164,15 @@ impl Progress {
         }
     }
 
-    fn unpacked(&self, files: u64) {
+    fn unpacked(&self, files: u64, bytes: u64) {
         self.files.store(files, Ordering::Relaxed);
+        self.unpacked.store(bytes, Ordering::Relaxed);
+    }
+
+    fn reached(&self) -> Reached {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let unpacked = Need { bytes: load(&self.unpacked), inodes: load(&self.files) };
+        Reached { read: load(&self.read), total: self.total, unpacked }
     }
 
     fn report(&self) {

@@ -5,6 +5,7 @@ pub mod fetch;
 pub mod inflate;
 pub mod peek;
 mod resolve;
+mod room;
 pub mod unpack;
 
 pub use resolve::resolve;
@@ -12,6 +13,7 @@ pub use resolve::resolve;
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
 use crate::host::disk;
+use crate::host::user::Ids;
 use crate::instance::{Instance, app_user, blocking};
 use crate::release::ParseError;
 use crate::release::env::Env;
@@ -63,14 +65,37 @@ pub async fn stage(instance: &Instance, app: &Locked, found: Found) -> Result<St
     }
     let owner = app_user(&instance.settings)?;
     blocking(|| app.remove_failed())?;
-    check_space(instance, app, &resolved)?;
+    room::make(instance, app, &resolved)?;
+    let mut staged = bring(instance, app, &resolved, &env, &settings, owner).await;
+    if let Err(error) = &staged
+        && disk::is_full(error)
+        && room::clear(instance, app, error)?
+    {
+        staged = bring(instance, app, &resolved, &env, &settings, owner).await;
+    }
+    let manifest = staged.map_err(|error| match disk::is_full(&error) {
+        true => room::full(&resolved, error),
+        false => error,
+    })?;
+    Ok(Staged { manifest, reused: false })
+}
+
+/// Brings the release onto the disk; nothing stays of one that fails.
+async fn bring(
+    instance: &Instance,
+    app: &Locked,
+    resolved: &Resolved,
+    env: &Env,
+    settings: &ReleaseSettings,
+    owner: Ids,
+) -> Result<Manifest> {
     let label = app.free_label(resolved.name());
-    instance.events.step(Step::Stage, describe(&resolved));
+    instance.events.step(Step::Stage, describe(resolved));
     let staging = blocking(|| app.begin_staging(&label, owner))?;
-    match fill(instance, app, &resolved, &env, &settings, &staging).await {
+    match fill(instance, app, resolved, env, settings, &staging).await {
         Ok(manifest) => {
             blocking(|| staging.finish(&manifest))?;
-            Ok(Staged { manifest, reused: false })
+            Ok(manifest)
         }
         Err(error) => {
             blocking(|| drop(staging));
@@ -192,21 +217,6 @@ pub fn refused(resolved: &Resolved, file: &str, error: ParseError) -> Error {
         Some(help) => refused.help(help),
         None => refused,
     }
-}
-
-/// Refuses what is sure not to fit; the unpacked size is not known yet, but it
-/// is no smaller than the archive.
-fn check_space(instance: &Instance, app: &Locked, resolved: &Resolved) -> Result<()> {
-    let Some(size) = resolved.archive_size() else { return Ok(()) };
-    let free = disk::free_bytes(app.dir())?;
-    if size <= free {
-        return Ok(());
-    }
-    let what = format!("stage {}", resolved.url());
-    let why = format!("its archive has {size} bytes, {} has {free} free", app.dir().display());
-    let keep = instance.settings.keep_releases;
-    let help = format!("free space, or keep fewer releases than DEPLOY_KEEP_RELEASES={keep}");
-    Err(Error::unusable(what).because(why).help(help))
 }
 
 /// What is fetched, for the operator.

@@ -39,7 +39,7 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         fs::rename(&fresh, path)?;
         sync_parent(path)
     };
-    write().map_err(|e| unwritable(path, e))
+    write().map_err(|e| unfinished(&fresh, path, e))
 }
 
 /// Points a symbolic link somewhere else in one atomic step.
@@ -54,7 +54,13 @@ pub(super) fn point(link: &Path, target: &Path) -> Result<()> {
         fs::rename(&fresh, link)?;
         sync_parent(link)
     };
-    point().map_err(|e| unwritable(link, e))
+    point().map_err(|e| unfinished(&fresh, link, e))
+}
+
+/// What was begun does not stay: it may be the last room there is.
+fn unfinished(fresh: &Path, path: &Path, cause: io::Error) -> Error {
+    let _ = fs::remove_file(fresh);
+    unwritable(path, cause)
 }
 
 /// Removes a file or link that may be missing.

@@ -74,9 +74,9 @@ impl Locked {
         if fs::metadata(&path).is_ok_and(|meta| meta.len() > LONGEST) {
             let newer = tail(&path, LONGEST / 2).map_err(|e| super::unreadable(&path, e))?;
             let whole = newer.split_once('\n').map_or("", |(_, whole)| whole);
-            durable::write(&path, whole.as_bytes(), 0o644)?;
+            self.write_surely(|| durable::write(&path, whole.as_bytes(), 0o644))?;
         }
-        append(&path, entry).map_err(|e| unwritable(&path, e))
+        self.write_surely(|| append(&path, entry).map_err(|e| unwritable(&path, e)))
     }
 }
 

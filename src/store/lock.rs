@@ -38,7 +38,11 @@ impl App {
         open.write(true).create(true).truncate(false).mode(0o600);
         let file = open.open(&path).map_err(|e| unwritable(&path, e))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Locked { app: self.clone(), _lock: lock }),
+            Ok(lock) => {
+                let locked = Locked { app: self.clone(), _lock: lock };
+                locked.keep_reserve();
+                Ok(locked)
+            }
             Err((_, Errno::EWOULDBLOCK)) => {
                 let what = format!("take the lock of {}", self.name());
                 let error = Error::new(Exit::Busy, what).because("another process holds it");
@@ -53,7 +57,8 @@ impl Locked {
     /// The one atomic step of a deploy: from here on, `label` is what runs here.
     pub fn commit(&self, label: &Label) -> Result<()> {
         self.mark_as_of_this_machine()?;
-        durable::point(&self.dir().join("current"), &Path::new("releases").join(label.as_str()))
+        let target = Path::new("releases").join(label.as_str());
+        self.write_surely(|| durable::point(&self.dir().join("current"), &target))
     }
 
     /// Takes the first release of an app back: nothing is current any more.
@@ -63,7 +68,7 @@ impl Locked {
 
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let path = self.release_dir(&manifest.label).join("release.json");
-        write_manifest(&path, manifest)
+        self.write_surely(|| write_manifest(&path, manifest))
     }
 
     pub fn set_state(&self, label: &Label, state: State) -> Result<()> {
@@ -80,7 +85,7 @@ impl Locked {
             return durable::remove(&path);
         }
         let text: String = stopped.0.iter().map(|name| format!("{name}\n")).collect();
-        durable::write(&path, text.as_bytes(), 0o644)
+        self.write_surely(|| durable::write(&path, text.as_bytes(), 0o644))
     }
 
     /// Removes an installed release. It is renamed first, so that no boot and no
@@ -162,6 +167,28 @@ impl Locked {
             }
         }
         prunable
+    }
+}
+
+impl Locked {
+    /// The labels that can go when the disk is full, in the order in which they go:
+    /// old ones, the oldest first, then those that were staged ahead. Neither what is
+    /// current nor what a rollback would take is among them; where nothing is
+    /// current, the newest good release is kept.
+    pub fn spare(snapshot: &Snapshot) -> Vec<Label> {
+        let current = snapshot.current();
+        let good = || snapshot.releases.iter().rev().find(|m| m.state == State::Good);
+        let back = match current {
+            Some(_) => snapshot.rollback_target(),
+            None => good(),
+        };
+        let needed = [snapshot.current.as_ref(), back.map(|manifest| &manifest.label)];
+        let ahead = |m: &&Manifest| {
+            m.state == State::Staged && current.is_none_or(|now| m.staged_at > now.staged_at)
+        };
+        let rest = snapshot.releases.iter().filter(|m| !needed.contains(&Some(&m.label)));
+        let (ahead, old): (Vec<_>, Vec<_>) = rest.partition(ahead);
+        old.into_iter().chain(ahead).map(|manifest| manifest.label.clone()).collect()
     }
 }
 

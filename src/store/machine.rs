@@ -24,7 +24,8 @@ impl Locked {
         if self.is_of_this_machine() {
             return Ok(());
         }
-        durable::write(&self.machine_path(), format!("{}\n", self.machine).as_bytes(), 0o644)
+        let text = format!("{}\n", self.machine);
+        self.write_surely(|| durable::write(&self.machine_path(), text.as_bytes(), 0o644))
     }
 
     /// Makes another machine's state this one's: its releases are staged here,

@@ -71,6 +71,10 @@ impl World {
         Locked::prunable(&self.snapshot(), keep).iter().map(Label::to_string).collect()
     }
 
+    fn spare(&self) -> Vec<String> {
+        Locked::spare(&self.snapshot()).iter().map(Label::to_string).collect()
+    }
+
     fn path(&self, relative: &str) -> PathBuf {
         self.app.dir().join(relative)
     }
@@ -319,4 +323,22 @@ fn a_removal_that_was_cut_short_is_no_app_and_ends_later() {
     assert_eq!(world.store().apps().unwrap().len(), 1);
     world.store().remove_leftovers().unwrap();
     assert_eq!(names_in(&apps), ["my-app"]);
+}
+
+#[test]
+fn on_a_full_disk_old_ones_go_first_and_what_is_staged_ahead_last() {
+    let world = World::installed(&["r1", "r2", "r3", "r4"]);
+    assert_eq!(world.spare(), ["r1", "r2"], "neither what is current nor the one before");
+    world.install("ahead", 9, State::Staged);
+    world.install("behind", 1, State::Staged);
+    world.install("proved", 8, State::Proved);
+    assert_eq!(world.spare(), ["r1", "behind", "r2", "proved", "ahead"]);
+    world.app.commit(&label("r1")).unwrap();
+    assert!(!world.spare().contains(&"r1".to_owned()));
+
+    let only = World::installed(&["r1"]);
+    assert!(only.spare().is_empty());
+    let nothing = World::installed(&["r1", "r2"]);
+    nothing.app.uncommit().unwrap();
+    assert_eq!(nothing.spare(), ["r1"], "a good one stays, whatever is current");
 }

@@ -1,7 +1,7 @@
 //! An instance with our package installed, and an S3 beside it.
 
 use crate::app::{Release, url};
-use crate::instance::{Image, Instance, Network, Output, package};
+use crate::instance::{Builder, Image, Instance, Network, Output, package};
 use crate::s3::S3Server;
 use serde_json::Value;
 use std::ops::Deref;
@@ -60,10 +60,24 @@ impl Host {
     }
 
     pub fn of(image: &Image) -> Host {
+        Host::built(|builder| builder.image(image))
+    }
+
+    /// With a disk of its own: an ext4 of so many MiB, which all of it lies on.
+    pub fn on_disk(mib: u64) -> Host {
+        Host::built(|builder| builder.image(&Host::image()).disk(mib))
+    }
+
+    /// With so many MiB of memory for all that runs on it.
+    pub fn of_memory(mib: u64) -> Host {
+        Host::built(|builder| builder.image(&Host::image()).memory(mib))
+    }
+
+    fn built(build: impl FnOnce(Builder) -> Builder) -> Host {
         let network = Network::new();
         let listener = network.listen(S3_PORT);
         let s3 = Some(S3Server::from_listener(listener, ACCESS_KEY, SECRET_KEY));
-        let instance = network.instance().image(image).boot();
+        let instance = build(network.instance()).boot();
         Host { instance, network, s3 }
     }
 

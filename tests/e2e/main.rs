@@ -24,5 +24,6 @@ mod network;
 mod operating;
 mod package;
 mod refused;
+mod resources;
 mod rollback;
 mod units;

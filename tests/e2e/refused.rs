@@ -63,7 +63,8 @@ fn an_unusable_first_release_leaves_no_app() {
     host.deploy(&[&url("r1")]).exits(10);
     host.deploy(&[&url("r404")]).exits(11);
     assert_eq!(host.sh("find /run/systemd/generator -name 'deploy-*'"), "");
-    let kept = host.sh("cd /var/lib/deploy/apps/my-app; find . -type f | sort");
+    let kept = host
+        .sh("cd /var/lib/deploy/apps/my-app; find . -name reserve -prune -o -type f -print | sort");
     assert_eq!(kept, "./history.jsonl\n./lock\n");
     let status = host.status();
     assert_eq!((&status["release"], &status["last"]["exit"]), (&().into(), &"source".into()));

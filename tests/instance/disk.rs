@@ -17,7 +17,8 @@ pub fn make(image: &Path, bytes: u64) {
     let file = File::create(image).must(format_args!("create {}", image.display()));
     file.set_len(bytes).must(format_args!("size {}", image.display()));
     let lazy = "lazy_itable_init=1,lazy_journal_init=1";
-    must_run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", lazy]).arg(image));
+    // Without blocks kept for root: overlayfs writes as root for everybody.
+    must_run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-E", lazy]).arg(image));
 }
 
 /// Mounts it so that what nobody syncs stays unwritten for long, and gives a

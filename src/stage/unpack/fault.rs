@@ -77,8 +77,10 @@ fn system(what: String, call: &str, errno: Errno, done: Unpacked) -> Error {
     let cause = format!("{call}: {errno}");
     match errno {
         Errno::ENOSPC | Errno::EDQUOT => {
+            // Kept as it is: whoever stages looks for it.
+            let cause = Error::unusable(call).because(errno);
             Error::unusable(format!("no space left after unpacking {bytes} bytes in {files} files"))
-                .because(format!("{what}: {cause}"))
+                .because(Error::unusable(what).because(cause))
                 .help("free space or inodes (df -h, df -i) or enlarge the volume")
         }
         Errno::ENAMETOOLONG => Error::unusable(what)
@@ -103,6 +105,7 @@ fn system(what: String, call: &str, errno: Errno, done: Unpacked) -> Error {
 mod tests {
     use super::*;
     use crate::error::Exit;
+    use crate::host::disk;
 
     fn error(fault: Fault) -> Error {
         fault.about(&Place::Entry(b"a\x1b[31m"), Unpacked { files: 3, bytes: 4096 })
@@ -112,7 +115,9 @@ mod tests {
     fn a_full_disk_is_named_plainly() {
         let error = error(Fault::System { call: "openat", errno: Errno::ENOSPC });
         assert_eq!(error.to_string(), "no space left after unpacking 4096 bytes in 3 files");
+        assert!(error.chain().ends_with("openat: ENOSPC: No space left on device"));
         assert_eq!(error.exit(), Exit::Unusable);
+        assert!(disk::is_full(&error));
     }
 
     #[test]

@@ -1,0 +1,232 @@
+//! Room for a release on the disk: looked at before anything is fetched, made by
+//! letting old releases go, and missed in numbers where there is none.
+
+use crate::error::{Error, Exit, Result};
+use crate::event::Step;
+use crate::host::disk::Room;
+use crate::instance::{Instance, blocking};
+use crate::release::manifest::Manifest;
+use crate::release::name::Label;
+use crate::source::Resolved;
+use crate::store::{Locked, Snapshot};
+use indicatif::HumanBytes;
+
+/// What every release has besides its files: its own directory, the tree's, env and
+/// release.json, and a Procfile.
+const LEAST_INODES: u64 = 5;
+
+/// An archive so many times as large as the one before is another kind of release.
+const ALIKE: u64 = 4;
+
+const HELP: &str = "free space or inodes (df -h, df -i), enlarge the volume, or keep fewer \
+                    releases (DEPLOY_KEEP_RELEASES)";
+
+/// What a release takes of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+/// How far an archive was unpacked when the disk was full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached {
+    /// Bytes of the archive that the unpacker has read, and of how many.
+    pub read: u64,
+    pub total: Option<u64>,
+    pub unpacked: Need,
+}
+
+/// Sees to room for a release before it is staged. What is sure not to fit is
+/// refused; where it is the estimate that does not fit, old releases go, and if that
+/// is not enough the disk itself has the last word.
+pub(super) fn make(instance: &Instance, app: &Locked, resolved: &Resolved) -> Result<()> {
+    let snapshot = app.snapshot()?;
+    let size = resolved.archive_size();
+    let mut room = Room::at(app.dir())?;
+    let sure = Need { bytes: size.unwrap_or(0), inodes: LEAST_INODES };
+    let likely = Need::likely(&snapshot, size, room.block).unwrap_or(sure);
+    let spare = Locked::spare(&snapshot);
+    // Nothing goes in vain: with all of it gone, there would have to be room.
+    if !sure.fits(spared(&snapshot, &spare, room)) {
+        return Err(refused(app, resolved, sure, room));
+    }
+    for label in spare {
+        if likely.fits(room) && sure.fits(room) {
+            return Ok(());
+        }
+        prune(instance, app, &[label])?;
+        room = Room::at(app.dir())?;
+    }
+    if !sure.fits(room) {
+        return Err(refused(app, resolved, sure, room));
+    }
+    if !likely.fits(room) {
+        let (url, why) = (resolved.url(), likely.missing(room));
+        instance.events.warn(format!("{url} may not fit, going by the release before: {why}"));
+    }
+    Ok(())
+}
+
+/// Lets every release go that can, for one that did not fit. Whether there was one.
+pub(super) fn clear(instance: &Instance, app: &Locked, why: &Error) -> Result<bool> {
+    let spare = Locked::spare(&app.snapshot()?);
+    if !spare.is_empty() {
+        instance.events.warn(why.chain());
+        prune(instance, app, &spare)?;
+    }
+    Ok(!spare.is_empty())
+}
+
+/// The error of an archive that the disk was too small for.
+pub(super) fn missed(reached: &Reached, room: Option<Room>, error: Error) -> Error {
+    let block = room.map_or(0, |room| room.block);
+    let what = match reached.rest() {
+        None => "how much more is needed is not known".to_owned(),
+        Some(rest) if room.is_some_and(|room| room.lacks_inodes()) => {
+            format!("about {} inodes more are needed", rest.inodes.max(1))
+        }
+        Some(rest) => format!("about {} more are needed", HumanBytes(rest.on_disk(block))),
+    };
+    Error::unusable(what).because(error).help(HELP)
+}
+
+/// What any other step of staging ends with where the disk is full.
+pub(super) fn full(resolved: &Resolved, error: Error) -> Error {
+    match error.exit() {
+        Exit::Unusable => error,
+        _ => Error::unusable(format!("stage {}", resolved.url())).because(error).help(HELP),
+    }
+}
+
+fn prune(instance: &Instance, app: &Locked, labels: &[Label]) -> Result<()> {
+    let names: Vec<_> = labels.iter().map(Label::as_str).collect();
+    instance.events.step(Step::Preflight, format!("prune {} to make room", names.join(", ")));
+    blocking(|| labels.iter().try_for_each(|label| app.remove_release(label)))
+}
+
+fn refused(app: &Locked, resolved: &Resolved, sure: Need, room: Room) -> Error {
+    let (dir, missing) = (app.dir().display(), sure.missing(room));
+    let why = match sure.bytes > room.bytes {
+        true => format!("its archive alone has {}, {missing} at {dir}", HumanBytes(sure.bytes)),
+        false => format!("any release needs {} inodes, {missing} at {dir}", sure.inodes),
+    };
+    Error::unusable(format!("stage {}", resolved.url())).because(why).help(HELP)
+}
+
+/// The room there would be without these releases.
+fn spared(snapshot: &Snapshot, spare: &[Label], room: Room) -> Room {
+    let gone = snapshot.releases.iter().filter(|release| spare.contains(&release.label));
+    gone.fold(room, |room, release| {
+        let need = Need::of(release);
+        let inodes = room.inodes.map(|inodes| inodes.saturating_add(need.inodes));
+        let bytes = room.bytes.saturating_add(need.on_disk(room.block));
+        Room { bytes, inodes, ..room }
+    })
+}
+
+impl Need {
+    fn of(release: &Manifest) -> Need {
+        Need { bytes: release.bytes, inodes: release.files.saturating_add(LEAST_INODES) }
+    }
+
+    /// The release before this one, larger or smaller as the archives are; none where
+    /// they are too unlike to say anything.
+    fn likely(snapshot: &Snapshot, size: Option<u64>, block: u64) -> Option<Need> {
+        let before = snapshot.current().or(snapshot.releases.last())?;
+        let need = Need::of(before);
+        let need = Need { bytes: need.on_disk(block), inodes: need.inodes };
+        Some(match (size, before.identity.archive.size) {
+            (Some(size), Some(before)) if size / ALIKE > before => return None,
+            (Some(size), Some(before)) => need.times(size, before),
+            _ => need,
+        })
+    }
+
+    fn times(self, numerator: u64, denominator: u64) -> Need {
+        let times = |count: u64| {
+            let scaled = u128::from(count) * u128::from(numerator) / u128::from(denominator.max(1));
+            u64::try_from(scaled).unwrap_or(u64::MAX)
+        };
+        Need { bytes: times(self.bytes), inodes: times(self.inodes) }
+    }
+
+    /// Bytes in whole blocks: half of each file's last one is empty on average.
+    fn on_disk(self, block: u64) -> u64 {
+        self.bytes.saturating_add(self.inodes.saturating_mul(block / 2)).max(block)
+    }
+
+    fn fits(self, room: Room) -> bool {
+        self.bytes <= room.bytes && room.inodes.is_none_or(|inodes| self.inodes <= inodes)
+    }
+
+    fn missing(self, room: Room) -> String {
+        let bytes = self.bytes.saturating_sub(room.bytes);
+        let inodes = room.inodes.map_or(0, |inodes| self.inodes.saturating_sub(inodes));
+        match (bytes, inodes) {
+            (0, inodes) => format!("{inodes} inodes are missing"),
+            (bytes, 0) => format!("{} are missing", HumanBytes(bytes)),
+            (bytes, inodes) => format!("{} and {inodes} inodes are missing", HumanBytes(bytes)),
+        }
+    }
+}
+
+impl Reached {
+    /// What the rest of the archive takes, if it is like what was read of it.
+    fn rest(&self) -> Option<Need> {
+        let rest = self.total?.checked_sub(self.read)?;
+        (self.read > 0).then(|| self.unpacked.times(rest, self.read))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: u64 = 4096;
+
+    fn room(bytes: u64, inodes: Option<u64>) -> Room {
+        Room { bytes, inodes, block: BLOCK }
+    }
+
+    fn missed_after(reached: Reached, room: Room) -> String {
+        missed(&reached, Some(room), Error::unusable("no space left")).chain()
+    }
+
+    #[test]
+    fn what_is_missing_goes_by_the_part_of_the_archive_that_was_read() {
+        let unpacked = Need { bytes: 30 << 20, inodes: 100 };
+        let reached = Reached { read: 10, total: Some(40), unpacked };
+        let blocks = 300 * BLOCK / 2;
+        let bytes = HumanBytes((90 << 20) + blocks);
+        let full = format!("about {bytes} more are needed: no space left");
+        assert_eq!(missed_after(reached, room(0, Some(9999))), full);
+        let inodes = "about 300 inodes more are needed: no space left";
+        assert_eq!(missed_after(reached, room(1 << 30, Some(0))), inodes);
+        for unknown in [Reached { total: None, ..reached }, Reached { read: 0, ..reached }] {
+            let said = missed_after(unknown, room(0, None));
+            assert!(said.starts_with("how much more is needed is not known"), "{said}");
+        }
+        let end = Reached { read: 40, ..reached };
+        assert!(missed_after(end, room(0, None)).starts_with("about 4.00 KiB more"));
+    }
+
+    #[test]
+    fn a_need_fits_in_bytes_and_in_inodes() {
+        let need = Need { bytes: 1000, inodes: 10 };
+        assert!(need.fits(room(1000, Some(10))) && need.fits(room(1000, None)));
+        assert!(!need.fits(room(999, None)) && !need.fits(room(1000, Some(9))));
+        assert_eq!(need.missing(room(1000, Some(9))), "1 inodes are missing");
+        assert_eq!(need.missing(room(0, None)), "1000 B are missing");
+        assert_eq!(need.missing(room(0, Some(0))), "1000 B and 10 inodes are missing");
+    }
+
+    #[test]
+    fn no_size_is_too_large_to_reckon_with() {
+        let huge = Need { bytes: u64::MAX, inodes: u64::MAX };
+        assert_eq!(huge.times(u64::MAX, 1), huge);
+        assert_eq!(huge.times(1, 0), huge);
+        assert_eq!(huge.on_disk(BLOCK), u64::MAX);
+        assert!(!huge.fits(room(1 << 40, None)));
+    }
+}
