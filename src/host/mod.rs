@@ -6,6 +6,7 @@ pub mod disk;
 pub mod journal;
 pub mod machine;
 pub mod memory;
+pub mod nftables;
 pub mod probe;
 pub mod sock_diag;
 pub mod sockets;

@@ -33,11 +33,12 @@ fn the_process_sees_the_address_that_was_asked_for_and_the_one_who_asked() {
     world.load(&map(&[29001]));
     let listener = world.machine(|| TcpListener::bind("0.0.0.0:29001")).expect("listen");
     let target = SocketAddr::new(MACHINE.into(), PUBLIC);
-    let client = world.client(|| TcpStream::connect(target)).expect("connect");
-    let (accepted, from) = listener.accept().expect("accept");
-    assert_eq!(accepted.local_addr().expect("local"), SocketAddr::new(MACHINE.into(), 29001));
-    assert_eq!(from, client.local_addr().expect("local"));
-    assert_eq!(from.ip(), CLIENT);
+    let connect = || TcpStream::connect(target).expect("connect");
+    for (client, host) in [(world.client(connect), CLIENT), (world.machine(connect), MACHINE)] {
+        let (accepted, from) = listener.accept().expect("accept");
+        assert_eq!(accepted.local_addr().expect("local"), SocketAddr::new(MACHINE.into(), 29001));
+        assert_eq!((from, from.ip()), (client.local_addr().expect("local"), host.into()));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::load::Load;
 use crate::load::server::{Habits, Server};
 use crate::world::{CLIENT, MACHINE, PUBLIC, World, from_outside, from_within, map};
-use deploy_agent::units::ports::Protocol;
+use deploy_agent::units::ports::{Protocol, script};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -42,6 +42,9 @@ fn no_request_fails_while_the_map_goes_back_and_forth() {
     ];
     for _ in 0..50 {
         for private in [NEW, OLD] {
+            // What preflight does must do nothing.
+            let checked = world.nft(&["--check", "-f", "-"], &script(&map(&[])));
+            assert!(checked.status.success(), "{checked:?}");
             world.load(&map(&[private]));
             loads[0].1.wait_for(5);
         }
