@@ -1,6 +1,7 @@
-//! Which connections are open, asked of the kernel directly: sock_diag(7). With
-//! thousands of sockets this takes less than a millisecond, where reading
-//! /proc/net/tcp takes many.
+//! Which connections are open, asked of the kernel directly: sock_diag(7). The
+//! kernel walks its whole table, whose size goes by the machine's memory: 3 ms
+//! on a machine of 24 GiB, and 8 ms with 4000 connections to tell of, where
+//! reading /proc/net/tcp took 50.
 
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{

@@ -136,6 +136,22 @@ fn a_client_that_comes_again_from_the_same_port_reaches_the_new_release() {
 }
 
 #[test]
+fn a_client_whose_process_is_gone_is_told_and_reaches_the_new_release() {
+    let world = World::new();
+    let (old, _new) = both(&world, Habits::default());
+    let (from, to) = (SocketAddr::from((CLIENT, 40000)), SocketAddr::from((MACHINE, PUBLIC)));
+    world.load(&map(&[OLD]));
+    let mut stream = world.client(|| connect_from(from, to)).expect("connect");
+    assert_eq!(ask(&stream), "old");
+    world.load(&map(&[NEW]));
+    world.machine(|| old.kill());
+    assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+    drop(stream);
+    let stream = world.client(|| connect_from(from, to)).expect("connect");
+    assert_eq!(ask(&stream), "new");
+}
+
+#[test]
 fn a_probe_from_the_same_port_is_in_no_ones_way() {
     let world = World::new();
     let (_old, _new) = both(&world, Habits::default());
