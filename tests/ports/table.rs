@@ -1,7 +1,10 @@
 //! The table itself: ours alone, all or nothing, and gone in the end.
 
-use crate::world::{World, map};
+use crate::load::server::{Habits, Server};
+use crate::load::{Fault, Load};
+use crate::world::{PUBLIC, World, from_outside, map};
 use deploy_agent::units::ports::{PortMap, script};
+use std::time::Duration;
 
 const OTHERS: &str = "\
 table ip nat {
@@ -77,4 +80,27 @@ fn the_kernel_takes_a_map_of_a_hundred_apps() {
     }
     world.load(&all);
     assert_eq!(world.list("ruleset").matches("dnat to").count(), 300);
+}
+
+/// A firewall of the machine sees a packet after the map has changed its port.
+#[test]
+fn a_firewall_lets_clients_in_by_the_port_they_asked_for() {
+    let world = World::new();
+    let _server = world.machine(|| Server::start("a", 29001, Habits::default()));
+    world.load(&map(&[29001]));
+    let ask = |allowed: &str| {
+        let firewall = format!(
+            "table inet filter\ndelete table inet filter\ntable inet filter {{\nchain input {{\n\
+             type filter hook input priority 10; policy drop;\nicmpv6 type != 1 accept\n\
+             {allowed} accept\n}}\n}}\n"
+        );
+        let loaded = world.nft(&["-f", "-"], &firewall);
+        assert!(loaded.status.success(), "{loaded:?}");
+        let load = Load::on(&from_outside(PUBLIC)).patience(Duration::from_millis(300)).most(4);
+        world.client(|| load.start().finish())
+    };
+    let tally = ask("meta l4proto tcp ct original proto-dst 5000");
+    assert_eq!(tally.ok, 4, "{tally}");
+    let tally = ask("tcp dport 5000");
+    assert_eq!(tally.count(Fault::TimedOut), 4, "{tally}");
 }
