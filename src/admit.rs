@@ -15,7 +15,7 @@ use std::time::Duration;
 const SHORTEST_PROOF: Duration = Duration::from_secs(10);
 
 /// One environment of an app is installed at a time.
-pub fn environment(app: &Locked, url: &ReleaseUrl) -> Result<()> {
+pub fn environment(app: &App, url: &ReleaseUrl) -> Result<()> {
     let snapshot = app.snapshot()?;
     let installed = snapshot.releases.iter().map(|manifest| manifest.url.environment());
     match installed.into_iter().find(|installed| *installed != url.environment()) {

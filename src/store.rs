@@ -5,8 +5,8 @@
 //! apps/APP/releases/r42/{release.json,env,app/}
 //! apps/APP/releases/.staging-r43/    in work
 //! apps/APP/shared/                   the app's own, kept across releases
-//! apps/APP/reserve/                room for what must be written to a full disk
-//! apps/APP/history.jsonl, stopped, underway.json, machine, lock
+//! apps/APP/reserve/                  room for what must be written to a full disk
+//! apps/APP/history.jsonl, stopped, underway.json, watch.json, machine, lock
 //! ```
 //!
 //! Everything but `app/` and `shared/` belongs to root, so a path down to them
@@ -19,11 +19,13 @@ mod machine;
 mod reserve;
 mod staging;
 mod underway;
+mod watched;
 
 pub use history::Entry;
 pub use lock::Locked;
 pub use staging::Staging;
 pub use underway::UnderWay;
+pub use watched::Watched;
 
 use crate::error::{Error, Result};
 use crate::host::machine::identity;

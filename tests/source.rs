@@ -5,6 +5,8 @@
 mod credentials;
 #[path = "source/file.rs"]
 mod file;
+#[path = "source/follow.rs"]
+mod follow;
 #[path = "source/found.rs"]
 mod found;
 #[path = "source/http.rs"]

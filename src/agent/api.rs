@@ -4,6 +4,7 @@
 //! object a line, the last of which is `ended`. A GET answers with one document,
 //! or with an [`Outcome`](crate::event::Outcome) and a status that is not 200.
 
+use crate::error::Exit;
 use crate::release::manifest::State;
 use crate::store::Entry;
 use jiff::Timestamp;
@@ -88,6 +89,25 @@ pub struct AppStatus {
     pub working: Option<String>,
     pub working_id: Option<String>,
     pub last: Option<Entry>,
+    /// Where DEPLOY_WATCH says that the app follows something.
+    #[serde(default)]
+    pub watch: Option<WatchStatus>,
+}
+
+/// What watch mode has done for an app.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WatchStatus {
+    /// None where DEPLOY_WATCH makes no sense.
+    pub url: Option<String>,
+    /// What it named when something was last done about it.
+    pub release: Option<String>,
+    /// How that ended.
+    pub exit: Option<Exit>,
+    pub at: Option<Timestamp>,
+    /// Why it could not be asked for, or followed, the last time.
+    pub error: Option<String>,
+    /// All of this in words.
+    pub text: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! The life of `deployd`: settings, recovery, the socket, signals, the end.
 
 use super::server;
+use super::watch::Watcher;
 use super::work::{Request, Work};
 use crate::deploy;
 use crate::error::{Error, Result};
@@ -50,15 +51,20 @@ async fn live(
     tokio::spawn(watchdog());
     tokio::spawn(tell(work.clone()));
     recover(&work);
+    let watcher = Watcher::new(work.clone());
+    let watching = tokio::spawn(watcher.clone().run());
     let (stop, mut stopped) = watch::channel(false);
-    let serving = tokio::spawn(server::serve(listener, work.clone(), async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    }));
+    let serving =
+        tokio::spawn(server::serve(listener, work.clone(), watcher.clone(), async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }));
     notify(NotifyState::Ready);
     while signals.recv().await == Some(SIGHUP) && !must_start_again(&variables) {
         tracing::info!("read the settings again");
+        watcher.reload();
     }
     notify(NotifyState::Stopping);
+    watching.abort();
     stop.send_replace(true);
     work.finished().await;
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;

@@ -8,4 +8,5 @@ mod operate;
 mod plan;
 mod server;
 mod status;
+mod watch;
 mod work;

@@ -2,6 +2,7 @@
 
 use super::api::{self, AppStatus, PlanStatus, ReleaseStatus};
 use super::operate::{self, Operation};
+use super::watch::{self, Watcher};
 use super::work::{Followed, Piece, Request, Work};
 use super::{plan, status};
 use crate::error::{Error, Exit, Result};
@@ -22,7 +23,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use futures_util::StreamExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ const LONGEST: usize = 64 << 10;
 pub async fn serve(
     listener: UnixListener,
     work: Work,
+    watcher: Watcher,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let routes = Router::new()
@@ -51,6 +53,7 @@ pub async fn serve(
         .route("/v1/start", post(|o, w, b| operate(Operation::Start, o, w, b)))
         .route("/v1/remove", post(post_remove))
         .layer(DefaultBodyLimit::max(LONGEST))
+        .layer(Extension(watcher))
         .with_state(work)
         .into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, routes).with_graceful_shutdown(stop).await
@@ -156,12 +159,21 @@ fn asked(which: &api::Which) -> Result<Vec<App>> {
 async fn get_status(
     _: Operator,
     State(work): State<Work>,
+    Extension(watcher): Extension<Watcher>,
     Query(which): Query<api::Which>,
 ) -> Answer<Json<Vec<AppStatus>>> {
     let systemd = Systemd::connect().await?;
+    let named = |app: &App| which.app.as_ref().is_none_or(|name| app.name().as_str() == name);
+    let mut to_come = watch::to_come(&store()?.apps()?)?;
+    to_come.retain(named);
+    let mut apps = match which.app.is_some() && !to_come.is_empty() {
+        true => Vec::new(),
+        false => asked(&which)?,
+    };
+    apps.append(&mut to_come);
     let mut answer = Vec::new();
-    for app in asked(&which)? {
-        answer.push(status::status(&systemd, &work, &app).await?);
+    for app in apps {
+        answer.push(status::status(&systemd, &work, &watcher, &app).await?);
     }
     Ok(Json(answer))
 }

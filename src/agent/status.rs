@@ -1,6 +1,7 @@
 //! Questions about what is installed and what runs.
 
 use super::api::{AppStatus, ProcessStatus, ReleaseStatus};
+use super::watch::Watcher;
 use super::work::Work;
 use crate::error::Result;
 use crate::health::Watch;
@@ -11,9 +12,14 @@ use crate::units;
 use jiff::Timestamp;
 
 /// How many entries of the history are shown.
-const ENTRIES: usize = 50;
+pub const ENTRIES: usize = 50;
 
-pub async fn status(systemd: &Systemd, work: &Work, app: &App) -> Result<AppStatus> {
+pub async fn status(
+    systemd: &Systemd,
+    work: &Work,
+    watcher: &Watcher,
+    app: &App,
+) -> Result<AppStatus> {
     let snapshot = app.snapshot()?;
     let working = work.working(app.name());
     let mut status = AppStatus {
@@ -28,6 +34,7 @@ pub async fn status(systemd: &Systemd, work: &Work, app: &App) -> Result<AppStat
         working: working.as_ref().map(|piece| piece.what.clone()),
         working_id: working.map(|piece| piece.id.clone()),
         last: app.history(1)?.pop(),
+        watch: watcher.status(app),
     };
     if let Some(manifest) = snapshot.current() {
         status.environment = Some(manifest.url.environment().to_string());

@@ -41,6 +41,10 @@ pub fn status(apps: &[AppStatus]) -> String {
                 "last", last.action, last.message
             );
         }
+        if let Some(watch) = &app.watch {
+            let url = watch.url.as_ref().map(|url| format!("{url}: ")).unwrap_or_default();
+            let _ = writeln!(text, "  {:<9} {url}{}", "watch", watch.text);
+        }
         let rows = app.processes.iter().map(|process| {
             vec![
                 process.process.clone(),

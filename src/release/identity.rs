@@ -13,6 +13,15 @@ pub struct Identity {
     pub env: Validator,
 }
 
+/// What `…/current` is known by: its pointer or, where there is none, the
+/// release that lies there itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    Pointer(Validator),
+    Release(Identity),
+}
+
 /// All that a source says about one object that changes when its bytes do.
 ///
 /// `last_modified` and `inode` are kept only where there is no ETag, so that the

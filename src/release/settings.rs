@@ -11,6 +11,7 @@ mod value;
 
 use super::env::Env;
 use super::name::ProcessType;
+use super::url::ReleaseUrl;
 use crate::error::Error;
 use merged::{AgentText, Layers, ReleaseText};
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,16 @@ pub struct AgentSettings {
     /// How long after systemd began a deploy waits for what the machine does not
     /// have yet: network, role, clock. May be zero.
     pub boot_timeout: Duration,
+}
+
+/// What is followed. A mistake in it is no mistake in the other settings: an
+/// operator can deploy in spite of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchSettings {
+    /// Each of another app, and each ends with `current`.
+    pub urls: Vec<ReleaseUrl>,
+    /// Between two questions, on average.
+    pub interval: Duration,
 }
 
 impl ReleaseSettings {
@@ -200,6 +211,26 @@ impl AgentSettings {
                 "DEPLOY_BOOT_TIMEOUT",
                 &text.deploy_boot_timeout,
                 value::duration,
+            )?,
+        })
+    }
+}
+
+impl WatchSettings {
+    /// An error ends as `Exit::Usage` and names the variable and [`AGENT_FILE`].
+    pub fn from_env(agent: &Env) -> Result<WatchSettings, Error> {
+        let layers = Layers { agent, release: &Env::default() };
+        let text: AgentText = layers.merge()?;
+        Ok(WatchSettings {
+            // Without the text: what is no release URL may hold a password.
+            urls: value::pointers(&text.deploy_watch).map_err(|invalid| {
+                let error = Error::usage(format!("{AGENT_FILE}: DEPLOY_WATCH"));
+                error.because(invalid.what).help(invalid.help)
+            })?,
+            interval: layers.valid(
+                "DEPLOY_WATCH_INTERVAL",
+                &text.deploy_watch_interval,
+                value::interval,
             )?,
         })
     }

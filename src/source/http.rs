@@ -50,13 +50,25 @@ impl Directory {
         Directory { client, url, timing }
     }
 
-    pub async fn look(&self, name: &str) -> Result<Look> {
+    pub async fn look(&self, name: &str, known: Option<&Validator>) -> Result<Look> {
         let url = format!("{}/{name}", self.url);
-        retry(&self.timing, || self.ask(&url)).await
+        retry(&self.timing, || self.ask(&url, known)).await
     }
 
-    async fn ask(&self, url: &str) -> Result<Look, Failure> {
-        let ask = |method| send(url, self.client.request(method, url));
+    async fn ask(&self, url: &str, known: Option<&Validator>) -> Result<Look, Failure> {
+        let etag = known.and_then(|known| known.etag.as_deref());
+        let modified = known.and_then(|known| known.last_modified.as_deref());
+        let ask = |method| {
+            let mut request = self.client.request(method, url);
+            for (name, value) in
+                [(header::IF_NONE_MATCH, etag), (header::IF_MODIFIED_SINCE, modified)]
+            {
+                if let Some(value) = value {
+                    request = request.header(name, value);
+                }
+            }
+            send(url, request)
+        };
         let mut response = ask(Method::HEAD).await?;
         if matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
         {
@@ -67,6 +79,7 @@ impl Directory {
         let is_directory = response.url().path().ends_with('/');
         match response.status() {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Look::Missing),
+            StatusCode::NOT_MODIFIED => Ok(Look::Same),
             status if status.is_success() && is_directory => Ok(Look::Missing),
             status if status.is_success() => {
                 let validator = validator(response.headers());

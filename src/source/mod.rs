@@ -6,6 +6,7 @@
 
 mod download;
 mod file;
+mod follow;
 mod http;
 mod network;
 mod object;
@@ -14,8 +15,9 @@ mod retry;
 mod s3;
 
 pub use crate::release::checksum::{Algorithm, Checksum};
-pub use crate::release::identity::{Identity, Validator};
+pub use crate::release::identity::{Identity, Mark, Validator};
 pub use download::Download;
+pub use follow::News;
 pub use retry::Timing;
 
 use crate::error::{Error, Result};
@@ -32,9 +34,6 @@ use tokio::sync::OnceCell;
 
 /// An env file is text that people write; the kernel takes 2 MiB of environment at most.
 const LONGEST_ENV: u64 = 1024 * 1024;
-
-/// A release name has 63 characters; more than a line's worth is no pointer.
-const LONGEST_POINTER: u64 = 256;
 
 /// The clients, made when the first release needs them and used by all later ones.
 pub struct Sources {
@@ -76,9 +75,9 @@ impl Sources {
             return self.pin(url.clone()).await;
         }
         let environment = self.directory(url, None).await?;
-        let refused = match environment.look("current").await? {
+        let refused = match environment.look("current", None).await? {
             Look::Found(object) => return self.pin(self.follow(url, *object).await?).await,
-            Look::Missing => None,
+            Look::Missing | Look::Same => None,
             // It may just as well be missing: S3 tells only whom it lets list.
             Look::Refused(refused) => Some(refused),
         };
@@ -88,27 +87,11 @@ impl Sources {
         }
     }
 
-    async fn follow(&self, url: &ReleaseUrl, pointer: Object) -> Result<ReleaseUrl> {
-        let help = "write the name of a release into it and nothing else, for instance \
-                    `echo r42 | aws s3 cp - …/ENVIRONMENT/current`";
-        let url_of_pointer = pointer.url.clone();
-        let unusable = || Error::unusable(format!("{url_of_pointer} is unusable")).help(help);
-        let bytes = Download::new(pointer, self.timing.clone()).read(LONGEST_POINTER, help).await?;
-        let text = String::from_utf8(bytes).map_err(|error| unusable().because(error))?;
-        let name: ReleaseName =
-            text.trim().parse().map_err(|error: Error| unusable().because(error))?;
-        let followed = url.with_release(name);
-        if followed.is_current() {
-            return Err(unusable().because("it points to itself"));
-        }
-        Ok(followed)
-    }
-
     async fn pin(&self, url: ReleaseUrl) -> Result<Resolved> {
         let directory = self.directory(&url, Some(url.release())).await?;
         let archives =
-            Compression::ALL.map(|compression| directory.look(compression.archive_name()));
-        let (archives, env) = join(join_all(archives), directory.look("env")).await;
+            Compression::ALL.map(|compression| directory.look(compression.archive_name(), None));
+        let (archives, env) = join(join_all(archives), directory.look("env", None)).await;
 
         let mut archive = None;
         let mut refused = None;
@@ -118,13 +101,13 @@ impl Sources {
                     archive = Some((compression, *object));
                     break;
                 }
-                Look::Missing => {}
+                Look::Missing | Look::Same => {}
                 Look::Refused(error) => refused = refused.or(Some(error)),
             }
         }
         let env = match env? {
             Look::Found(object) => Some(*object),
-            Look::Missing => None,
+            Look::Missing | Look::Same => None,
             Look::Refused(error) => {
                 refused = refused.or(Some(error));
                 None
@@ -192,12 +175,18 @@ enum Directory {
 }
 
 impl Directory {
-    async fn look(&self, name: &str) -> Result<Look> {
-        match self {
-            Directory::S3(directory) => directory.look(name).await,
-            Directory::Http(directory) => directory.look(name).await,
-            Directory::File(directory) => directory.look(name).await,
-        }
+    /// Asks for an object and, where it is `known`, only whether it is another one now.
+    async fn look(&self, name: &str, known: Option<&Validator>) -> Result<Look> {
+        let look = match self {
+            Directory::S3(directory) => directory.look(name, known).await?,
+            Directory::Http(directory) => directory.look(name, known).await?,
+            Directory::File(directory) => directory.look(name).await?,
+        };
+        Ok(match look {
+            // Not every server knows conditional requests.
+            Look::Found(object) if known == Some(&object.validator) => Look::Same,
+            look => look,
+        })
     }
 
     /// The same failure, or the reason that the source gives for one of these names.

@@ -35,6 +35,8 @@ pub(super) enum Handle {
 /// What a source says of a name.
 pub(super) enum Look {
     Found(Box<Object>),
+    /// As it was when it was known.
+    Same,
     Missing,
     /// There may be such an object, but not for us.
     Refused(Error),

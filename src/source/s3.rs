@@ -48,29 +48,32 @@ impl S3 {
 }
 
 impl Directory {
-    pub async fn look(&self, name: &str) -> Result<Look> {
+    pub async fn look(&self, name: &str, known: Option<&Validator>) -> Result<Look> {
         let key = format!("{}/{name}", self.prefix);
-        let mut head = self.head(&key).await;
+        let known = known.and_then(|known| known.etag.as_deref());
+        let mut head = self.head(&key, known).await;
         if head.as_ref().is_err_and(|refused| refused.kind == Kind::Nameless) {
             // The answer to HEAD has no body, so no code that would say more.
             match self.reason(name).await {
                 Some(reason) => return Err(reason),
                 // It was the credentials, and there are others now.
-                None => head = self.head(&key).await,
+                None => head = self.head(&key, known).await,
             }
         }
         match head {
             Ok(head) => Ok(Look::Found(Box::new(self.found(key, &head)))),
             Err(Refused { kind: Kind::Missing, .. }) => Ok(Look::Missing),
+            Err(Refused { kind: Kind::Same, .. }) => Ok(Look::Same),
             Err(Refused { kind: Kind::Denied, error }) => Ok(Look::Refused(error)),
             Err(Refused { error, .. }) => Err(error),
         }
     }
 
-    async fn head(&self, key: &str) -> Result<HeadObjectOutput, Refused> {
+    async fn head(&self, key: &str, known: Option<&str>) -> Result<HeadObjectOutput, Refused> {
         let asked = Asked { bucket: &self.bucket, key };
         let head = |client: Client| {
             let head = client.head_object().bucket(&self.bucket).key(key);
+            let head = head.set_if_none_match(known.map(str::to_owned));
             head.checksum_mode(ChecksumMode::Enabled).send()
         };
         self.s3.ask(asked, head).await
@@ -155,7 +158,7 @@ impl Handle {
             Kind::Missing => Err(Failure::Final(object.changed("it was removed"))),
             // There were some when it was resolved: the instance's role may give them again.
             Kind::Transient | Kind::NoCredentials => Err(Failure::Transient(refused.error)),
-            Kind::Denied | Kind::Expired | Kind::Nameless | Kind::Other => {
+            Kind::Same | Kind::Denied | Kind::Expired | Kind::Nameless | Kind::Other => {
                 Err(Failure::Final(refused.error))
             }
         }

@@ -27,3 +27,4 @@ mod refused;
 mod resources;
 mod rollback;
 mod units;
+mod watch;

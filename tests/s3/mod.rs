@@ -16,7 +16,7 @@ pub use objects::Stored;
 use backend::{Auth, Backend, Keys};
 use fault::Faults;
 use hyper::body::Incoming;
-use hyper::header::{IF_MATCH, RANGE};
+use hyper::header::{IF_MATCH, IF_NONE_MATCH, RANGE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -44,7 +44,10 @@ pub struct Asked {
     pub path: String,
     pub range: Option<String>,
     pub if_match: Option<String>,
+    pub if_none_match: Option<String>,
     pub query: Option<String>,
+    /// Of the answer; none while there is none.
+    pub status: Option<u16>,
 }
 
 struct Shared {
@@ -207,7 +210,22 @@ async fn answer(
     request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<s3s::Body>, s3s::HttpError> {
     let asked = Asked::of(&request);
-    shared.asked.lock().expect("no panic in the server").push(asked.clone());
+    let number = {
+        let mut all = shared.asked.lock().expect("no panic in the server");
+        all.push(asked.clone());
+        all.len() - 1
+    };
+    let response = answer_to(&shared, asked, request).await?;
+    let mut all = shared.asked.lock().expect("no panic in the server");
+    all[number].status = Some(response.status().as_u16());
+    Ok(response)
+}
+
+async fn answer_to(
+    shared: &Shared,
+    asked: Asked,
+    request: hyper::Request<Incoming>,
+) -> Result<hyper::Response<s3s::Body>, s3s::HttpError> {
     let fault = shared.faults.take(&asked);
     if let Some(Fault::Replaced(bytes)) = &fault {
         let (bucket, key) = asked.path.split_once('/').unwrap_or_default();
@@ -234,7 +252,9 @@ impl Asked {
             path: request.uri().path().trim_start_matches('/').to_owned(),
             range: header(RANGE),
             if_match: header(IF_MATCH),
+            if_none_match: header(IF_NONE_MATCH),
             query: request.uri().query().map(str::to_owned),
+            status: None,
         }
     }
 }

@@ -17,6 +17,7 @@ const STRONG: Habits = Habits {
     knows_no_head: false,
     cut: (0, 0),
     status: None,
+    conditional: false,
     redirect: None,
 };
 

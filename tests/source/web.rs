@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, LAST_MODIFIED, LOCATION, RANGE,
+    CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RANGE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -25,6 +25,8 @@ pub struct Habits {
     /// Every body stops after so many bytes, this often.
     pub cut: (usize, usize),
     pub status: Option<u16>,
+    /// It knows If-None-Match.
+    pub conditional: bool,
     /// Where it sends everyone who asks below `/old`.
     pub redirect: Option<String>,
 }
@@ -83,6 +85,10 @@ impl Web {
         let expected = request.headers().get(IF_MATCH).map(|etag| etag.to_str().unwrap());
         if expected.is_some_and(|expected| Some(expected) != habits.etag) {
             return empty(StatusCode::PRECONDITION_FAILED).body(no_body()).unwrap();
+        }
+        let known = request.headers().get(IF_NONE_MATCH).map(|etag| etag.to_str().unwrap());
+        if habits.conditional && known.is_some() && known == habits.etag {
+            return empty(StatusCode::NOT_MODIFIED).body(no_body()).unwrap();
         }
         let size = bytes.len();
         let range = request.headers().get(RANGE).filter(|_| !habits.ignores_ranges);

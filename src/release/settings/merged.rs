@@ -37,6 +37,8 @@ pub(super) struct AgentText {
     pub deploy_max_files: String,
     pub deploy_max_fetch_memory: String,
     pub deploy_boot_timeout: String,
+    pub deploy_watch: String,
+    pub deploy_watch_interval: String,
 }
 
 /// What was read, lowest layer first; the built-in values are below both.

@@ -28,7 +28,7 @@ pub(super) const FOR_ANYONE: [(&str, &str); 13] = [
 ];
 
 /// What may be set in agent.env alone, with its built-in value.
-pub(super) const FOR_AGENT: [(&str, &str); 7] = [
+pub(super) const FOR_AGENT: [(&str, &str); 9] = [
     ("DEPLOY_STATE_DIR", STATE_DIR),
     ("DEPLOY_USER", "deploy-app"),
     ("DEPLOY_KEEP_RELEASES", "3"),
@@ -36,6 +36,8 @@ pub(super) const FOR_AGENT: [(&str, &str); 7] = [
     ("DEPLOY_MAX_FILES", "500000"),
     ("DEPLOY_MAX_FETCH_MEMORY", "64M"),
     ("DEPLOY_BOOT_TIMEOUT", "5m"),
+    ("DEPLOY_WATCH", ""),
+    ("DEPLOY_WATCH_INTERVAL", "30s"),
 ];
 
 /// What the agent itself gives to each process. systemd lets an EnvironmentFile win over

@@ -160,6 +160,34 @@ fn every_process_of_web_gets_a_port() {
 }
 
 #[test]
+fn what_is_watched_are_pointers_of_different_apps() {
+    let watched = |text: &str| WatchSettings::from_env(&env(text));
+    let none = watched("").unwrap();
+    assert_eq!((none.urls.len(), none.interval), (0, seconds(30)));
+    let two = watched(
+        "DEPLOY_WATCH=s3://releases/a/p/current,https://host/b/p/current/\nDEPLOY_WATCH_INTERVAL=1m",
+    );
+    let two = two.unwrap();
+    assert_eq!((two.urls.len(), two.interval), (2, seconds(60)));
+    for (text, why) in [
+        ("DEPLOY_WATCH=my-app", "the release URL is unusable: it has no s3://"),
+        ("DEPLOY_WATCH=https://user:marker@host/a/p/current", "the release URL is unusable"),
+        ("DEPLOY_WATCH=s3://releases/a/p/r42", "does not end with `current`"),
+        ("DEPLOY_WATCH=s3://releases/a/p/current,s3://releases/a/q/current", "same app twice"),
+        ("DEPLOY_WATCH_INTERVAL=0s", "shorter than a second"),
+        ("DEPLOY_WATCH_INTERVAL=30", "without a unit"),
+    ] {
+        let error = watched(text).expect_err(text);
+        assert_eq!(error.exit(), Exit::Usage, "{text}");
+        assert!(error.chain().contains(why), "{text}: {}", error.chain());
+        assert!(!error.chain().contains("marker"), "{}", error.chain());
+        assert!(of_agent(text).is_ok(), "{text} stops nothing else");
+    }
+    let error = of_release("DEPLOY_WATCH=s3://releases/a/p/current").unwrap_err();
+    assert_eq!(error.exit(), Exit::Unusable);
+}
+
+#[test]
 fn the_command_line_takes_the_same_durations() {
     assert_eq!(parse_duration("2m").unwrap(), seconds(120));
     let error = parse_duration("90").unwrap_err();

@@ -2,7 +2,8 @@
 
 use super::{Sandbox, Strategy};
 use crate::release::name::ProcessType;
-use std::collections::BTreeMap;
+use crate::release::url::ReleaseUrl;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -157,6 +158,36 @@ pub(super) fn concurrency(text: &str) -> Valid<BTreeMap<ProcessType, u16>> {
 pub(super) fn process_types(text: &str) -> Valid<Vec<ProcessType>> {
     let types: Result<Vec<ProcessType>, _> = items(text)?.into_iter().map(str::parse).collect();
     types.or_else(|_| invalid("not a list of process types", "write for instance clock,scheduler"))
+}
+
+/// URLs that end with `current`, each of another app; none in an empty text.
+pub(super) fn pointers(text: &str) -> Valid<Vec<ReleaseUrl>> {
+    const FORM: &str =
+        "write s3://BUCKET/[PREFIX/]APP/ENVIRONMENT/current, and between several a comma";
+    let mut apps = BTreeSet::new();
+    let mut urls = Vec::new();
+    for item in items(text)? {
+        let url: ReleaseUrl = match item.parse() {
+            Ok(url) => url,
+            Err(error) => return invalid(crate::error::Error::to_string(&error), FORM),
+        };
+        if !url.is_current() {
+            return invalid("a URL that does not end with `current`, so it never changes", FORM);
+        }
+        if !apps.insert(url.app().clone()) {
+            return invalid("the same app twice", "an app has one environment on an instance");
+        }
+        urls.push(url);
+    }
+    Ok(urls)
+}
+
+/// Between questions: a second is the shortest that makes sense for many instances.
+pub(super) fn interval(text: &str) -> Valid<Duration> {
+    match duration(text)? {
+        interval if interval >= Duration::from_secs(1) => Ok(interval),
+        _ => invalid("shorter than a second", "write for instance 30s"),
+    }
 }
 
 /// Paths that stay below the directory they are joined to, and are not itself.

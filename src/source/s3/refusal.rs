@@ -34,6 +34,8 @@ pub(super) struct Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Missing,
+    /// The request named this very object, for the case that it is another one.
+    Same,
     /// Forbidden, or missing: S3 tells which only to those who may list.
     Denied,
     /// The answer gave no reason.
@@ -98,6 +100,7 @@ impl Answer {
 
     fn kind(&self) -> Kind {
         match (self.code.as_deref().unwrap_or_default(), self.status) {
+            (_, 304) => Kind::Same,
             ("NoSuchKey" | "NoSuchVersion" | "NotFound", _) | ("", 404) => Kind::Missing,
             ("AccessDenied" | "Forbidden", _) | ("", 403) => Kind::Denied,
             ("PreconditionFailed" | "InvalidRange", _) | (_, 412 | 416) => Kind::Changed,

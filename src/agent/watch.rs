@@ -1,0 +1,342 @@
+//! Watch mode: what DEPLOY_WATCH names is asked for now and then, and what that
+//! names is deployed. A fleet converges with nothing but S3: no instance knows
+//! another one, and each pauses for a random while, so they do not ask at once.
+
+use super::api::WatchStatus;
+use super::server;
+use super::work::{Request, Work};
+use crate::error::{Error, Exit, Result};
+use crate::instance;
+use crate::release::name::AppName;
+use crate::release::settings::WatchSettings;
+use crate::release::url::ReleaseUrl;
+use crate::source::News;
+use crate::store::{App, Store, Watched};
+use crate::{admit, deploy};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Who asks, for the history.
+const WHO: &str = "watch";
+/// How often a release is tried whose deploy is cut off, by a crash or the end of
+/// the instance: it may be what brought the instance down.
+const TRIES: u32 = 3;
+/// What may be over by itself is tried again after one interval, then two, four …
+/// and at last after this many.
+const LONGEST: u32 = 32;
+/// Where the settings do not say.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+pub struct Watcher(Arc<Shared>);
+
+struct Shared {
+    work: Work,
+    /// Why a URL could not be followed when it was last asked for.
+    trouble: Mutex<BTreeMap<AppName, String>>,
+    reload: Notify,
+}
+
+impl Watcher {
+    pub fn new(work: Work) -> Watcher {
+        let (trouble, reload) = (Mutex::default(), Notify::new());
+        Watcher(Arc::new(Shared { work, trouble, reload }))
+    }
+
+    /// Reads the settings now, and asks.
+    pub fn reload(&self) {
+        self.0.reload.notify_one();
+    }
+
+    /// Asks until the task is dropped; what it has started goes on.
+    pub async fn run(self) {
+        let mut said = None;
+        loop {
+            let interval = match settings() {
+                Ok(settings) => {
+                    self.ask_all(&settings).await;
+                    said = None;
+                    settings.interval
+                }
+                Err(error) => {
+                    let chain = error.chain();
+                    if said.as_ref() != Some(&chain) {
+                        tracing::error!("nothing is watched: {chain}");
+                    }
+                    said = Some(chain);
+                    INTERVAL
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(jittered(interval)) => {}
+                () = self.0.reload.notified() => {}
+            }
+        }
+    }
+
+    async fn ask_all(&self, settings: &WatchSettings) {
+        let watched = |app: &AppName| settings.urls.iter().any(|url| url.app() == app);
+        self.trouble().retain(|app, _| watched(app));
+        join_all(settings.urls.iter().map(async |url| {
+            let asked = self.ask(url, settings.interval).await;
+            let trouble = asked.err().map(|error| error.chain());
+            let before = match trouble.clone() {
+                Some(trouble) => self.trouble().insert(url.app().clone(), trouble),
+                None => self.trouble().remove(url.app()),
+            };
+            if let Some(trouble) = trouble.filter(|now| before.as_ref() != Some(now)) {
+                tracing::warn!(DEPLOY_APP = %url.app(), "watching {url}: {trouble}");
+            }
+        }))
+        .await;
+    }
+
+    async fn ask(&self, url: &ReleaseUrl, interval: Duration) -> Result<()> {
+        let app = store()?.app(url.app());
+        if self.0.work.working(app.name()).is_some() {
+            return Ok(());
+        }
+        let last = app.watched().filter(|last| last.url == *url);
+        let rests = |last: &&Watched| Stand::of(&app, last).rests(last, interval);
+        let known = last.as_ref().filter(rests).map(|last| &last.mark);
+        let sources = self.0.work.sources();
+        let Some(news) = sources.news(url, known).await? else { return Ok(()) };
+        // What is refused here is no deploy yet, and nothing for the history.
+        admit::environment(&app, &news.url)?;
+        sources.resolve(&news.url).await?;
+        let again = last.filter(|last| last.mark == news.mark);
+        self.start(url, news, again.map_or(1, |last| last.tries + 1))
+    }
+
+    fn start(&self, url: &ReleaseUrl, news: News, tries: u32) -> Result<()> {
+        let News { mark, url: release } = news;
+        let request = Request::new(url.app(), format!("deploy {release}"), WHO);
+        let url = url.clone();
+        let piece = self.0.work.start(request, move |instance| async move {
+            let (id, at) = (instance.id.clone(), Timestamp::now());
+            let (exit, message) = (None, String::new());
+            let mut watched = Watched { url, mark, release, id, tries, exit, message, at };
+            let app = instance.store.app(watched.release.app());
+            let locked = app.lock()?;
+            locked.set_watched(&watched)?;
+            let result = deploy::deploy(&instance, locked, &watched.release).await;
+            (watched.exit, watched.message) = match &result {
+                Ok(done) => (Some(Exit::Done), done.message.clone()),
+                Err(error) => (Some(error.exit()), error.chain()),
+            };
+            watched.at = Timestamp::now();
+            if let Err(error) = app.lock().and_then(|locked| locked.set_watched(&watched)) {
+                instance.events.warn(error.chain());
+            }
+            result.map(server::done)
+        });
+        piece.map(drop)
+    }
+
+    /// What is watched for this app, and how that stands; none where nothing is.
+    pub fn status(&self, app: &App) -> Option<WatchStatus> {
+        let settings = match settings() {
+            Ok(settings) => settings,
+            Err(error) => {
+                let text = error.chain();
+                let status = WatchStatus { text: text.clone(), error: Some(text), ..none() };
+                return Some(status);
+            }
+        };
+        let url = settings.urls.into_iter().find(|url| url.app() == app.name())?;
+        let error = self.trouble().get(app.name()).cloned();
+        let last = app.watched().filter(|last| last.url == url);
+        let text = match (&last, &error) {
+            (None, None) => "not asked yet".to_owned(),
+            (None, Some(error)) => error.clone(),
+            (Some(last), error) => {
+                let live = self.0.work.working(app.name()).is_some_and(|now| now.id == last.id);
+                let stand = if live { Stand::UnderWay } else { Stand::of(app, last) };
+                let text = stand.told(last);
+                error.as_ref().map_or_else(|| text.clone(), |error| format!("{text}; now {error}"))
+            }
+        };
+        let (url, release) = (Some(url.to_string()), last.as_ref().map(|l| l.release.to_string()));
+        let exit = last.as_ref().and_then(|last| last.exit);
+        Some(WatchStatus { url, release, exit, at: last.map(|last| last.at), error, text })
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, BTreeMap<AppName, String>> {
+        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn none() -> WatchStatus {
+    let (url, release, exit, at, error) = (None, None, None, None, None);
+    WatchStatus { url, release, exit, at, error, text: String::new() }
+}
+
+/// What has become of the last attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    UnderWay,
+    Deployed,
+    /// It would fail again: until the URL names something else, it is left alone.
+    FailedHere(Exit),
+    /// The source, the agent or the machine failed, and not the release.
+    NotDeployed(Exit),
+    CutOff,
+}
+
+impl Stand {
+    /// What a crash cut off may have been ended by recovery, as the history says.
+    fn of(app: &App, last: &Watched) -> Stand {
+        let recorded = || {
+            let entries = app.history(super::status::ENTRIES).ok()?;
+            let entry = entries.into_iter().rev().find(|entry| entry.id == last.id)?;
+            Some(Stand::ended(entry.exit)).filter(|stand| stand.is_final())
+        };
+        last.exit.map(Stand::ended).or_else(recorded).unwrap_or(Stand::CutOff)
+    }
+
+    fn ended(exit: Exit) -> Stand {
+        match exit {
+            Exit::Done => Stand::Deployed,
+            Exit::Unusable | Exit::Unhealthy | Exit::RolledBack | Exit::Stuck => {
+                Stand::FailedHere(exit)
+            }
+            Exit::Failed | Exit::Usage | Exit::Source | Exit::Busy | Exit::NoAgent => {
+                Stand::NotDeployed(exit)
+            }
+        }
+    }
+
+    fn is_final(self) -> bool {
+        matches!(self, Stand::Deployed | Stand::FailedHere(_))
+    }
+
+    /// Whether nothing is to be done about it now unless the URL names something else.
+    fn rests(self, last: &Watched, interval: Duration) -> bool {
+        if self.is_final() || (self == Stand::CutOff && last.tries >= TRIES) {
+            return true;
+        }
+        let doubled = 2u32.saturating_pow(last.tries.saturating_sub(1)).min(LONGEST);
+        let since = Timestamp::now().duration_since(last.at).unsigned_abs();
+        since < interval.saturating_mul(doubled) / 2
+    }
+
+    fn told(self, last: &Watched) -> String {
+        let release = last.release.release();
+        let until = "not tried again until the pointer changes";
+        match self {
+            Stand::UnderWay => format!("{release} is being deployed"),
+            Stand::Deployed => format!("{release} deployed"),
+            Stand::FailedHere(exit) => {
+                format!("{release} failed here (exit {}); {until}", exit.code())
+            }
+            Stand::NotDeployed(exit) => {
+                format!("{release} could not be deployed (exit {}); tried again", exit.code())
+            }
+            Stand::CutOff if last.tries >= TRIES => {
+                format!("{release} was cut off {} times; {until}", last.tries)
+            }
+            Stand::CutOff => format!("{release} was cut off; tried again"),
+        }
+    }
+}
+
+/// What is watched now.
+///
+/// # Errors
+///
+/// `Exit::Usage` where the file or a value of it makes no sense.
+pub fn settings() -> Result<WatchSettings, Error> {
+    WatchSettings::from_env(&instance::load_env()?)
+}
+
+/// Watched apps that nothing is known of yet.
+///
+/// # Errors
+///
+/// Where there is no app at all to tell of a mistake in DEPLOY_WATCH with: that one.
+pub fn to_come(known: &[App]) -> Result<Vec<App>> {
+    let urls = match settings() {
+        Ok(settings) => settings.urls,
+        Err(error) if known.is_empty() => return Err(error),
+        Err(_) => return Ok(Vec::new()),
+    };
+    let store = store()?;
+    let is_known = |url: &ReleaseUrl| known.iter().any(|app| app.name() == url.app());
+    let unknown = urls.iter().filter(|url| !is_known(url));
+    Ok(unknown.map(|url| store.app(url.app())).collect())
+}
+
+fn store() -> Result<Store> {
+    let (_, settings) = instance::load_settings()?;
+    Ok(Store::at(settings.state_dir))
+}
+
+/// Between half of it and one and a half.
+fn jittered(interval: Duration) -> Duration {
+    let random = RandomState::new().hash_one(interval) >> 32;
+    interval.mul_f64(0.5 + random as f64 / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::identity::{Mark, Validator};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn last(tries: u32, ago: Duration) -> Watched {
+        let url: ReleaseUrl = "s3://releases/my-app/production/current".parse().expect("a URL");
+        Watched {
+            release: url.with_release("r43".parse().expect("a name")),
+            url,
+            mark: Mark::Pointer(Validator::default()),
+            id: "0a1b".into(),
+            tries,
+            exit: None,
+            message: String::new(),
+            at: Timestamp::now() - ago,
+        }
+    }
+
+    #[test]
+    fn only_what_the_release_is_to_blame_for_is_left_alone_for_good() {
+        let long_ago = last(1, 100 * MINUTE);
+        let exits = [Exit::Done, Exit::Unusable, Exit::Unhealthy, Exit::RolledBack, Exit::Stuck];
+        for exit in exits {
+            assert!(Stand::ended(exit).rests(&long_ago, MINUTE), "{exit:?}");
+        }
+        for exit in [Exit::Source, Exit::Failed, Exit::Usage, Exit::Busy] {
+            assert!(!Stand::ended(exit).rests(&long_ago, MINUTE), "{exit:?}");
+        }
+        let told = Stand::ended(Exit::RolledBack).told(&long_ago);
+        assert_eq!(told, "r43 failed here (exit 20); not tried again until the pointer changes");
+    }
+
+    #[test]
+    fn what_may_be_over_by_itself_is_tried_less_and_less_often() {
+        let rests = |tries, minutes: u32| {
+            Stand::NotDeployed(Exit::Failed).rests(&last(tries, minutes * MINUTE), MINUTE)
+        };
+        assert!(!rests(1, 1) && rests(3, 1) && !rests(3, 4));
+        assert!(rests(99, 15) && !rests(99, 16));
+    }
+
+    #[test]
+    fn what_is_cut_off_again_and_again_is_left_alone() {
+        assert!(!Stand::CutOff.rests(&last(2, 100 * MINUTE), MINUTE));
+        assert!(Stand::CutOff.rests(&last(3, 100 * MINUTE), MINUTE));
+    }
+
+    #[test]
+    fn pauses_spread_around_the_interval() {
+        let pauses: Vec<_> = (0..200).map(|_| jittered(MINUTE)).collect();
+        assert!(pauses.iter().all(|pause| (MINUTE / 2..=MINUTE * 3 / 2).contains(pause)));
+        let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+        assert!(*most - *least > MINUTE / 2, "{least:?} to {most:?}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Whether `current` names something else than it did.
+
+use super::web::{Habits, Web};
+use super::{BUCKET, R1, World, says, timing};
+use deploy_agent::error::{Exit, Result};
+use deploy_agent::source::{Mark, News, Sources};
+
+const CURRENT: &str = "s3://releases/team/app/production/current";
+const POINTER: &str = "team/app/production/current";
+
+async fn news(sources: &Sources, known: Option<&Mark>) -> Result<Option<News>> {
+    sources.news(&CURRENT.parse().unwrap(), known).await
+}
+
+#[tokio::test]
+async fn a_pointer_that_stays_is_asked_for_once_and_never_read_again() {
+    let World { server, sources } = World::new();
+    server.put(BUCKET, POINTER, "r1\n");
+    let first = news(&sources, None).await.unwrap().unwrap();
+    assert_eq!(first.url.to_string(), R1);
+    let before = server.requests().len();
+    assert!(news(&sources, Some(&first.mark)).await.unwrap().is_none());
+    // Published again as it was.
+    server.put(BUCKET, POINTER, "r1\n");
+    assert!(news(&sources, Some(&first.mark)).await.unwrap().is_none());
+    let asked = server.requests().split_off(before);
+    let asked: Vec<_> = asked.iter().map(|one| (one.method.as_str(), one.status)).collect();
+    assert_eq!(asked, [("HEAD", Some(304)), ("HEAD", Some(304))]);
+}
+
+#[tokio::test]
+async fn a_pointer_that_moves_is_followed() {
+    let World { server, sources } = World::new();
+    server.put(BUCKET, POINTER, "r1\n");
+    let first = news(&sources, None).await.unwrap().unwrap();
+    server.put(BUCKET, POINTER, "r2\n");
+    let second = news(&sources, Some(&first.mark)).await.unwrap().unwrap();
+    assert!(second.url.to_string().ends_with("/r2"), "{second:?}");
+    assert!(news(&sources, Some(&second.mark)).await.unwrap().is_none());
+    let stored = serde_json::to_string(&second.mark).unwrap();
+    assert_eq!(serde_json::from_str::<Mark>(&stored).unwrap(), second.mark);
+}
+
+#[tokio::test]
+async fn a_release_under_the_name_current_is_known_by_its_identity() {
+    let World { server, sources } = World::new();
+    server.put(BUCKET, "team/app/production/current/source.tar", "tar");
+    server.put(BUCKET, "team/app/production/current/env", "");
+    let first = news(&sources, None).await.unwrap().unwrap();
+    assert_eq!(first.url.to_string(), CURRENT);
+    assert!(news(&sources, Some(&first.mark)).await.unwrap().is_none());
+    server.put(BUCKET, "team/app/production/current/env", "A=1");
+    assert!(news(&sources, Some(&first.mark)).await.unwrap().is_some());
+    // A pointer wins over it.
+    server.put(BUCKET, POINTER, "r1");
+    let pointed = news(&sources, Some(&first.mark)).await.unwrap().unwrap();
+    assert_eq!(pointed.url.to_string(), R1);
+}
+
+#[tokio::test]
+async fn a_pointer_on_a_web_server_is_followed_too() {
+    for conditional in [true, false] {
+        let habits = Habits { etag: Some("\"one\""), conditional, ..Habits::default() };
+        let web = Web::start(habits).await;
+        web.put("/app/production/current", "r1");
+        let sources = Sources::with_timing(timing(), None);
+        let url = format!("{}/app/production/current", web.url).parse().unwrap();
+        let first = sources.news(&url, None).await.unwrap().unwrap();
+        assert_eq!(first.url.release().as_str(), "r1");
+        assert!(sources.news(&url, Some(&first.mark)).await.unwrap().is_none());
+        web.put("/app/production/current", "r2");
+        web.habits.lock().unwrap().etag = Some("\"two\"");
+        let second = sources.news(&url, Some(&first.mark)).await.unwrap().unwrap();
+        assert_eq!(second.url.release().as_str(), "r2");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_pointer_and_no_release_is_an_error() {
+    let World { server, sources } = World::new();
+    let error = news(&sources, None).await.unwrap_err();
+    says(&error, Exit::Source, &["production/current is no release"]);
+    server.put(BUCKET, POINTER, "two words");
+    let error = news(&sources, None).await.unwrap_err();
+    says(&error, Exit::Unusable, &["production/current", "not a release name"]);
+}
