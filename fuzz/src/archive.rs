@@ -9,6 +9,7 @@ use super::said;
 use deploy_agent::error::{Error, Exit};
 use deploy_agent::release::compression::Compression;
 use deploy_agent::stage::inflate::inflate;
+use deploy_agent::stage::peek::find;
 use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// Who owns what is unpacked; no user of the machine.
 const OWNER: Owner = Owner { uid: 4242, gid: 4343 };
+/// One byte more is taken, so that it can be refused.
+const LONGEST_PROCFILE: usize = 64 << 10;
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_files: 300 };
 
 pub fn archive(data: &[u8]) -> bool {
@@ -33,12 +36,21 @@ pub fn archive(data: &[u8]) -> bool {
             Compression::Plain
         }
     };
+    look_for_procfile(&packed, how);
     let whole = unpack_into_world(&packed[..], how);
     if first.is_ascii_uppercase() {
         let pieces = unpack_into_world(Pieces(Cursor::new(&packed)), how);
         assert_eq!(whole, pieces, "it matters how the stream is cut");
     }
     whole.is_some()
+}
+
+/// As `deploy plan` does, without unpacking.
+fn look_for_procfile(packed: &[u8], how: Compression) {
+    match inflate(packed, how).and_then(|tar| find(tar, LIMITS.max_bytes)) {
+        Ok(found) => assert!(found.is_none_or(|text| text.len() <= LONGEST_PROCFILE + 1)),
+        Err(error) => said::check(&error, &[Exit::Unusable]),
+    }
 }
 
 /// What was unpacked and where, unless the archive was refused.

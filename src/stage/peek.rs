@@ -32,7 +32,8 @@ pub async fn procfile(resolved: &Resolved, most: u64) -> Result<Option<Vec<u8>>>
     ended.map_err(|e| Error::failed("look for Procfile in the archive").because(e))?
 }
 
-fn find(tar: impl Read, most: u64) -> Result<Option<Vec<u8>>> {
+/// The same in a tar stream, with the same errors.
+pub fn find(tar: impl Read, most: u64) -> Result<Option<Vec<u8>>> {
     let mut tar = tar.take(most);
     let found = search(&mut tar);
     let what = || Error::unusable("look for Procfile in the archive");
@@ -44,7 +45,11 @@ fn find(tar: impl Read, most: u64) -> Result<Option<Vec<u8>>> {
     }
     found.map_err(|e| match e.downcast::<Error>() {
         Ok(error) => error,
-        Err(e) => what().because(e),
+        // Not in the words of the tar reader: they may repeat a name, and with it all
+        // that a name can do to a terminal.
+        Err(_) => what()
+            .because("it is not a tar archive, or is corrupt")
+            .help("pack and upload the release again"),
     })
 }
 
@@ -83,6 +88,30 @@ mod tests {
         assert_eq!(of("Procfile").as_deref(), Some(&b"web: a"[..]));
         assert_eq!(of("./Procfile").as_deref(), Some(&b"web: a"[..]));
         assert_eq!(of("app/Procfile"), None);
+    }
+
+    #[test]
+    fn an_error_repeats_no_name_and_says_what_to_do() {
+        let mut damaged = archive("\u{1b}[2J", b"");
+        damaged[148..156].fill(b'z');
+        let error = find(&damaged[..], 1 << 20).unwrap_err();
+        assert!(!error.chain().contains('\u{1b}'), "{:?}", error.chain());
+        assert_eq!((error.exit(), error.advice().is_some()), (Exit::Unusable, true));
+    }
+
+    #[test]
+    fn a_failure_of_the_source_stays_the_sources() {
+        struct Gone;
+        impl Read for Gone {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                Err(std::io::Error::other(Error::source("gone")))
+            }
+        }
+        let whole = archive("other", &[0; 2000]);
+        for read in [0, 100, 1000] {
+            let error = find(whole[..read].chain(Gone), 1 << 20).unwrap_err();
+            assert_eq!(error.exit(), Exit::Source, "{read}: {}", error.chain());
+        }
     }
 
     #[test]
