@@ -1,6 +1,8 @@
 //! State that was baked into an image comes up on another machine.
 
 use super::*;
+use crate::release::identity::{Mark, Validator};
+use crate::release::url::ReleaseUrl;
 
 impl World {
     /// The same disk in another machine.
@@ -52,6 +54,26 @@ fn what_is_under_way_is_remembered_until_it_ends() {
     world.app.nothing_under_way().unwrap();
     world.app.nothing_under_way().unwrap();
     assert_eq!(world.app.under_way(), None);
+}
+
+#[test]
+fn what_was_watched_is_remembered_on_this_machine_alone() {
+    let world = World::new();
+    assert_eq!(world.app.watched(), None);
+    let url: ReleaseUrl = "s3://releases/my-app/production/current".parse().unwrap();
+    let watched = Watched {
+        release: url.with_release("r2".parse().unwrap()),
+        url,
+        mark: Mark::Pointer(Validator { size: Some(3), ..Validator::default() }),
+        id: "0a1b".into(),
+        tries: 1,
+        exit: Some(Exit::RolledBack),
+        message: "r2 failed".into(),
+        at: Timestamp::now(),
+    };
+    world.app.set_watched(&watched).unwrap();
+    assert_eq!(world.app.watched(), Some(watched));
+    assert_eq!(world.elsewhere().watched(), None);
 }
 
 fn under_way() -> UnderWay {
