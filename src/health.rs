@@ -17,6 +17,8 @@ const SETTLE_LOOK: Duration = Duration::from_millis(500);
 /// A committed release fails when its probe fails this often in a row.
 const PROBE_FAILURES: u32 = 3;
 
+const SEE_LOG: &str = "see its log";
+
 /// The processes of one release, and what healthy means for them.
 pub struct Watch {
     processes: Vec<Watched>,
@@ -74,7 +76,11 @@ impl Watch {
                 process.must_stay(&status)?;
                 // Once healthy it is not asked again while the others start.
                 if !process.healthy {
-                    let verdict = process.verdict(&status, self.path.as_deref()).await;
+                    let verdict = process.verdict(&status, self.path.as_deref());
+                    let verdict = tokio::time::timeout_at(deadline.into(), verdict).await;
+                    let verdict = verdict.unwrap_or_else(|_| {
+                        Err(process.not_yet("it did not answer in time".into(), SEE_LOG))
+                    });
                     process.healthy = verdict.is_ok();
                     waiting = waiting.or(verdict.err());
                 }
@@ -88,7 +94,8 @@ impl Watch {
     }
 
     /// Watches healthy processes for the length of the settle window: each must
-    /// stay the same process, and keep answering.
+    /// stay the same process, and keep answering. The window is not over while one
+    /// does not: a probe alone may take longer than it.
     pub async fn settle(&mut self, systemd: &Systemd, window: Duration) -> Result<()> {
         let end = Instant::now() + window;
         let mut failures = 0;
@@ -112,10 +119,11 @@ impl Watch {
                 return Err(why.stopped_answering());
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() && failures == 0 {
                 return Ok(());
             }
-            tokio::time::sleep(left.min(SETTLE_LOOK)).await;
+            let pause = if failures == 0 { left.min(SETTLE_LOOK) } else { SETTLE_LOOK };
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -186,10 +194,10 @@ impl Watched {
 
     async fn verdict(&self, status: &ServiceStatus, path: Option<&str>) -> Result<(), NotYet> {
         if !status.is_running() {
-            return Err(self.not_yet(format!("it is {}", status.sub_state), "see its log"));
+            return Err(self.not_yet(format!("it is {}", status.sub_state), SEE_LOG));
         }
         if self.port.is_none() && !stayed_up(status) {
-            return Err(self.not_yet("it has only just started".into(), "see its log"));
+            return Err(self.not_yet("it has only just started".into(), SEE_LOG));
         }
         self.answers(status, path).await
     }

@@ -43,6 +43,14 @@ impl Instance {
         Ok(Instance { agent_env, settings, store, systemd, sources, events, who, id, deadline })
     }
 
+    /// What comes by the deadline; none where it does not.
+    pub async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.ok(),
+            None => Some(work.await),
+        }
+    }
+
     /// How long a step may take that has `most` by itself.
     pub fn remaining(&self, most: Duration) -> Duration {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());

@@ -9,9 +9,13 @@ use crate::release::manifest::State;
 use crate::store::Entry;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Where `deployd` listens; made by `deployd.socket`.
 pub const SOCKET: &str = "/run/deploy/deployd.sock";
+
+/// How long work may take where its caller does not say: none is without an end.
+pub const TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// POST /v1/deploy
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,7 +27,8 @@ pub struct Deploy {
     /// Answer as soon as the deploy has begun, with the event that says so.
     #[serde(default)]
     pub detach: bool,
-    /// Milliseconds from now by which the release must be committed.
+    /// Milliseconds from now by which the release must be committed; without it,
+    /// [`TIMEOUT`].
     #[serde(default)]
     pub timeout_ms: Option<u64>,
 }

@@ -215,12 +215,12 @@ async fn post_deploy(
 ) -> Answer<Response> {
     let asked: api::Deploy = body(&bytes)?;
     let url = operator.url(&asked.url)?;
-    let timeout = asked.timeout_ms.map(Duration::from_millis);
+    let timeout = asked.timeout_ms.map_or(api::TIMEOUT, Duration::from_millis);
     let request = Request {
         no_wait: asked.no_wait,
         // What `current` names may have changed since the other was asked for.
         joins: !url.is_current(),
-        deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        deadline: Instant::now().checked_add(timeout),
         ..Request::new(url.app(), format!("deploy {url}"), operator.name)
     };
     let piece = work.start(request, move |instance| async move {

@@ -2,6 +2,7 @@
 //! time for each app and in the order of asking, and a caller only follows its
 //! events.
 
+use super::api::TIMEOUT;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Events, Outcome, Step};
 use crate::host::memory;
@@ -86,7 +87,8 @@ pub struct Request {
 impl Request {
     pub fn new(app: &AppName, what: impl Into<String>, who: impl Into<String>) -> Request {
         let (app, what, who) = (app.clone(), what.into(), who.into());
-        Request { app, what, who, id: None, no_wait: false, joins: false, deadline: None }
+        let deadline = Instant::now().checked_add(TIMEOUT);
+        Request { app, what, who, id: None, no_wait: false, joins: false, deadline }
     }
 
     fn busy(&self, other: &str) -> Error {

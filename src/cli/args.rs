@@ -91,8 +91,8 @@ pub struct DeployArgs {
     #[arg(long)]
     pub detach: bool,
     /// Give up when the release is not committed by then, such as 90s or 10m.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub timeout: Option<Duration>,
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1h")]
+    pub timeout: Duration,
     /// Print each event and the outcome as one JSON object a line.
     #[arg(long)]
     pub json: bool,

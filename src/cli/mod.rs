@@ -77,7 +77,7 @@ async fn perform(cli: Cli) -> Result<Exit> {
 }
 
 async fn deploy(args: DeployArgs) -> Result<Exit> {
-    let timeout_ms = args.timeout.map(|timeout| timeout.as_millis().try_into().unwrap_or(u64::MAX));
+    let timeout_ms = Some(args.timeout.as_millis().try_into().unwrap_or(u64::MAX));
     let DeployArgs { url, no_wait, detach, json, .. } = args;
     let request = api::Deploy { url: checked(url)?, no_wait, detach, timeout_ms };
     if detach {

@@ -118,6 +118,9 @@ fn properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, Ow
         ("ExecStartEx".to_owned(), own(Variant::from(exec))?),
         ("TimeoutStartUSec".to_owned(), own(Variant::from(micros(command.timeout)))?),
         ("TimeoutStopUSec".to_owned(), own(Variant::from(micros(STOP_TIMEOUT)))?),
+        // What the program leaves running when it ends is killed at once, and takes
+        // nothing from its success.
+        ("KillMode".to_owned(), own(Variant::from("mixed"))?),
         ("StandardOutputFileDescriptor".to_owned(), own(Variant::from(Fd::from(output)))?),
         ("StandardErrorFileDescriptor".to_owned(), own(Variant::from(Fd::from(error)))?),
     ];

@@ -1,6 +1,7 @@
 //! The release's own `build`, run once while staging: as the app's user, in the
 //! app's slice, seeing its tree where it will be when it runs.
 
+use super::TIME_OVER;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::host::disk::Room;
@@ -38,11 +39,18 @@ pub(super) async fn build(
         instance.events.push(Event::Output { line });
     };
     let run = unit(instance, app, staging, url, settings, command);
-    let name = run.unit.clone();
+    let what = format!("build of release {label} ({}.service)", run.unit);
+    let over = || Error::source(what.clone()).because(TIME_OVER);
+    // Zero would be no limit at all: systemd.service(5).
+    if run.timeout.is_zero() {
+        return Err(over());
+    }
     match instance.systemd.run(run, line).await? {
         Ending::Success => Ok(()),
+        Ending::Failure(_) if instance.remaining(settings.build_timeout).is_zero() => {
+            Err(over().with_log(last.into()))
+        }
         Ending::Failure(why) => {
-            let what = format!("build of release {label} ({name}.service)");
             let help = "run it where the release is made, or try it with `deploy run`; \
                         DEPLOY_BUILD_TIMEOUT says how long it may take";
             let error = Error::unusable(what).help(help);

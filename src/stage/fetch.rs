@@ -1,6 +1,7 @@
 //! fetch | inflate | unpack, in one pass: no archive is ever on the disk, and
 //! what is in flight is bounded.
 
+use super::TIME_OVER;
 use super::inflate::inflate;
 use super::room::{self, Need, Reached};
 use super::unpack::{self, Limits, Owner, Unpacked};
@@ -62,8 +63,11 @@ pub async fn fetch(
 /// The next piece; past the deadline an error, so that the unpacker ends with it.
 async fn next(archive: &mut Download, deadline: Option<Instant>) -> Option<Piece> {
     let Some(deadline) = deadline else { return archive.next().await };
-    let over =
-        || Error::source("fetch the archive").because("the time given with --timeout is over");
+    let over = || Error::source("fetch the archive").because(TIME_OVER);
+    // A piece that is there already would win: a slow disk must not hide the time.
+    if Instant::now() >= deadline {
+        return Some(Err(over()));
+    }
     let next = tokio::time::timeout_at(deadline.into(), archive.next());
     next.await.unwrap_or_else(|_| Some(Err(over())))
 }

@@ -24,6 +24,9 @@ use crate::source::Resolved;
 use crate::store::{App, Locked, Staging};
 use unpack::{Limits, Owner};
 
+/// Why a step was not begun, or not ended.
+const TIME_OVER: &str = "the time given with --timeout is over";
+
 /// A release that is complete on the disk; nothing of it runs because of this.
 #[derive(Debug)]
 pub struct Staged {
@@ -49,7 +52,8 @@ impl Found {
 
 /// Reads the env of what was resolved, and looks for it among the installed releases.
 pub async fn find(instance: &Instance, app: &App, resolved: Resolved) -> Result<Found> {
-    let bytes = resolved.env().await?;
+    let over = || Error::source(format!("read env of {}", resolved.url())).because(TIME_OVER);
+    let bytes = instance.in_time(resolved.env()).await.ok_or_else(over)??;
     let named = |error| of(&resolved, error);
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
     let settings = ReleaseSettings::merge(&instance.agent_env, &env).map_err(named)?;

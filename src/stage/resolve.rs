@@ -1,6 +1,7 @@
 //! Which release a URL stands for. A machine that has just booted is given the
 //! time to find its network, its role and its clock.
 
+use super::TIME_OVER;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::release::url::ReleaseUrl;
@@ -16,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> {
     let mut last: Option<Error> = None;
     loop {
-        let error = match ask(instance, url).await {
+        let error = match instance.in_time(instance.sources.resolve(url)).await {
             None => return Err(over(url, last)),
             Some(Err(error)) if error.is_at_boot() && is_booting(instance).await => error,
             Some(resolved) => return resolved,
@@ -33,15 +34,6 @@ pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> 
     }
 }
 
-/// None: there was no answer by the deploy's deadline.
-async fn ask(instance: &Instance, url: &ReleaseUrl) -> Option<Result<Resolved>> {
-    let resolving = instance.sources.resolve(url);
-    match instance.deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), resolving).await.ok(),
-        None => Some(resolving.await),
-    }
-}
-
 /// A machine whose uptime is unknown counts as one that is up.
 async fn is_booting(instance: &Instance) -> bool {
     let bound = instance.settings.boot_timeout;
@@ -54,8 +46,6 @@ fn over(url: &ReleaseUrl, last: Option<Error>) -> Error {
             let what = format!("resolve {url} in the time given with --timeout");
             Error::source(what).because(last)
         }
-        None => {
-            Error::source(format!("resolve {url}")).because("the time given with --timeout is over")
-        }
+        None => Error::source(format!("resolve {url}")).because(TIME_OVER),
     }
 }

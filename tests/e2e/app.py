@@ -11,11 +11,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 KIND = sys.argv[1]
 VERSION = open("VERSION").read().strip()
 BEHAVIOUR = os.environ.get("BEHAVE" if KIND == "web" else "BEHAVE_WORKER", "")
+BEGIN = time.monotonic()
 DOES, _, VALUE = BEHAVIOUR.partition("=")
 
 
 class Page(BaseHTTPRequestHandler):
     def do_GET(self):
+        late = DOES == "mute-after" and time.monotonic() - BEGIN > float(VALUE)
+        if DOES == "mute" or late:
+            time.sleep(3600)
+        if DOES == "trickle":
+            for byte in b"HTTP/1.1 200 OK\r\n\r\n":
+                self.wfile.write(bytes([byte]))
+                time.sleep(60)
         broken = DOES == "status" and self.path == "/health"
         self.send_response(int(VALUE) if broken else 200)
         self.end_headers()

@@ -14,6 +14,7 @@ mod boot;
 mod callers;
 mod commands;
 mod daemon;
+mod deadlines;
 mod deploying;
 mod env;
 mod express;

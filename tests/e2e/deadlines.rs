@@ -1,0 +1,125 @@
+//! Whatever hangs: every deploy ends in time, with the right code, and the right
+//! release serves. (What the network does is in `network`; a process that ignores
+//! SIGTERM, in `deploying`.)
+
+use crate::app::{Release, url};
+use crate::host::Host;
+use crate::instance::Output;
+use crate::s3::Fault;
+use std::time::Duration;
+
+/// What hangs here hangs for an hour; this is much less, on a busy machine too.
+const IN_TIME: Duration = Duration::from_secs(45);
+
+/// A child in a session of its own that holds the output open and ignores what it
+/// can, `sleep 4711`.
+const STAYS: &str =
+    "setsid bash -c \"trap '' TERM HUP INT; while :; do sleep 4711; done\" & echo begun";
+
+impl Host {
+    /// A deploy that fails in time.
+    #[track_caller]
+    fn fails(&self, arguments: &[&str], code: i32, why: &str) -> Output {
+        let command = [&["deploy"], arguments].concat();
+        let said = self.command(&command).deadline(IN_TIME).output().exits(code);
+        assert!(said.stdout.contains(why), "{said:?}");
+        said
+    }
+
+    /// Nothing of what hung is left, and r1 serves.
+    #[track_caller]
+    fn runs_r1_alone(&self) {
+        self.exec(&["pgrep", "-f", "sleep 47"]).exits(1);
+        assert_eq!(self.served().as_deref(), Some("r1"));
+        let status = self.status();
+        assert_eq!((&status["release"], &status["healthy"]), (&"r1".into(), &true.into()));
+    }
+}
+
+fn with_build(name: &str, build: &str) -> Release {
+    Release::new(name).procfile(&format!("web: python3 app.py web\nbuild: {build}\n"))
+}
+
+#[test]
+fn a_hung_build_ends_with_all_that_it_has_started() {
+    let host = Host::running_r1();
+    let before = host.state();
+    let hangs = format!("{STAYS}; trap '' TERM; while :; do sleep 4712; done");
+    host.publish(&with_build("r2", &hangs).set("DEPLOY_BUILD_TIMEOUT=2s"));
+    let said = host.fails(&[&url("r2")], 10, "(deploy-my-app-build-r2.service): timeout");
+    assert!(said.stderr.contains("  | begun"), "{said:?}");
+    assert!(said.stderr.contains("DEPLOY_BUILD_TIMEOUT"), "{said:?}");
+    host.runs_r1_alone();
+    // Its caller may give it less time than it has by itself.
+    host.publish(&with_build("r3", &hangs));
+    let over = "(deploy-my-app-build-r3.service): the time given with --timeout is over";
+    host.fails(&["--timeout", "3s", &url("r3")], 11, over);
+    host.runs_r1_alone();
+    assert_eq!(host.state(), before);
+}
+
+#[test]
+fn what_a_build_leaves_running_ends_with_it() {
+    let host = Host::running_r1();
+    host.publish(&with_build("r2", STAYS));
+    host.command(&["deploy", &url("r2")]).deadline(IN_TIME).output().exits(0);
+    host.exec(&["pgrep", "-f", "sleep 47"]).exits(1);
+    assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+#[test]
+fn a_process_that_hangs_while_it_is_proved_is_given_up() {
+    let host = Host::running_r1();
+    let probed = " DEPLOY_HEALTH_PATH=/health";
+    for (name, behave, why) in [
+        ("hang", "BEHAVE=hang".to_owned(), "it does not listen on port 5000"),
+        ("mute", format!("BEHAVE=mute{probed}"), "it did not answer in time"),
+        ("trickle", format!("BEHAVE=trickle{probed}"), "it did not answer in time"),
+    ] {
+        host.publish(&Release::new(name).set(&behave).set("DEPLOY_HEALTH_TIMEOUT=3s"));
+        let said = host.fails(&[&url(name)], 20, "web.1 was not healthy within 3 s");
+        assert!(said.stdout.contains(why), "{said:?}");
+        host.runs_r1_alone();
+    }
+    // One that gets longer is told what its probe gave.
+    host.publish(
+        &Release::new("slow").set(&format!("BEHAVE=mute{probed} DEPLOY_HEALTH_TIMEOUT=7s")),
+    );
+    host.fails(&[&url("slow")], 20, "web.1 was not healthy within 7 s");
+    host.runs_r1_alone();
+}
+
+/// The window is shorter than the time in which one can be sure of it.
+#[test]
+fn a_release_that_stops_answering_in_the_settle_window_is_taken_back() {
+    let host = Host::running_r1();
+    let late = "BEHAVE=mute-after=2 DEPLOY_HEALTH_PATH=/health DEPLOY_SETTLE=3s";
+    host.publish(&Release::new("r2").set(late));
+    let said = host.fails(&[&url("r2")], 20, "web.1 stopped being healthy");
+    assert!(said.stdout.contains("no answer within 5 s"), "{said:?}");
+    host.runs_r1_alone();
+}
+
+#[test]
+fn a_source_that_stalls_gets_no_more_time_than_the_caller_gives() {
+    let host = Host::running_r1();
+    let before = host.state();
+    for (release, object, what) in [
+        ("r2", "r2/env", "read env of s3://releases/my-app/production/r2"),
+        ("r3", "r3/source.tar.gz", "fetch the archive"),
+    ] {
+        host.publish(&Release::new(release).set("A=1"));
+        host.s3().fault("GET", object, 100, Fault::Stall(0));
+        let why = format!("{what}: the time given with --timeout is over");
+        host.fails(&["--timeout", "4s", &url(release)], 11, &why);
+        assert_eq!(host.state(), before);
+    }
+    host.runs_r1_alone();
+}
+
+#[test]
+fn no_deploy_is_without_an_end() {
+    let host = Host::boot();
+    let help = host.deploy(&["--help"]).ok();
+    assert!(help.contains("--timeout") && help.contains("[default: 1h]"), "{help}");
+}
