@@ -81,6 +81,7 @@ impl Locked {
 }
 
 fn append(path: &Path, entry: &Entry) -> io::Result<()> {
+    let first = !path.exists();
     let mut file =
         OpenOptions::new().read(true).append(true).create(true).mode(0o644).open(path)?;
     let mut line = serde_json::to_vec(entry)?;
@@ -89,7 +90,8 @@ fn append(path: &Path, entry: &Entry) -> io::Result<()> {
         line.insert(0, b'\n');
     }
     file.write_all(&line)?;
-    file.sync_all()
+    file.sync_all()?;
+    if first { durable::sync_parent(path) } else { Ok(()) }
 }
 
 /// A crash may have cut the last line; the next one must not be glued to it.

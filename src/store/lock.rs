@@ -94,7 +94,11 @@ impl Locked {
         let doomed = self.releases_dir().join(format!("{REMOVING}{label}"));
         let dir = self.release_dir(label);
         remove_tree(&doomed)?;
-        fs::rename(&dir, &doomed).map_err(|e| unwritable(&dir, e))?;
+        let rename = || {
+            fs::rename(&dir, &doomed)?;
+            durable::sync_parent(&dir)
+        };
+        rename().map_err(|e| unwritable(&dir, e))?;
         remove_tree(&doomed)
     }
 
@@ -118,11 +122,14 @@ impl Locked {
     pub fn remove_leftovers(&self) -> Result<()> {
         let dir = self.releases_dir();
         for name in super::names(&dir)? {
+            let path = dir.join(&name);
             if name.starts_with(STAGING) || name.starts_with(REMOVING) {
-                remove_tree(&dir.join(name))?;
+                remove_tree(&path)?;
+            } else if path.is_dir() {
+                durable::remove_unfinished(&path)?;
             }
         }
-        Ok(())
+        durable::remove_unfinished(self.dir())
     }
 
     /// Takes all of the app off this instance: releases, shared files, history.

@@ -299,10 +299,15 @@ fn what_was_interrupted_is_removed_and_nothing_else() {
     for name in [".staging-r2", ".removing-r0", ".other"] {
         fs::create_dir_all(world.path("releases").join(name).join("app")).unwrap();
     }
+    for name in ["current.new", "releases/r1/release.new", "releases/file"] {
+        fs::write(world.path(name), "").unwrap();
+    }
     assert_eq!(world.app.unfinished().unwrap(), [label("r2")]);
     assert_eq!(world.labels(), ["r1"], "none of them is a release");
     world.app.remove_leftovers().unwrap();
-    assert_eq!(names_in(&world.path("releases")), [".other", "r1"]);
+    assert_eq!(names_in(&world.path("releases")), [".other", "file", "r1"]);
+    assert_eq!(names_in(&world.path("releases/r1")), ["app", "release.json"]);
+    assert!(!world.path("current.new").exists());
 }
 
 #[test]
