@@ -7,7 +7,8 @@ use deploy_agent::error::{Error, Exit};
 use deploy_agent::release::env::Env;
 use deploy_agent::release::manifest::Plan;
 use deploy_agent::release::procfile::Procfile;
-use deploy_agent::release::settings::{AgentSettings, ReleaseSettings, state_dir};
+use deploy_agent::release::settings::{AgentSettings, ReleaseSettings, WatchSettings, state_dir};
+use deploy_agent::release::url::ReleaseUrl;
 use serde_json::to_value;
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
@@ -27,10 +28,15 @@ pub fn settings(data: &[u8]) -> bool {
         return false;
     };
     let of_agent = AgentSettings::from_env(&agent);
+    let watch = WatchSettings::from_env(&agent);
     let merged = ReleaseSettings::merge(&agent, &release);
     no_error_repeats_another_value(&agent, &release, &merged);
     match &of_agent {
         Ok(settings) => check_agent(settings, &agent),
+        Err(error) => said::check(error, &[Exit::Usage]),
+    }
+    match &watch {
+        Ok(settings) => check_watch(settings),
         Err(error) => said::check(error, &[Exit::Usage]),
     }
     match &merged {
@@ -41,7 +47,7 @@ pub fn settings(data: &[u8]) -> bool {
     let procfile = Procfile::parse(b"web: a\nworker: b").expect("a Procfile");
     units::check(&procfile, agent, settings);
     check_ports(&Plan::new(&procfile, settings, &agent.user));
-    true
+    watch.is_ok()
 }
 
 fn check_agent(settings: &AgentSettings, agent: &Env) {
@@ -52,7 +58,20 @@ fn check_agent(settings: &AgentSettings, agent: &Env) {
     assert!(!settings.user.is_empty() && settings.user != "root");
     assert!((1..=1000).contains(&settings.keep_releases));
     assert!(settings.max_unpacked >= 1 << 20 && settings.max_fetch_memory >= 1 << 20);
-    assert!(settings.max_files >= 1);
+    assert!(settings.max_files >= 1 && settings.boot_timeout <= DAY);
+}
+
+fn check_watch(settings: &WatchSettings) {
+    assert!(settings.interval >= Duration::from_secs(1) && settings.interval <= DAY);
+    assert!(settings.urls.iter().all(ReleaseUrl::is_current));
+    let apps: BTreeSet<_> = settings.urls.iter().map(ReleaseUrl::app).collect();
+    assert_eq!(apps.len(), settings.urls.len(), "two environments of one app");
+    let urls = settings.urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let interval = milliseconds(settings.interval);
+    let text = [("DEPLOY_WATCH", urls), ("DEPLOY_WATCH_INTERVAL", interval)].map(line).concat();
+    let again = Env::parse(text.as_bytes()).expect("an env file");
+    let again = WatchSettings::from_env(&again);
+    assert_eq!(again.as_ref().map_err(Error::chain), Ok(settings), "{text}");
 }
 
 fn check_release(settings: &ReleaseSettings, agent: &Env) {
@@ -86,7 +105,6 @@ fn written(settings: &ReleaseSettings) -> String {
         Ok(serde_json::Value::String(name)) => name,
         other => panic!("not a name: {other:?}"),
     };
-    let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis());
     let counts = settings.concurrency.iter().map(|(kind, count)| format!("{kind}={count}"));
     let singleton = settings.singleton.iter().map(ToString::to_string);
     let variables = [
@@ -107,9 +125,15 @@ fn written(settings: &ReleaseSettings) -> String {
             settings.memory_max.map_or(String::new(), |b| format!("{}K", b >> 10)),
         ),
     ];
-    let line =
-        |(name, value): (&str, String)| format!("{name}='{}'\n", value.replace('\'', r"'\''"));
     variables.map(line).concat()
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+fn line((name, value): (&str, String)) -> String {
+    format!("{name}='{}'\n", value.replace('\'', r"'\''"))
 }
 
 /// No two processes are given the same port.
