@@ -52,7 +52,8 @@ const FOR_LIBRARIES: [&str; 6] =
 /// Refuses, with `Exit::Usage`, names in agent.env that nobody would read.
 pub(super) fn check_agent(agent: &Env) -> Result<(), Error> {
     for name in agent.names() {
-        let refused = |why: String| Error::usage(format!("{AGENT_FILE}: {name}")).because(why);
+        let refused =
+            |why: String| Error::usage(format!("{AGENT_FILE}: {}", shown(name))).because(why);
         if is_for_anyone(name) || is_for_agent(name) || is_for_libraries(name) {
             continue;
         }
@@ -72,7 +73,7 @@ pub(super) fn check_agent(agent: &Env) -> Result<(), Error> {
 /// not the release's to set.
 pub(super) fn check_release(release: &Env) -> Result<(), Error> {
     for name in release.names().filter(|name| name.starts_with("DEPLOY_")) {
-        let refused = |why: String| Error::unusable(format!("env: {name}")).because(why);
+        let refused = |why: String| Error::unusable(format!("env: {}", shown(name))).because(why);
         if is_for_anyone(name) {
             continue;
         }
@@ -104,11 +105,20 @@ fn is_for_libraries(name: &str) -> bool {
     name.starts_with("AWS_") || (one_case && known)
 }
 
+/// As much of a name as an error holds: a variable's name may be as long as any value.
+fn shown(name: &str) -> String {
+    const LONGEST: usize = 80;
+    match name.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", &name[..cut]),
+        None => name.to_owned(),
+    }
+}
+
 fn set_by_agent() -> String {
     "the agent sets this for each process".into()
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
-    let upper = name.to_ascii_uppercase();
+    let upper = shown(name).to_ascii_uppercase();
     known.min_by_key(|known| strsim::damerau_levenshtein(&upper, known)).unwrap_or("PORT")
 }

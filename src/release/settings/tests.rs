@@ -215,6 +215,16 @@ fn suggests_the_nearest_name_for_an_unknown_one() {
 }
 
 #[test]
+fn an_error_holds_no_more_of_a_name_than_tells_it() {
+    let long = format!("DEPLOY_SETTLE{}", "E".repeat(100_000));
+    for error in [of_release(&format!("{long}=1")).err(), of_agent(&format!("{long}=1")).err()] {
+        let error = error.unwrap();
+        assert!(error.chain().contains("DEPLOY_SETTLEE"));
+        assert!(error.chain().len() < 200, "{} bytes", error.chain().len());
+    }
+}
+
+#[test]
 fn a_release_cannot_set_what_is_not_its_own() {
     for (text, why) in [
         ("DEPLOY_USER=me", "belongs to the agent"),
