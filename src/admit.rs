@@ -6,8 +6,9 @@ use crate::instance::Instance;
 use crate::release::manifest::{Manifest, State};
 use crate::release::name::{AppName, Label};
 use crate::release::url::ReleaseUrl;
+use crate::stage::ports::ALLOCATING;
 use crate::store::{App, Locked};
-use crate::units;
+use crate::{converge, stage, units};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -38,15 +39,15 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
     if let Some(name) = units::templates(manifest).find(|name| own.contains(name)) {
         return Err(unit_taken(manifest, &name, "another release of the app has it"));
     }
-    let ports: BTreeSet<u16> = manifest.plan.instances().filter_map(|p| p.port).collect();
+    let ports = manifest.plan.public_ports();
     let names: BTreeSet<String> = units::templates(manifest).collect();
     for other in instance.store.apps()? {
         if other.name() == app.name() {
             continue;
         }
         let snapshot = other.snapshot()?;
-        let taken = snapshot.current().into_iter().flat_map(|m| m.plan.instances());
-        if let Some(port) = taken.filter_map(|p| p.port).find(|port| ports.contains(port)) {
+        let taken = snapshot.current().map(|m| m.plan.public_ports()).unwrap_or_default();
+        if let Some(port) = taken.intersection(&ports).next().copied() {
             return Err(port_taken(manifest, port, format!("the app {} has it", other.name())));
         }
         let mut theirs = snapshot.releases.iter().flat_map(units::templates);
@@ -62,6 +63,23 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
         }
     }
     Ok(())
+}
+
+/// A release that is installed has its private ports, but a stranger may have
+/// taken one while it did not run: then it gets others.
+pub async fn private_ports(
+    instance: &Instance,
+    app: &Locked,
+    manifest: &mut Manifest,
+) -> Result<()> {
+    let listening = sockets::listening_ports();
+    let taken = manifest.plan.private_ports.iter().any(|port| listening.contains(port));
+    if !taken || !converge::live_of(instance, app, &manifest.label).await?.is_empty() {
+        return Ok(());
+    }
+    let _turn = ALLOCATING.lock().await;
+    stage::ports::give(&instance.store, manifest)?;
+    app.write_manifest(manifest)
 }
 
 /// There is time left to prove the release: nothing is stopped for one that

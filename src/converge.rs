@@ -1,14 +1,23 @@
-//! State on disk -> running units. Idempotent; it is the last step of a deploy,
+//! State on disk -> running units and ports. Idempotent; it is the last step of a deploy,
 //! the first of the daemon, and the whole of crash recovery.
 
+pub mod ports;
+
 use crate::error::{Error, Result};
+use crate::host::sock_diag;
+use crate::host::systemd::Systemd;
 use crate::instance::Instance;
+use crate::release::name::Label;
 use crate::store::{App, Snapshot};
 use crate::units::{self, GENERATED, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often the connections to a process that is to stop are counted.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What has to change so that the units that run are the ones wanted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,25 +35,69 @@ pub fn changes(wanted: &BTreeSet<String>, found: &BTreeMap<String, bool>) -> Cha
     }
 }
 
-/// Makes the units of one app follow its `current`.
+/// Makes the units of one app, and the port map, follow its `current`.
 pub async fn converge(instance: &Instance, app: &App) -> Result<()> {
+    switch(instance, app).await?;
     let snapshot = app.snapshot()?;
-    load_units(instance, &snapshot).await?;
+    let leaving: Vec<_> = leaving(&instance.systemd, &snapshot).await?.into_keys().collect();
+    instance.systemd.stop(&leaving, longest_stop(&snapshot)).await
+}
+
+/// The same, but for processes that clients may still be connected to: new
+/// connections go to `current`, and theirs stay where they are.
+pub async fn switch(instance: &Instance, app: &App) -> Result<()> {
+    let snapshot = app.snapshot()?;
     let target = units::target(&snapshot.app);
     let wanted = units::wanted(&snapshot);
+    let mapped = units::behind_the_map(&snapshot);
     let found = instance.systemd.consists_of(&target).await?;
-    let changes = changes(&wanted, &found);
+    let runs = |unit: &String| !mapped.contains_key(unit) || found.get(unit) == Some(&true);
+    if wanted.iter().all(runs) {
+        // Whoever is to get the traffic is up: nothing has to be waited for.
+        ports::load(instance).await?;
+    }
+    load_units(instance, &snapshot).await?;
+    let found = instance.systemd.consists_of(&target).await?;
+    let mut changes = changes(&wanted, &found);
+    changes.stop.retain(|unit| !mapped.contains_key(unit));
     if changes != Changes::default() {
         tracing::info!(DEPLOY_APP = %snapshot.app, "converge: {changes:?}");
     }
     instance.systemd.stop(&changes.stop, longest_stop(&snapshot)).await?;
     instance.systemd.start(&changes.start).await?;
+    ports::load(instance).await?;
     let active = instance.systemd.active_state(&target).await? == "active";
     match (wanted.is_empty(), active) {
         (false, false) => instance.systemd.start(&[target]).await,
         (true, true) => instance.systemd.stop(&[target], Duration::ZERO).await,
         _ => Ok(()),
     }
+}
+
+/// Waits until nobody is connected any more to the processes that are no longer
+/// to run, but no longer than until `end`.
+pub async fn drain(instance: &Instance, app: &App, end: Instant) -> Result<()> {
+    let leaving = leaving(&instance.systemd, &app.snapshot()?).await?;
+    let ports: Vec<u16> = leaving.into_values().collect();
+    while Instant::now() < end && connections(&ports)? > 0 {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// How many clients are connected to these private ports.
+pub fn connections(ports: &[u16]) -> Result<usize> {
+    let count = ports.iter().map(|port| sock_diag::connections(*port)).sum::<io::Result<usize>>();
+    count.map_err(|e| Error::failed("count the open connections").because(e))
+}
+
+/// What runs behind the port map and is not to run any more, with its ports.
+pub async fn leaving(systemd: &Systemd, snapshot: &Snapshot) -> Result<BTreeMap<String, u16>> {
+    let found = systemd.consists_of(&units::target(&snapshot.app)).await?;
+    let stop = changes(&units::wanted(snapshot), &found).stop;
+    let mut leaving = units::behind_the_map(snapshot);
+    leaving.retain(|unit, _| stop.contains(unit));
+    Ok(leaving)
 }
 
 /// Runs the generator, by a daemon-reload, where the units that systemd has are
@@ -72,6 +125,15 @@ pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> 
 pub async fn live(instance: &Instance, app: &App) -> Result<Vec<String>> {
     let found = instance.systemd.consists_of(&units::target(app.name())).await?;
     Ok(found.into_iter().filter(|(_, live)| *live).map(|(unit, _)| unit).collect())
+}
+
+/// Those of them that belong to one release.
+pub async fn live_of(instance: &Instance, app: &App, label: &Label) -> Result<Vec<String>> {
+    let mut live = live(instance, app).await?;
+    let snapshot = app.snapshot()?;
+    let own = snapshot.release(label).map(units::of).unwrap_or_default();
+    live.retain(|unit| own.contains(unit));
+    Ok(live)
 }
 
 /// The longest that any process of the app may take to stop.

@@ -10,7 +10,7 @@ use crate::error::{Error, Exit, Result};
 use crate::event::Step;
 use crate::health::Watch;
 use crate::instance::{Instance, blocking};
-use crate::release::manifest::{Manifest, State};
+use crate::release::manifest::{Manifest, Plan, State};
 use crate::release::name::Label;
 use crate::release::settings::Strategy;
 use crate::release::url::ReleaseUrl;
@@ -41,6 +41,8 @@ struct Committed {
     manifest: Manifest,
     watch: Watch,
     before: Option<Label>,
+    /// When new connections began to come to it.
+    since: Instant,
 }
 
 /// Deploys the release at `url`.
@@ -91,12 +93,13 @@ async fn roll_back_steps(
     attempt: &mut Attempt,
 ) -> Result<Done> {
     let start = Instant::now();
-    let manifest = admit::rollback(app, to)?;
+    let mut manifest = admit::rollback(app, to)?;
     attempt.of(&manifest.label);
     if is_running(instance, app, &manifest).await? {
         return Ok(already(app, &manifest));
     }
     attempt.under_way(app)?;
+    admit::private_ports(instance, app, &mut manifest).await?;
     admit::release(instance, app, &manifest)?;
     let candidate = prove(instance, app, Staged { manifest, reused: true }).await?;
     let committed = commit(instance, app, candidate).await?;
@@ -129,7 +132,10 @@ async fn stage_steps(instance: &Instance, app: &Locked, found: Found) -> Result<
         // Releases may have gone to make room: their units have to go too.
         instance.events.warn(error.chain());
     }
-    let staged = staged?;
+    let mut staged = staged?;
+    if staged.reused {
+        admit::private_ports(instance, app, &mut staged.manifest).await?;
+    }
     if let Err(refused) = admit::release(instance, app, &staged.manifest) {
         if !staged.reused {
             blocking(|| app.remove_release(&staged.manifest.label))?;
@@ -220,29 +226,16 @@ fn current_is(app: &Locked, current: Option<Manifest>) -> Done {
 }
 
 /// Starts the candidate and watches it until it is healthy, or not.
-///
-/// With strategy `restart` its processes bind the public port themselves, so the
-/// old ones have to stop first; a failure starts them again. Strategy `handover`
-/// starts it beside the old release, on private ports, and is not built yet.
 async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Candidate> {
     let manifest = staged.manifest;
-    let snapshot = app.snapshot()?;
-    converge::load_units(instance, &snapshot).await?;
+    converge::load_units(instance, &app.snapshot()?).await?;
     let before = fallback(app, &manifest)?;
-    let old = converge::live(instance, app).await?;
     instance.events.step(Step::Prove, format!("release {}", manifest.label));
     let mut candidate = Candidate { watch: Watch::new(&manifest), manifest, before };
-    let failed = Failed::of(candidate.manifest.clone(), candidate.before.clone());
+    let mut failed = Failed::of(candidate.manifest.clone(), candidate.before.clone());
     let proved = match candidate.manifest.plan.strategy {
-        Strategy::Restart => {
-            let stop_timeout = converge::longest_stop(&snapshot);
-            let stopped = instance.systemd.stop(&old, stop_timeout).await;
-            match stopped {
-                Ok(()) => start_and_watch(instance, &mut candidate).await,
-                Err(why) => Err(why),
-            }
-        }
-        Strategy::Handover => Err(Error::usage("DEPLOY_STRATEGY=handover is not available yet")),
+        Strategy::Handover => beside(instance, app, &mut candidate, &mut failed).await,
+        Strategy::Restart => instead(instance, app, &mut candidate, &mut failed).await,
     };
     match proved {
         Ok(()) => Ok(candidate),
@@ -250,12 +243,55 @@ async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Cand
     }
 }
 
-async fn start_and_watch(instance: &Instance, candidate: &mut Candidate) -> Result<()> {
-    let started = instance.systemd.start(&candidate.watch.units()).await;
+/// Strategy `handover`: it is proved on private ports beside the release that
+/// runs, which is not touched. Only the types that must never run twice change
+/// over here, when everything else is known to be well.
+async fn beside(
+    instance: &Instance,
+    app: &Locked,
+    candidate: &mut Candidate,
+    failed: &mut Failed,
+) -> Result<()> {
+    let plan = candidate.manifest.plan.clone();
+    converge::ports::load(instance).await?;
+    candidate.watch.end_the_unhealthy(&instance.systemd, plan.stop_timeout).await?;
+    let mut singletons = candidate.watch.split_off(|kind| plan.is_singleton(kind));
+    start_and_watch(instance, &mut candidate.watch, &plan).await?;
+    if singletons.is_empty() {
+        return Ok(());
+    }
+    let old = converge::live(instance, app).await?;
+    let snapshot = app.snapshot()?;
+    let alone = units::of_types(&snapshot, |kind| plan.is_singleton(kind));
+    let old: Vec<String> = old.into_iter().filter(|unit| alone.contains(unit)).collect();
+    failed.touches_what_runs();
+    instance.systemd.stop(&old, converge::longest_stop(&snapshot)).await?;
+    start_and_watch(instance, &mut singletons, &plan).await?;
+    candidate.watch.join(singletons);
+    Ok(())
+}
+
+/// Strategy `restart`: its processes bind the public port themselves, so the
+/// old ones have to stop first; a failure starts them again.
+async fn instead(
+    instance: &Instance,
+    app: &Locked,
+    candidate: &mut Candidate,
+    failed: &mut Failed,
+) -> Result<()> {
+    let old = converge::live(instance, app).await?;
+    failed.touches_what_runs();
+    instance.systemd.stop(&old, converge::longest_stop(&app.snapshot()?)).await?;
+    converge::ports::load_for(instance, &candidate.manifest).await?;
+    start_and_watch(instance, &mut candidate.watch, &candidate.manifest.plan).await
+}
+
+async fn start_and_watch(instance: &Instance, watch: &mut Watch, plan: &Plan) -> Result<()> {
+    let started = instance.systemd.start(&watch.units()).await;
     // A job that fails while the candidate starts is the candidate's failure.
     started.map_err(|error| error.with_exit(Exit::Unhealthy))?;
-    let timeout = instance.remaining(candidate.manifest.plan.health_timeout);
-    candidate.watch.prove(&instance.systemd, timeout).await
+    watch.prove(&instance.systemd, instance.remaining(plan.health_timeout)).await?;
+    watch.settle(&instance.systemd, instance.remaining(plan.prove)).await
 }
 
 /// Makes the candidate what runs here, now and after a reboot.
@@ -270,10 +306,10 @@ async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Resu
         app.commit(&manifest.label)?;
         app.set_stopped(&Stopped::default())?;
         instance.events.step(Step::Converge, units::target(app.name()));
-        converge(instance, app).await
+        converge::switch(instance, app).await
     };
     match committed.await {
-        Ok(()) => Ok(Committed { manifest, watch, before }),
+        Ok(()) => Ok(Committed { manifest, watch, before, since: Instant::now() }),
         Err(why) => Err(Failed::of(manifest, before).undo(instance, app, why).await),
     }
 }
@@ -283,10 +319,21 @@ async fn settle(instance: &Instance, app: &Locked, mut committed: Committed) -> 
     let window = committed.manifest.plan.settle;
     instance.events.step(Step::Settle, format!("{} s", window.as_secs_f32()));
     let failed = Failed::of(committed.manifest.clone(), committed.before.clone());
-    match committed.watch.settle(&instance.systemd, window).await {
+    let settled = async {
+        tokio::select! {
+            settled = committed.watch.settle(&instance.systemd, window) => settled,
+            who = instance.warm.taken_back(committed.before.as_ref(), window) => Err(taken_back(&who)),
+        }
+    };
+    match settled.await {
         Ok(()) => Ok(committed),
         Err(why) => Err(failed.undo(instance, app, why).await),
     }
+}
+
+/// A rollback in the settle window does not wait for its end.
+fn taken_back(who: &str) -> Error {
+    Error::unhealthy("it was taken back").because(format!("{who} asked for a rollback"))
 }
 
 /// The release is good: what is no longer needed goes. From here on nothing can
@@ -298,10 +345,16 @@ async fn finish(
     verb: &str,
     start: Instant,
 ) -> Done {
-    let label = committed.manifest.label;
-    if let Err(error) = tidy(instance, app, &label).await {
-        instance.events.warn(error.chain());
+    for tidied in [
+        app.set_state(&committed.manifest.label, State::Good),
+        retire(instance, app, &committed).await,
+        prune(instance, app).await,
+    ] {
+        if let Err(error) = tidied {
+            instance.events.warn(error.chain());
+        }
     }
+    let label = committed.manifest.label;
     let snapshot = app.snapshot().ok();
     let target = snapshot.as_ref().and_then(|snapshot| snapshot.rollback_target());
     let kept = target.map(|manifest| format!("; {} is kept for rollback", manifest.label));
@@ -312,9 +365,21 @@ async fn finish(
     Done { message, release: Some(label) }
 }
 
-async fn tidy(instance: &Instance, app: &Locked, label: &Label) -> Result<()> {
+/// Stops the processes that the release has replaced, once nobody is connected
+/// to them any more.
+async fn retire(instance: &Instance, app: &Locked, committed: &Committed) -> Result<()> {
+    let timeout = committed.manifest.plan.drain_timeout;
+    if committed.manifest.plan.strategy == Strategy::Handover {
+        instance.events.step(Step::Drain, format!("at most {} s", timeout.as_secs_f32()));
+    }
+    let end = committed.since + timeout;
+    let _draining = instance.warm.draining(end.saturating_duration_since(Instant::now()));
+    converge::drain(instance, app, end).await?;
+    converge(instance, app).await
+}
+
+async fn prune(instance: &Instance, app: &Locked) -> Result<()> {
     instance.events.step(Step::Finish, "prune old releases");
-    app.set_state(label, State::Good)?;
     for old in Locked::prunable(&app.snapshot()?, instance.settings.keep_releases) {
         blocking(|| app.remove_release(&old))?;
     }

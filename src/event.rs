@@ -25,6 +25,7 @@ pub enum Step {
     Commit,
     Converge,
     Settle,
+    Drain,
     Finish,
     RollBack,
 }
@@ -41,6 +42,7 @@ impl Step {
             Step::Commit => "commit",
             Step::Converge => "converge",
             Step::Settle => "settle",
+            Step::Drain => "drain",
             Step::Finish => "finish",
             Step::RollBack => "roll back",
         }

@@ -5,7 +5,7 @@ use crate::release::manifest::Manifest;
 use crate::release::name::AppName;
 use crate::release::settings;
 use crate::store::{App, Snapshot, Store};
-use crate::units::{Unit, generate};
+use crate::units::{Unit, generate, generate_shared};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -43,6 +43,11 @@ fn write_all(dir: &Path, store: &Store) {
     let mut owners = BTreeMap::new();
     for snapshot in snapshots.iter().map(current).chain(snapshots.iter().cloned()) {
         write_app(dir, &snapshot, &mut owners);
+    }
+    for (name, unit) in generate_shared(&snapshots) {
+        if let Err(error) = write_unit(&dir.join(&name), &unit) {
+            log(&format!("write {name}: {error}"));
+        }
     }
 }
 

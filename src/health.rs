@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::host::systemd::{ServiceStatus, Systemd};
 use crate::host::{probe, sockets};
 use crate::release::manifest::{Manifest, Process};
+use crate::release::name::ProcessType;
 use crate::units;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ pub struct Watch {
 }
 
 struct Watched {
+    kind: ProcessType,
     name: String,
     unit: String,
     port: Option<u16>,
@@ -45,6 +47,7 @@ struct Seen {
 impl Watch {
     pub fn new(manifest: &Manifest) -> Self {
         let watched = |process: Process| Watched {
+            kind: process.kind.clone(),
             name: process.to_string(),
             unit: units::service(manifest.url.app(), &manifest.label, &process),
             port: process.port,
@@ -63,6 +66,35 @@ impl Watch {
     /// Leaves out the processes that are not expected to run.
     pub fn retain(&mut self, expected: impl Fn(&str) -> bool) {
         self.processes.retain(|process| expected(&process.name));
+    }
+
+    /// Takes the processes of these types out, into a watch of their own.
+    pub fn split_off(&mut self, is: impl Fn(&ProcessType) -> bool) -> Watch {
+        let (out, left) = self.processes.drain(..).partition(|process| is(&process.kind));
+        self.processes = left;
+        Watch { processes: out, path: self.path.clone() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    pub fn join(&mut self, other: Watch) {
+        self.processes.extend(other.processes);
+    }
+
+    /// Stops those that run and are not well, as a release that is deployed again
+    /// may have them; the others are left alone.
+    pub async fn end_the_unhealthy(&self, systemd: &Systemd, timeout: Duration) -> Result<()> {
+        let mut unhealthy = Vec::new();
+        for process in &self.processes {
+            let status = systemd.status(&process.unit).await?;
+            let runs = !matches!(status.active_state.as_str(), "inactive" | "failed");
+            if runs && process.verdict(&status, self.path.as_deref()).await.is_err() {
+                unhealthy.push(process.unit.clone());
+            }
+        }
+        systemd.stop(&unhealthy, timeout).await
     }
 
     /// Watches started processes until all of them are healthy. A process that
@@ -250,7 +282,8 @@ mod tests {
 
     fn watched(port: Option<u16>) -> Watched {
         let (name, unit) = ("web.1".to_owned(), "deploy-my-app-web-r1@1.service".to_owned());
-        Watched { name, unit, port, memory_max: None, seen: None, healthy: false }
+        let kind = "web".parse().expect("a type");
+        Watched { kind, name, unit, port, memory_max: None, seen: None, healthy: false }
     }
 
     fn running() -> ServiceStatus {

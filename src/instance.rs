@@ -5,12 +5,15 @@ use crate::event::Events;
 use crate::host::systemd::Systemd;
 use crate::host::user::{self, Ids};
 use crate::release::env::Env;
+use crate::release::name::Label;
 use crate::release::settings::{AGENT_FILE, AgentSettings};
 use crate::source::Sources;
 use crate::store::Store;
+use jiff::Timestamp;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// The group whose members may change things, besides root.
 pub const OPERATORS: &str = "deploy";
@@ -30,6 +33,7 @@ pub struct Instance {
     pub who: String,
     /// Of the piece of work that this is for.
     pub id: String,
+    pub warm: Warm,
     /// When the caller no longer wants the deploy, if it is not committed by then.
     pub deadline: Option<Instant>,
 }
@@ -39,8 +43,18 @@ impl Instance {
         let (agent_env, settings) = load_settings()?;
         let store = Store::at(&settings.state_dir);
         let systemd = Systemd::connect().await?;
-        let (id, deadline) = (String::new(), None);
-        Ok(Instance { agent_env, settings, store, systemd, sources, events, who, id, deadline })
+        Ok(Instance {
+            agent_env,
+            settings,
+            store,
+            systemd,
+            sources,
+            events,
+            who,
+            id: String::new(),
+            warm: Warm::default(),
+            deadline: None,
+        })
     }
 
     /// What comes by the deadline; none where it does not.
@@ -56,6 +70,90 @@ impl Instance {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         self.deadline.map_or(most, |deadline| left(deadline).min(most))
     }
+}
+
+/// The time after a switch, in which the release before is still warm: a rollback
+/// that is asked for then takes the new one back at once.
+#[derive(Clone, Debug, Default)]
+pub struct Warm(Arc<watch::Sender<Phase>>);
+
+#[derive(Clone, Debug, Default)]
+enum Phase {
+    #[default]
+    Over,
+    Settling {
+        until: Timestamp,
+        /// What is committed again if the new release is taken back.
+        before: Label,
+    },
+    TakenBack {
+        by: String,
+    },
+    Draining {
+        until: Timestamp,
+    },
+}
+
+impl Warm {
+    /// Waits until somebody takes the release back to `before`; who it was.
+    pub async fn taken_back(&self, before: Option<&Label>, window: Duration) -> String {
+        let Some(before) = before.cloned() else { return std::future::pending().await };
+        let until = end_of(window);
+        let _phase = self.begin(Phase::Settling { until, before });
+        let mut changes = self.0.subscribe();
+        let who =
+            match changes.wait_for(|now| matches!(now, Phase::TakenBack { .. })).await.as_deref() {
+                Ok(Phase::TakenBack { by }) => Some(by.clone()),
+                _ => None,
+            };
+        match who {
+            Some(who) => who,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The old processes are waited for until then; the phase ends with the guard.
+    pub fn draining(&self, timeout: Duration) -> impl Drop + '_ {
+        self.begin(Phase::Draining { until: end_of(timeout) })
+    }
+
+    /// Takes back what settles now, if anything does; where that goes.
+    pub fn take_back(&self, who: &str) -> Option<Label> {
+        let mut to = None;
+        self.0.send_if_modified(|now| {
+            let Phase::Settling { before, .. } = now else { return false };
+            to = Some(before.clone());
+            *now = Phase::TakenBack { by: who.to_owned() };
+            true
+        });
+        to
+    }
+
+    /// When the processes of the release before may be stopped, at the latest.
+    pub fn until(&self) -> Option<Timestamp> {
+        match *self.0.borrow() {
+            Phase::Settling { until, .. } | Phase::Draining { until } => Some(until),
+            Phase::Over | Phase::TakenBack { .. } => None,
+        }
+    }
+
+    fn begin(&self, phase: Phase) -> End<'_> {
+        self.0.send_replace(phase);
+        End(&self.0)
+    }
+}
+
+/// However a phase ends, it is over.
+struct End<'a>(&'a watch::Sender<Phase>);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(Phase::Over);
+    }
+}
+
+fn end_of(window: Duration) -> Timestamp {
+    Timestamp::now().checked_add(window).unwrap_or(Timestamp::MAX)
 }
 
 /// Runs disk work that may take long without holding up the daemon's other tasks.

@@ -18,7 +18,7 @@ use deploy_agent::release::manifest::{FORMAT, Manifest, Plan, State};
 use deploy_agent::release::procfile::Procfile;
 use deploy_agent::release::settings::{AgentSettings, ReleaseSettings};
 use deploy_agent::store::{Snapshot, Stopped};
-use deploy_agent::units::{Unit, generate};
+use deploy_agent::units::{Unit, generate, generate_shared};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -53,12 +53,21 @@ fn generate_case(case: &Path) -> Tree {
     let agent = env(&case.join("agent.env"));
     let settings = AgentSettings::from_env(&agent).expect("agent.env");
     let mut units = Tree::new();
+    let mut port = 20000;
+    let mut snapshots = Vec::new();
     for dir in directories(case).iter().filter(|dir| !dir.ends_with("expected")) {
-        let theirs = generate(&snapshot(dir, &agent, &settings));
+        let mut snapshot = snapshot(dir, &agent, &settings);
+        for plan in snapshot.releases.iter_mut().map(|manifest| &mut manifest.plan) {
+            plan.private_ports = (port..).take(plan.private_ports_needed()).collect();
+            port += 10;
+        }
+        let theirs = generate(&snapshot);
+        snapshots.push(snapshot);
         let before = units.len() + theirs.len();
         units.extend(theirs);
         assert_eq!(units.len(), before, "two apps of {} have the same unit", case.display());
     }
+    units.extend(generate_shared(&snapshots));
     units
 }
 

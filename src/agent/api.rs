@@ -87,7 +87,10 @@ pub struct AppStatus {
     pub state: Option<State>,
     /// Every process that should run does, and answers.
     pub healthy: bool,
+    /// Where clients reach `web`.
+    pub port: Option<u16>,
     pub processes: Vec<ProcessStatus>,
+    pub leaving: Option<Leaving>,
     /// Where `deploy rollback` would go.
     pub rollback: Option<String>,
     /// What is being done with the app now, and its id for `deploy attach`.
@@ -127,7 +130,18 @@ pub struct ProcessStatus {
     pub restarts: u32,
     /// Bytes.
     pub memory: Option<u64>,
+    /// Where it listens; clients come by way of the app's port.
     pub port: Option<u16>,
+}
+
+/// Processes of a release that is no longer current, and are still up for those
+/// who are connected to them, and to go back to.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Leaving {
+    pub units: Vec<String>,
+    pub connections: usize,
+    /// When they are stopped at the latest.
+    pub until: Timestamp,
 }
 
 /// One installed release, as `deploy releases` shows it.

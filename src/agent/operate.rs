@@ -119,6 +119,7 @@ pub async fn remove(instance: &Instance, app: Locked) -> Result<String> {
     app.uncommit()?;
     converge(instance, &app).await?;
     blocking(|| app.remove_app())?;
+    converge::ports::load(instance).await?;
     instance.systemd.daemon_reload().await?;
     Ok(format!("removed {name}"))
 }

@@ -310,6 +310,9 @@ async fn post_rollback(
                 .map_err(|e| Error::usage(format!("roll {app} back to {label:?}")).because(e))?,
         ),
     };
+    // In the settle window of a deploy it is that one's failure, and instant.
+    let taken_back = || work.working(&app)?.warm.take_back(&operator.name);
+    let to = to.or_else(taken_back);
     let request = Request::new(&app, "rollback", operator.name);
     let piece = work.start(request, move |instance| async move {
         let app = lock(&instance, &app)?;

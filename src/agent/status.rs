@@ -1,8 +1,9 @@
 //! Questions about what is installed and what runs.
 
-use super::api::{AppStatus, ProcessStatus, ReleaseStatus};
+use super::api::{AppStatus, Leaving, ProcessStatus, ReleaseStatus};
 use super::watch::Watcher;
-use super::work::Work;
+use super::work::{Piece, Work};
+use crate::converge;
 use crate::error::Result;
 use crate::health::Watch;
 use crate::host::systemd::Systemd;
@@ -29,7 +30,9 @@ pub async fn status(
         url: None,
         state: None,
         healthy: false,
+        port: snapshot.current().filter(|m| m.plan.has_web()).map(|m| m.plan.port.get()),
         processes: Vec::new(),
+        leaving: leaving(systemd, &snapshot, working.as_deref()).await?,
         rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
         working: working.as_ref().map(|piece| piece.what.clone()),
         working_id: working.map(|piece| piece.id.clone()),
@@ -48,6 +51,18 @@ pub async fn status(
         status.healthy = watch.is_healthy(systemd).await?;
     }
     Ok(status)
+}
+
+async fn leaving(
+    systemd: &Systemd,
+    snapshot: &Snapshot,
+    working: Option<&Piece>,
+) -> Result<Option<Leaving>> {
+    let Some(until) = working.and_then(|piece| piece.warm.until()) else { return Ok(None) };
+    let leaving = converge::leaving(systemd, snapshot).await?;
+    let ports: Vec<u16> = leaving.values().copied().collect();
+    let connections = converge::connections(&ports)?;
+    Ok(Some(Leaving { units: leaving.into_keys().collect(), connections, until }))
 }
 
 async fn one(

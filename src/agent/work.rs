@@ -6,7 +6,7 @@ use super::api::TIMEOUT;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Events, Outcome, Step};
 use crate::host::memory;
-use crate::instance::Instance;
+use crate::instance::{Instance, Warm};
 use crate::release::name::AppName;
 use crate::source::Sources;
 use std::collections::VecDeque;
@@ -60,6 +60,7 @@ pub struct Piece {
     pub what: String,
     pub who: String,
     pub events: Events,
+    pub warm: Warm,
 }
 
 impl Piece {
@@ -139,6 +140,7 @@ impl Work {
                 what: request.what.clone(),
                 who: request.who.clone(),
                 events: Events::default(),
+                warm: Warm::default(),
             });
             pieces.live.push(piece.clone());
             piece
@@ -193,6 +195,7 @@ impl Work {
         let (sources, events) = (self.sources(), piece.events.clone());
         let mut instance = Instance::open(sources, events, request.who).await?;
         instance.id = piece.id.clone();
+        instance.warm = piece.warm.clone();
         instance.deadline = request.deadline;
         let mut outcome = match work(instance.clone()).await {
             Ok(outcome) => outcome,

@@ -8,7 +8,7 @@ use crate::host::child::Child;
 use crate::release::env::Env;
 use crate::release::manifest::Plan;
 use crate::release::procfile::Procfile;
-use crate::release::settings::{AgentSettings, ReleaseSettings, SET_BY_AGENT};
+use crate::release::settings::{AgentSettings, ReleaseSettings, SET_BY_AGENT, Strategy};
 use crate::release::url::ReleaseUrl;
 use crate::source::Sources;
 use crate::stage::fetch::fetch;
@@ -54,6 +54,8 @@ pub async fn run(args: RunArgs) -> Result<Exit> {
     };
     let user = geteuid().to_string();
     let mut plan = Plan::new(&tree.procfile, &tree.settings, &user);
+    // There is no port map here: `web` binds the port itself.
+    plan.strategy = Strategy::Restart;
     if let Some(port) = args.port.and_then(std::num::NonZeroU16::new) {
         plan.port = port;
     }

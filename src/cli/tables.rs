@@ -25,9 +25,21 @@ pub fn status(apps: &[AppStatus]) -> String {
         };
         let state = app.state.map(|state| format!("{state}, ")).unwrap_or_default();
         let _ = writeln!(text, "{} ({environment}): {release}, {state}{health}", app.app);
+        let port = app.port.map(|port| port.to_string());
+        let leaving = app.leaving.as_ref().map(|leaving| {
+            let left = leaving.until.duration_since(Timestamp::now()).as_secs().max(0);
+            let (units, connections) = (leaving.units.join(", "), leaving.connections);
+            format!("{units}: {connections} connections, at most {left}s more")
+        });
         let now = app.working.as_ref().zip(app.working_id.as_ref());
         let now = now.map(|(what, id)| format!("{what} (`deploy attach {id}`)"));
-        for (name, value) in [("url", &app.url), ("rollback", &app.rollback), ("now", &now)] {
+        for (name, value) in [
+            ("url", &app.url),
+            ("port", &port),
+            ("rollback", &app.rollback),
+            ("now", &now),
+            ("leaving", &leaving),
+        ] {
             if let Some(value) = value {
                 let _ = writeln!(text, "  {name:<9} {value}");
             }
@@ -59,7 +71,7 @@ pub fn status(apps: &[AppStatus]) -> String {
         if app.processes.is_empty() {
             continue;
         }
-        let header = ["process", "state", "since", "pid", "restarts", "memory", "port"];
+        let header = ["process", "state", "since", "pid", "restarts", "memory", "listens"];
         text.push_str(&table(&header, rows, "  "));
     }
     if text.is_empty() { NONE.to_owned() } else { text }

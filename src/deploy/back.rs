@@ -1,7 +1,7 @@
 //! The way back: what a failed release leaves is undone, and whatever ran before
 //! runs again.
 
-use crate::converge::converge;
+use crate::converge::{self, converge};
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
 use crate::health::Watch;
@@ -11,7 +11,7 @@ use crate::release::name::Label;
 use crate::store::Locked;
 use crate::units;
 use jiff::Timestamp;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many of their last lines the failed processes are quoted with.
 const LAST_LINES: usize = 30;
@@ -27,19 +27,27 @@ pub(super) struct Failed {
     before: Option<Label>,
     /// Since when its processes have written what is worth quoting.
     since: Timestamp,
+    /// Until it has, the release that runs is as it was before.
+    has_touched: bool,
 }
 
 impl Failed {
     /// To be made when the release begins to run.
     pub fn of(manifest: Manifest, before: Option<Label>) -> Self {
-        Failed { manifest, before, since: Timestamp::now() }
+        Failed { manifest, before, since: Timestamp::now(), has_touched: false }
+    }
+
+    /// From here on a failure has done something to the release that runs.
+    pub fn touches_what_runs(&mut self) {
+        self.has_touched = true;
     }
 
     /// Commits what was current before again, or nothing, and goes back to it.
-    pub async fn undo(self, instance: &Instance, app: &Locked, why: Error) -> Error {
+    pub async fn undo(mut self, instance: &Instance, app: &Locked, why: Error) -> Error {
         if instance.systemd.is_stopping().await {
             return self.left_to_recovery(why);
         }
+        self.touches_what_runs();
         let undone = match &self.before {
             Some(label) => app.commit(label),
             None if self.manifest.state == State::Good => Ok(()),
@@ -59,8 +67,10 @@ impl Failed {
         let label = &self.manifest.label;
         let current = app.current().ok().flatten();
         let next = match &current {
-            Some(current) if current != label => format!("{current} starts again"),
-            _ => "it is stopped".to_owned(),
+            Some(current) if current == label => "it is stopped".to_owned(),
+            Some(current) if self.has_touched => format!("{current} takes over again"),
+            Some(current) => format!("{current} runs on"),
+            None => "it is stopped".to_owned(),
         };
         instance.events.step(Step::RollBack, format!("release {label} failed; {next}"));
         if self.manifest.state != State::Good
@@ -68,13 +78,20 @@ impl Failed {
         {
             instance.events.warn(error.chain());
         }
-        let restored = restore(instance, app, current.as_ref()).await;
+        let restored = match self.has_touched {
+            true => restore(instance, app, current.as_ref()).await,
+            false => converge(instance, app).await,
+        };
         let why = self.quote_log(instance, why).await;
         if let Err(error) = restored {
             return self.stuck(why, error);
         }
         let name = app.name();
         match current.filter(|current| current != label) {
+            Some(current) if !self.has_touched => {
+                let what = format!("{name} {label} failed, {current} runs on");
+                Error::unhealthy(what).because(why)
+            }
             Some(current) => {
                 let what = format!("{name} {label} failed, {current} runs again");
                 Error::new(Exit::RolledBack, what).because(why)
@@ -123,14 +140,15 @@ impl Failed {
     }
 }
 
-/// Starts what is current again and waits until it is healthy.
+/// Starts what is current again and waits until it is healthy; then what has
+/// failed is stopped, once nobody is connected to it any more.
 pub(super) async fn restore(
     instance: &Instance,
     app: &Locked,
     current: Option<&Label>,
 ) -> Result<()> {
     let mut tries = 1;
-    while let Err(error) = converge(instance, app).await {
+    while let Err(error) = converge::switch(instance, app).await {
         if tries == TRIES {
             return Err(error);
         }
@@ -138,10 +156,13 @@ pub(super) async fn restore(
         tries += 1;
         tokio::time::sleep(PAUSE).await;
     }
-    let Some(label) = current else { return Ok(()) };
+    let since = Instant::now();
+    let Some(label) = current else { return converge(instance, app).await };
     let snapshot = app.snapshot()?;
     let manifest = app.manifest(label)?;
     let mut watch = Watch::new(&manifest);
     watch.retain(|process| !snapshot.stopped.covers(process));
-    watch.prove(&instance.systemd, manifest.plan.health_timeout).await
+    watch.prove(&instance.systemd, manifest.plan.health_timeout).await?;
+    converge::drain(instance, app, since + manifest.plan.drain_timeout).await?;
+    converge(instance, app).await
 }

@@ -1,59 +1,48 @@
-//! nftables: how a port map gets into the kernel, and whether it can.
+//! nftables, by nft(8): whole scripts, each of them one transaction. nft runs as
+//! a unit of its own: the daemon has no children, and no capability to change
+//! the network.
 
 use super::systemd::Systemd;
 use super::transient::{Command, Ending};
 use crate::error::{Error, Result};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::fs::File;
-use std::io::{self, Seek, Write};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Where Debian, Ubuntu and Amazon Linux have nft(8).
-const NFT: &str = "/usr/sbin/nft";
+pub const NFT: &str = "/usr/sbin/nft";
 
 /// How long nft may take, which is milliseconds.
-const LONGEST: Duration = Duration::from_secs(10);
-
-/// Becomes nft(8), which carries out this script in one transaction and ends.
-/// For a unit's own process: the daemon has neither children nor the capability
-/// to change the network. Returns only where nft cannot be started.
-pub fn carry_out(script: &str) -> Error {
-    let cannot = |e: io::Error| Error::failed(format!("start {NFT}")).because(e).help(INSTALL);
-    match input(script) {
-        Ok(input) => cannot(nft(input)),
-        Err(error) => cannot(error),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
-fn nft(input: File) -> io::Error {
-    process::Command::new(NFT).args(["-f", "-"]).stdin(input).exec()
-}
-
-/// A script as an open file that has no name.
-fn input(script: &str) -> io::Result<File> {
-    let mut file = File::from(memfd_create("nft", MFdFlags::empty())?);
-    file.write_all(script.as_bytes())?;
-    file.rewind()?;
-    Ok(file)
-}
+const LONGEST: Duration = Duration::from_secs(30);
 
 const INSTALL: &str = "install nftables, or set DEPLOY_STRATEGY=restart";
 
-/// Whether nft and the kernel would carry out this script; nothing changes.
+/// Carries out a script: all of it, or nothing.
+pub async fn load(systemd: &Systemd, script: &str) -> Result<()> {
+    run(systemd, "deploy-nft", "load the port map", &[script]).await
+}
+
+/// Whether nft and the kernel would carry out this script; nothing changes, and
+/// what worked once is not tried again.
 /// Fails with what is missing: the program, a part of the kernel, a permission.
 pub async fn check(systemd: &Systemd, script: &str) -> Result<()> {
-    let failed = |why: &str| Error::failed("use nftables").because(why);
+    static WORKS: AtomicBool = AtomicBool::new(false);
     if !Path::new(NFT).exists() {
-        return Err(failed(&format!("{NFT} is not there")).help(INSTALL));
+        let error = Error::failed("use nftables").because(format!("{NFT} is not there"));
+        return Err(error.help(INSTALL));
     }
+    if !WORKS.load(Ordering::Relaxed) {
+        run(systemd, "deploy-nft-check", "use nftables", &["--check", script]).await?;
+        WORKS.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+async fn run(systemd: &Systemd, unit: &str, what: &str, arguments: &[&str]) -> Result<()> {
     let command = Command {
-        unit: "deploy-nftables-check".into(),
-        description: "Whether nftables can be used".into(),
-        argv: [NFT, "--check", script].map(str::to_owned).to_vec(),
+        unit: unit.to_owned(),
+        description: "Port map of the deployed apps".to_owned(),
+        argv: [&[NFT], arguments].concat().into_iter().map(str::to_owned).collect(),
         timeout: LONGEST,
         properties: Vec::new(),
     };
@@ -62,7 +51,7 @@ pub async fn check(systemd: &Systemd, script: &str) -> Result<()> {
         Ending::Success => Ok(()),
         Ending::Failure(ending) => {
             let (why, help) = reason(&said, &ending);
-            Err(failed(&why).help(help).with_log(said))
+            Err(Error::failed(what).because(why).help(help).with_log(said))
         }
     }
 }
@@ -84,7 +73,6 @@ fn reason(said: &[String], ending: &str) -> (String, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
 
     fn why(said: &str) -> (String, &'static str) {
         let said: Vec<String> = said.lines().map(str::to_owned).collect();
@@ -111,12 +99,5 @@ mod tests {
     #[test]
     fn silence_leaves_what_systemd_says() {
         assert_eq!(why("").0, "exit-code, exit status 1");
-    }
-
-    #[test]
-    fn the_script_is_read_from_its_beginning() {
-        let mut text = String::new();
-        input("add table inet deploy\n").expect("a file").read_to_string(&mut text).expect("text");
-        assert_eq!(text, "add table inet deploy\n");
     }
 }

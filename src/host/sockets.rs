@@ -1,6 +1,6 @@
 //! Which ports are listened on, and by whom.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -57,6 +57,16 @@ pub fn ports(control_group: &str) -> Vec<u16> {
     ports.sort_unstable();
     ports.dedup();
     ports
+}
+
+/// Every TCP port that something on this machine listens on.
+pub fn listening_ports() -> BTreeSet<u16> {
+    listening().into_iter().map(|(port, _)| port).collect()
+}
+
+/// Ports that the administrator keeps for others: ip(7).
+pub fn reserved_ports() -> String {
+    fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default()
 }
 
 fn listening_inodes(port: u16) -> HashSet<String> {

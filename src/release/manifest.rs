@@ -9,6 +9,7 @@ use super::settings::{ReleaseSettings, Sandbox, Strategy};
 use super::url::ReleaseUrl;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -62,12 +63,23 @@ pub struct Plan {
     pub user: String,
     /// The port on which clients reach `web`.
     pub port: NonZeroU16,
+    /// Whether clients reach `web` over UDP too, as HTTP/3 wants it.
+    pub udp: bool,
+    /// Where the processes of `web` really listen, the first one's port first;
+    /// allocated when the release is staged. None where they bind the public
+    /// port themselves, as with strategy `restart`.
+    pub private_ports: Vec<u16>,
     pub processes: Vec<Service>,
     pub strategy: Strategy,
     pub health_path: Option<String>,
     pub health_timeout: Duration,
+    /// How long it must stay healthy before it gets the traffic.
+    pub prove: Duration,
     pub settle: Duration,
+    pub drain_timeout: Duration,
     pub stop_timeout: Duration,
+    /// Types of which never two releases run at once.
+    pub singleton: Vec<ProcessType>,
     /// Paths below `app/` that the processes may write to.
     pub writable: Vec<String>,
     pub sandbox: Sandbox,
@@ -117,11 +129,16 @@ impl Plan {
         Plan {
             user: user.to_owned(),
             port: settings.port,
+            udp: settings.udp,
+            private_ports: Vec::new(),
             processes: procfile.services().map(service).collect(),
             strategy: settings.strategy,
             health_path: settings.health_path.clone(),
             health_timeout: settings.health_timeout,
+            prove: settings.prove,
             settle: settings.settle,
+            drain_timeout: settings.drain_timeout,
+            singleton: settings.singleton.clone(),
             stop_timeout: settings.stop_timeout,
             writable: settings.writable.clone(),
             sandbox: settings.sandbox,
@@ -134,14 +151,55 @@ impl Plan {
         self.processes.iter().flat_map(|service| self.instances_of(service))
     }
 
-    /// The numbered processes of one type. The first `web` binds the public
-    /// port, the others the ports after it, as foreman has it.
-    pub fn instances_of(&self, service: &Service) -> impl Iterator<Item = Process> + use<> {
-        let (kind, web, first) = (service.kind.clone(), service.is_web(), self.port.get());
+    /// The numbered processes of one type. Each `web` has its private port; where
+    /// there are none, the first binds the public port, the others the ports
+    /// after it, as foreman has it.
+    pub fn instances_of(&self, service: &Service) -> impl Iterator<Item = Process> + '_ {
+        let (kind, web) = (service.kind.clone(), service.is_web());
         (1..=service.count).map(move |number| Process {
             kind: kind.clone(),
             number,
-            port: web.then(|| first.saturating_add(number - 1)),
+            port: if web { self.port_of(number) } else { None },
         })
+    }
+
+    fn port_of(&self, number: u16) -> Option<u16> {
+        match self.strategy {
+            Strategy::Restart => Some(self.port.get().saturating_add(number - 1)),
+            Strategy::Handover => self.private_ports.get(usize::from(number) - 1).copied(),
+        }
+    }
+
+    pub fn has_web(&self) -> bool {
+        self.processes.iter().any(Service::is_web)
+    }
+
+    /// The ports that are its own as clients see them.
+    pub fn public_ports(&self) -> BTreeSet<u16> {
+        match self.private_ports.is_empty() {
+            true => self.instances().filter_map(|process| process.port).collect(),
+            false => BTreeSet::from([self.port.get()]),
+        }
+    }
+
+    /// How many private ports it needs.
+    pub fn private_ports_needed(&self) -> usize {
+        match self.strategy {
+            Strategy::Restart => 0,
+            Strategy::Handover => {
+                self.processes.iter().filter(|s| s.is_web()).map(|s| usize::from(s.count)).sum()
+            }
+        }
+    }
+
+    /// Whether it runs the same in the same way, wherever its processes listen.
+    pub fn is_same(&self, other: &Plan) -> bool {
+        let anywhere = |plan: &Plan| Plan { private_ports: Vec::new(), ..plan.clone() };
+        anywhere(self) == anywhere(other)
+    }
+
+    /// Whether the type may run in two releases at once while one is proved.
+    pub fn is_singleton(&self, kind: &ProcessType) -> bool {
+        self.singleton.contains(kind)
     }
 }

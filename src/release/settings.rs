@@ -36,6 +36,8 @@ pub struct ReleaseSettings {
     /// Probed over HTTP, where 2xx and 3xx are healthy; without it the port must accept.
     pub health_path: Option<String>,
     pub health_timeout: Duration,
+    /// How long a candidate must stay healthy before it gets the traffic; may be zero.
+    pub prove: Duration,
     /// How long a committed release is watched; may be zero.
     pub settle: Duration,
     /// How long old connections may go on after the switch; may be zero.
@@ -44,6 +46,8 @@ pub struct ReleaseSettings {
     pub build_timeout: Duration,
     /// Types of which never two releases may run at once.
     pub singleton: Vec<ProcessType>,
+    /// Whether clients reach `web` over UDP too.
+    pub udp: bool,
     /// What a process may write to: paths below the release's tree, which need no quotes in
     /// a unit file.
     pub writable: Vec<String>,
@@ -127,6 +131,7 @@ impl ReleaseSettings {
                 value::health_path,
             )?,
             health_timeout: timeout("DEPLOY_HEALTH_TIMEOUT", &text.deploy_health_timeout)?,
+            prove: wait("DEPLOY_PROVE", &text.deploy_prove)?,
             settle: wait("DEPLOY_SETTLE", &text.deploy_settle)?,
             drain_timeout: wait("DEPLOY_DRAIN_TIMEOUT", &text.deploy_drain_timeout)?,
             stop_timeout: timeout("DEPLOY_STOP_TIMEOUT", &text.deploy_stop_timeout)?,
@@ -136,6 +141,7 @@ impl ReleaseSettings {
                 &text.deploy_singleton,
                 value::process_types,
             )?,
+            udp: layers.valid("DEPLOY_UDP", &text.deploy_udp, value::yes_or_no)?,
             writable: layers.valid(
                 "DEPLOY_WRITABLE",
                 &text.deploy_writable,

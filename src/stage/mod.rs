@@ -1,6 +1,7 @@
 //! Brings a release onto the disk, complete and checked, touching nothing that runs.
 
 mod build;
+pub mod ports;
 pub mod fetch;
 pub mod inflate;
 pub mod peek;
@@ -12,16 +13,17 @@ pub use resolve::resolve;
 
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
-use crate::host::disk;
 use crate::host::user::Ids;
+use crate::host::{disk, nftables};
 use crate::instance::{Instance, app_user, blocking};
 use crate::release::ParseError;
 use crate::release::env::Env;
 use crate::release::manifest::{FORMAT, Manifest, Plan, State};
 use crate::release::procfile::Procfile;
-use crate::release::settings::{ReleaseSettings, SET_BY_AGENT};
+use crate::release::settings::{ReleaseSettings, SET_BY_AGENT, Strategy};
 use crate::source::Resolved;
 use crate::store::{App, Locked, Staging};
+use crate::units;
 use unpack::{Limits, Owner};
 
 /// Why a step was not begun, or not ended.
@@ -56,7 +58,13 @@ pub async fn find(instance: &Instance, app: &App, resolved: Resolved) -> Result<
     let bytes = instance.in_time(resolved.env()).await.ok_or_else(over)??;
     let named = |error| of(&resolved, error);
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
-    let settings = ReleaseSettings::merge(&instance.agent_env, &env).map_err(named)?;
+    let mut settings = ReleaseSettings::merge(&instance.agent_env, &env).map_err(named)?;
+    if settings.strategy == Strategy::Handover
+        && let Err(why) = nftables::check(&instance.systemd, &units::ports::example()).await
+    {
+        instance.events.warn(format!("no handover, but a restart: {}", why.chain()));
+        settings.strategy = Strategy::Restart;
+    }
     let installed = installed(instance, app, &resolved, &settings)?;
     Ok(Found { resolved, env, settings, installed })
 }
@@ -97,7 +105,9 @@ async fn bring(
     instance.events.step(Step::Stage, describe(resolved));
     let staging = blocking(|| app.begin_staging(&label, owner))?;
     match fill(instance, app, resolved, env, settings, &staging).await {
-        Ok(manifest) => {
+        Ok(mut manifest) => {
+            let _turn = ports::ALLOCATING.lock().await;
+            ports::give(&instance.store, &mut manifest)?;
             blocking(|| staging.finish(&manifest))?;
             Ok(manifest)
         }
@@ -172,7 +182,7 @@ pub fn installed(
     for manifest in candidates {
         let Some(text) = app.procfile(&manifest.label)? else { continue };
         let Ok(procfile) = Procfile::parse(&text) else { continue };
-        if Plan::new(&procfile, settings, &instance.settings.user) == manifest.plan {
+        if Plan::new(&procfile, settings, &instance.settings.user).is_same(&manifest.plan) {
             return Ok(Some(manifest.clone()));
         }
     }

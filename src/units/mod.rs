@@ -5,15 +5,28 @@ mod command;
 pub mod ports;
 mod service;
 
+use crate::host::nftables::NFT;
 use crate::release::manifest::{Manifest, Process};
 use crate::release::name::{AppName, Label, ProcessType};
+use crate::release::settings::Strategy;
 use crate::store::Snapshot;
+use ports::PortMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Where systemd's generators write units that stand for something elsewhere;
 /// systemd.generator(7), "normal".
 pub const GENERATED: &str = "/run/systemd/generator";
+
+/// Where the generator leaves the port map for [`PORTS`]; no unit's name.
+pub const SCRIPT: &str = "deploy-ports.nft";
+
+/// Loads the port map at boot, before any app's target.
+pub const PORTS: &str = "deploy-ports.service";
+
+/// The machine's own firewall, where it is Debian's: whenever it is loaded it
+/// flushes all tables, so the map is loaded again after it.
+const FIREWALL: &str = "nftables.service.d/deploy-ports.conf";
 
 /// What a generated path holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +73,35 @@ pub fn wanted(snapshot: &Snapshot) -> BTreeSet<String> {
     processes.map(|process| service(&snapshot.app, &manifest.label, &process)).collect()
 }
 
+/// The units of all processes of a release.
+pub fn of(manifest: &Manifest) -> BTreeSet<String> {
+    let unit = |process: Process| service(manifest.url.app(), &manifest.label, &process);
+    manifest.plan.instances().map(unit).collect()
+}
+
+/// The units of the processes of these types, of every installed release.
+pub fn of_types(snapshot: &Snapshot, is: impl Fn(&ProcessType) -> bool) -> BTreeSet<String> {
+    let units = snapshot.releases.iter().flat_map(|manifest| {
+        let processes = manifest.plan.instances().filter(|process| is(&process.kind));
+        processes.map(|process| service(&snapshot.app, &manifest.label, &process))
+    });
+    units.collect()
+}
+
+/// The processes that clients reach through the port map: of any release, since
+/// connections stay with the release that they were opened to.
+pub fn behind_the_map(snapshot: &Snapshot) -> BTreeMap<String, u16> {
+    let handed_over = |manifest: &&Manifest| manifest.plan.strategy == Strategy::Handover;
+    let releases = snapshot.releases.iter().filter(handed_over);
+    let processes = releases.flat_map(|manifest| {
+        let unit = |process: Process| {
+            Some((service(&snapshot.app, &manifest.label, &process), process.port?))
+        };
+        manifest.plan.instances().filter_map(unit)
+    });
+    processes.collect()
+}
+
 /// All units of an app, by their path below the generator's directory: a
 /// template for each process type of every installed release, so that the
 /// previous one can be started at any time, and the target of the current one.
@@ -95,8 +137,39 @@ fn target_text(snapshot: &Snapshot, manifest: &Manifest) -> String {
     let (app, environment) = (&snapshot.app, manifest.url.environment());
     let mut text =
         format!("[Unit]\nDescription={app} ({environment}), release {}\n", manifest.label);
+    if !manifest.plan.private_ports.is_empty() {
+        let _ = writeln!(text, "Wants={PORTS}\nAfter={PORTS}");
+    }
     for unit in wanted(snapshot) {
         let _ = writeln!(text, "Wants={unit}");
     }
     text
+}
+
+/// What belongs to no single app: the port map, and what loads it at boot and
+/// after the machine's own firewall.
+pub fn generate_shared(apps: &[Snapshot]) -> BTreeMap<String, Unit> {
+    let map = PortMap::of(apps, None);
+    if map == PortMap::default() {
+        return BTreeMap::new();
+    }
+    let text = format!(
+        "\
+[Unit]
+Description=Port map of the deployed apps
+DefaultDependencies=no
+After=local-fs.target nftables.service
+Before=shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={NFT} -f {GENERATED}/{SCRIPT}
+"
+    );
+    let again = format!("{NFT} -f {GENERATED}/{SCRIPT}");
+    let firewall = format!("[Service]\nExecStartPost=-{again}\nExecReload=-{again}\n");
+    let texts = [(SCRIPT, ports::script(&map)), (PORTS, text), (FIREWALL, firewall)];
+    texts.into_iter().map(|(name, text)| (name.to_owned(), Unit::Text(text))).collect()
 }

@@ -5,6 +5,8 @@
 //! conntrack keeps the connection where that one went. So a new map moves new
 //! connections, and harms none that is established.
 
+use crate::release::manifest::{Manifest, Plan, Process};
+use crate::store::Snapshot;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
@@ -44,6 +46,41 @@ impl fmt::Display for Protocol {
     }
 }
 
+impl PortMap {
+    /// What is current on this instance; `candidate` takes the place of what is
+    /// current of its app.
+    pub fn of(apps: &[Snapshot], candidate: Option<&Manifest>) -> PortMap {
+        let mut map = PortMap::default();
+        for app in apps {
+            map.add(app, candidate.filter(|candidate| *candidate.url.app() == app.app));
+        }
+        map
+    }
+
+    fn add(&mut self, app: &Snapshot, candidate: Option<&Manifest>) {
+        for manifest in &app.releases {
+            for protocol in protocols(&manifest.plan) {
+                self.private
+                    .extend(manifest.plan.private_ports.iter().map(|port| (*protocol, *port)));
+            }
+        }
+        let Some(plan) = candidate.or(app.current()).map(|manifest| &manifest.plan) else { return };
+        if plan.private_ports.is_empty() {
+            return;
+        }
+        let runs = |process: &Process| !app.stopped.covers(&process.to_string());
+        let private: Vec<u16> = plan.instances().filter(runs).filter_map(|one| one.port).collect();
+        for protocol in protocols(plan) {
+            let (protocol, port, private) = (*protocol, plan.port.get(), private.clone());
+            self.public.push(Public { protocol, port, private });
+        }
+    }
+}
+
+fn protocols(plan: &Plan) -> &'static [Protocol] {
+    if plan.udp { &[Protocol::Tcp, Protocol::Udp] } else { &[Protocol::Tcp] }
+}
+
 /// The script for `nft -f` that makes our table exactly this map, in one
 /// transaction, whatever was there before. An empty map leaves no table.
 ///
@@ -80,14 +117,26 @@ table {TABLE} {{
 		type nat hook output priority -100; policy accept;
 		jump public
 	}}
+	chain arrived {{
+		socket transparent 0 accept
+		socket transparent 1 accept
+		tcp flags & (fin | syn | rst | ack) == syn drop
+	}}
 	chain private {{
 		type filter hook input priority 0; policy accept;
 		iif lo accept
-		ct status dnat accept
 {guards}	}}
 }}
 "
     )
+}
+
+/// A script with everything in it that a map may need, to be checked and not run.
+pub fn example() -> String {
+    let public = |protocol| Public { protocol, port: 1, private: vec![2, 3] };
+    let private = [(Protocol::Tcp, 2), (Protocol::Udp, 2)];
+    let public = vec![public(Protocol::Tcp), public(Protocol::Udp)];
+    script(&PortMap { public, private: private.into() })
 }
 
 /// One rule for each process: the first takes one connection in n, the next one
@@ -110,12 +159,25 @@ fn redirect(rules: &mut String, public: &Public) {
     }
 }
 
+/// What reaches a private port from another machine: nothing but what the map
+/// has sent there. A client that comes while nobody listens, since the process
+/// has just died, is not refused but left without an answer: it asks again
+/// after a second (RFC 6298, 2.1), and by then the map may send it elsewhere.
+/// `transparent` is asked for since it is known of every socket, one in
+/// TIME-WAIT too, whose place a new connection may take.
 fn guard(rules: &mut String, protocol: Protocol, private: &BTreeSet<(Protocol, u16)>) {
     let ports = private.iter().filter(|(of, _)| *of == protocol);
     let ports: Vec<_> = ports.map(|(_, port)| port.to_string()).collect();
-    if !ports.is_empty() {
-        let _ = writeln!(rules, "\t\t{protocol} dport {{ {} }} drop", ports.join(", "));
+    if ports.is_empty() {
+        return;
     }
+    let ports = ports.join(", ");
+    let then = match protocol {
+        Protocol::Tcp => "goto arrived",
+        Protocol::Udp => "accept",
+    };
+    let _ = writeln!(rules, "\t\t{protocol} dport {{ {ports} }} ct status dnat {then}");
+    let _ = writeln!(rules, "\t\t{protocol} dport {{ {ports} }} drop");
 }
 
 #[cfg(test)]
@@ -153,8 +215,14 @@ mod tests {
         let mut map = map(&[29001]);
         map.private.extend([(Protocol::Tcp, 29007), (Protocol::Udp, 29002)]);
         let rules = script(&map);
-        let guards = chain(&rules, "private").split_off(3);
-        assert_eq!(guards, ["tcp dport { 29001, 29007 } drop", "udp dport { 29002 } drop"]);
+        let guards = chain(&rules, "private").split_off(2);
+        let expected = [
+            "tcp dport { 29001, 29007 } ct status dnat goto arrived",
+            "tcp dport { 29001, 29007 } drop",
+            "udp dport { 29002 } ct status dnat accept",
+            "udp dport { 29002 } drop",
+        ];
+        assert_eq!(guards, expected);
     }
 
     #[test]

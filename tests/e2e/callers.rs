@@ -91,7 +91,8 @@ fn a_deploy_outlives_its_caller() {
     host.go();
     host.wait_for("good r2", SOON, || {
         let status = host.status();
-        (status["release"] == "r2" && status["state"] == "good").then_some(())
+        (status["state"] == "good" && status["working"].is_null() && status["release"] == "r2")
+            .then_some(())
     });
     assert_eq!(host.served().as_deref(), Some("r2"));
     assert_eq!(host.json(&["history", "--json"])[0]["exit"], "done");
@@ -114,7 +115,8 @@ fn a_hangup_and_a_full_pipe_change_nothing() {
     host.go();
     host.wait_for("good r3", SOON * 2, || {
         let status = host.status();
-        (status["release"] == "r3" && status["state"] == "good").then_some(())
+        (status["state"] == "good" && status["working"].is_null() && status["release"] == "r3")
+            .then_some(())
     });
     let history = host.json(&["history", "--json"]);
     let exits: Vec<_> = history.as_array().expect("entries").iter().map(|e| &e["exit"]).collect();
@@ -164,8 +166,8 @@ fn who_asks_for_the_same_again_follows_the_first() {
         (connections.trim() == "3").then_some(())
     });
     host.go();
-    let outcomes = [first, second, third].map(|caller| caller.output().exits(20).stdout);
-    assert!(outcomes[0].contains("r1 runs again"), "{outcomes:?}");
+    let outcomes = [first, second, third].map(|caller| caller.output().exits(12).stdout);
+    assert!(outcomes[0].contains("r1 runs on"), "{outcomes:?}");
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{outcomes:?}");
     let history = host.json(&["history", "--json"]);
     assert_eq!(history.as_array().map(Vec::len), Some(2), "{history:#}");
@@ -201,7 +203,7 @@ fn twenty_deploys_at_once_all_get_a_true_outcome() {
     for (name, caller) in callers {
         let said = caller.output();
         let good = expected.contains(name);
-        assert_eq!(said.status, Some(if good { 0 } else { 20 }), "{name}: {said:?}");
+        assert_eq!(said.status, Some(if good { 0 } else { 12 }), "{name}: {said:?}");
         let word = if good { format!("deployed my-app {name} ") } else { format!("{name} failed") };
         assert!(said.stdout.contains(&word), "{said:?}");
     }
@@ -223,7 +225,8 @@ fn gives_up_a_deploy_that_takes_longer_than_its_caller_allows() {
     let said = host.deploy(&["--timeout", "3s", &url("r2")]).exits(11);
     assert!(said.stdout.contains("too little of the time given with --timeout"), "{said:?}");
     assert_eq!(host.pids(), before, "nothing was stopped");
-    let said = host.deploy(&["--timeout", "15s", &url("r2")]).exits(20);
-    assert!(said.stdout.contains("r1 runs again"), "{said:?}");
+    let said = host.deploy(&["--timeout", "15s", &url("r2")]).exits(12);
+    assert!(said.stdout.contains("r1 runs on"), "{said:?}");
+    assert_eq!(host.pids(), before);
     assert_eq!(host.served().as_deref(), Some("r1"));
 }

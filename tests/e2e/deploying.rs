@@ -42,20 +42,37 @@ fn deploys_a_release_serves_it_and_replaces_it() {
     assert_eq!(status["rollback"], "r1");
 }
 
+/// It is proved where no client comes; the release that runs is not touched.
 #[test]
-fn a_broken_release_leaves_the_one_before_serving() {
+fn a_broken_release_leaves_the_one_before_alone() {
     let host = Host::running_r1();
+    let before = host.pids();
+    refuses_broken_releases(&host, 12);
+    assert_eq!(host.pids(), before);
+}
+
+/// Without a port map the one before has to stop, and is started again.
+#[test]
+fn a_broken_release_gives_way_to_the_one_before() {
+    let host = Host::boot();
+    host.configure("DEPLOY_STRATEGY=restart\n");
+    host.publish(&Release::new("r1"));
+    host.deploys("r1");
+    refuses_broken_releases(&host, 20);
+}
+
+fn refuses_broken_releases(host: &Host, exit: i32) {
     let broken = [
         ("crash", "BEHAVE=crash", "web.1 did not stay up"),
         ("worker-crash", "BEHAVE_WORKER=crash", "worker.1 did not stay up"),
-        ("late-crash", "BEHAVE=crash-after=1.5 DEPLOY_SETTLE=20s", "web.1 did not stay up"),
-        ("wrong-port", "BEHAVE=port=5001", "it listens on [5001], not on port 5000"),
+        ("late-crash", "BEHAVE=crash-after=1.5 DEPLOY_PROVE=20s", "web.1 did not stay up"),
+        ("wrong-port", "BEHAVE=port=5001", "it listens on [5001], not on port "),
         ("status-500", "BEHAVE=status=500 DEPLOY_HEALTH_PATH=/health", "answered 500"),
-        ("hang", "BEHAVE=hang", "it does not listen on port 5000"),
+        ("hang", "BEHAVE=hang", "it does not listen on port "),
     ];
     for (name, env, why) in broken {
         host.publish(&Release::new(name).set(env).set("DEPLOY_HEALTH_TIMEOUT=5s"));
-        let said = host.deploy(&[&url(name)]).exits(20);
+        let said = host.deploy(&[&url(name)]).exits(exit);
         assert!(said.stdout.contains(why), "{name}: {said:?}");
         assert_eq!(said.stdout.lines().count(), 1, "{name}: {said:?}");
         let logged = match name {
@@ -68,17 +85,27 @@ fn a_broken_release_leaves_the_one_before_serving() {
         assert!(!said.stderr.contains(".1: r1 "), "{name}: quotes the other release: {said:?}");
         assert_eq!(host.served().as_deref(), Some("r1"), "{name}");
         let status = host.status();
-        assert_eq!(
-            (&status["release"], &status["healthy"]),
-            (&"r1".into(), &true.into()),
-            "{name}"
-        );
+        assert_eq!((&status["release"], &status["healthy"]), (&"r1".into(), &true.into()));
         let units = host.sh("systemctl list-units --plain --no-legend 'deploy-my-app-*@*'");
         let other = units.lines().find(|line| !line.contains("-r1@") && line.contains(" running "));
         assert_eq!(other, None, "{name}");
     }
     let history = host.deploy(&["history"]).ok();
     assert_eq!(history.matches("r1 -> r1").count(), broken.len(), "{history}");
+}
+
+/// What fails in the settle window had the traffic already.
+#[test]
+fn a_release_that_breaks_after_the_switch_gives_way_to_the_one_before() {
+    let host = Host::running_r1();
+    let [web, _] = host.pids();
+    let late = Release::new("r2").set("BEHAVE=crash-after=1.5 DEPLOY_SETTLE=20s");
+    host.publish(&late);
+    let said = host.deploy(&[&url("r2")]).exits(20);
+    assert!(said.stdout.contains("my-app r2 failed, r1 runs again"), "{said:?}");
+    assert!(said.stderr.contains("  | web.1: r2 web gives up"), "{said:?}");
+    assert_eq!(host.served().as_deref(), Some("r1"));
+    assert_eq!(host.pid("web.1"), Some(web), "it was still warm");
 }
 
 #[test]

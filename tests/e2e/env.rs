@@ -80,8 +80,9 @@ fn a_process_gets_what_bash_gives() {
     }
     let own = host.read(&format!("/proc/{}/environ", host.pids()[0]));
     let own = String::from_utf8_lossy(&own).into_owned();
+    let port = format!("PORT={}", host.web_listens_on()[0]);
     for variable in [
-        "PORT=5000",
+        port.as_str(),
         "PUBLIC_PORT=5000",
         "PS=web.1",
         "HOME=/var/lib/deploy/apps/my-app/shared",

@@ -170,6 +170,16 @@ impl Host {
             .map(|process| self.pid(process).unwrap_or_else(|| panic!("{process} does not run")))
     }
 
+    /// The ports that the processes of `web` listen on.
+    pub fn web_listens_on(&self) -> Vec<u64> {
+        let listening =
+            self.sh("ss --no-header --listening --tcp --processes --numeric | grep python3");
+        let local = listening.lines().filter_map(|line| line.split_whitespace().nth(3));
+        let ports = local.filter_map(|local| local.rsplit(':').next()?.parse().ok());
+        let ports: std::collections::BTreeSet<u64> = ports.collect();
+        ports.into_iter().collect()
+    }
+
     /// Everything below the state directory but the history, with content, owner
     /// and mode, the units, and what runs: the same before and after means that
     /// nothing was touched.

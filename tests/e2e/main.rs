@@ -5,6 +5,8 @@
 
 #[path = "../instance/mod.rs"]
 mod instance;
+#[path = "../load/mod.rs"]
+mod load;
 #[path = "../s3/mod.rs"]
 mod s3;
 
@@ -18,6 +20,7 @@ mod deadlines;
 mod deploying;
 mod env;
 mod express;
+mod handover;
 mod host;
 mod logs;
 mod metadata;

@@ -254,7 +254,7 @@ fn a_settle_window_that_an_upgrade_cuts_is_watched_to_its_end() {
     host.publish(&Release::new("r2").set("DEPLOY_SETTLE=5s"));
     let deploy = host.command(&["deploy", &url("r2")]).spawn();
     host.wait_for("commit", SOON, || (host.status()["state"] == "proved").then_some(()));
-    let before = processes(&host);
+    let before = host.pids();
 
     served_throughout(&host, || {
         host.sh("systemctl kill --signal=KILL deployd");
@@ -263,7 +263,7 @@ fn a_settle_window_that_an_upgrade_cuts_is_watched_to_its_end() {
     let said = deploy.output().exits(0);
     assert!(said.stdout.starts_with("recovered my-app r2 "), "{said:#?}");
     assert_eq!(host.status()["state"], "good");
-    assert_eq!(processes(&host), before);
+    assert_eq!(host.pids(), before);
     assert_eq!(host.served().as_deref(), Some("r2"));
     host.deploy(&["rollback"]).exits(0);
     assert_eq!(host.served().as_deref(), Some("r1"));

@@ -124,7 +124,10 @@ fn a_command_that_makes_no_sense_touches_nothing() {
 
 #[test]
 fn says_when_the_previous_release_cannot_be_brought_back() {
-    let host = Host::running_r1();
+    let host = Host::boot();
+    host.configure("DEPLOY_STRATEGY=restart\n");
+    host.publish(&Release::new("r1"));
+    host.deploys("r1");
     host.sh("mv /var/lib/deploy/apps/my-app/releases/r1/app/app.py /root/");
     host.publish(&Release::new("r2").set("BEHAVE=crash"));
     let said = host.deploy(&[&url("r2")]).exits(30);

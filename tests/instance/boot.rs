@@ -10,7 +10,7 @@ use super::lifeline::Lifeline;
 use super::network::Network;
 use super::{Image, Must, base, disk, on_a_thread, poll};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
@@ -136,6 +136,16 @@ impl Instance {
 
     pub fn machine_id(&self) -> &str {
         &self.machine_id
+    }
+
+    /// Runs `work` on a thread that stands in the instance's own network.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let (_, leader) = self.inside();
+        let namespace = File::open(format!("/proc/{leader}/ns/net")).must("open its network");
+        on_a_thread(|| {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).must("enter its network");
+            work()
+        })
     }
 
     pub fn network(&self) -> &Network {

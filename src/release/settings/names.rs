@@ -8,20 +8,22 @@ use crate::release::env::Env;
 pub(super) const STATE_DIR: &str = "/var/lib/deploy";
 
 /// The strategy of a release that asks for none.
-const DEFAULT_STRATEGY: &str = "restart";
+const DEFAULT_STRATEGY: &str = "handover";
 
 /// What may be set in agent.env or in a release's env, with its built-in value.
-pub(super) const FOR_ANYONE: [(&str, &str); 13] = [
+pub(super) const FOR_ANYONE: [(&str, &str); 15] = [
     ("PORT", "5000"),
     ("DEPLOY_CONCURRENCY", ""),
     ("DEPLOY_STRATEGY", DEFAULT_STRATEGY),
     ("DEPLOY_HEALTH_PATH", ""),
     ("DEPLOY_HEALTH_TIMEOUT", "60s"),
+    ("DEPLOY_PROVE", "0s"),
     ("DEPLOY_SETTLE", "10s"),
     ("DEPLOY_DRAIN_TIMEOUT", "30s"),
     ("DEPLOY_STOP_TIMEOUT", "30s"),
     ("DEPLOY_BUILD_TIMEOUT", "10m"),
     ("DEPLOY_SINGLETON", ""),
+    ("DEPLOY_UDP", "no"),
     ("DEPLOY_WRITABLE", "tmp,log"),
     ("DEPLOY_SANDBOX", "strict"),
     ("DEPLOY_MEMORY_MAX", ""),

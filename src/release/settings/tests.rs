@@ -23,9 +23,10 @@ fn nothing_needs_to_be_set() {
     let release = of_release("").unwrap();
     assert_eq!(release.port.get(), 5000);
     assert_eq!(release.processes(&"web".parse().unwrap()), 1);
-    assert_eq!((release.strategy, release.sandbox), (Strategy::Restart, Sandbox::Strict));
+    assert_eq!((release.strategy, release.sandbox), (Strategy::Handover, Sandbox::Strict));
     assert_eq!((release.health_path, release.memory_max), (None, None));
     assert_eq!((release.health_timeout, release.settle), (seconds(60), seconds(10)));
+    assert_eq!((release.prove, release.udp), (seconds(0), false));
     assert_eq!((release.drain_timeout, release.stop_timeout), (seconds(30), seconds(30)));
     assert_eq!(release.build_timeout, seconds(600));
     assert!(release.singleton.is_empty());
@@ -102,7 +103,7 @@ fn refuses_values_that_make_no_sense() {
         ("DEPLOY_SETTLE=99999999999999999h", "longer than a day"),
         ("DEPLOY_SETTLE=99999999999999999999h", "not a duration"),
         ("DEPLOY_STOP_TIMEOUT=0s", "a timeout of zero"),
-        ("DEPLOY_STRATEGY=handover", "cannot hand over yet"),
+        ("DEPLOY_UDP=1", "neither yes nor no"),
         ("DEPLOY_STRATEGY=blue", "not a strategy"),
         ("DEPLOY_HEALTH_PATH=up", "not a path"),
         ("DEPLOY_HEALTH_PATH='/a b'", "cannot hold"),

@@ -105,12 +105,18 @@ pub(super) fn memory(text: &str) -> Valid<usize> {
         .or_else(|_| invalid("a size beyond this machine", "write for instance 64M"))
 }
 
+pub(super) fn yes_or_no(text: &str) -> Valid<bool> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => invalid("neither yes nor no", "write yes or no"),
+    }
+}
+
 pub(super) fn strategy(text: &str) -> Valid<Strategy> {
     match text {
         "restart" => Ok(Strategy::Restart),
-        "handover" => {
-            invalid("this version cannot hand over yet", "leave it out, or write restart")
-        }
+        "handover" => Ok(Strategy::Handover),
         _ => invalid("not a strategy", "the strategies are handover and restart"),
     }
 }

@@ -1,0 +1,37 @@
+//! The private ports of a release: given to it when it is staged, and its own
+//! for as long as it is installed.
+
+use crate::error::{Error, Result};
+use crate::host::sockets;
+use crate::release::manifest::Manifest;
+use crate::release::ports;
+use crate::store::Store;
+use std::collections::BTreeSet;
+use tokio::sync::Mutex;
+
+/// Held from reading which ports are taken until the manifest that takes some is
+/// on the disk.
+pub static ALLOCATING: Mutex<()> = Mutex::const_new(());
+
+/// Gives the release as many ports as its plan needs.
+pub fn give(store: &Store, manifest: &mut Manifest) -> Result<()> {
+    let needed = manifest.plan.private_ports_needed();
+    if needed == 0 {
+        return Ok(());
+    }
+    let mut taken = BTreeSet::new();
+    for app in store.apps()? {
+        let releases = app.snapshot()?.releases;
+        let others = releases.into_iter().filter(|other| {
+            (other.url.app(), &other.label) != (manifest.url.app(), &manifest.label)
+        });
+        taken.extend(others.flat_map(|other| other.plan.private_ports));
+    }
+    let (listening, reserved) = (sockets::listening_ports(), sockets::reserved_ports());
+    let free = |port| !listening.contains(&port) && !ports::lists(&reserved, port);
+    manifest.plan.private_ports = ports::allocate(needed, &taken, free).map_err(|why| {
+        let what = format!("find private ports for {}", manifest.url);
+        Error::failed(what).because(why).help("remove releases: `deploy releases` lists them")
+    })?;
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! Zero downtime: a release is proved beside the one that serves, and only then
+//! gets the traffic; whatever fails, no client notices.
+
+use crate::app::{Release, url};
+use crate::host::{Host, SOON};
+use crate::load::{Load, Running, Tally};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+const SERVER: &str = include_str!("graceful.py");
+
+/// A second to boot, 50 ms a request, and a graceful end.
+pub fn graceful(name: &str) -> Release {
+    let release = Release::empty(name).file("server.py", SERVER);
+    release.file("VERSION", name).procfile("web: python3 server.py\n")
+}
+
+/// A host that serves `r1` of it.
+pub fn serving_r1() -> Host {
+    let host = Host::boot();
+    host.publish(&graceful("r1"));
+    host.deploys("r1");
+    host
+}
+
+/// Clients in another machine and in this one, with a connection for each
+/// request and with one that is kept, over IPv4 and IPv6.
+pub fn loads(host: &Host) -> Vec<(&'static str, Running)> {
+    let outside = SocketAddr::from((host.address(), 5000));
+    let local: SocketAddr = "127.0.0.1:5000".parse().expect("an address");
+    let local6: SocketAddr = "[::1]:5000".parse().expect("an address");
+    let load = |target| Load::on(&[target]).connections(4).longest(Duration::from_secs(300));
+    let within = |load: Load| host.instance.within(|| load.start());
+    vec![
+        ("outside, close", host.network.within(|| load(outside).start())),
+        ("outside, keep-alive", host.network.within(|| load(outside).keep_alive().start())),
+        ("loopback, close", within(load(local))),
+        ("loopback IPv6, close", within(load(local6))),
+        ("loopback, keep-alive", within(load(local).keep_alive())),
+    ]
+}
+
+/// What `work` gives, during which no request failed.
+#[track_caller]
+fn unnoticed<T>(host: &Host, work: impl FnOnce() -> T) -> T {
+    let loads = loads(host);
+    for (_, load) in &loads {
+        load.wait_for(10);
+    }
+    let result = work();
+    for (_, load) in &loads {
+        load.wait_for(10);
+    }
+    let tallies: Vec<(&str, Tally)> =
+        loads.into_iter().map(|(name, load)| (name, load.stop())).collect();
+    for (name, tally) in &tallies {
+        println!("{name}: {tally}");
+    }
+    for (name, tally) in tallies {
+        assert_eq!(tally.failed(), 0, "{name}: {tally}");
+    }
+    result
+}
+
+#[test]
+fn no_client_notices_a_deploy_or_a_rollback() {
+    let host = serving_r1();
+    host.publish(&graceful("r2"));
+    unnoticed(&host, || {
+        for _ in 0..2 {
+            host.deploys("r2");
+            assert_eq!(host.served().as_deref(), Some("r2"));
+            host.deploy(&["rollback"]).exits(0);
+            assert_eq!(host.served().as_deref(), Some("r1"));
+        }
+    });
+}
+
+#[test]
+fn no_client_ever_sees_a_release_that_fails() {
+    let host = serving_r1();
+    let before = host.pid("web.1");
+    let broken = [
+        ("crash", "BEHAVE=crash"),
+        ("crash-after", "BEHAVE=crash-after=5 DEPLOY_PROVE=6s"),
+        ("port", "BEHAVE=port=5001"),
+        ("status", "BEHAVE=status DEPLOY_HEALTH_PATH=/health"),
+        ("hang", "BEHAVE=hang"),
+    ];
+    unnoticed(&host, || {
+        for (name, env) in broken {
+            host.publish(&graceful(name).set(env).set("DEPLOY_HEALTH_TIMEOUT=5s"));
+            let said = host.deploy(&[&url(name)]).exits(12);
+            assert!(said.stdout.contains(&format!("{name} failed, r1 runs on")), "{said:?}");
+            assert_eq!(host.pid("web.1"), before, "{name}");
+        }
+    });
+}
+
+/// The old processes are still there: nothing has to be started to go back.
+#[test]
+fn a_failure_in_the_settle_window_goes_back_at_once() {
+    let host = serving_r1();
+    let before = host.pid("web.1");
+    let sick = graceful("r2").set("BEHAVE=sick-after=2 DEPLOY_HEALTH_PATH=/health");
+    host.publish(&sick.set("DEPLOY_SETTLE=30s"));
+    let said = unnoticed(&host, || host.deploy(&[&url("r2")]).exits(20));
+    assert!(said.stdout.contains("r2 failed, r1 runs again"), "{said:?}");
+    assert_eq!(host.pid("web.1"), before);
+    let journal = host.journal(&["--output=short-unix", "--unit=deployd", "--unit=deploy-nft"]);
+    let at = |text: &str, from: f64| {
+        let lines = journal.lines().filter(|line| line.contains(text));
+        let mut times = lines.filter_map(|line| line.split(' ').next()?.parse::<f64>().ok());
+        times.find(|time| *time >= from).unwrap_or_else(|| panic!("{text}: {journal}"))
+    };
+    let detected = at("roll back: release r2", 0.0);
+    let switched = at("Finished deploy-nft.service", detected);
+    assert!(switched - detected < 1.0, "{}", switched - detected);
+}
+
+#[test]
+fn a_rollback_in_the_settle_window_is_instant() {
+    let host = serving_r1();
+    let before = host.pid("web.1");
+    host.publish(&graceful("r2").set("DEPLOY_SETTLE=60s"));
+    let deploying = host.command(&["deploy", &url("r2")]).spawn();
+    host.wait_for("switch", SOON, || host.served().filter(|served| served == "r2"));
+    let status = host.wait_for("window", SOON, || {
+        Some(host.status()).filter(|status| !status["leaving"].is_null())
+    });
+    assert_eq!(status["leaving"]["units"][0], "deploy-my-app-web-r1@1.service", "{status:#}");
+    unnoticed(&host, || host.deploy(&["rollback"]).exits(0));
+    assert_eq!((host.served().as_deref(), host.pid("web.1")), (Some("r1"), before));
+    let said = deploying.output().exits(20);
+    assert!(said.stdout.contains("root asked for a rollback"), "{said:?}");
+    assert_eq!(host.status()["release"], "r1");
+}
+
+#[test]
+fn no_client_notices_that_deployd_is_killed_at_the_switch() {
+    let host = serving_r1();
+    let mut from = "r1";
+    unnoticed(&host, || {
+        for (to, at) in [("r2", "commit: "), ("r3", "converge: "), ("r4", "settle: ")] {
+            host.publish(&graceful(to));
+            let deploying = host.command(&["deploy", &url(to)]).spawn();
+            let since = format!("{at}release {to}");
+            let reached = || host.journal(&["-u", "deployd"]).matches(at).count();
+            let before = reached();
+            host.wait_for(&since, SOON, || (reached() > before).then_some(()));
+            host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();
+            let said = deploying.output();
+            let runs = host.status()["release"].as_str().expect("a release").to_owned();
+            assert!([from, to].contains(&runs.as_str()), "{said:?}");
+            assert_eq!(host.served().as_ref(), Some(&runs));
+            assert_eq!(said.status, Some(if runs == to { 0 } else { 1 }), "{said:?}");
+            from = if runs == to { to } else { from };
+        }
+    });
+}
+
+/// As a WebSocket has it: one connection for as long as its client wants.
+struct Kept(TcpStream);
+
+impl Kept {
+    fn open(host: &Host) -> Kept {
+        let address = SocketAddr::from((host.address(), 5000));
+        Kept(host.network.within(|| TcpStream::connect(address)).expect("connect"))
+    }
+
+    /// The release that answers; none where the connection has ended.
+    fn ask(&mut self) -> Option<String> {
+        self.0.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+        let mut answer = [0; 1024];
+        let length = self.0.read(&mut answer).ok().filter(|length| *length > 0)?;
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        answer.rsplit("\r\n").next().map(str::to_owned)
+    }
+}
+
+#[test]
+fn a_long_connection_stays_where_it_was_opened_until_it_ends() {
+    let host = serving_r1();
+    let mut kept = Kept::open(&host);
+    assert_eq!(kept.ask().as_deref(), Some("r1"));
+    host.publish(&graceful("r2").set("DEPLOY_DRAIN_TIMEOUT=60s"));
+    let deploying = host.command(&["deploy", &url("r2")]).spawn();
+    host.wait_for("drain", SOON, || {
+        let status = host.status();
+        (status["release"] == "r2" && status["state"] == "good").then_some(())
+    });
+    assert_eq!(host.served().as_deref(), Some("r2"));
+    assert_eq!(kept.ask().as_deref(), Some("r1"), "it outlives the settle window");
+    let leaving = host.wait_for("leaving", SOON, || {
+        Some(host.status()["leaving"].clone()).filter(|leaving| leaving["connections"] == 1)
+    });
+    assert_eq!(leaving["units"][0], "deploy-my-app-web-r1@1.service", "{leaving:#}");
+    let shown = host.deploy(&["status"]).ok();
+    assert!(shown.contains("deploy-my-app-web-r1@1.service: 1 connections, at most"), "{shown}");
+    drop(kept);
+    let ended = Instant::now();
+    deploying.output().exits(0);
+    assert!(ended.elapsed() < Duration::from_secs(30), "it did not wait for the timeout");
+
+    let mut kept = Kept::open(&host);
+    assert_eq!(kept.ask().as_deref(), Some("r2"));
+    host.publish(&graceful("r3").set("DEPLOY_DRAIN_TIMEOUT=3s"));
+    host.deploys("r3");
+    assert_eq!(kept.ask(), None, "it outlived the drain timeout");
+}
+
+#[test]
+fn private_ports_are_nobody_elses_business() {
+    let host = serving_r1();
+    host.publish(&graceful("r2"));
+    host.deploys("r2");
+    let port = u16::try_from(host.web_listens_on()[0]).expect("a port");
+    let outside = SocketAddr::from((host.address(), port));
+    let direct = || TcpStream::connect_timeout(&outside, Duration::from_millis(500));
+    host.network.within(|| direct().expect_err("a private port"));
+    let local = SocketAddr::from(([127, 0, 0, 1], port));
+    host.instance.within(|| TcpStream::connect(local)).expect("the agent's own probes");
+    // No two installed releases have the same one.
+    let manifests =
+        host.sh("cat /var/lib/deploy/apps/*/releases/*/release.json | grep -A1 private_ports");
+    let ports: Vec<&str> = manifests.lines().filter(|line| line.contains("2")).collect();
+    assert_eq!(ports.len(), 2, "{manifests}");
+    assert_ne!(ports[0], ports[1]);
+    host.deploy(&["remove", "my-app", "--yes"]).exits(0);
+    assert_eq!(host.sh("nft list tables"), "");
+}
+
+#[test]
+fn several_processes_share_the_port_and_their_number_may_change() {
+    let host = Host::boot();
+    host.publish(&graceful("r1").set("DEPLOY_CONCURRENCY=web=2"));
+    host.deploys("r1");
+    assert_eq!(host.web_listens_on().len(), 2);
+    host.publish(&graceful("r2").set("DEPLOY_CONCURRENCY=web=4"));
+    unnoticed(&host, || host.deploys("r2"));
+    let ports = host.web_listens_on();
+    assert_eq!(ports.len(), 4);
+    for _ in 0..8 {
+        assert_eq!(host.served().as_deref(), Some("r2"));
+    }
+    for port in ports {
+        let taken = host.sh(&format!(
+            "ss --no-header --tcp --numeric state all 'sport = :{port}' | grep -vc LISTEN || true"
+        ));
+        assert_ne!(taken.trim(), "0", "nothing came to {port}");
+    }
+}
+
+/// The machine's own firewall flushes every table when it is loaded.
+#[test]
+fn the_map_comes_back_after_the_firewall_was_loaded_again() {
+    let host = serving_r1();
+    for verb in ["start", "reload", "restart"] {
+        host.exec(&["systemctl", verb, "nftables"]).ok();
+        host.wait_for("answer", SOON, || host.served());
+    }
+    host.exec(&["nft", "add", "table", "inet", "somebody"]).ok();
+    host.publish(&graceful("r2"));
+    host.deploys("r2");
+    assert!(host.sh("nft list tables").contains("table inet somebody"));
+    host.reboot();
+    host.wait_for("answer", SOON, || host.served().filter(|served| served == "r2"));
+}
+
+#[test]
+fn without_nftables_it_is_a_restart_and_a_warning() {
+    let host = Host::boot();
+    host.sh("mv /usr/sbin/nft /root/");
+    host.publish(&graceful("r1"));
+    let said = host.deploys("r1");
+    assert!(said.stderr.contains("/usr/sbin/nft is not there"), "{said:?}");
+    assert_eq!(host.web_listens_on(), [5000]);
+    assert_eq!(host.deploys("r1").stdout, "my-app r1 is already running\n");
+    host.sh("mv /root/nft /usr/sbin/");
+    // And back to a handover, from a process that holds the public port itself.
+    host.publish(&graceful("r2"));
+    unnoticed(&host, || host.deploys("r2"));
+    assert_ne!(host.web_listens_on(), [5000]);
+    host.publish(&graceful("r3").set("DEPLOY_STRATEGY=restart"));
+    host.deploys("r3");
+    assert_eq!((host.served().as_deref(), host.web_listens_on()), (Some("r3"), vec![5000]));
+    host.deploy(&["rollback"]).exits(0);
+    assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+/// Two clocks would do everything twice.
+#[test]
+fn a_singleton_never_runs_in_two_releases() {
+    let host = Host::boot();
+    let clock = "clock: trap 'echo clock ends; exit 0' TERM; echo clock begins; while :; do sleep 0.1; done";
+    let release = |name| {
+        let procfile = format!("web: python3 server.py\n{clock}\n");
+        graceful(name).procfile(&procfile).set("DEPLOY_SINGLETON=clock")
+    };
+    host.publish(&release("r1"));
+    host.deploys("r1");
+    host.publish(&release("r2"));
+    host.deploys("r2");
+    let failing = release("r3").set("BEHAVE=crash");
+    host.publish(&failing);
+    let clock = host.pid("clock.1");
+    host.deploy(&[&url("r3")]).exits(12);
+    assert_eq!(host.pid("clock.1"), clock, "it is asked for last");
+    let journal = host.journal(&["--output=cat", "SYSLOG_IDENTIFIER=my-app.clock.1"]);
+    let said: Vec<&str> = journal.lines().collect();
+    let said: Vec<&str> = said.into_iter().filter(|line| line.starts_with("clock")).collect();
+    assert_eq!(said, ["clock begins", "clock ends", "clock begins"]);
+}
