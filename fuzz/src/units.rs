@@ -7,7 +7,7 @@ use deploy_agent::release::procfile::Procfile;
 use deploy_agent::release::settings::{AgentSettings, ReleaseSettings};
 use deploy_agent::store::{Snapshot, Stopped};
 use deploy_agent::units::{Unit, generate};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The directives that may stand in a unit more than once.
 const LISTS: [&str; 4] = ["Environment", "ReadWritePaths", "StartLimitIntervalSec", "Wants"];
@@ -20,18 +20,17 @@ pub fn check(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSetti
     let snapshot = snapshot(procfile, agent, settings);
     let (units, plain) = (generate(&snapshot), generate(&with_plain_commands(&snapshot)));
     assert!(units.keys().eq(plain.keys()), "a command gives a unit another name");
-    let mut commands = Vec::new();
     for ((name, unit), plain) in units.iter().zip(plain.values()) {
         check_name(name);
         match (unit, plain) {
             (Unit::Text(text), Unit::Text(plain)) => {
                 check_lines(text);
-                commands.extend(differs_by_command_alone(text, plain));
+                differs_by_command_alone(text, plain);
             }
             _ => assert_eq!(unit, plain),
         }
     }
-    commands_are_what_systemd_reads(commands, procfile);
+    commands_are_what_systemd_reads(&units, procfile);
 }
 
 fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettings) -> Snapshot {
@@ -87,35 +86,34 @@ fn check_lines(text: &str) {
     }
 }
 
-/// The argument of `ExecStart`, if the unit has one.
-fn differs_by_command_alone<'a>(text: &'a str, plain: &str) -> Option<&'a str> {
+fn differs_by_command_alone(text: &str, plain: &str) {
     assert_eq!(text.lines().count(), plain.lines().count(), "{text}");
-    let mut argument = None;
     for (line, plain) in text.lines().zip(plain.lines()) {
         let of_command = |line: &str| {
-            OF_COMMAND
-                .into_iter()
-                .find(|key| line.strip_prefix(key).is_some_and(|l| l.starts_with('=')))
+            let key = line.split_once('=').map(|(key, _)| key);
+            OF_COMMAND.into_iter().find(|own| key == Some(*own))
         };
-        assert!(
-            line == plain || (of_command(line).is_some() && of_command(line) == of_command(plain))
-        );
-        argument = argument.or(line.strip_prefix("ExecStart=:/bin/bash -c "));
+        let same =
+            line == plain || of_command(line).is_some_and(|key| of_command(plain) == Some(key));
+        assert!(same, "a command makes {plain:?} {line:?}");
     }
-    argument
 }
 
-/// Every service's own, perhaps after an `exec`, and no other.
-fn commands_are_what_systemd_reads(arguments: Vec<&str>, procfile: &Procfile) {
-    let mut read: Vec<String> = arguments.into_iter().map(as_systemd_reads).collect();
+/// Every service has a unit, which runs its own command, perhaps after an `exec`.
+fn commands_are_what_systemd_reads(units: &BTreeMap<String, Unit>, procfile: &Procfile) {
+    let mut services = 0;
     for (kind, command) in procfile.services() {
-        let own = |script: &String| {
-            script == command || script.strip_prefix("exec ").is_some_and(|rest| rest == command)
+        services += 1;
+        let Some(Unit::Text(text)) = units.get(&format!("deploy-my-app-{kind}-r1@.service")) else {
+            panic!("no unit for {kind}");
         };
-        let at = read.iter().position(own);
-        read.swap_remove(at.unwrap_or_else(|| panic!("no unit runs {kind}: {command:?}")));
+        let argument = text.lines().find_map(|line| line.strip_prefix("ExecStart=:/bin/bash -c "));
+        let script = as_systemd_reads(argument.expect("a command"));
+        let own = script == command || script.strip_prefix("exec ") == Some(command);
+        assert!(own, "{kind}: {command:?} became {script:?}");
     }
-    assert!(read.is_empty(), "no line of the Procfile says {read:?}");
+    let templates = units.keys().filter(|name| name.ends_with("@.service")).count();
+    assert_eq!(templates, services, "units that no line of the Procfile asks for");
 }
 
 /// One quoted argument: systemd.syntax(7) for the escapes, systemd.unit(5) for `%`.
