@@ -16,6 +16,8 @@ help:
 	@echo 'make test          all tests, on instances that it boots; needs root'
 	@echo 'make demo          a release deployed, rolled back and refused, to watch; needs root'
 	@echo 'make fuzz          parsers and unpacker on input made up for SECONDS=$(SECONDS) each; needs root'
+	@echo 'make bench-handover  requests that fail while releases are handed over, and beside it'
+	@echo '                     while systemctl restarts; ends with a line of JSON; needs root'
 	@echo 'make requirements  installs what these need on Debian 12; needs root if something is missing'
 
 check:
@@ -50,6 +52,9 @@ fuzz-tools:
 	@command -v c++ >/dev/null || { echo 'missing: g++, for libFuzzer' >&2; exit 1; }
 	@cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_FUZZ) cargo-fuzz
+
+bench-handover: requirements root deb
+	DEPLOY_DEB=$(DEB) cargo test --locked --test bench-handover
 
 requirements:
 	@tests/requirements.sh

@@ -1,50 +1,18 @@
 //! Zero downtime: a release is proved beside the one that serves, and only then
 //! gets the traffic; whatever fails, no client notices.
 
-use crate::app::{Release, url};
+use crate::app::url;
+use crate::graceful::{graceful, loads, serving_r1};
 use crate::host::{Host, SOON};
-use crate::load::{Load, Running, Tally};
+use crate::load::Tally;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-const SERVER: &str = include_str!("graceful.py");
-
-/// A second to boot, 50 ms a request, and a graceful end.
-pub fn graceful(name: &str) -> Release {
-    let release = Release::empty(name).file("server.py", SERVER);
-    release.file("VERSION", name).procfile("web: python3 server.py\n")
-}
-
-/// A host that serves `r1` of it.
-pub fn serving_r1() -> Host {
-    let host = Host::boot();
-    host.publish(&graceful("r1"));
-    host.deploys("r1");
-    host
-}
-
-/// Clients in another machine and in this one, with a connection for each
-/// request and with one that is kept, over IPv4 and IPv6.
-pub fn loads(host: &Host) -> Vec<(&'static str, Running)> {
-    let outside = SocketAddr::from((host.address(), 5000));
-    let local: SocketAddr = "127.0.0.1:5000".parse().expect("an address");
-    let local6: SocketAddr = "[::1]:5000".parse().expect("an address");
-    let load = |target| Load::on(&[target]).connections(4).longest(Duration::from_secs(300));
-    let within = |load: Load| host.instance.within(|| load.start());
-    vec![
-        ("outside, close", host.network.within(|| load(outside).start())),
-        ("outside, keep-alive", host.network.within(|| load(outside).keep_alive().start())),
-        ("loopback, close", within(load(local))),
-        ("loopback IPv6, close", within(load(local6))),
-        ("loopback, keep-alive", within(load(local).keep_alive())),
-    ]
-}
-
 /// What `work` gives, during which no request failed.
 #[track_caller]
 fn unnoticed<T>(host: &Host, work: impl FnOnce() -> T) -> T {
-    let loads = loads(host);
+    let loads = loads(host, 5000);
     for (_, load) in &loads {
         load.wait_for(10);
     }

@@ -20,6 +20,7 @@ mod deadlines;
 mod deploying;
 mod env;
 mod express;
+mod graceful;
 mod handover;
 mod host;
 mod logs;
