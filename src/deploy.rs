@@ -4,6 +4,9 @@
 
 mod back;
 mod record;
+mod recover;
+
+pub use recover::recover;
 
 use crate::converge::{self, converge};
 use crate::error::{Error, Exit, Result};
@@ -61,7 +64,7 @@ async fn deploy_steps(
 ) -> Result<Done> {
     let start = Instant::now();
     let found = resolve_steps(instance, app, url).await?;
-    if let Some(manifest) = found.installed()
+    if let Some(manifest) = &found.installed
         && is_running(instance, app, manifest).await?
     {
         attempt.of(&manifest.label);
@@ -143,86 +146,6 @@ async fn stage_steps(instance: &Instance, app: &Locked, found: Found) -> Result<
         return Err(refused);
     }
     Ok(staged)
-}
-
-/// Takes an app up where a crash, an upgrade or a reboot left it: what is
-/// current runs, a settle window that was not over is watched to its end, and
-/// the history says how it went on with what was under way.
-pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
-    if blocking(|| app.adopt())? {
-        let what = "its state is another machine's: its releases are staged here, none runs";
-        instance.events.warn(format!("{}: {what}", app.name()));
-    }
-    if let Err(error) = stage::abandon(instance, &app).await {
-        instance.events.warn(error.chain());
-    }
-    let current = app.current()?.map(|label| app.manifest(&label)).transpose()?;
-    let (interrupted, settling) = match (Attempt::interrupted(&app)?, current) {
-        (None, current) if current.as_ref().is_none_or(|now| now.state != State::Proved) => {
-            converge(instance, &app).await?;
-            return Ok(current_is(&app, current));
-        }
-        found => found,
-    };
-    let mut attempt = match interrupted {
-        Some(attempt) => attempt,
-        None => Attempt::begin(instance, &app, "recover", None)?,
-    };
-    let result = match settling {
-        Some(manifest) if manifest.state == State::Proved => {
-            attempt.of(&manifest.label);
-            settle_again(instance, &app, manifest).await
-        }
-        current => interrupted_at(instance, &app, &attempt, current).await,
-    };
-    attempt.record(instance, &app, &result);
-    result
-}
-
-/// The settle window of what was committed begins again.
-async fn settle_again(instance: &Instance, app: &Locked, manifest: Manifest) -> Result<Done> {
-    let start = Instant::now();
-    let before = fallback(app, &manifest)?;
-    let candidate = Candidate { watch: Watch::new(&manifest), manifest, before };
-    let mut committed = commit(instance, app, candidate).await?;
-    let timeout = committed.manifest.plan.health_timeout;
-    if let Err(why) = committed.watch.prove(&instance.systemd, timeout).await {
-        return Err(Failed::of(committed.manifest, committed.before)
-            .undo(instance, app, why)
-            .await);
-    }
-    let settled = settle(instance, app, committed).await?;
-    Ok(finish(instance, app, settled, "recovered", start).await)
-}
-
-/// What was under way had not committed its release yet, or had nothing left to do.
-async fn interrupted_at(
-    instance: &Instance,
-    app: &Locked,
-    attempt: &Attempt,
-    current: Option<Manifest>,
-) -> Result<Done> {
-    let label = current.as_ref().map(|manifest| &manifest.label);
-    let restored = back::restore(instance, app, label).await;
-    let what = format!("{} was interrupted: deployd or the instance ended", attempt.what());
-    match (restored, label) {
-        (Err(why), _) => {
-            let help = format!("look at `deploy status {0}` and `deploy logs {0}`", app.name());
-            Err(Error::new(Exit::Stuck, what).because(why).help(help))
-        }
-        (Ok(()), Some(label)) if Some(label) != attempt.before() => Ok(current_is(app, current)),
-        (Ok(()), label) => {
-            let runs = label.map_or("nothing".into(), |label| format!("release {label}"));
-            let error = Error::failed(what).because(format!("{runs} is current, as before"));
-            Err(error.help("ask for it again"))
-        }
-    }
-}
-
-fn current_is(app: &Locked, current: Option<Manifest>) -> Done {
-    let release = current.map(|manifest| manifest.label);
-    let what = release.as_ref().map_or("nothing".into(), |label| format!("release {label}"));
-    Done { message: format!("{}: {what} is current", app.name()), release }
 }
 
 /// Starts the candidate and watches it until it is healthy, or not.

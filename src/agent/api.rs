@@ -185,5 +185,6 @@ pub struct PlannedProcess {
     pub process: String,
     pub unit: String,
     pub command: String,
-    pub port: Option<u16>,
+    /// How it takes over, as of a process that starts.
+    pub how: String,
 }

@@ -5,22 +5,20 @@ use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::release::env::Env;
 use crate::release::manifest::{Manifest, Plan, Process};
-use crate::release::name::Label;
+use crate::release::name::{Label, ProcessType};
 use crate::release::procfile::Procfile;
-use crate::release::settings::{ReleaseSettings, SET_BY_AGENT};
+use crate::release::settings::{SET_BY_AGENT, Strategy};
 use crate::release::url::ReleaseUrl;
-use crate::stage::{self, peek};
+use crate::stage::{self, Found, peek};
 use crate::store::{App, Snapshot};
 use crate::units;
 use std::collections::BTreeMap;
 
 pub async fn plan(instance: &Instance, app: &App, url: &ReleaseUrl) -> Result<PlanStatus> {
     let resolved = instance.sources.resolve(url).await?;
-    let bytes = resolved.env().await?;
-    let env = Env::parse(&bytes).map_err(|e| stage::refused(&resolved, "env", e))?;
-    let settings = ReleaseSettings::merge(&instance.agent_env, &env)?;
+    let Found { resolved, env, settings, installed: here } =
+        stage::find(instance, app, resolved).await?;
     let snapshot = app.snapshot()?;
-    let here = stage::installed(instance, app, &resolved, &settings)?;
     let text = match &here {
         Some(manifest) => app.procfile(&manifest.label)?,
         None => peek::procfile(&resolved, instance.settings.max_unpacked).await?,
@@ -65,10 +63,22 @@ fn processes(app: &App, label: &Label, plan: &Plan) -> Vec<PlannedProcess> {
     let planned = |process: Process| PlannedProcess {
         unit: units::service(app.name(), label, &process),
         command: command(&process),
-        port: process.port,
+        how: how(plan, &process.kind),
         process: process.to_string(),
     };
     plan.instances().map(planned).collect()
+}
+
+/// How a process of this type takes over from the one before.
+fn how(plan: &Plan, kind: &ProcessType) -> String {
+    let web = kind.as_str() == "web";
+    match plan.strategy {
+        Strategy::Handover if plan.is_singleton(kind) => "after the old one has stopped".into(),
+        Strategy::Handover if web => format!("beside the old one, then gets port {}", plan.port),
+        Strategy::Handover => "beside the old one, until that stops at the commit".into(),
+        Strategy::Restart if web => format!("after the old one has stopped, on port {}", plan.port),
+        Strategy::Restart => "after the old one has stopped".into(),
+    }
 }
 
 fn running(app: &App, snapshot: &Snapshot) -> Vec<PlannedProcess> {

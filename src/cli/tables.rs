@@ -135,8 +135,8 @@ pub fn plan(plan: &PlanStatus) -> String {
     }
     let mut list = |title: &str, processes: &[PlannedProcess]| {
         for process in processes {
-            let port = process.port.map(|port| format!(" on port {port}")).unwrap_or_default();
-            let _ = writeln!(text, "  {title:<9} {}{port}: {}", process.unit, process.command);
+            let how = if title == "start" { format!(" {}", process.how) } else { String::new() };
+            let _ = writeln!(text, "  {title:<9} {}{how}: {}", process.unit, process.command);
         }
     };
     list("stop", &plan.stop);

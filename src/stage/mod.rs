@@ -39,17 +39,11 @@ pub struct Staged {
 
 /// What a URL stands for, read and checked as far as that goes without its archive.
 pub struct Found {
-    resolved: Resolved,
-    env: Env,
-    settings: ReleaseSettings,
-    installed: Option<Manifest>,
-}
-
-impl Found {
+    pub resolved: Resolved,
+    pub env: Env,
+    pub settings: ReleaseSettings,
     /// The same content, installed with the same settings.
-    pub fn installed(&self) -> Option<&Manifest> {
-        self.installed.as_ref()
-    }
+    pub installed: Option<Manifest>,
 }
 
 /// Reads the env of what was resolved, and looks for it among the installed releases.
@@ -170,7 +164,7 @@ pub async fn abandon(instance: &Instance, app: &Locked) -> Result<()> {
 }
 
 /// The same content, installed with the same settings: it need not be fetched.
-pub fn installed(
+fn installed(
     instance: &Instance,
     app: &App,
     resolved: &Resolved,

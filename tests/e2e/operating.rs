@@ -130,6 +130,8 @@ fn stages_and_plans_without_touching_what_runs() {
     assert_eq!(plan["env_removed"], json!(["GONE"]));
     assert_eq!(plan["env_changed"], json!(["OTHER"]));
     assert_eq!(plan["start"][1]["unit"], "deploy-my-app-clock-r2@1.service");
+    assert_eq!(plan["start"][0]["how"], "beside the old one, then gets port 5000");
+    assert_eq!(plan["start"][1]["how"], "beside the old one, until that stops at the commit");
     assert_eq!(plan["stop"][1]["unit"], "deploy-my-app-worker-r1@1.service");
     let shown = host.deploy(&["plan", &url("r2")]).ok();
     assert!(shown.contains("build     echo built >built") && !shown.contains(value), "{shown}");
