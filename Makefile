@@ -3,12 +3,13 @@
 CARGO_DEB = 3.8.0
 CARGO_FUZZ = 0.13.2
 DEB = $(abspath $(or $(CARGO_TARGET_DIR),target))/debian/deploy-agent.deb
+FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
 
 # How long each target of `make fuzz` runs.
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check deb test demo fuzz $(FUZZ) requirements
+.PHONY: help check deb failpoints-deb test demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -23,13 +24,23 @@ help:
 check:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --features failpoints -- -D warnings
 	cargo test --locked --lib --bins
 
-deb:
+deb: cargo-deb
 	cargo build --locked --release
 	cargo run --locked --quiet --example packaging -- target/packaging
-	@cargo deb --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DEB) cargo-deb
 	cargo deb --locked --no-build --output $(DEB)
+
+.PHONY: cargo-deb
+cargo-deb:
+	@cargo deb --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DEB) cargo-deb
+
+# With places to die at, for the crash matrix and the soak; never what is installed.
+failpoints-deb: cargo-deb
+	cargo build --locked --features failpoints
+	cargo run --locked --quiet --example packaging --features failpoints -- target/packaging
+	cargo deb --locked --no-build --no-strip --profile dev --output $(FAILPOINTS_DEB)
 
 test: requirements root deb
 	DEPLOY_DEB=$(DEB) cargo test --locked --no-fail-fast

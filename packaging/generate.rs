@@ -1,6 +1,8 @@
 //! Writes the man pages and the shells' completions of `deploy`, made of its
 //! clap types, into the directory named on the command line.
 
+#![allow(clippy::disallowed_methods, reason = "it is not the agent")]
+
 use clap::CommandFactory;
 use clap_complete::Shell;
 use deploy_agent::cli::args::Cli;

@@ -179,6 +179,7 @@ impl Events {
         let text = text.into();
         tracing::info!(DEPLOY_STAGE = step.name(), "{}: {text}", step.name());
         self.push(Event::Step { step, text });
+        reach!("step: {}", step.name());
     }
 
     pub fn warn(&self, text: impl Into<String>) {

@@ -74,6 +74,7 @@ fn write_app(dir: &Path, snapshot: &Snapshot, owners: &mut BTreeMap<String, AppN
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "they lie below /run, made anew at each boot")]
 fn write_unit(path: &Path, unit: &Unit) -> std::io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -88,6 +89,7 @@ fn write_unit(path: &Path, unit: &Unit) -> std::io::Result<()> {
 }
 
 /// Early in the boot there is no journal yet: the kernel's log is what there is.
+#[expect(clippy::disallowed_methods, reason = "the kernel's log is no file")]
 fn log(message: &str) {
     let line = format!("<3>deploy-generator: {message}\n");
     let kmsg = OpenOptions::new().write(true).open("/dev/kmsg");

@@ -3,6 +3,21 @@
 //! The modules in the order in which a release flows through them; none imports
 //! one that stands above it.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make what they look at"))]
+
+/// A point that the daemon can be made to die at, named by a text or by a path and
+/// what was done with it: see `failpoint`.
+macro_rules! reach {
+    ($name:literal $($values:tt)*) => {
+        #[cfg(feature = "failpoints")]
+        crate::failpoint::reach(format!($name $($values)*));
+    };
+    ($path:expr, $done:literal) => {
+        #[cfg(feature = "failpoints")]
+        crate::failpoint::reach(format!("{}: {}", crate::failpoint::name($path.as_ref()), $done));
+    };
+}
+
 pub mod cli;
 pub mod agent;
 pub mod deploy;
@@ -19,3 +34,5 @@ pub mod release;
 pub mod host;
 pub mod event;
 pub mod error;
+#[cfg(feature = "failpoints")]
+mod failpoint;

@@ -161,7 +161,7 @@ impl Store {
         names(&dir)?
             .iter()
             .filter(|name| doomed(name))
-            .try_for_each(|name| lock::remove_tree(&dir.join(name)))
+            .try_for_each(|name| durable::remove_tree(&dir.join(name)))
     }
 }
 

@@ -2,6 +2,8 @@
 //! Real commands with their real output; anything unexpected ends it with an
 //! error.
 
+#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
+
 #[path = "e2e/app.rs"]
 mod app;
 mod instance;

@@ -12,6 +12,8 @@
 //!
 //! `UPDATE_GOLDEN=1` rewrites what is expected: read the difference before you commit it.
 
+#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
+
 use deploy_agent::release::env::Env;
 use deploy_agent::release::identity::{Identity, Validator};
 use deploy_agent::release::manifest::{FORMAT, Manifest, Plan, State};

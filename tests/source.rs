@@ -1,6 +1,8 @@
 //! Releases are found, pinned and read from S3, HTTP and directories, or refused
 //! with an error that says what to do.
 
+#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
+
 #[path = "source/credentials.rs"]
 mod credentials;
 #[path = "source/file.rs"]

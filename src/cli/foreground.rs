@@ -36,6 +36,7 @@ struct Tree {
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
+    #[expect(clippy::disallowed_methods, reason = "it is no part of the agent's state")]
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }

@@ -110,7 +110,10 @@ impl Systemd {
 
     /// Makes systemd read unit files again and run the generators.
     pub async fn daemon_reload(&self) -> Result<()> {
-        self.manager.reload().await.map_err(|e| failed("reload systemd's units", e))
+        reach!("systemd: before daemon-reload");
+        let reloaded = self.manager.reload().await;
+        reach!("systemd: after daemon-reload");
+        reloaded.map_err(|e| failed("reload systemd's units", e))
     }
 
     /// Starts units together and waits for all of them; none of systemd's start
@@ -165,6 +168,7 @@ impl Systemd {
             Ok(unsuccessful)
         };
         let what = format!("{} {}", verb.name(), units.join(", "));
+        reach!("systemd: before {what}");
         let unsuccessful = match tokio::time::timeout(deadline, run).await {
             Ok(done) => done.map_err(|e| failed(&what, e))?,
             Err(_) => {
@@ -172,6 +176,7 @@ impl Systemd {
                 return Err(Error::failed(what).because(why));
             }
         };
+        reach!("systemd: after {what}");
         if unsuccessful.is_empty() {
             return Ok(());
         }
@@ -202,12 +207,14 @@ impl Systemd {
     }
 
     async fn enqueue(&self, verb: Verb, unit: &str) -> zbus::Result<OwnedObjectPath> {
-        let (unit, mode) = (unit.to_owned(), "replace".to_owned());
-        match verb {
-            Verb::Start => self.manager.start_unit(unit, mode).await,
-            Verb::Stop => self.manager.stop_unit(unit, mode).await,
-            Verb::Restart => self.manager.restart_unit(unit, mode).await,
-        }
+        let (name, mode) = (unit.to_owned(), "replace".to_owned());
+        let job = match verb {
+            Verb::Start => self.manager.start_unit(name, mode).await,
+            Verb::Stop => self.manager.stop_unit(name, mode).await,
+            Verb::Restart => self.manager.restart_unit(name, mode).await,
+        };
+        reach!("systemd: asked to {} {unit}", verb.name());
+        job
     }
 
     /// What the service is doing now; a unit that does not exist is `inactive`.

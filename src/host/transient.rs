@@ -63,12 +63,14 @@ impl Systemd {
         let deadline = command.timeout + LAST_WORDS * 6;
         let mut removed = self.manager.receive_job_removed().await.map_err(cannot)?;
         self.reset_failed(&unit).await;
+        reach!("systemd: before run {unit}");
         let properties = properties(command, writer).map_err(cannot)?;
         let job = self
             .manager
             .start_transient_unit(unit.clone(), "fail".into(), properties, Vec::new())
             .await
             .map_err(cannot)?;
+        reach!("systemd: asked to run {unit}");
         let ended = async {
             while let Some(signal) = removed.next().await {
                 if let Ok(args) = signal.args()
@@ -91,6 +93,7 @@ impl Systemd {
             }
         };
         drop(removed);
+        reach!("systemd: after run {unit}");
         match result.as_deref() {
             Ok("done") => Ok(Ending::Success),
             Ok(_) => {

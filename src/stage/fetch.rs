@@ -53,6 +53,7 @@ pub async fn fetch(
     drop(pieces);
     let what = || Error::failed("unpack the archive").because("the unpacking thread ended");
     let unpacked = unpacked.await.map_err(|_| what())?;
+    reach!("fetch: all is unpacked");
     progress.report();
     unpacked.map_err(|error| match disk::is_full(&error) {
         true => room::missed(&progress.reached(), target.ok().and_then(Room::at_file), error),
@@ -132,6 +133,8 @@ impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.pieces.read(buffer)?;
         self.progress.read.fetch_add(length as u64, Ordering::Relaxed);
+        #[cfg(feature = "failpoints")]
+        self.progress.reach(length as u64);
         Ok(length)
     }
 }
@@ -165,6 +168,19 @@ impl Progress {
         if u128::from(now.saturating_sub(last)) >= REPORT.as_millis() {
             self.reported.store(now, Ordering::Relaxed);
             self.report();
+        }
+    }
+
+    /// Points to die at, at the first bytes and at half of all.
+    #[cfg(feature = "failpoints")]
+    fn reach(&self, length: u64) {
+        let read = self.read.load(Ordering::Relaxed);
+        if read == length {
+            reach!("fetch: the first bytes are read");
+        }
+        let half = self.total.map_or(u64::MAX, |total| total / 2);
+        if (read - length..read).contains(&half) {
+            reach!("fetch: half of the archive is read");
         }
     }
 

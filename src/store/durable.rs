@@ -1,5 +1,8 @@
 //! Writes that are on the disk when they return: a temporary name, fsync,
-//! rename, fsync of the directory.
+//! rename, fsync of the directory. Nothing else changes the agent's own files,
+//! so that each stage of each write is a point to die at: `clippy.toml`.
+
+#![expect(clippy::disallowed_methods, reason = "this is where they are allowed")]
 
 use crate::error::{Error, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -32,15 +35,14 @@ pub(super) fn unwritable(path: &Path, cause: io::Error) -> Error {
 pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let fresh = path.with_extension(FRESH);
     let write = || {
-        match fs::remove_file(&fresh) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        remove_old(&fresh)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
+        reach!(fresh, "made");
         file.write_all(bytes)?;
+        reach!(fresh, "written");
         file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        sync_parent(path)
+        reach!(fresh, "synced");
+        rename(&fresh, path)
     };
     write().map_err(|e| unfinished(&fresh, path, e))
 }
@@ -49,15 +51,20 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 pub(super) fn point(link: &Path, target: &Path) -> Result<()> {
     let fresh = link.with_extension(FRESH);
     let point = || {
-        match fs::remove_file(&fresh) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        remove_old(&fresh)?;
         symlink(target, &fresh)?;
-        fs::rename(&fresh, link)?;
-        sync_parent(link)
+        reach!(fresh, "made");
+        rename(&fresh, link)
     };
     point().map_err(|e| unfinished(&fresh, link, e))
+}
+
+/// What a write that was cut short has left under the temporary name.
+fn remove_old(fresh: &Path) -> io::Result<()> {
+    match fs::remove_file(fresh) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// What was begun does not stay: it may be the last room there is.
@@ -66,13 +73,54 @@ fn unfinished(fresh: &Path, path: &Path, cause: io::Error) -> Error {
     unwritable(path, cause)
 }
 
+/// Gives a file, link or directory that is on the disk another name beside its own.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    reach!(to, "renamed");
+    sync_parent(to)
+}
+
+/// Adds to the end of a file, which is made with this mode where it is missing.
+pub(super) fn append(
+    path: &Path,
+    mode: u32,
+    add: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<()> {
+    let append = || {
+        let is_new = !path.exists();
+        let mut open = OpenOptions::new();
+        let mut file = open.read(true).append(true).create(true).mode(mode).open(path)?;
+        reach!(path, "opened");
+        add(&mut file)?;
+        reach!(path, "written");
+        file.sync_all()?;
+        reach!(path, "synced");
+        if is_new { sync_parent(path) } else { Ok(()) }
+    };
+    append().map_err(|e| unwritable(path, e))
+}
+
 /// Removes a file or link that may be missing.
 pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(unwritable(path, e)),
-        Ok(()) => sync_parent(path).map_err(|e| unwritable(path, e)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed.map_err(|e| unwritable(path, e))?,
     }
+    reach!(path, "removed");
+    sync_parent(path).map_err(|e| unwritable(path, e))
+}
+
+/// Removes a directory that may be missing, with all there is in it. A crash may
+/// leave any part of it: give it a name first that says so.
+pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    if matches!(path.symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    reach!(path, "to be removed");
+    fs::remove_dir_all(path)
+        .map_err(|e| Error::failed(format!("remove {}", path.display())).because(e))?;
+    reach!(path, "removed");
+    Ok(())
 }
 
 /// Makes a directory and its parents, where they are missing, each of them on the
@@ -86,7 +134,10 @@ pub(super) fn make_dir(path: &Path, mode: u32) -> Result<()> {
     }
     let made = match DirBuilder::new().mode(mode).create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        made => made.and_then(|()| sync_parent(path)),
+        made => made.and_then(|()| {
+            reach!(path, "made");
+            sync_parent(path)
+        }),
     };
     made.map_err(|e| unwritable(path, e))
 }
@@ -100,11 +151,12 @@ pub(super) fn remove_unfinished(dir: &Path) -> Result<()> {
 }
 
 /// Makes a rename, a new name or a removal below the parent last.
-pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
+fn sync_parent(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        File::open(parent)?.sync_all()?;
     }
+    reach!(path, "durable");
+    Ok(())
 }
 
 #[cfg(test)]

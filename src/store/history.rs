@@ -1,15 +1,14 @@
 //! `history.jsonl`: one line for each deploy. It is bounded, so that neither the
 //! disk nor the time to read it grows with the age of the instance.
 
-use super::durable::{self, unwritable};
+use super::durable;
 use super::{App, Locked};
 use crate::error::{Exit, Result};
 use crate::event::Outcome;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// When the file is longer than this, the older half goes; bytes.
@@ -76,22 +75,17 @@ impl Locked {
             let whole = newer.split_once('\n').map_or("", |(_, whole)| whole);
             self.write_surely(|| durable::write(&path, whole.as_bytes(), 0o644))?;
         }
-        self.write_surely(|| append(&path, entry).map_err(|e| unwritable(&path, e)))
+        self.write_surely(|| durable::append(&path, 0o644, |file| add(file, entry)))
     }
 }
 
-fn append(path: &Path, entry: &Entry) -> io::Result<()> {
-    let first = !path.exists();
-    let mut file =
-        OpenOptions::new().read(true).append(true).create(true).mode(0o644).open(path)?;
+fn add(file: &mut File, entry: &Entry) -> io::Result<()> {
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
-    if !ends_with_newline(&mut file)? {
+    if !ends_with_newline(file)? {
         line.insert(0, b'\n');
     }
-    file.write_all(&line)?;
-    file.sync_all()?;
-    if first { durable::sync_parent(path) } else { Ok(()) }
+    file.write_all(&line)
 }
 
 /// A crash may have cut the last line; the next one must not be glued to it.
@@ -118,6 +112,7 @@ fn tail(path: &Path, bytes: u64) -> io::Result<String> {
 mod tests {
     use super::*;
     use crate::store::Store;
+    use std::fs::OpenOptions;
 
     fn app(root: &Path) -> Locked {
         Store::at(root).app(&"my-app".parse().unwrap()).lock().expect("the lock")

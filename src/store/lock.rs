@@ -9,7 +9,7 @@ use crate::release::manifest::{Manifest, State};
 use crate::release::name::Label;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -31,6 +31,7 @@ impl Deref for Locked {
 
 impl App {
     /// Takes the lock, or says that another process holds it.
+    #[expect(clippy::disallowed_methods, reason = "there is nothing in the file to be lost")]
     pub fn lock(&self) -> Result<Locked> {
         durable::make_dir(&self.releases_dir(), 0o755)?;
         let path = self.dir().join("lock");
@@ -93,13 +94,9 @@ impl Locked {
     pub fn remove_release(&self, label: &Label) -> Result<()> {
         let doomed = self.releases_dir().join(format!("{REMOVING}{label}"));
         let dir = self.release_dir(label);
-        remove_tree(&doomed)?;
-        let rename = || {
-            fs::rename(&dir, &doomed)?;
-            durable::sync_parent(&dir)
-        };
-        rename().map_err(|e| unwritable(&dir, e))?;
-        remove_tree(&doomed)
+        durable::remove_tree(&doomed)?;
+        durable::rename(&dir, &doomed).map_err(|e| unwritable(&dir, e))?;
+        durable::remove_tree(&doomed)
     }
 
     /// Removes the releases that failed here: each may be as large as the one
@@ -124,7 +121,7 @@ impl Locked {
         for name in super::names(&dir)? {
             let path = dir.join(&name);
             if name.starts_with(STAGING) || name.starts_with(REMOVING) {
-                remove_tree(&path)?;
+                durable::remove_tree(&path)?;
             } else if path.is_dir() {
                 durable::remove_unfinished(&path)?;
             }
@@ -137,13 +134,9 @@ impl Locked {
     pub fn remove_app(self) -> Result<()> {
         let dir = self.dir();
         let doomed = dir.with_file_name(format!("{REMOVING}{}", self.name()));
-        remove_tree(&doomed)?;
-        let rename = || {
-            fs::rename(dir, &doomed)?;
-            durable::sync_parent(dir)
-        };
-        rename().map_err(|e| unwritable(dir, e))?;
-        remove_tree(&doomed)
+        durable::remove_tree(&doomed)?;
+        durable::rename(dir, &doomed).map_err(|e| unwritable(dir, e))?;
+        durable::remove_tree(&doomed)
     }
 
     /// The labels to remove so that `keep` good releases stay, and as many that
@@ -204,13 +197,4 @@ pub(super) fn write_manifest(path: &Path, manifest: &Manifest) -> Result<()> {
         .map_err(|e| Error::failed(format!("write {}", path.display())).because(e))?;
     json.push(b'\n');
     durable::write(path, &json, 0o600)
-}
-
-pub(super) fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::failed(format!("remove {}", path.display())).because(e))
-        }
-        _ => Ok(()),
-    }
 }

@@ -26,6 +26,7 @@ impl Locked {
     }
 
     /// Writes what must be written, if need be to the room that is kept for it.
+    #[expect(clippy::disallowed_methods, reason = "what is lost of it is made again")]
     pub(super) fn write_surely<T>(&self, write: impl Fn() -> Result<T>) -> Result<T> {
         let mut written = write();
         for part in self.parts() {
@@ -50,6 +51,7 @@ impl Locked {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "what is lost of it is made again")]
 fn keep(part: &PathBuf) -> io::Result<()> {
     let has = |meta: fs::Metadata| meta.blocks() * 512 >= SIZE.unsigned_abs();
     if fs::metadata(part).is_ok_and(has) {

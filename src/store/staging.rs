@@ -2,7 +2,7 @@
 //! it is whole and on the disk.
 
 use super::durable::{self, unwritable};
-use super::lock::{remove_tree, write_manifest};
+use super::lock::write_manifest;
 use super::{App, Locked};
 use crate::error::{Error, Result};
 use crate::host::user::Ids;
@@ -46,7 +46,7 @@ impl Locked {
         give(&shared, owner)?;
         let dir = self.releases_dir().join(format!("{STAGING}{label}"));
         let tree = make_tree(&dir.join("app"), owner).inspect_err(|_| {
-            let _ = remove_tree(&dir);
+            let _ = durable::remove_tree(&dir);
         })?;
         let (destination, label) = (self.release_dir(label), label.clone());
         Ok(Staging { dir, destination, label, tree, owner, finished: false })
@@ -134,8 +134,8 @@ impl Staging {
         write_manifest(&self.dir.join("release.json"), manifest)?;
         let finish = || {
             nix::unistd::syncfs(self.tree.as_fd())?;
-            fs::rename(&self.dir, &self.destination)?;
-            durable::sync_parent(&self.destination)
+            reach!(self.dir, "synced");
+            durable::rename(&self.dir, &self.destination)
         };
         finish().map_err(|e| unwritable(&self.destination, e))?;
         self.finished = true;
@@ -146,7 +146,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.finished
-            && let Err(error) = remove_tree(&self.dir)
+            && let Err(error) = durable::remove_tree(&self.dir)
         {
             tracing::warn!("{}", error.chain());
         }

@@ -4,6 +4,8 @@
 //! What begins with `good-` must be accepted, what begins with `bad-` refused. Any other
 //! file only must not break a promise: it was found by a fuzzer.
 
+#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
+
 #[path = "../archives/build.rs"]
 mod build;
 mod seeds;
