@@ -7,7 +7,9 @@ use deploy_agent::error::{Error, Exit};
 use deploy_agent::release::env::Env;
 use deploy_agent::release::manifest::Plan;
 use deploy_agent::release::procfile::Procfile;
-use deploy_agent::release::settings::{AgentSettings, ReleaseSettings, WatchSettings, state_dir};
+use deploy_agent::release::settings::{
+    AgentSettings, ReleaseSettings, Strategy, WatchSettings, state_dir,
+};
 use deploy_agent::release::url::ReleaseUrl;
 use serde_json::to_value;
 use std::collections::BTreeSet;
@@ -46,7 +48,7 @@ pub fn settings(data: &[u8]) -> bool {
     let (Ok(agent), Ok(settings)) = (&of_agent, &merged) else { return false };
     let procfile = Procfile::parse(b"web: a\nworker: b").expect("a Procfile");
     units::check(&procfile, agent, settings);
-    check_ports(&Plan::new(&procfile, settings, &agent.user));
+    check_ports(units::plan(&procfile, agent, settings));
     watch.is_ok()
 }
 
@@ -75,7 +77,7 @@ fn check_watch(settings: &WatchSettings) {
 }
 
 fn check_release(settings: &ReleaseSettings, agent: &Env) {
-    for wait in [settings.settle, settings.drain_timeout] {
+    for wait in [settings.prove, settings.settle, settings.drain_timeout] {
         assert!(wait <= DAY, "{wait:?}");
     }
     for timeout in [settings.health_timeout, settings.stop_timeout, settings.build_timeout] {
@@ -105,25 +107,42 @@ fn written(settings: &ReleaseSettings) -> String {
         Ok(serde_json::Value::String(name)) => name,
         other => panic!("not a name: {other:?}"),
     };
-    let counts = settings.concurrency.iter().map(|(kind, count)| format!("{kind}={count}"));
-    let singleton = settings.singleton.iter().map(ToString::to_string);
+    // Taken apart, so that a new setting cannot be forgotten here.
+    let ReleaseSettings {
+        port,
+        concurrency,
+        strategy,
+        health_path,
+        health_timeout,
+        prove,
+        settle,
+        drain_timeout,
+        stop_timeout,
+        build_timeout,
+        singleton,
+        writable,
+        sandbox,
+        memory_max,
+        udp,
+    } = settings;
+    let counts = concurrency.iter().map(|(kind, count)| format!("{kind}={count}"));
+    let singleton = singleton.iter().map(ToString::to_string);
     let variables = [
-        ("PORT", settings.port.to_string()),
+        ("PORT", port.to_string()),
         ("DEPLOY_CONCURRENCY", counts.collect::<Vec<_>>().join(",")),
-        ("DEPLOY_STRATEGY", name(to_value(settings.strategy))),
-        ("DEPLOY_HEALTH_PATH", settings.health_path.clone().unwrap_or_default()),
-        ("DEPLOY_HEALTH_TIMEOUT", milliseconds(settings.health_timeout)),
-        ("DEPLOY_SETTLE", milliseconds(settings.settle)),
-        ("DEPLOY_DRAIN_TIMEOUT", milliseconds(settings.drain_timeout)),
-        ("DEPLOY_STOP_TIMEOUT", milliseconds(settings.stop_timeout)),
-        ("DEPLOY_BUILD_TIMEOUT", milliseconds(settings.build_timeout)),
+        ("DEPLOY_STRATEGY", name(to_value(strategy))),
+        ("DEPLOY_HEALTH_PATH", health_path.clone().unwrap_or_default()),
+        ("DEPLOY_HEALTH_TIMEOUT", milliseconds(*health_timeout)),
+        ("DEPLOY_PROVE", milliseconds(*prove)),
+        ("DEPLOY_SETTLE", milliseconds(*settle)),
+        ("DEPLOY_DRAIN_TIMEOUT", milliseconds(*drain_timeout)),
+        ("DEPLOY_STOP_TIMEOUT", milliseconds(*stop_timeout)),
+        ("DEPLOY_BUILD_TIMEOUT", milliseconds(*build_timeout)),
         ("DEPLOY_SINGLETON", singleton.collect::<Vec<_>>().join(",")),
-        ("DEPLOY_WRITABLE", settings.writable.join(",")),
-        ("DEPLOY_SANDBOX", name(to_value(settings.sandbox))),
-        (
-            "DEPLOY_MEMORY_MAX",
-            settings.memory_max.map_or(String::new(), |b| format!("{}K", b >> 10)),
-        ),
+        ("DEPLOY_WRITABLE", writable.join(",")),
+        ("DEPLOY_SANDBOX", name(to_value(sandbox))),
+        ("DEPLOY_MEMORY_MAX", memory_max.map_or(String::new(), |b| format!("{}K", b >> 10))),
+        ("DEPLOY_UDP", if *udp { "yes" } else { "no" }.into()),
     ];
     variables.map(line).concat()
 }
@@ -136,11 +155,16 @@ fn line((name, value): (&str, String)) -> String {
     format!("{name}='{}'\n", value.replace('\'', r"'\''"))
 }
 
-/// No two processes are given the same port.
-fn check_ports(plan: &Plan) {
-    let ports: Vec<u16> = plan.instances().filter_map(|process| process.port).collect();
-    let distinct: BTreeSet<_> = ports.iter().collect();
-    assert_eq!(distinct.len(), ports.len(), "PORT={} for {} processes", plan.port, ports.len());
+/// No two processes are given the same port, nor where the machine cannot hand over.
+fn check_ports(plan: Plan) {
+    for plan in [Plan { strategy: Strategy::Restart, ..plan.clone() }, plan] {
+        let ports: Vec<u16> = plan.instances().filter_map(|process| process.port).collect();
+        let web: usize =
+            plan.processes.iter().filter(|s| s.is_web()).map(|s| usize::from(s.count)).sum();
+        assert_eq!(ports.len(), web, "a process of web without a port");
+        let distinct: BTreeSet<_> = ports.iter().collect();
+        assert_eq!(distinct.len(), ports.len(), "PORT={} for {web} processes", plan.port);
+    }
 }
 
 /// What an app needs beside its settings changes nothing, and no error has it.

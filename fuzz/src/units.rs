@@ -3,10 +3,11 @@
 
 use deploy_agent::release::identity::{Identity, Validator};
 use deploy_agent::release::manifest::{FORMAT, Manifest, Plan, State};
+use deploy_agent::release::ports::allocate;
 use deploy_agent::release::procfile::Procfile;
 use deploy_agent::release::settings::{AgentSettings, ReleaseSettings};
 use deploy_agent::store::{Snapshot, Stopped};
-use deploy_agent::units::{Unit, generate};
+use deploy_agent::units::{Unit, generate, generate_shared};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The directives that may stand in a unit more than once.
@@ -18,7 +19,10 @@ const LONGEST_NAME: usize = 255;
 
 pub fn check(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettings) {
     let snapshot = snapshot(procfile, agent, settings);
-    let (units, plain) = (generate(&snapshot), generate(&with_plain_commands(&snapshot)));
+    let plain = with_plain_commands(&snapshot);
+    let shared = |snapshot: &Snapshot| generate_shared(std::slice::from_ref(snapshot));
+    assert_eq!(shared(&snapshot), shared(&plain), "a command changes the port map");
+    let (units, plain) = (generate(&snapshot), generate(&plain));
     assert!(units.keys().eq(plain.keys()), "a command gives a unit another name");
     for ((name, unit), plain) in units.iter().zip(plain.values()) {
         check_name(name);
@@ -45,7 +49,7 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
         replaced: None,
         files: 1,
         bytes: 1,
-        plan: Plan::new(procfile, settings, &agent.user),
+        plan: plan(procfile, agent, settings),
     };
     Snapshot {
         app: manifest.url.app().clone(),
@@ -54,6 +58,14 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
         releases: vec![manifest],
         stopped: Stopped::default(),
     }
+}
+
+/// With private ports, as it has them when it is staged.
+pub fn plan(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettings) -> Plan {
+    let mut plan = Plan::new(procfile, settings, &agent.user);
+    let ports = allocate(plan.private_ports_needed(), &BTreeSet::new(), |_| true);
+    plan.private_ports = ports.expect("enough private ports");
+    plan
 }
 
 fn with_plain_commands(snapshot: &Snapshot) -> Snapshot {

@@ -158,7 +158,8 @@ impl ReleaseSettings {
         Ok(settings)
     }
 
-    /// The processes of `web` have the ports from PORT on, as far as there are ports.
+    /// The processes of `web` have the ports from PORT on, as far as there are ports:
+    /// under any strategy, since a machine that cannot hand over restarts instead.
     fn check_ports(&self, layers: &Layers) -> Result<(), Error> {
         let web = self.concurrency.iter().find(|(kind, _)| kind.as_str() == "web");
         let count = web.map_or(1, |(_, count)| *count);
@@ -168,7 +169,9 @@ impl ReleaseSettings {
         let what = format!("PORT={} with {count} processes of web", self.port);
         Err(layers
             .blame(&["PORT", "DEPLOY_CONCURRENCY"], what)
-            .because("each has the port after the one before it, and 65535 is the last")
+            .because(
+                "without a handover each has the port after the one before it; 65535 is the last",
+            )
             .help("choose a lower PORT, or fewer processes in DEPLOY_CONCURRENCY"))
     }
 
