@@ -28,8 +28,9 @@ Exit codes:
    2  usage
   10  the release is unusable; untouched
   11  the source cannot be reached or refuses us; untouched
-  12  the release did not become healthy, and none ran before it
-  20  the release did not become healthy, or not for long; the previous one runs again
+  12  the release did not become healthy; the one before runs on, untouched
+  20  failed after the switch (or, with strategy restart, did not become healthy);
+      the previous release runs again
   30  failed and could not roll back
   40  another deploy of this app is running
   41  deployd cannot be reached, or the connection was lost: see `deploy status`"

@@ -1,12 +1,12 @@
 //! Zero downtime: a release is proved beside the one that serves, and only then
 //! gets the traffic; whatever fails, no client notices.
 
-use crate::app::url;
+use crate::app::{Release, url};
 use crate::graceful::{graceful, loads, serving_r1};
 use crate::host::{Host, SOON};
-use crate::load::Tally;
+use crate::load::{Fault, Load, Tally};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// What `work` gives, during which no request failed.
@@ -279,4 +279,62 @@ fn a_singleton_never_runs_in_two_releases() {
     let said: Vec<&str> = journal.lines().collect();
     let said: Vec<&str> = said.into_iter().filter(|line| line.starts_with("clock")).collect();
     assert_eq!(said, ["clock begins", "clock ends", "clock begins"]);
+}
+
+/// Between a crash and the next start nobody listens. Clients from another
+/// machine ask again, as TCP does, instead of being refused.
+#[test]
+fn a_client_waits_for_a_process_that_has_died() {
+    let host = serving_r1();
+    let outside = SocketAddr::from((host.address(), 5000));
+    let load = Load::on(&[outside]).connections(4).longest(Duration::from_secs(60));
+    let load = host.network.within(|| load.start());
+    load.wait_for(10);
+    let web = host.pid("web.1").expect("it runs").to_string();
+    host.exec(&["kill", "-KILL", &web]).ok();
+    host.wait_for("restart", SOON, || host.pid("web.1").filter(|pid| pid.to_string() != web));
+    load.wait_for(40);
+    let tally = load.stop();
+    assert_eq!(tally.count(Fault::Refused), 0, "{tally}");
+    assert_eq!(tally.failed(), tally.count(Fault::Cut), "what it was at is lost: {tally}");
+}
+
+/// Asked for what runs, and not all of it does: only what is missing is started.
+#[test]
+fn a_deploy_of_what_runs_starts_only_what_does_not() {
+    let host = Host::running_r1();
+    let [web, worker] = host.pids();
+    host.sh("systemctl stop deploy-my-app-worker-r1@1");
+    host.deploys("r1");
+    let now = host.pids();
+    assert_eq!(now[0], web, "it was well");
+    assert_ne!(now[1], worker);
+}
+
+#[test]
+fn udp_is_handed_over_too() {
+    const ECHO: &str = "import os, socket\n\
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        port = int(os.environ['PORT'])\n\
+        s.bind(('0.0.0.0', port))\n\
+        t = socket.create_server(('0.0.0.0', port))\n\
+        while True:\n\
+        \x20   _, client = s.recvfrom(100)\n\
+        \x20   s.sendto(open('VERSION', 'rb').read(), client)\n";
+    let host = Host::boot();
+    for release in ["r1", "r2"] {
+        let echo = Release::empty(release).file("echo.py", ECHO).file("VERSION", release);
+        host.publish(&echo.procfile("web: python3 echo.py\n").set("DEPLOY_UDP=yes"));
+        host.deploys(release);
+        let answer = host.network.within(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
+            socket.set_read_timeout(Some(SOON)).expect("a timeout");
+            socket.send_to(b"?", (host.address(), 5000)).expect("send");
+            let mut answer = [0; 100];
+            let (length, from) = socket.recv_from(&mut answer).expect("an answer");
+            assert_eq!(from.port(), 5000);
+            String::from_utf8_lossy(&answer[..length]).into_owned()
+        });
+        assert_eq!(answer, release);
+    }
 }
