@@ -30,6 +30,9 @@ use std::time::Duration;
 
 /// The peer's unit, as one writes it by hand, on a port of its own.
 const PEER: &str = "\
+[Unit]
+StartLimitIntervalSec=0
+
 [Service]
 User=deploy-app
 WorkingDirectory=/srv/peer
