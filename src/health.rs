@@ -18,6 +18,9 @@ const SETTLE_LOOK: Duration = Duration::from_millis(500);
 /// A committed release fails when its probe fails this often in a row.
 const PROBE_FAILURES: u32 = 3;
 
+/// A probe that the deadline cuts off before this says nothing.
+const FAIR: Duration = Duration::from_secs(1);
+
 const SEE_LOG: &str = "see its log";
 
 /// The processes of one release, and what healthy means for them.
@@ -101,6 +104,7 @@ impl Watch {
     /// ends or is restarted fails at once; the deadline fails the rest.
     pub async fn prove(&mut self, systemd: &Systemd, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
+        let mut before = None;
         loop {
             let mut waiting = None;
             for process in &mut self.processes {
@@ -108,11 +112,8 @@ impl Watch {
                 process.must_stay(&status)?;
                 // Once healthy it is not asked again while the others start.
                 if !process.healthy {
-                    let verdict = process.verdict(&status, self.path.as_deref());
-                    let verdict = tokio::time::timeout_at(deadline.into(), verdict).await;
-                    let verdict = verdict.unwrap_or_else(|_| {
-                        Err(process.not_yet("it did not answer in time".into(), SEE_LOG))
-                    });
+                    let path = self.path.as_deref();
+                    let verdict = process.verdict_by(deadline, &status, path, &mut before).await;
                     process.healthy = verdict.is_ok();
                     waiting = waiting.or(verdict.err());
                 }
@@ -121,6 +122,7 @@ impl Watch {
             if Instant::now() >= deadline {
                 return Err(why.deadline(timeout));
             }
+            before = Some(why);
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -232,6 +234,23 @@ impl Watched {
             return Err(self.not_yet("it has only just started".into(), SEE_LOG));
         }
         self.answers(status, path).await
+    }
+
+    /// The same by a deadline. Where that leaves no time for a fair answer, what was
+    /// found before says more.
+    async fn verdict_by(
+        &self,
+        deadline: Instant,
+        status: &ServiceStatus,
+        path: Option<&str>,
+        before: &mut Option<NotYet>,
+    ) -> Result<(), NotYet> {
+        let asked = Instant::now();
+        let verdict = tokio::time::timeout_at(deadline.into(), self.verdict(status, path)).await;
+        verdict.unwrap_or_else(|_| {
+            let mute = || self.not_yet("it did not answer in time".into(), SEE_LOG);
+            Err(before.take().filter(|_| asked.elapsed() < FAIR).unwrap_or_else(mute))
+        })
     }
 
     /// A process with a port must listen on it itself, and answer.

@@ -5,7 +5,11 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
+use nix::libc::linger;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Linger;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,18 +26,24 @@ pub async fn connect(port: u16) -> io::Result<()> {
 pub async fn get(port: u16, path: &str) -> io::Result<u16> {
     within(async {
         let stream = open(port).await?;
+        let reset = ResetWhenGivenUp::of(&stream)?;
         let (mut sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let connection = tokio::spawn(connection);
         let request = Request::get(path)
             .header("host", format!("localhost:{port}"))
             .header("user-agent", "deploy-agent")
             .header("connection", "close")
             .body(Empty::<Bytes>::new())
             .map_err(io::Error::other)?;
-        let response = sender.send_request(request).await.map_err(io::Error::other);
-        connection.abort();
-        Ok(response?.status().as_u16())
+        // Not a task of its own: the connection ends with the probe.
+        let mut response = std::pin::pin!(sender.send_request(request));
+        let response = tokio::select! {
+            response = &mut response => response,
+            _ = connection => response.await,
+        };
+        let status = response.map_err(io::Error::other)?.status().as_u16();
+        reset.no_more();
+        Ok(status)
     })
     .await
 }
@@ -42,6 +52,23 @@ async fn open(port: u16) -> io::Result<TcpStream> {
     match TcpStream::connect(("127.0.0.1", port)).await {
         Ok(stream) => Ok(stream),
         Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_| error),
+    }
+}
+
+/// A connection that is given up is reset: half closed, it would wait in a process
+/// that hangs, and count as a client's where the process is to be drained.
+struct ResetWhenGivenUp(OwnedFd);
+
+impl ResetWhenGivenUp {
+    fn of(stream: &TcpStream) -> io::Result<Self> {
+        let socket = stream.as_fd().try_clone_to_owned()?;
+        setsockopt(&socket, Linger, &linger { l_onoff: 1, l_linger: 0 })?;
+        Ok(ResetWhenGivenUp(socket))
+    }
+
+    /// There was an answer: the connection ends as any other.
+    fn no_more(self) {
+        let _ = setsockopt(&self.0, Linger, &linger { l_onoff: 0, l_linger: 0 });
     }
 }
 
@@ -73,6 +100,28 @@ mod tests {
     async fn the_status_is_what_the_server_says() {
         let port = server("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(get(port, "/health").await.expect("answer"), 503);
+    }
+
+    /// Where nobody answers: the process may hang for long after the probe is over.
+    #[tokio::test]
+    async fn a_probe_that_is_given_up_leaves_no_connection_behind() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let port = listener.local_addr().expect("address").port();
+        let probe = tokio::spawn(async move { get(port, "/").await });
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        let mut request = [0; 1024];
+        while !request.starts_with(b"GET /") {
+            stream.read_exact(&mut request[..5]).await.expect("a request");
+        }
+        probe.abort();
+        let end = loop {
+            match stream.read(&mut request).await {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error.kind()),
+            }
+        };
+        assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
     }
 
     #[tokio::test]

@@ -38,14 +38,25 @@ impl Host {
         self
     }
 
-    /// Takes all of the disk but so many bytes; with 0, also what is kept for root.
+    /// Takes all of the disk but so many bytes.
     fn fill_all_but(&self, bytes: usize) {
         self.sh(&format!(
             "cd /var/lib/deploy
              left() {{ stat --file-system --format='%a %S' . | {{ read a s; echo $((a * s)); }}; }}
-             fallocate --length $(($(left) - {bytes})) ballast
-             [ {bytes} -gt 0 ] || {{ cat /dev/zero >>ballast || true; }} 2>/dev/null"
+             fallocate --length $(($(left) - {bytes})) ballast"
         ));
+    }
+
+    /// Takes all of the disk, to the last byte and the last inode.
+    fn fill(&self) {
+        self.sh("cat /dev/zero >>/var/lib/deploy/ballast || true");
+        self.use_inodes_all_but(0);
+        // The inodes took their blocks from somewhere: what is left of the last ones.
+        self.sh("cat /dev/zero >>/var/lib/deploy/ballast || true");
+        for path in ["/var/lib/deploy/x", "/var/lib/deploy/many/0"] {
+            let full = self.exec(&["bash", "-c", &format!("echo x >>{path}")]);
+            assert_ne!(full.status, Some(0), "{path}");
+        }
     }
 
     /// Takes all inodes but so many.
@@ -267,10 +278,7 @@ fn a_full_disk_stops_no_rollback_no_restart_and_no_recovery() {
         host.publish(&Release::new(release));
         host.deploys(release);
     }
-    host.fill_all_but(0);
-    host.use_inodes_all_but(0);
-    let full = host.exec(&["bash", "-c", "echo x >/var/lib/deploy/x"]);
-    assert_ne!(full.status, Some(0));
+    host.fill();
     let serves = |release: &str| {
         assert_eq!(host.served().as_deref(), Some(release));
         let status = host.status();
@@ -299,18 +307,38 @@ fn a_full_disk_stops_no_rollback_no_restart_and_no_recovery() {
     serves("r2");
 }
 
+/// The same where everything lies on that disk: /tmp, the journal, the package.
+#[test]
+fn a_full_root_disk_stops_no_rollback_either() {
+    let host = Host::on_disk(256);
+    for release in ["r1", "r2"] {
+        host.publish(&Release::new(release));
+        host.deploys(release);
+    }
+    host.fill();
+    host.deploy(&["rollback"]).exits(0);
+    assert_eq!(host.served().as_deref(), Some("r1"));
+    host.exec(&["systemctl", "restart", "deployd"]).ok();
+    host.deploy(&["restart"]).exits(0);
+    assert_eq!(host.status()["healthy"], true);
+    host.free_the_disk();
+    host.publish(&Release::new("r3"));
+    host.deploys("r3");
+    assert_eq!(host.served().as_deref(), Some("r3"));
+}
+
 #[test]
 fn a_process_that_is_killed_for_memory_is_reported_as_that() {
     let host = Host::running_r1();
     let hoard = "web: python3 -c 'x = bytearray(512 << 20); import time; time.sleep(3600)'\n";
     host.publish(&Release::new("r2").procfile(hoard).set("DEPLOY_MEMORY_MAX=64M"));
-    let said = host.deploy(&[&url("r2")]).exits(20);
+    let said = host.deploy(&[&url("r2")]).exits(12);
     assert!(said.stdout.contains("it was killed for memory"), "{said:?}");
     assert!(said.stderr.contains("DEPLOY_MEMORY_MAX"), "{said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
     let under_a_shell = hoard.replace("python3 -c", "true && python3 -c");
     host.publish(&Release::new("r3").procfile(&under_a_shell).set("DEPLOY_MEMORY_MAX=64M"));
-    let said = host.deploy(&[&url("r3")]).exits(20);
+    let said = host.deploy(&[&url("r3")]).exits(12);
     assert!(said.stdout.contains("it was killed for memory"), "{said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
 }

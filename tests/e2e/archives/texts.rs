@@ -78,7 +78,7 @@ fn refuses_env_files_that_are_more_than_assignments() {
         ("a redirection", "export A=1 >/srv/sentinel\n", "line 2, column 12: not an assignment"),
         ("no closing quote", "export B=2\nexport A='x\ny\n", "line 3, column 10: this '"),
         ("a carriage return", "export A=x\r\n", "line 2, column 11: a carriage return"),
-        ("bash's own", "export PATH=/x\nexport BASH_ENV=/x\n", "BASH_ENV means something to bash"),
+        ("bash's own", "export PATH=/x\nexport BASH_ENV=/x\n", "BASH_… means something to bash"),
         ("the agent's", "export DEPLOY_STATE_DIR=/srv\n", "this setting belongs to the agent"),
         (
             "an unknown setting",
