@@ -17,6 +17,7 @@ help:
 	@echo 'make test          all tests, on instances that it boots; needs root'
 	@echo 'make demo          a release deployed, rolled back and refused, to watch; needs root'
 	@echo 'make fuzz          parsers and unpacker on input made up for SECONDS=$(SECONDS) each; needs root'
+	@echo 'make soak STEPS=1000 SEED=1  a random walk of deploys, kills, reboots and faults; needs root'
 	@echo 'make bench-handover  requests that fail while releases are handed over, and beside it'
 	@echo '                     while systemctl restarts; ends with a line of JSON; needs root'
 	@echo 'make requirements  installs what these need on Debian 12; needs root if something is missing'
@@ -63,6 +64,9 @@ fuzz-tools:
 	@command -v c++ >/dev/null || { echo 'missing: g++, for libFuzzer' >&2; exit 1; }
 	@cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_FUZZ) cargo-fuzz
+
+soak: requirements root deb
+	DEPLOY_DEB=$(DEB) STEPS=$(STEPS) SEED=$(SEED) cargo test --locked --test soak
 
 bench-handover: requirements root deb
 	DEPLOY_DEB=$(DEB) cargo test --locked --test bench-handover

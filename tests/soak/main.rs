@@ -1,0 +1,63 @@
+//! A random walk: whatever is done to an instance, and whenever it dies, it runs
+//! one release, whole, and says which.
+//!
+//! ```text
+//! make soak STEPS=1000 SEED=42      the same seed walks the same way
+//! ```
+//! `make test` walks a short way with a seed of its own. The last line is JSON.
+
+#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
+#![allow(dead_code, reason = "it uses a part of what the tests have")]
+
+#[path = "../e2e/app.rs"]
+mod app;
+#[path = "../e2e/host.rs"]
+mod host;
+#[path = "../instance/mod.rs"]
+mod instance;
+#[path = "../s3/mod.rs"]
+mod s3;
+mod walk;
+mod whole;
+
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use walk::{Step, Walk};
+
+/// How far `make test` walks.
+const STEPS: u64 = 25;
+
+fn main() -> ExitCode {
+    let number = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let number = |name| number(name).map(|text| text.parse::<u64>().expect("a number"));
+    let seed = number("SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    let steps = number("STEPS").unwrap_or(STEPS);
+    println!("walking {steps} steps: make soak STEPS={steps} SEED={seed}");
+    let mut walk = Walk::begin(seed);
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut violation = None;
+    let mut walked = 0;
+    while walked < steps && violation.is_none() {
+        let step = walk.choose();
+        walked += 1;
+        println!("{walked:>5} {step:?} (runs {})", walk.runs());
+        *counts.entry(name(&step)).or_default() += 1;
+        violation = walk.take(&step).err();
+    }
+    if let Some(why) = &violation {
+        println!("VIOLATION at step {walked}: {why}\n{}", walk.circumstances());
+    }
+    let violations = u64::from(violation.is_some());
+    println!(
+        "{}",
+        json!({ "seed": seed, "steps": walked, "violations": violations, "counts": counts })
+    );
+    println!("{} passed, {violations} failed", walked - violations);
+    if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn name(step: &Step) -> String {
+    let text = format!("{step:?}");
+    text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
+}

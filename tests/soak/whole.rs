@@ -1,0 +1,63 @@
+//! One release, whole: what is served, what runs, what lies on the disk and what
+//! `deploy status` says are the same.
+
+use crate::host::{Host, SOON};
+use serde_json::Value;
+
+/// Where the trees lie that were published, for comparison.
+pub const PUBLISHED: &str = "/srv/published";
+
+/// Waits until nothing is under way, then says what runs: a release, or none.
+pub fn check(host: &Host) -> Result<Option<String>, String> {
+    let status = settled(host)?;
+    let left = host.sh("cd /var/lib/deploy/apps/my-app 2>/dev/null || exit 0
+         find . -maxdepth 2 -name '.staging-*' -o -maxdepth 2 -name '.removing-*' \
+            -o -maxdepth 2 -name '*.new' -o -maxdepth 1 -name underway.json
+         systemctl list-units --plain --no-legend --state=active 'deploy-my-app-build-*'");
+    if !left.is_empty() {
+        return Err(format!("left over: {left}"));
+    }
+    let running = host.sh("systemctl list-units --plain --no-legend 'deploy-my-app-*@*' |
+         awk '$3 == \"active\" || $3 == \"activating\" { print $1 }'");
+    let Some(release) = status["release"].as_str() else {
+        return if running.is_empty() { Ok(None) } else { Err(format!("it runs {running}")) };
+    };
+    let processes = status["processes"].as_array().cloned().unwrap_or_default();
+    let stopped = processes.iter().all(|process| process["state"] == "stopped");
+    let mut units: Vec<&str> = running.lines().collect();
+    units.sort_unstable();
+    let own = ["web", "worker"].map(|kind| format!("deploy-my-app-{kind}-{release}@1.service"));
+    let expected: &[String] = if stopped { &[] } else { &own };
+    if units != expected {
+        return Err(format!("{release} is current and {units:?} run"));
+    }
+    let served = host.served();
+    let expected = (!stopped).then_some(release);
+    if served.as_deref() != expected {
+        return Err(format!("{release} is current and {served:?} answers"));
+    }
+    if !stopped && status["healthy"] != true {
+        return Err(format!("{release} answers, and status says that it is not healthy"));
+    }
+    let tree = format!("/var/lib/deploy/apps/my-app/releases/{release}");
+    let differs = host.sh(&format!(
+        "diff -r -x tmp -x log {PUBLISHED}/{release} {tree}/app 2>&1
+         find {tree}/app -type f ! -perm 644 -print
+         grep -Eqx 'RELEASE_OF_ENV=.?{release}.?' {tree}/env || echo env; true"
+    ));
+    match differs.is_empty() {
+        true => Ok(Some(release.to_owned())),
+        false => Err(format!("{release} is not whole: {differs}")),
+    }
+}
+
+/// The status once deployd answers and is idle.
+fn settled(host: &Host) -> Result<Value, String> {
+    let found = crate::instance::poll(SOON * 3, || {
+        let said = host.exec(&["deploy", "status", "--json"]);
+        let all: Value = serde_json::from_str(&said.stdout).ok()?;
+        let status = all.as_array()?.first().cloned().unwrap_or_default();
+        status["working"].is_null().then_some(status)
+    });
+    found.ok_or_else(|| "deployd does not come to rest".to_owned())
+}
