@@ -8,7 +8,7 @@
 //!
 //! What is to happen stands in [`PLAN`], in three lines: a word that no other plan
 //! has, `record`, `kill` or `hold`, and for the last two the point, as `record` has
-//! written it to [`REACHED`].
+//! written it to [`REACHED`]. Three more lines are the plan for whoever comes next.
 
 #![expect(clippy::disallowed_methods, reason = "these are not the agent's files")]
 
@@ -45,21 +45,23 @@ pub fn reach(name: String) {
     let here = lines.next() == Some(&*point);
     match what {
         "record" => say(&point),
-        "kill" if here => die(&point, Signal::SIGKILL),
-        "hold" if here => die(&point, Signal::SIGSTOP),
+        "kill" if here => die(&point, &plan, Signal::SIGKILL),
+        "hold" if here => die(&point, &plan, Signal::SIGSTOP),
         _ => {}
     }
 }
 
-/// A plan is carried out once: whoever comes after this process lives.
-fn die(point: &str, signal: Signal) {
-    let _ = fs::remove_file(PLAN);
+/// A plan is carried out once: what is left is for the process after this one.
+fn die(point: &str, plan: &str, signal: Signal) {
+    let rest: String = plan.lines().skip(3).flat_map(|line| [line, "\n"]).collect();
+    // Whoever planned made the file: the thread that unpacks could not.
+    let written = OpenOptions::new().write(true).truncate(true).open(PLAN);
+    let _ = written.and_then(|mut file| file.write_all(rest.as_bytes()));
     say(point);
     // Either of them takes all threads; this one does not come back from the call.
     let _ = raise(signal);
 }
 
-/// Not made where it is missing: the thread that unpacks is not root to the disk.
 fn say(point: &str) {
     if let Ok(mut reached) = OpenOptions::new().append(true).open(REACHED) {
         let _ = reached.write_all(format!("{point}\n").as_bytes());

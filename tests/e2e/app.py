@@ -39,6 +39,8 @@ def main():
         sys.exit(f"{VERSION} {KIND} is broken")
     if DOES == "crash-after":
         threading.Timer(float(VALUE), end).start()
+    if DOES == "crash-when-current":
+        threading.Thread(target=end_when_current, daemon=True).start()
     signal.signal(signal.SIGTERM, signal.SIG_IGN if DOES == "ignore-term" else told_to_end)
     if DOES == "hang":
         time.sleep(3600)
@@ -56,6 +58,17 @@ def main():
 def told_to_end(*_):
     print(f"{VERSION} {KIND} ends", flush=True)
     os._exit(0)
+
+
+def end_when_current():
+    label = os.path.basename(os.path.dirname(os.getcwd()))
+    while True:
+        time.sleep(0.02)
+        try:
+            if os.readlink("../../../current") == f"releases/{label}":
+                end()
+        except FileNotFoundError:
+            pass
 
 
 def end():

@@ -16,7 +16,14 @@ pub const APP: &str = include_str!("app.py");
 pub struct Release {
     name: String,
     env: Vec<u8>,
-    files: Vec<(String, Vec<u8>)>,
+    files: Vec<File>,
+}
+
+/// Of an archive.
+pub struct File {
+    pub path: String,
+    pub mode: u32,
+    pub bytes: Vec<u8>,
 }
 
 impl Release {
@@ -55,10 +62,22 @@ impl Release {
     }
 
     /// A file of the archive.
-    pub fn file(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Release {
-        self.files.retain(|(there, _)| there != path);
-        self.files.push((path.to_owned(), bytes.into()));
+    pub fn file(self, path: &str, bytes: impl Into<Vec<u8>>) -> Release {
+        self.file_of_mode(0o644, path, bytes)
+    }
+
+    pub fn file_of_mode(mut self, mode: u32, path: &str, bytes: impl Into<Vec<u8>>) -> Release {
+        self.files.retain(|there| there.path != path);
+        self.files.push(File { path: path.to_owned(), mode, bytes: bytes.into() });
         self
+    }
+
+    pub fn env_bytes(&self) -> &[u8] {
+        &self.env
+    }
+
+    pub fn files(&self) -> &[File] {
+        &self.files
     }
 
     /// Uploads it as `my-app/production/NAME`, compressed with gzip.
@@ -89,10 +108,10 @@ impl Release {
 
     fn archive(&self) -> Vec<u8> {
         let mut archive = tar::Builder::new(Vec::new());
-        for (path, bytes) in &self.files {
+        for File { path, mode, bytes } in &self.files {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
-            header.set_mode(0o644);
+            header.set_mode(*mode);
             archive.append_data(&mut header, path, bytes.as_slice()).expect("add a file");
         }
         archive.into_inner().expect("end the archive")

@@ -1,10 +1,13 @@
 //! An instance with our package installed, and an S3 beside it.
 
+#![allow(dead_code, reason = "each test program uses its own part of it")]
+
 use crate::app::{Release, url};
 use crate::instance::{Builder, Image, Instance, Network, Output, package};
 use crate::s3::S3Server;
 use serde_json::Value;
 use std::ops::Deref;
+use std::path::Path;
 use std::time::Duration;
 
 /// Long enough for whatever has to happen, on a busy machine too.
@@ -52,8 +55,13 @@ impl Host {
 
     /// The same on top of another image than the base, kept under the name `name`.
     pub fn image_on(image: Image, name: &str) -> Image {
+        Host::image_with(image, name, &package())
+    }
+
+    /// With another package.
+    pub fn image_with(image: Image, name: &str, package: &Path) -> Image {
         let script = format!("dpkg --install ./*.deb\n{}", furnish());
-        image.layer(name, &[&package()], &script)
+        image.layer(name, &[package], &script)
     }
 
     pub fn boot() -> Host {
@@ -74,7 +82,7 @@ impl Host {
         Host::built(|builder| builder.image(&Host::image()).memory(mib))
     }
 
-    fn built(build: impl FnOnce(Builder) -> Builder) -> Host {
+    pub fn built(build: impl FnOnce(Builder) -> Builder) -> Host {
         let network = Network::new();
         let listener = network.listen(S3_PORT);
         let s3 = Some(S3Server::from_listener(listener, ACCESS_KEY, SECRET_KEY));

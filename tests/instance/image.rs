@@ -84,9 +84,14 @@ impl Image {
 
 /// The package under test, which `make test` and `make demo` name.
 pub fn package() -> PathBuf {
-    let path = env::var_os("DEPLOY_DEB").map(PathBuf::from);
+    package_of("DEPLOY_DEB", "deb")
+}
+
+/// The package that this variable names, which this target of make makes.
+pub fn package_of(variable: &str, target: &str) -> PathBuf {
+    let path = env::var_os(variable).map(PathBuf::from);
     path.filter(|path| path.is_file()).unwrap_or_else(|| {
-        panic!("DEPLOY_DEB names no package; use `make test`, or `make deb` and its output")
+        panic!("{variable} names no package; use `make test`, or `make {target}` and its output")
     })
 }
 

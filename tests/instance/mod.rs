@@ -31,7 +31,7 @@ mod requirements;
 pub use boot::{Builder, Instance};
 pub use disk::loop_files;
 pub use exec::{Invocation, Job, Output};
-pub use image::{Image, package};
+pub use image::{Image, package, package_of};
 pub use lifeline::Lifeline;
 pub use network::{Network, Response};
 

@@ -1,0 +1,120 @@
+//! `make crash-matrix`: a deploy dies at every point that it goes through, in every
+//! way, and what runs afterwards is one release, whole.
+//!
+//! The points are those that deployd itself names while nothing happens to it, so
+//! none is forgotten. Without CRASH_MATRIX=full a part of the rows is played: every
+//! point of a deploy with SIGKILL to deployd, and those about the commit with the
+//! other ways.
+
+#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
+
+#[path = "../e2e/app.rs"]
+mod app;
+#[path = "../e2e/host.rs"]
+mod host;
+#[path = "../instance/mod.rs"]
+mod instance;
+#[path = "../s3/mod.rs"]
+mod s3;
+
+mod row;
+mod scenario;
+mod table;
+mod whole;
+mod world;
+
+use row::{Outcome, Row, record};
+use scenario::{Scenario, Way};
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use std::{env, thread};
+use world::World;
+
+/// Instances that run at once; CRASH_WORKERS may say otherwise.
+const WORKERS: usize = 2;
+
+fn main() -> ExitCode {
+    if !is_meant() {
+        return ExitCode::SUCCESS;
+    }
+    let start = Instant::now();
+    let rows = rows(env::var("CRASH_MATRIX").is_ok_and(|how| how == "full"));
+    let played = play(rows);
+    table::print(&played, start.elapsed())
+}
+
+/// `cargo test NAME` asks every test program for what has this in its name.
+fn is_meant() -> bool {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let names: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let lists = words.iter().any(|word| word == "--list");
+    !lists && (names.is_empty() || names.iter().any(|name| "crash_matrix".contains(&***name)))
+}
+
+/// The rows to play. Variables narrow them down, to look at some again.
+fn rows(full: bool) -> Vec<Row> {
+    let only =
+        |variable: &str, text: &str| env::var(variable).map_or(true, |only| text.contains(&only));
+    let mut world = World::new();
+    let mut rows = Vec::new();
+    for scenario in Scenario::ALL {
+        let ways = ways(scenario, full);
+        if ways.is_empty() || !only("CRASH_SCENARIO", &scenario.to_string()) {
+            continue;
+        }
+        let points = record(&mut world, scenario).unwrap_or_else(|why| panic!("{scenario}: {why}"));
+        eprintln!("{scenario}: {} points", points.len());
+        let points = Arc::new(points);
+        for (way, all) in ways {
+            for at in 0..points.len() {
+                let row = Row { scenario, way, points: points.clone(), at };
+                let is_in = all || row.point().starts_with("my-app/current");
+                if is_in && only("CRASH_WAY", &way.to_string()) && only("CRASH_POINT", row.point())
+                {
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// How a scenario dies, and whether at all of its points.
+fn ways(scenario: Scenario, full: bool) -> Vec<(Way, bool)> {
+    let daemon = (Way::Daemon, true);
+    match (scenario, full) {
+        (Scenario::Recovery, true) => vec![daemon],
+        (_, true) => vec![daemon, (Way::Instance, true), (Way::Power, true)],
+        (Scenario::Upgrade, false) => vec![daemon, (Way::Instance, false), (Way::Power, false)],
+        (_, false) => vec![],
+    }
+}
+
+/// Plays all rows, on instances that are used again as long as nothing is wrong.
+fn play(rows: Vec<Row>) -> Vec<(Row, Outcome)> {
+    let workers = env::var("CRASH_WORKERS").ok().and_then(|text| text.parse().ok());
+    let (count, done) = (rows.len(), Mutex::new(Vec::new()));
+    let rows = Mutex::new(VecDeque::from(rows));
+    thread::scope(|scope| {
+        for _ in 0..workers.unwrap_or(WORKERS) {
+            scope.spawn(|| {
+                let mut world = None;
+                loop {
+                    let Some(row) = rows.lock().expect("no panic").pop_front() else { break };
+                    let outcome = row.play(world.get_or_insert_with(World::new));
+                    if !outcome.faults.is_empty() {
+                        table::explain(&row, &outcome, world.take());
+                    }
+                    let mut done = done.lock().expect("no panic");
+                    done.push((row, outcome));
+                    table::progress(done.len(), count, &done[done.len() - 1]);
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().expect("no panic");
+    done.sort_by_key(|(row, _)| (row.scenario, row.at, row.way));
+    done
+}

@@ -1,0 +1,181 @@
+//! One row of the matrix: something is under way, it dies at one point, comes
+//! back, and is looked at.
+
+use crate::scenario::{Expected, Names, Scenario, Way};
+use crate::whole::{Seen, wait_until_recovered};
+use crate::world::{Plan, RECOVERY, World};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Where the first death of [`Scenario::Recovery`] is: most is left to be done then.
+pub const FIRST_DEATH: &str = "my-app/current: durable";
+
+/// What has to be seen.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub scenario: Scenario,
+    pub way: Way,
+    /// The points of the scenario, and which of them it dies at.
+    pub points: std::sync::Arc<Vec<String>>,
+    pub at: usize,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub ran: String,
+    pub said: String,
+    pub why: String,
+    pub faults: Vec<String>,
+}
+
+impl Row {
+    pub fn point(&self) -> &str {
+        &self.points[self.at]
+    }
+
+    /// Whatever goes wrong is a violation.
+    pub fn play(&self, world: &mut World) -> Outcome {
+        let mut outcome = Outcome::default();
+        let played = catch_unwind(AssertUnwindSafe(|| self.steps(world, &mut outcome)));
+        match played {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => outcome.faults.push(fault),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.into()));
+                outcome.faults.push(text.unwrap_or_else(|| "the harness failed".into()));
+            }
+        }
+        outcome
+    }
+
+    fn steps(&self, world: &mut World, outcome: &mut Outcome) -> Result<(), String> {
+        let mut names = begin(world, self.scenario)?;
+        let line = self.scenario.prepare(world, &mut names);
+        let before = newest_entry(&Seen::of(&world.host)?);
+        let said = self.die(world, &names, &line)?;
+        wait_until_recovered(&world.host, RECOVERY)?;
+
+        let expected = self.scenario.expected(&self.points, self.at, self.way, &names);
+        let seen = Seen::of(&world.host)?;
+        outcome.ran = names.general(&seen.running());
+        outcome.said = names.general(seen.says().unwrap_or("nothing"));
+        outcome.why = expected.why.to_owned();
+        let mut faults = seen.faults(&world.published);
+        judge(&seen, &expected, before.as_deref(), said, &mut faults);
+        outcome.faults.extend(faults.iter().map(|fault| names.general(fault)));
+        world.deploys_another().map(drop)
+    }
+
+    /// Carries out the command line, and brings death over it; what its caller got,
+    /// where there still was one.
+    fn die(
+        &self,
+        world: &mut World,
+        names: &Names,
+        line: &[String],
+    ) -> Result<Option<i32>, String> {
+        let point = names.particular(self.point());
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        if self.way == Way::Daemon {
+            let mut plans = vec![Plan::Kill(point.clone())];
+            if self.scenario == Scenario::Recovery {
+                plans.insert(0, Plan::Kill(names.particular(FIRST_DEATH)));
+            }
+            world.plan(&plans);
+            let said = world.host.exec(&line);
+            return match world.reached().last() {
+                Some(last) if *last == point => Ok(said.status),
+                _ => Err(format!("the point was not reached: {said:?}")),
+            };
+        }
+        world.plan(&[Plan::Hold(point)]);
+        let caller = world.host.command(&line).spawn();
+        world.wait_until_held()?;
+        match self.way {
+            Way::Power => world.host.power_loss(),
+            _ => world.host.kill_hard(),
+        }
+        drop(caller);
+        world.host.boot();
+        Ok(None)
+    }
+}
+
+/// The scenario from its beginning to its end, unharmed: the points it goes through.
+pub fn record(world: &mut World, scenario: Scenario) -> Result<Vec<String>, String> {
+    let mut names = begin(world, scenario)?;
+    let line = scenario.prepare(world, &mut names);
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let mut plans = vec![Plan::Record];
+    if scenario == Scenario::Recovery {
+        plans.insert(0, Plan::Kill(names.particular(FIRST_DEATH)));
+    }
+    world.plan(&plans);
+    let said = world.host.exec(&line);
+    wait_until_recovered(&world.host, RECOVERY)?;
+    let mut points: Vec<String> =
+        world.reached().iter().map(|point| names.general(point)).collect();
+    if scenario == Scenario::Recovery {
+        points.remove(0);
+    }
+    if points.is_empty() {
+        return Err(format!("no point was reached: {said:?}"));
+    }
+    world.plan(&[]);
+    world.deploys_another().map(|_| points)
+}
+
+/// What every run of a scenario begins with: a good release runs, and a good one is
+/// kept for rollback; or nothing at all.
+fn begin(world: &mut World, scenario: Scenario) -> Result<Names, String> {
+    let mut names = Names::default();
+    if scenario == Scenario::First {
+        if Seen::of(&world.host)?.says().is_some() {
+            world.host.deploy(&["remove", "--yes", "my-app"]).ok();
+        }
+        return Ok(names);
+    }
+    loop {
+        let seen = Seen::of(&world.host)?;
+        match (seen.says(), seen.rollback()) {
+            (Some(base), Some(old)) => {
+                (names.base, names.old) = (base.to_owned(), old.to_owned());
+                return Ok(names);
+            }
+            _ => drop(world.deploys_another()?),
+        }
+    }
+}
+
+fn newest_entry(seen: &Seen) -> Option<String> {
+    Some(seen.history().first()?["id"].as_str()?.to_owned())
+}
+
+/// Whether it is what was expected, and the history and the caller say so.
+fn judge(
+    seen: &Seen,
+    expected: &Expected,
+    before: Option<&str>,
+    said: Option<i32>,
+    faults: &mut Vec<String>,
+) {
+    let runs = seen.says().map(str::to_owned);
+    if !expected.runs.contains(&runs) {
+        faults.push(format!("{runs:?} is current, and should be {:?}", expected.runs));
+    }
+    let history = seen.history();
+    let entries: Vec<_> = history.iter().take_while(|one| one["id"].as_str() != before).collect();
+    if !expected.entries.contains(&entries.len()) {
+        faults.push(format!("the history has {} entries of it: {entries:?}", entries.len()));
+    }
+    for entry in entries {
+        if entry["after"].as_str() != runs.as_deref() {
+            faults.push(format!("the history says {} runs", entry["after"]));
+        }
+        let done = entry["exit"] == "done";
+        if said.is_some_and(|status| (status == 0) != done) {
+            faults.push(format!("its caller got {said:?}, and the history says {entry}"));
+        }
+    }
+}

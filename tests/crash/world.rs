@@ -1,0 +1,169 @@
+//! An instance whose deployd can be made to die, and what was published for it.
+
+#![allow(dead_code, reason = "each test program uses its own part of it")]
+
+use crate::app::{Release, url};
+use crate::host::Host;
+use crate::instance::{Image, package_of};
+use crate::whole::Published;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Where deployd looks for what is to happen: src/failpoint.rs.
+const DIR: &str = "/run/deploy-failpoints";
+/// Bytes of each release that cannot be compressed: several pieces to fetch.
+const NOISE: usize = 1 << 20;
+/// MiB.
+const DISK: u64 = 1024;
+
+/// Long enough for a recovery with all its waits, on a busy machine.
+pub const RECOVERY: Duration = Duration::from_secs(60);
+
+/// What becomes of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Good,
+    /// Good, and started only when the one before it has stopped.
+    GoodByRestart,
+    /// It ends as soon as it is current.
+    FailsWhenCurrent,
+    /// It ends as soon as it begins.
+    FailsAtStart,
+    /// Its archive leads out of the release.
+    Hostile,
+}
+
+pub struct World {
+    pub host: Host,
+    /// By label.
+    pub published: BTreeMap<String, Published>,
+    serial: u32,
+    plans: u32,
+    noise: Vec<u8>,
+}
+
+impl World {
+    pub fn new() -> World {
+        let package = package_of("DEPLOY_DEB_FAILPOINTS", "failpoints-deb");
+        let image = Host::image_with(Image::base(), "failpoints-agent", &package);
+        let image = image.layer("failpoints", &[], &furnish());
+        let host = Host::built(|builder| builder.image(&image).disk(DISK));
+        World { host, published: BTreeMap::new(), serial: 0, plans: 0, noise: noise(NOISE) }
+    }
+
+    /// Publishes a release of its own name, which is given.
+    pub fn publish(&mut self, kind: Kind) -> String {
+        self.serial += 1;
+        let label = format!("r{:04}", self.serial);
+        let release = release(&label, kind, &self.noise);
+        self.host.publish(&release);
+        self.published.insert(label.clone(), Published::of(&release));
+        label
+    }
+
+    /// Deploys a good release, which must succeed and serve; its label.
+    pub fn deploys_another(&mut self) -> Result<String, String> {
+        let label = self.publish(Kind::Good);
+        let said = self.host.deploy(&[&url(&label)]);
+        if said.status != Some(0) {
+            return Err(format!("the next deploy failed: {said:?}"));
+        }
+        match self.host.served() {
+            Some(served) if served == label => Ok(label),
+            served => Err(format!("the next deploy serves {served:?}, not {label}")),
+        }
+    }
+
+    /// Tells deployd what is to happen; of several plans each follows the death
+    /// that the one before it has brought.
+    pub fn plan(&mut self, plans: &[Plan]) {
+        let mut text = String::new();
+        for plan in plans {
+            self.plans += 1;
+            let (what, point) = match plan {
+                Plan::Record => ("record", ""),
+                Plan::Kill(point) => ("kill", point.as_str()),
+                Plan::Hold(point) => ("hold", point.as_str()),
+            };
+            text += &format!("{}\n{what}\n{point}\n", self.plans);
+        }
+        // Also the thread that unpacks, which is the app's user to the disk, writes them.
+        let write = format!(
+            "cd {DIR}; : >reached; cat >plan.new; chmod 666 reached plan.new; mv plan.new plan"
+        );
+        self.host.command(&["bash", "-euc", &write]).input(text).output().ok();
+    }
+
+    /// The points that were reached, as far as the plan asks for it.
+    pub fn reached(&self) -> Vec<String> {
+        let reached = self.host.read(&format!("{DIR}/reached"));
+        String::from_utf8_lossy(&reached).lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until deployd stands still at the point it was to be held at.
+    pub fn wait_until_held(&self) -> Result<(), String> {
+        let script = format!(
+            "for try in $(seq 3000); do [ ! -s {DIR}/reached ] || exit 0; sleep 0.02; done; exit 1"
+        );
+        match self.host.exec(&["bash", "-c", &script]).status {
+            Some(0) => Ok(()),
+            _ => Err("the point was not reached".to_owned()),
+        }
+    }
+}
+
+/// What deployd does when it reaches points.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    Record,
+    Kill(String),
+    /// It stands still, for the harness to do something to the instance.
+    Hold(String),
+}
+
+fn release(label: &str, kind: Kind, noise: &[u8]) -> Release {
+    let release = Release::new(label)
+        .file_of_mode(0o755, "bin/run", "#!/bin/sh\nexec python3 app.py \"$@\"\n")
+        .file_of_mode(0o600, "config/of/depth/private", "kept as it is\n")
+        .file("assets/empty", "")
+        .file("assets/noise", noise)
+        .procfile(
+            "web: python3 app.py web\nworker: python3 app.py worker\n\
+             build: mkdir -p made/by && cp VERSION made/by/build\n",
+        )
+        .set("TEXT='of two\nlines, and $signs'")
+        .set(&format!("OF={label}"));
+    match kind {
+        Kind::Good => release.set("DEPLOY_SETTLE=200ms"),
+        Kind::GoodByRestart => release.set("DEPLOY_SETTLE=200ms DEPLOY_STRATEGY=restart"),
+        Kind::FailsWhenCurrent => release.set("DEPLOY_SETTLE=1500ms BEHAVE=crash-when-current"),
+        Kind::FailsAtStart => release.set("BEHAVE=crash"),
+        Kind::Hostile => release.file_of_mode(0o4755, "bin/su", "setuid"),
+    }
+}
+
+/// deployd may write to the directory, and comes back sooner than after a second.
+fn furnish() -> String {
+    format!(
+        "mkdir -p /etc/systemd/system/deployd.service.d
+        printf '[Service]\\nReadWritePaths=-{DIR}\\nRestartSec=100ms\\n' \
+            >/etc/systemd/system/deployd.service.d/failpoints.conf
+        echo 'd {DIR} 0777 root root' >/etc/tmpfiles.d/failpoints.conf
+        echo 'DEPLOY_KEEP_RELEASES=1' >>/etc/deploy/agent.env
+        "
+    )
+}
+
+/// xorshift64 (Marsaglia, 2003).
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
