@@ -306,6 +306,19 @@ fn removed_and_purged_it_leaves_the_apps_running_and_their_data() {
     );
 }
 
+/// The places to die at are for the crash matrix alone: src/failpoint.rs.
+#[test]
+fn no_program_of_it_can_be_told_to_die() {
+    let machine = clean_machine();
+    dpkg(&machine, &["--install", DEB]).exits(0);
+    let mut search = vec!["grep", "--files-with-matches", "failpoint"];
+    search.extend(["/usr/bin/deploy", "/usr/bin/deployd"]);
+    search.push("/usr/lib/systemd/system-generators/deploy-generator");
+    let found = machine.exec(&search);
+    // 2 is for a program that is not there.
+    assert_eq!(found.status, Some(1), "{found:?}");
+}
+
 #[test]
 fn lintian_finds_no_error() {
     let deb = package();
