@@ -39,27 +39,36 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
     if let Some(name) = units::templates(manifest).find(|name| own.contains(name)) {
         return Err(unit_taken(manifest, &name, "another release of the app has it"));
     }
-    let ports = manifest.plan.public_ports();
     let names: BTreeSet<String> = units::templates(manifest).collect();
     for other in instance.store.apps()? {
         if other.name() == app.name() {
             continue;
         }
         let snapshot = other.snapshot()?;
-        let taken = snapshot.current().map(|m| m.plan.public_ports()).unwrap_or_default();
-        if let Some(port) = taken.intersection(&ports).next().copied() {
-            return Err(port_taken(manifest, port, format!("the app {} has it", other.name())));
-        }
         let mut theirs = snapshot.releases.iter().flat_map(units::templates);
         if let Some(name) = theirs.find(|name| names.contains(name)) {
             return Err(unit_taken(manifest, &name, &format!("the app {} has it", other.name())));
         }
     }
+    public_ports(instance, app, manifest)?;
     let own = units::slice(app.name());
-    for port in ports {
+    for port in manifest.plan.public_ports() {
         if let Some(holder) = sockets::listener(port).filter(|found| !found.is_in(&own)) {
             let why = format!("{} (pid {}) listens on it", holder.name, holder.pid);
             return Err(port_taken(manifest, port, why));
+        }
+    }
+    Ok(())
+}
+
+/// No other app has taken one of its public ports since it was admitted.
+pub fn public_ports(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
+    let ports = manifest.plan.public_ports();
+    for other in instance.store.apps()?.iter().filter(|other| other.name() != app.name()) {
+        let snapshot = other.snapshot()?;
+        let taken = snapshot.current().map(|m| m.plan.public_ports()).unwrap_or_default();
+        if let Some(port) = taken.intersection(&ports).next().copied() {
+            return Err(port_taken(manifest, port, format!("the app {} has it", other.name())));
         }
     }
     Ok(())

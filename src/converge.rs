@@ -5,7 +5,7 @@ pub mod ports;
 
 use crate::error::{Error, Result};
 use crate::host::sock_diag;
-use crate::host::systemd::Systemd;
+use crate::host::systemd::{Activity, Systemd};
 use crate::instance::Instance;
 use crate::release::name::Label;
 use crate::store::{App, Snapshot};
@@ -26,12 +26,13 @@ pub struct Changes {
     pub start: Vec<String>,
 }
 
-/// Compares the units wanted with those found, live or not.
-pub fn changes(wanted: &BTreeSet<String>, found: &BTreeMap<String, bool>) -> Changes {
-    let live = |unit: &&String| found.get(*unit).copied().unwrap_or(false);
+/// Compares the units wanted with those found.
+pub fn changes(wanted: &BTreeSet<String>, found: &BTreeMap<String, Activity>) -> Changes {
+    let is = |unit: &String, activity| found.get(unit) == Some(&activity);
+    let strange = found.keys().filter(|unit| !wanted.contains(*unit));
     Changes {
-        stop: found.keys().filter(live).filter(|unit| !wanted.contains(*unit)).cloned().collect(),
-        start: wanted.iter().filter(|unit| !live(unit)).cloned().collect(),
+        stop: strange.filter(|unit| !is(unit, Activity::Down)).cloned().collect(),
+        start: wanted.iter().filter(|unit| !is(unit, Activity::Up)).cloned().collect(),
     }
 }
 
@@ -51,8 +52,9 @@ pub async fn switch(instance: &Instance, app: &App) -> Result<()> {
     let wanted = units::wanted(&snapshot);
     let mapped = units::behind_the_map(&snapshot);
     let found = instance.systemd.consists_of(&target).await?;
-    let runs = |unit: &String| !mapped.contains_key(unit) || found.get(unit) == Some(&true);
-    if wanted.iter().all(runs) {
+    let reached = snapshot.current().map(units::with_a_port).unwrap_or_default();
+    let runs = |unit: &&String| found.get(*unit) == Some(&Activity::Up);
+    if wanted.intersection(&reached).all(|unit| runs(&unit)) {
         // Whoever is to get the traffic is up: nothing has to be waited for.
         ports::load(instance).await?;
     }
@@ -79,7 +81,17 @@ pub async fn switch(instance: &Instance, app: &App) -> Result<()> {
 pub async fn drain(instance: &Instance, app: &App, end: Instant) -> Result<()> {
     let leaving = leaving(&instance.systemd, &app.snapshot()?).await?;
     let ports: Vec<u16> = leaving.into_values().collect();
-    while Instant::now() < end && connections(&ports)? > 0 {
+    // Where they cannot be counted, somebody may be connected.
+    let connected = || {
+        connections(&ports).map_or_else(
+            |error| {
+                tracing::warn!("{}", error.chain());
+                true
+            },
+            |count| count > 0,
+        )
+    };
+    while !ports.is_empty() && Instant::now() < end && connected() {
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
@@ -124,7 +136,8 @@ pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> 
 /// The units of the app that run, or are about to.
 pub async fn live(instance: &Instance, app: &App) -> Result<Vec<String>> {
     let found = instance.systemd.consists_of(&units::target(app.name())).await?;
-    Ok(found.into_iter().filter(|(_, live)| *live).map(|(unit, _)| unit).collect())
+    let up = found.into_iter().filter(|(_, activity)| *activity != Activity::Down);
+    Ok(up.map(|(unit, _)| unit).collect())
 }
 
 /// Those of them that belong to one release.
@@ -174,15 +187,19 @@ mod tests {
 
     #[test]
     fn what_runs_and_is_not_wanted_stops_and_the_reverse_starts() {
-        let wanted = BTreeSet::from(["new@1".to_owned(), "same@1".to_owned(), "dead@1".to_owned()]);
+        let wanted = ["new@1", "same@1", "dead@1", "dying@1"].map(str::to_owned).into();
         let found = BTreeMap::from([
-            ("old@1".to_owned(), true),
-            ("gone@1".to_owned(), false),
-            ("same@1".to_owned(), true),
-            ("dead@1".to_owned(), false),
+            ("old@1".to_owned(), Activity::Up),
+            ("older@1".to_owned(), Activity::Stopping),
+            ("gone@1".to_owned(), Activity::Down),
+            ("same@1".to_owned(), Activity::Up),
+            ("dead@1".to_owned(), Activity::Down),
+            ("dying@1".to_owned(), Activity::Stopping),
         ]);
-        let expected =
-            Changes { stop: vec!["old@1".into()], start: vec!["dead@1".into(), "new@1".into()] };
+        let expected = Changes {
+            stop: vec!["old@1".into(), "older@1".into()],
+            start: vec!["dead@1".into(), "dying@1".into(), "new@1".into()],
+        };
         assert_eq!(changes(&wanted, &found), expected);
     }
 }

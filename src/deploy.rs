@@ -22,7 +22,12 @@ use crate::store::{Locked, Stopped};
 use crate::{admit, units};
 use back::Failed;
 use record::Attempt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// Held while the public ports are compared with the other apps' and taken by
+/// the commit: no two of them get the same.
+static COMMITTING: Mutex<()> = Mutex::const_new(());
 
 /// What was done, for the operator.
 #[derive(Debug)]
@@ -35,8 +40,9 @@ pub struct Done {
 struct Candidate {
     manifest: Manifest,
     watch: Watch,
-    /// What is committed again if this one fails.
+    /// What is committed again if this one fails, and what was stopped of it.
     before: Option<Label>,
+    stopped: Stopped,
 }
 
 /// A release that is current.
@@ -44,6 +50,7 @@ struct Committed {
     manifest: Manifest,
     watch: Watch,
     before: Option<Label>,
+    stopped: Stopped,
     /// When new connections began to come to it.
     since: Instant,
 }
@@ -51,6 +58,7 @@ struct Committed {
 /// Deploys the release at `url`.
 pub async fn deploy(instance: &Instance, app: Locked, url: &ReleaseUrl) -> Result<Done> {
     let mut attempt = Attempt::begin(instance, &app, "deploy", Some(url))?;
+    instance.warm.remember(app.current()?);
     let result = deploy_steps(instance, &app, url, &mut attempt).await;
     attempt.record(instance, &app, &result);
     result
@@ -151,11 +159,12 @@ async fn stage_steps(instance: &Instance, app: &Locked, found: Found) -> Result<
 /// Starts the candidate and watches it until it is healthy, or not.
 async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Candidate> {
     let manifest = staged.manifest;
-    converge::load_units(instance, &app.snapshot()?).await?;
-    let before = fallback(app, &manifest)?;
+    let snapshot = app.snapshot()?;
+    converge::load_units(instance, &snapshot).await?;
+    let (before, stopped) = (fallback(app, &manifest)?, snapshot.stopped);
     instance.events.step(Step::Prove, format!("release {}", manifest.label));
-    let mut candidate = Candidate { watch: Watch::new(&manifest), manifest, before };
-    let mut failed = Failed::of(candidate.manifest.clone(), candidate.before.clone());
+    let mut candidate = Candidate { watch: Watch::new(&manifest), manifest, before, stopped };
+    let mut failed = failure(&candidate);
     let proved = match candidate.manifest.plan.strategy {
         Strategy::Handover => beside(instance, app, &mut candidate, &mut failed).await,
         Strategy::Restart => instead(instance, app, &mut candidate, &mut failed).await,
@@ -164,6 +173,11 @@ async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Cand
         Ok(()) => Ok(candidate),
         Err(why) => Err(failed.go_back(instance, app, why).await),
     }
+}
+
+fn failure(candidate: &Candidate) -> Failed {
+    let Candidate { manifest, before, stopped, .. } = candidate;
+    Failed::of(manifest.clone(), before.clone(), stopped.clone())
 }
 
 /// Strategy `handover`: it is proved on private ports beside the release that
@@ -178,8 +192,9 @@ async fn beside(
     let plan = candidate.manifest.plan.clone();
     converge::ports::load(instance).await?;
     candidate.watch.end_the_unhealthy(&instance.systemd, plan.stop_timeout).await?;
+    let timeout = instance.remaining(plan.health_timeout);
     let mut singletons = candidate.watch.split_off(|kind| plan.is_singleton(kind));
-    start_and_watch(instance, &mut candidate.watch, &plan).await?;
+    start_and_watch(instance, &mut candidate.watch, &plan, timeout).await?;
     if singletons.is_empty() {
         return Ok(());
     }
@@ -189,7 +204,8 @@ async fn beside(
     let old: Vec<String> = old.into_iter().filter(|unit| alone.contains(unit)).collect();
     failed.touches_what_runs();
     instance.systemd.stop(&old, converge::longest_stop(&snapshot)).await?;
-    start_and_watch(instance, &mut singletons, &plan).await?;
+    // From here on there is no time but the release's own: it is too late to give up.
+    start_and_watch(instance, &mut singletons, &plan, plan.health_timeout).await?;
     candidate.watch.join(singletons);
     Ok(())
 }
@@ -206,20 +222,31 @@ async fn instead(
     failed.touches_what_runs();
     instance.systemd.stop(&old, converge::longest_stop(&app.snapshot()?)).await?;
     converge::ports::load_for(instance, &candidate.manifest).await?;
-    start_and_watch(instance, &mut candidate.watch, &candidate.manifest.plan).await
+    let plan = &candidate.manifest.plan;
+    start_and_watch(instance, &mut candidate.watch, plan, plan.health_timeout).await
 }
 
-async fn start_and_watch(instance: &Instance, watch: &mut Watch, plan: &Plan) -> Result<()> {
-    let started = instance.systemd.start(&watch.units()).await;
+async fn start_and_watch(
+    instance: &Instance,
+    watch: &mut Watch,
+    plan: &Plan,
+    timeout: Duration,
+) -> Result<()> {
+    let started = instance.systemd.start(&watch.not_running(&instance.systemd).await?).await;
     // A job that fails while the candidate starts is the candidate's failure.
     started.map_err(|error| error.with_exit(Exit::Unhealthy))?;
-    watch.prove(&instance.systemd, instance.remaining(plan.health_timeout)).await?;
-    watch.settle(&instance.systemd, instance.remaining(plan.prove)).await
+    watch.prove(&instance.systemd, timeout).await?;
+    watch.settle(&instance.systemd, plan.prove).await
 }
 
 /// Makes the candidate what runs here, now and after a reboot.
 async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Result<Committed> {
-    let Candidate { mut manifest, watch, before } = candidate;
+    let failed = failure(&candidate);
+    let order = COMMITTING.lock().await;
+    if let Err(taken) = admit::public_ports(instance, app, &candidate.manifest) {
+        return Err(failed.go_back(instance, app, taken).await);
+    }
+    let Candidate { mut manifest, watch, before, stopped } = candidate;
     instance.events.step(Step::Commit, format!("release {}", manifest.label));
     if manifest.state != State::Good {
         manifest.state = State::Proved;
@@ -227,13 +254,14 @@ async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Resu
     let committed = async {
         app.write_manifest(&manifest)?;
         app.commit(&manifest.label)?;
+        drop(order);
         app.set_stopped(&Stopped::default())?;
         instance.events.step(Step::Converge, units::target(app.name()));
         converge::switch(instance, app).await
     };
     match committed.await {
-        Ok(()) => Ok(Committed { manifest, watch, before, since: Instant::now() }),
-        Err(why) => Err(Failed::of(manifest, before).undo(instance, app, why).await),
+        Ok(()) => Ok(Committed { manifest, watch, before, stopped, since: Instant::now() }),
+        Err(why) => Err(failed.undo(instance, app, why).await),
     }
 }
 
@@ -241,7 +269,8 @@ async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Resu
 async fn settle(instance: &Instance, app: &Locked, mut committed: Committed) -> Result<Committed> {
     let window = committed.manifest.plan.settle;
     instance.events.step(Step::Settle, format!("{} s", window.as_secs_f32()));
-    let failed = Failed::of(committed.manifest.clone(), committed.before.clone());
+    let Committed { manifest, before, stopped, .. } = &committed;
+    let failed = Failed::of(manifest.clone(), before.clone(), stopped.clone());
     let settled = async {
         tokio::select! {
             settled = committed.watch.settle(&instance.systemd, window) => settled,
@@ -268,6 +297,7 @@ async fn finish(
     verb: &str,
     start: Instant,
 ) -> Done {
+    instance.warm.remember(None);
     for tidied in [
         app.set_state(&committed.manifest.label, State::Good),
         retire(instance, app, &committed).await,

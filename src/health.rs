@@ -86,6 +86,17 @@ impl Watch {
         self.processes.extend(other.processes);
     }
 
+    /// The units that are yet to be started.
+    pub async fn not_running(&self, systemd: &Systemd) -> Result<Vec<String>> {
+        let mut units = Vec::new();
+        for process in &self.processes {
+            if !systemd.status(&process.unit).await?.is_running() {
+                units.push(process.unit.clone());
+            }
+        }
+        Ok(units)
+    }
+
     /// Stops those that run and are not well, as a release that is deployed again
     /// may have them; the others are left alone.
     pub async fn end_the_unhealthy(&self, systemd: &Systemd, timeout: Duration) -> Result<()> {

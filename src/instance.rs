@@ -11,7 +11,7 @@ use crate::source::Sources;
 use crate::store::Store;
 use jiff::Timestamp;
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -75,7 +75,11 @@ impl Instance {
 /// The time after a switch, in which the release before is still warm: a rollback
 /// that is asked for then takes the new one back at once.
 #[derive(Clone, Debug, Default)]
-pub struct Warm(Arc<watch::Sender<Phase>>);
+pub struct Warm {
+    phase: Arc<watch::Sender<Phase>>,
+    /// What ran before a deploy that is not good yet, whatever it is at.
+    before: Arc<Mutex<Option<Label>>>,
+}
 
 #[derive(Clone, Debug, Default)]
 enum Phase {
@@ -95,12 +99,17 @@ enum Phase {
 }
 
 impl Warm {
+    /// What a rollback means that is asked for while the deploy is under way.
+    pub fn remember(&self, before: Option<Label>) {
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = before;
+    }
+
     /// Waits until somebody takes the release back to `before`; who it was.
     pub async fn taken_back(&self, before: Option<&Label>, window: Duration) -> String {
         let Some(before) = before.cloned() else { return std::future::pending().await };
         let until = end_of(window);
         let _phase = self.begin(Phase::Settling { until, before });
-        let mut changes = self.0.subscribe();
+        let mut changes = self.phase.subscribe();
         let who =
             match changes.wait_for(|now| matches!(now, Phase::TakenBack { .. })).await.as_deref() {
                 Ok(Phase::TakenBack { by }) => Some(by.clone()),
@@ -117,10 +126,11 @@ impl Warm {
         self.begin(Phase::Draining { until: end_of(timeout) })
     }
 
-    /// Takes back what settles now, if anything does; where that goes.
+    /// Takes back what settles now, if anything does; where that, or a rollback
+    /// that comes after the deploy, goes.
     pub fn take_back(&self, who: &str) -> Option<Label> {
-        let mut to = None;
-        self.0.send_if_modified(|now| {
+        let mut to = self.before.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.phase.send_if_modified(|now| {
             let Phase::Settling { before, .. } = now else { return false };
             to = Some(before.clone());
             *now = Phase::TakenBack { by: who.to_owned() };
@@ -131,15 +141,15 @@ impl Warm {
 
     /// When the processes of the release before may be stopped, at the latest.
     pub fn until(&self) -> Option<Timestamp> {
-        match *self.0.borrow() {
+        match *self.phase.borrow() {
             Phase::Settling { until, .. } | Phase::Draining { until } => Some(until),
             Phase::Over | Phase::TakenBack { .. } => None,
         }
     }
 
     fn begin(&self, phase: Phase) -> End<'_> {
-        self.0.send_replace(phase);
-        End(&self.0)
+        self.phase.send_replace(phase);
+        End(&self.phase)
     }
 }
 

@@ -45,7 +45,7 @@ fn main() {
     run(&host, "deploy status", 0, "hello (production): r2, good, healthy");
 
     say("\nThe third one is broken: it is refused, and r2 serves.\n");
-    run(&host, "deploy s3://releases/hello/production/r3", 20, "r2 runs again");
+    run(&host, "deploy s3://releases/hello/production/r3", 12, "r2 runs on");
     run(&host, "curl -sS http://localhost:5000/", 0, "Hello from r2");
 
     say("\nS3 goes away. To go back, it is not needed.\n");

@@ -8,7 +8,7 @@ use crate::health::Watch;
 use crate::instance::Instance;
 use crate::release::manifest::{Manifest, State};
 use crate::release::name::Label;
-use crate::store::Locked;
+use crate::store::{Locked, Stopped};
 use crate::units;
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ pub(super) struct Failed {
     manifest: Manifest,
     /// What is committed again.
     before: Option<Label>,
+    /// What the operator had stopped of it.
+    stopped: Stopped,
     /// Since when its processes have written what is worth quoting.
     since: Timestamp,
     /// Until it has, the release that runs is as it was before.
@@ -33,8 +35,8 @@ pub(super) struct Failed {
 
 impl Failed {
     /// To be made when the release begins to run.
-    pub fn of(manifest: Manifest, before: Option<Label>) -> Self {
-        Failed { manifest, before, since: Timestamp::now(), has_touched: false }
+    pub fn of(manifest: Manifest, before: Option<Label>, stopped: Stopped) -> Self {
+        Failed { manifest, before, stopped, since: Timestamp::now(), has_touched: false }
     }
 
     /// From here on a failure has done something to the release that runs.
@@ -53,7 +55,7 @@ impl Failed {
             None if self.manifest.state == State::Good => Ok(()),
             None => app.uncommit(),
         };
-        match undone {
+        match undone.and_then(|()| app.set_stopped(&self.stopped)) {
             Ok(()) => self.go_back(instance, app, why).await,
             Err(error) => self.stuck(why, error),
         }
@@ -73,7 +75,10 @@ impl Failed {
             None => "it is stopped".to_owned(),
         };
         instance.events.step(Step::RollBack, format!("release {label} failed; {next}"));
+        // What could not be tried says nothing of the release.
+        let untried = !self.has_touched && why.exit() != Exit::Unhealthy;
         if self.manifest.state != State::Good
+            && !untried
             && let Err(error) = app.set_state(label, State::Failed)
         {
             instance.events.warn(error.chain());
@@ -85,6 +90,9 @@ impl Failed {
         let why = self.quote_log(instance, why).await;
         if let Err(error) = restored {
             return self.stuck(why, error);
+        }
+        if untried {
+            return why;
         }
         let name = app.name();
         match current.filter(|current| current != label) {
@@ -162,7 +170,7 @@ pub(super) async fn restore(
     let manifest = app.manifest(label)?;
     let mut watch = Watch::new(&manifest);
     watch.retain(|process| !snapshot.stopped.covers(process));
-    watch.prove(&instance.systemd, manifest.plan.health_timeout).await?;
+    let proved = watch.prove(&instance.systemd, manifest.plan.health_timeout).await;
     converge::drain(instance, app, since + manifest.plan.drain_timeout).await?;
-    converge(instance, app).await
+    proved.and(converge(instance, app).await)
 }

@@ -2,7 +2,7 @@
 //! the last steps of a deploy again.
 
 use super::record::Attempt;
-use super::{Candidate, Done, Failed, back, commit, fallback, finish, settle};
+use super::{Candidate, Committed, Done, Failed, back, commit, fallback, finish, settle};
 use crate::converge::converge;
 use crate::error::{Error, Exit, Result};
 use crate::health::Watch;
@@ -49,14 +49,13 @@ pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
 /// The settle window of what was committed begins again.
 async fn settle_again(instance: &Instance, app: &Locked, manifest: Manifest) -> Result<Done> {
     let start = Instant::now();
-    let before = fallback(app, &manifest)?;
-    let candidate = Candidate { watch: Watch::new(&manifest), manifest, before };
+    let (before, stopped) = (fallback(app, &manifest)?, app.snapshot()?.stopped);
+    let candidate = Candidate { watch: Watch::new(&manifest), manifest, before, stopped };
     let mut committed = commit(instance, app, candidate).await?;
     let timeout = committed.manifest.plan.health_timeout;
     if let Err(why) = committed.watch.prove(&instance.systemd, timeout).await {
-        return Err(Failed::of(committed.manifest, committed.before)
-            .undo(instance, app, why)
-            .await);
+        let Committed { manifest, before, stopped, .. } = committed;
+        return Err(Failed::of(manifest, before, stopped).undo(instance, app, why).await);
     }
     let settled = settle(instance, app, committed).await?;
     Ok(finish(instance, app, settled, "recovered", start).await)

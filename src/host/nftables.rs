@@ -6,8 +6,8 @@ use super::systemd::Systemd;
 use super::transient::{Command, Ending};
 use crate::error::{Error, Result};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// Where Debian, Ubuntu and Amazon Linux have nft(8).
 pub const NFT: &str = "/usr/sbin/nft";
@@ -19,26 +19,40 @@ const INSTALL: &str = "install nftables, or set DEPLOY_STRATEGY=restart";
 
 /// Carries out a script: all of it, or nothing.
 pub async fn load(systemd: &Systemd, script: &str) -> Result<()> {
-    run(systemd, "deploy-nft", "load the port map", &[script]).await
+    let (ending, said) = run(systemd, "deploy-nft", &[script]).await?;
+    match ending {
+        Ending::Success => Ok(()),
+        Ending::Failure(ending) => {
+            let (why, help) = reason(&said, &ending);
+            Err(Error::failed("load the port map").because(why).help(help).with_log(said))
+        }
+    }
 }
 
-/// Whether nft and the kernel would carry out this script; nothing changes, and
-/// what worked once is not tried again.
-/// Fails with what is missing: the program, a part of the kernel, a permission.
-pub async fn check(systemd: &Systemd, script: &str) -> Result<()> {
-    static WORKS: AtomicBool = AtomicBool::new(false);
+/// Why nft or the kernel would not carry out this script, if that is so: the
+/// program, a part of the kernel or a permission is missing. Nothing changes, and
+/// what worked once is not tried again. An error says nothing of nftables.
+pub async fn missing(systemd: &Systemd, script: &str) -> Result<Option<Error>> {
+    static WORKS: Mutex<bool> = Mutex::const_new(false);
+    let cannot = |why: String| Error::failed("use nftables").because(why);
     if !Path::new(NFT).exists() {
-        let error = Error::failed("use nftables").because(format!("{NFT} is not there"));
-        return Err(error.help(INSTALL));
+        return Ok(Some(cannot(format!("{NFT} is not there")).help(INSTALL)));
     }
-    if !WORKS.load(Ordering::Relaxed) {
-        run(systemd, "deploy-nft-check", "use nftables", &["--check", script]).await?;
-        WORKS.store(true, Ordering::Relaxed);
+    let mut works = WORKS.lock().await;
+    if *works {
+        return Ok(None);
     }
-    Ok(())
+    let (ending, said) = run(systemd, "deploy-nft-check", &["--check", script]).await?;
+    if let Ending::Failure(ending) = ending {
+        let (why, help) = reason(&said, &ending);
+        return Ok(Some(cannot(why).help(help)));
+    }
+    *works = true;
+    Ok(None)
 }
 
-async fn run(systemd: &Systemd, unit: &str, what: &str, arguments: &[&str]) -> Result<()> {
+/// For one caller at a time: units of the same name would be in each other's way.
+async fn run(systemd: &Systemd, unit: &str, arguments: &[&str]) -> Result<(Ending, Vec<String>)> {
     let command = Command {
         unit: unit.to_owned(),
         description: "Port map of the deployed apps".to_owned(),
@@ -47,13 +61,8 @@ async fn run(systemd: &Systemd, unit: &str, what: &str, arguments: &[&str]) -> R
         properties: Vec::new(),
     };
     let mut said = Vec::new();
-    match systemd.run(command, |line| said.push(line)).await? {
-        Ending::Success => Ok(()),
-        Ending::Failure(ending) => {
-            let (why, help) = reason(&said, &ending);
-            Err(Error::failed(what).because(why).help(help).with_log(said))
-        }
-    }
+    let ending = systemd.run(command, |line| said.push(line)).await?;
+    Ok((ending, said))
 }
 
 /// What nft's complaint means, and what can be done. Its first line has the

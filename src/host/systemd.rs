@@ -41,6 +41,15 @@ pub enum Verb {
     Restart,
 }
 
+/// What becomes of a unit if nobody does anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    Up,
+    /// On its way down; a start waits for that, and then starts it.
+    Stopping,
+    Down,
+}
+
 /// What a service is doing; the names are those of its D-Bus properties.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceStatus {
@@ -231,15 +240,19 @@ impl Systemd {
 
     /// The units whose `PartOf=` names this one: systemd's own list of what
     /// belongs to an app, also of releases that are gone from the disk.
-    pub async fn consists_of(&self, target: &str) -> Result<BTreeMap<String, bool>> {
+    pub async fn consists_of(&self, target: &str) -> Result<BTreeMap<String, Activity>> {
         let read = async {
             let path = self.manager.load_unit(target.to_owned()).await?;
             let value = self.properties(path).await?.get(interface(UNIT)?, "ConsistsOf").await?;
             let names = Vec::<String>::try_from(value).unwrap_or_default();
             let units = self.manager.list_units_by_names(names).await?;
-            // One that is to be started yet, by a job that waits, is live too.
-            let live = |state: &str, job: u32| job != 0 || !matches!(state, "inactive" | "failed");
-            Ok(units.into_iter().map(|unit| (unit.0, live(&unit.3, unit.7))).collect())
+            let activity = |state: &str, job: &str| match (job, state) {
+                ("stop", _) | (_, "deactivating") => Activity::Stopping,
+                // One that is to be started yet, by a job that waits, is up too.
+                ("", "inactive" | "failed") => Activity::Down,
+                _ => Activity::Up,
+            };
+            Ok(units.into_iter().map(|unit| (unit.0, activity(&unit.3, &unit.8))).collect())
         };
         read.await.map_err(|e| failed(format!("list the units of {target}"), e))
     }

@@ -44,7 +44,7 @@ mod tests {
 
     const TIMING: Timing = Timing {
         connect: Duration::ZERO,
-        stall: Duration::from_millis(100),
+        stall: Duration::from_secs(1),
         least: 10,
         asks: 1,
         attempts: 1,
@@ -67,19 +67,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_trickle_is_a_stall() {
-        assert!(bytes(Duration::from_millis(40), 100).await < 10);
+        assert!(bytes(Duration::from_millis(400), 100).await < 10);
     }
 
     #[tokio::test]
     async fn what_keeps_the_pace_goes_on_for_longer_than_a_stall() {
-        assert_eq!(bytes(Duration::from_millis(4), 50).await, 50);
+        assert_eq!(bytes(Duration::from_millis(20), 60).await, 60);
     }
 
     #[tokio::test]
     async fn the_time_that_the_reader_takes_does_not_count() {
         let mut pace = Pace::default();
         for _ in 0..4 {
-            tokio::time::sleep(Duration::from_millis(40)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
             assert!(pace.next(&TIMING, std::future::ready(())).await.is_some());
             pace.came(1, &TIMING);
         }

@@ -54,7 +54,7 @@ pub async fn find(instance: &Instance, app: &App, resolved: Resolved) -> Result<
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
     let mut settings = ReleaseSettings::merge(&instance.agent_env, &env).map_err(named)?;
     if settings.strategy == Strategy::Handover
-        && let Err(why) = nftables::check(&instance.systemd, &units::ports::example()).await
+        && let Some(why) = nftables::missing(&instance.systemd, &units::ports::example()).await?
     {
         instance.events.warn(format!("no handover, but a restart: {}", why.chain()));
         settings.strategy = Strategy::Restart;
@@ -196,6 +196,12 @@ fn procfile(staging: &Staging, resolved: &Resolved) -> Result<Procfile> {
 
 /// A formation that names a type the Procfile lacks would silently run nothing.
 fn check_formation(procfile: &Procfile, settings: &ReleaseSettings) -> Result<()> {
+    let alone = settings.singleton.iter().any(|kind| kind.as_str() == "web");
+    if alone && settings.strategy == Strategy::Handover {
+        let error = Error::unusable("DEPLOY_SINGLETON names web");
+        let why = "in a handover the old and the new one run at once";
+        return Err(error.because(why).help("set DEPLOY_STRATEGY=restart"));
+    }
     let known = |name: &_| procfile.services().any(|(kind, _)| kind == name);
     let names = settings.concurrency.keys().chain(&settings.singleton);
     for name in names {

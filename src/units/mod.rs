@@ -79,6 +79,13 @@ pub fn of(manifest: &Manifest) -> BTreeSet<String> {
     manifest.plan.instances().map(unit).collect()
 }
 
+/// The units of its processes that clients connect to.
+pub fn with_a_port(manifest: &Manifest) -> BTreeSet<String> {
+    let processes = manifest.plan.instances().filter(|process| process.port.is_some());
+    let unit = |process: Process| service(manifest.url.app(), &manifest.label, &process);
+    processes.map(unit).collect()
+}
+
 /// The units of the processes of these types, of every installed release.
 pub fn of_types(snapshot: &Snapshot, is: impl Fn(&ProcessType) -> bool) -> BTreeSet<String> {
     let units = snapshot.releases.iter().flat_map(|manifest| {

@@ -51,13 +51,18 @@ pub fn check(host: &Host) -> Result<Option<String>, String> {
     }
 }
 
-/// The status once deployd answers and is idle.
+/// The status once deployd answers and is idle, and what is to run has had the
+/// time to start after a boot.
 fn settled(host: &Host) -> Result<Value, String> {
-    let found = crate::instance::poll(SOON * 3, || {
+    let mut last = None;
+    crate::instance::poll(SOON * 3, || {
         let said = host.exec(&["deploy", "status", "--json"]);
         let all: Value = serde_json::from_str(&said.stdout).ok()?;
         let status = all.as_array()?.first().cloned().unwrap_or_default();
-        status["working"].is_null().then_some(status)
+        let idle = status["working"].is_null();
+        let at_rest = status["release"].is_null() || status["healthy"] == true;
+        last = idle.then_some(status);
+        (idle && at_rest).then_some(())
     });
-    found.ok_or_else(|| "deployd does not come to rest".to_owned())
+    last.ok_or_else(|| "deployd does not come to rest".to_owned())
 }
