@@ -9,7 +9,7 @@ FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check deb failpoints-deb test crash-matrix demo fuzz $(FUZZ) requirements
+.PHONY: help check deb failpoints-deb test crash-matrix soak bench-handover demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
