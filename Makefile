@@ -42,7 +42,7 @@ cargo-deb:
 failpoints-deb: cargo-deb
 	cargo build --locked --features failpoints
 	cargo run --locked --quiet --example packaging --features failpoints -- target/packaging
-	cargo deb --locked --no-build --no-strip --profile dev --output $(FAILPOINTS_DEB)
+	cargo deb --locked --no-build --no-strip --fast --profile dev --output $(FAILPOINTS_DEB)
 
 test: requirements root deb failpoints-deb
 	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --no-fail-fast
