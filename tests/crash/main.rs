@@ -55,8 +55,9 @@ fn is_meant() -> bool {
 
 /// The rows to play. Variables narrow them down, to look at some again.
 fn rows(full: bool) -> Vec<Row> {
-    let only =
-        |variable: &str, text: &str| env::var(variable).map_or(true, |only| text.contains(&only));
+    let only = |variable: &str, text: &str| {
+        env::var(variable).map_or(true, |only| only.split(',').any(|only| text.contains(only)))
+    };
     let mut world = World::new();
     let mut rows = Vec::new();
     for scenario in Scenario::ALL {
@@ -86,6 +87,7 @@ fn ways(scenario: Scenario, full: bool) -> Vec<(Way, bool)> {
     let daemon = (Way::Daemon, true);
     match (scenario, full) {
         (Scenario::Recovery, true) => vec![daemon],
+        (scenario, true) if scenario > Scenario::First => vec![daemon, (Way::Power, false)],
         (_, true) => vec![daemon, (Way::Instance, true), (Way::Power, true)],
         (Scenario::Upgrade, false) => vec![daemon, (Way::Instance, false), (Way::Power, false)],
         (_, false) => vec![],

@@ -50,9 +50,8 @@ impl Row {
     }
 
     fn steps(&self, world: &mut World, outcome: &mut Outcome) -> Result<(), String> {
-        let mut names = begin(world, self.scenario)?;
+        let (mut names, before) = begin(world, self.scenario)?;
         let line = self.scenario.prepare(world, &mut names);
-        let before = newest_entry(&Seen::of(&world.host)?);
         let said = self.die(world, &names, &line)?;
         wait_until_recovered(&world.host, RECOVERY)?;
 
@@ -104,7 +103,7 @@ impl Row {
 
 /// The scenario from its beginning to its end, unharmed: the points it goes through.
 pub fn record(world: &mut World, scenario: Scenario) -> Result<Vec<String>, String> {
-    let mut names = begin(world, scenario)?;
+    let (mut names, _) = begin(world, scenario)?;
     let line = scenario.prepare(world, &mut names);
     let line: Vec<&str> = line.iter().map(String::as_str).collect();
     let mut plans = vec![Plan::Record];
@@ -127,21 +126,20 @@ pub fn record(world: &mut World, scenario: Scenario) -> Result<Vec<String>, Stri
 }
 
 /// What every run of a scenario begins with: a good release runs, and a good one is
-/// kept for rollback; or nothing at all.
-fn begin(world: &mut World, scenario: Scenario) -> Result<Names, String> {
+/// kept for rollback; or nothing at all. Also the newest entry of the history.
+fn begin(world: &mut World, scenario: Scenario) -> Result<(Names, Option<String>), String> {
     let mut names = Names::default();
-    if scenario == Scenario::First {
-        if Seen::of(&world.host)?.says().is_some() {
-            world.host.deploy(&["remove", "--yes", "my-app"]).ok();
-        }
-        return Ok(names);
-    }
     loop {
         let seen = Seen::of(&world.host)?;
-        match (seen.says(), seen.rollback()) {
-            (Some(base), Some(old)) => {
+        match (scenario.is_first(), seen.says(), seen.rollback()) {
+            (true, Some(_), _) => {
+                world.host.deploy(&["remove", "--yes", "my-app"]).ok();
+                return Ok((names, None));
+            }
+            (true, None, _) => return Ok((names, newest_entry(&seen))),
+            (_, Some(base), Some(old)) => {
                 (names.base, names.old) = (base.to_owned(), old.to_owned());
-                return Ok(names);
+                return Ok((names, newest_entry(&seen)));
             }
             _ => drop(world.deploys_another()?),
         }

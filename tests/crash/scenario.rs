@@ -26,6 +26,19 @@ pub enum Scenario {
     Recovery,
     /// There is nothing on the instance yet.
     First,
+    /// Nor here, and the release ends when it is current.
+    FirstFailing,
+    /// The worker of the old one stops before that of the new one starts.
+    Singleton,
+    /// The processes of the old one take their time to stop.
+    Slow,
+    /// A release that ends as soon as it begins, before any client reaches it.
+    Unproved,
+    /// The same, when the old one has stopped for it.
+    UnprovedRestart,
+    /// A release that is installed already is deployed once more.
+    Again,
+    Remove,
 }
 
 /// How it dies.
@@ -48,6 +61,13 @@ impl fmt::Display for Scenario {
             Scenario::Rollback => "rollback",
             Scenario::Recovery => "recovery",
             Scenario::First => "first",
+            Scenario::FirstFailing => "first failing",
+            Scenario::Singleton => "singleton",
+            Scenario::Slow => "slow",
+            Scenario::Unproved => "unproved",
+            Scenario::UnprovedRestart => "unproved restart",
+            Scenario::Again => "again",
+            Scenario::Remove => "remove",
         })
     }
 }
@@ -103,25 +123,58 @@ pub struct Expected {
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 6] = [
+    pub const ALL: [Scenario; 13] = [
         Scenario::Upgrade,
         Scenario::Restart,
         Scenario::Failing,
         Scenario::Rollback,
         Scenario::Recovery,
         Scenario::First,
+        Scenario::FirstFailing,
+        Scenario::Singleton,
+        Scenario::Slow,
+        Scenario::Unproved,
+        Scenario::UnprovedRestart,
+        Scenario::Again,
+        Scenario::Remove,
     ];
+
+    /// Whether nothing is installed when it begins.
+    pub fn is_first(self) -> bool {
+        matches!(self, Scenario::First | Scenario::FirstFailing)
+    }
+
+    /// Whether what it asks for fails, and the old release runs in the end.
+    fn fails(self) -> bool {
+        matches!(
+            self,
+            Scenario::Failing
+                | Scenario::FirstFailing
+                | Scenario::Unproved
+                | Scenario::UnprovedRestart
+        )
+    }
 
     /// The command line that is under way when it dies; publishes what it needs.
     pub fn prepare(self, world: &mut World, names: &mut Names) -> Vec<String> {
+        let line = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         let kind = match self {
-            Scenario::Upgrade | Scenario::Recovery | Scenario::First => Kind::Good,
+            Scenario::Upgrade | Scenario::Recovery | Scenario::First | Scenario::Slow => Kind::Good,
             Scenario::Restart => Kind::GoodByRestart,
-            Scenario::Failing => Kind::FailsWhenCurrent,
-            Scenario::Rollback => return vec!["deploy".into(), "rollback".into()],
+            Scenario::Singleton => Kind::WithSingleton,
+            Scenario::Failing | Scenario::FirstFailing => Kind::FailsWhenCurrent,
+            Scenario::Unproved => Kind::FailsAtStart,
+            Scenario::UnprovedRestart => Kind::FailsAtRestart,
+            Scenario::Rollback => return line(&["deploy", "rollback"]),
+            Scenario::Again => return line(&["deploy", &url(&names.old)]),
+            Scenario::Remove => return line(&["deploy", "remove", "--yes", "my-app"]),
         };
+        if self == Scenario::Slow {
+            names.old = std::mem::replace(&mut names.base, world.publish(Kind::SlowToStop));
+            world.host.deploy(&[&url(&names.base)]).ok();
+        }
         names.new = world.publish(kind);
-        vec!["deploy".into(), url(&names.new)]
+        line(&["deploy", &url(&names.new)])
     }
 
     /// What is expected when it dies at the point `at` of `points`.
@@ -129,21 +182,24 @@ impl Scenario {
         let some = |label: &String| Some(label.clone()).filter(|label| !label.is_empty());
         let before = some(&names.base);
         let after = match self {
-            Scenario::Rollback => some(&names.old),
-            Scenario::Failing => before.clone(),
+            Scenario::Rollback | Scenario::Again => some(&names.old),
+            Scenario::Remove => None,
+            _ if self.fails() => before.clone(),
             _ => some(&names.new),
         };
         let reached = |name: &str| points[..=at].iter().any(|point| point == name);
         let lost =
             |begun: &str, durable: &str| way == Way::Power && reached(begun) && !reached(durable);
         let entries: &[usize] = match reached(BEGUN) {
+            _ if self == Scenario::Remove => &[0],
             _ if lost(BEGUN, BEGUN_DURABLY) => &[0, 1],
             true => &[1],
             false => &[0],
         };
         let (runs, why) = match reached(COMMITTED) {
             _ if self == Scenario::Recovery => (vec![after], "was committed"),
-            _ if self == Scenario::Failing => (vec![before], "the other fails"),
+            _ if self == Scenario::Remove => (vec![before, after], "is being removed"),
+            _ if self.fails() => (vec![before], "the other fails"),
             _ if lost(COMMITTED, COMMITTED_DURABLY) => (vec![before, after], "is being committed"),
             true => (vec![after], "was committed"),
             false => (vec![before], "not committed yet"),

@@ -57,6 +57,7 @@ fn columns(
     verdict: &str,
     why: &str,
 ) -> String {
-    let line = format!("{what:8} | {at:68} | {how:13} | {ran:7} | {said:11} | {verdict:9} | {why}");
+    let line =
+        format!("{what:16} | {at:68} | {how:13} | {ran:7} | {said:11} | {verdict:9} | {why}");
     line.trim_end().to_owned()
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Where deployd looks for what is to happen: src/failpoint.rs.
 const DIR: &str = "/run/deploy-failpoints";
 /// Bytes of each release that cannot be compressed: several pieces to fetch.
-const NOISE: usize = 1 << 20;
+const NOISE: usize = 512 << 10;
 /// MiB.
 const DISK: u64 = 1024;
 
@@ -29,6 +29,12 @@ pub enum Kind {
     FailsWhenCurrent,
     /// It ends as soon as it begins.
     FailsAtStart,
+    /// The same, and only when the one before it has stopped.
+    FailsAtRestart,
+    /// Good, and never two of its workers run.
+    WithSingleton,
+    /// Good, and nothing but SIGKILL ends it.
+    SlowToStop,
     /// Its archive leads out of the release.
     Hostile,
 }
@@ -138,6 +144,11 @@ fn release(label: &str, kind: Kind, noise: &[u8]) -> Release {
         Kind::GoodByRestart => release.set("DEPLOY_SETTLE=200ms DEPLOY_STRATEGY=restart"),
         Kind::FailsWhenCurrent => release.set("DEPLOY_SETTLE=1500ms BEHAVE=crash-when-current"),
         Kind::FailsAtStart => release.set("BEHAVE=crash"),
+        Kind::FailsAtRestart => release.set("BEHAVE=crash DEPLOY_STRATEGY=restart"),
+        Kind::WithSingleton => release.set("DEPLOY_SETTLE=200ms DEPLOY_SINGLETON=worker"),
+        Kind::SlowToStop => release
+            .set("DEPLOY_SETTLE=200ms DEPLOY_STOP_TIMEOUT=2s")
+            .set("BEHAVE=ignore-term BEHAVE_WORKER=ignore-term"),
         Kind::Hostile => release.file_of_mode(0o4755, "bin/su", "setuid"),
     }
 }
