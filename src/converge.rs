@@ -119,7 +119,9 @@ pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> 
     if matches(dir, snapshot) {
         return Ok(());
     }
+    let reloading = instance.events.part("reload");
     instance.systemd.daemon_reload().await?;
+    drop(reloading);
     let missing = units::generate(snapshot).into_keys();
     match missing.into_iter().find(|name| dir.join(name).symlink_metadata().is_err()) {
         // Other text is the work of another version, in the middle of an upgrade.

@@ -232,7 +232,9 @@ async fn start_and_watch(
     plan: &Plan,
     timeout: Duration,
 ) -> Result<()> {
+    let starting = instance.events.part("start");
     let started = instance.systemd.start(&watch.not_running(&instance.systemd).await?).await;
+    drop(starting);
     // A job that fails while the candidate starts is the candidate's failure.
     started.map_err(|error| error.with_exit(Exit::Unhealthy))?;
     watch.prove(&instance.systemd, timeout).await?;

@@ -2,6 +2,7 @@
 //! journal and whoever follows later.
 
 use crate::error::{Error, Exit};
+use crate::timings::{Archive, Clock, Timings};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,6 +104,9 @@ pub struct Outcome {
     pub current: Option<String>,
     /// Wall time in seconds.
     pub seconds: f64,
+    /// Where it went.
+    #[serde(default)]
+    pub timings: Timings,
 }
 
 impl Outcome {
@@ -121,6 +125,7 @@ impl Outcome {
             release: None,
             current: None,
             seconds: 0.0,
+            timings: Timings::default(),
         }
     }
 }
@@ -142,6 +147,8 @@ pub struct Events(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     kept: Mutex<Kept>,
+    /// Measures the steps, from the first moment on.
+    clock: Mutex<Clock>,
     /// How many events there have been; a change wakes the followers.
     count: watch::Sender<usize>,
 }
@@ -156,7 +163,8 @@ struct Kept {
 
 impl Default for Events {
     fn default() -> Self {
-        Events(Arc::new(Shared { kept: Mutex::default(), count: watch::Sender::new(0) }))
+        let clock = Mutex::new(Clock::begin(Step::Lock.name()));
+        Events(Arc::new(Shared { kept: Mutex::default(), clock, count: watch::Sender::new(0) }))
     }
 }
 
@@ -178,6 +186,7 @@ impl Events {
     pub fn step(&self, step: Step, text: impl Into<String>) {
         let text = text.into();
         tracing::info!(DEPLOY_STAGE = step.name(), "{}: {text}", step.name());
+        self.clock().turn(step.name());
         self.push(Event::Step { step, text });
         reach!("step: {}", step.name());
     }
@@ -188,13 +197,43 @@ impl Events {
         self.push(Event::Warning { text });
     }
 
+    /// Singles a part out of the step that is under way, until the guard is dropped.
+    pub fn part(&self, name: &'static str) -> impl Drop + '_ {
+        PartOf { events: self, step: self.clock().turn(name) }
+    }
+
+    pub fn archive(&self, archive: Archive) {
+        self.clock().archive = Some(archive);
+    }
+
+    /// Where the time went so far.
+    pub fn timings(&self) -> Timings {
+        self.clock().read()
+    }
+
     /// Reads the events from the first that is still kept.
     pub fn follow(&self) -> Follower {
         Follower { events: self.clone(), next: 0, count: self.0.count.subscribe() }
     }
 
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.0.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The step goes on when the part ends.
+struct PartOf<'a> {
+    events: &'a Events,
+    step: &'static str,
+}
+
+impl Drop for PartOf<'_> {
+    fn drop(&mut self) {
+        self.events.clock().turn(self.step);
     }
 }
 

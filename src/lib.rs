@@ -33,6 +33,7 @@ pub mod store;
 pub mod release;
 pub mod host;
 pub mod event;
+pub mod timings;
 pub mod error;
 #[cfg(feature = "failpoints")]
 mod failpoint;

@@ -169,6 +169,7 @@ impl Work {
         outcome.id = Some(piece.id.clone());
         outcome.app = Some(piece.app.to_string());
         outcome.seconds = start.elapsed().as_secs_f64();
+        outcome.timings = piece.events.timings();
         report(&outcome);
         self.end(&piece, outcome.clone());
         piece.events.push(Event::Ended { outcome });

@@ -58,7 +58,7 @@ pub enum Command {
     History(OneApp),
     /// Fetch and check a release without running it: bake it into an image, or
     /// have it ready on a fleet.
-    Stage(UrlArgs),
+    Stage(StageArgs),
     /// What deploying URL would change: processes, units, names in env.
     Plan(UrlArgs),
     /// Run a release's Procfile in the foreground: no root, no systemd.
@@ -94,9 +94,28 @@ pub struct DeployArgs {
     /// Give up when the release is not committed by then, such as 90s or 10m.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1h")]
     pub timeout: Duration,
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// How the events of work are shown.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Shown {
     /// Print each event and the outcome as one JSON object a line.
     #[arg(long)]
     pub json: bool,
+    /// Say where the time went; with --json the outcome always says so.
+    #[arg(long)]
+    pub timings: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StageArgs {
+    /// The release, as for `deploy URL`.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    #[command(flatten)]
+    pub shown: Shown,
 }
 
 #[derive(Debug, Args)]
@@ -116,9 +135,8 @@ pub struct RollbackArgs {
     /// The release to go back to; `deploy releases` lists them.
     #[arg(long, value_name = "LABEL")]
     pub to: Option<String>,
-    /// Print each event and the outcome as one JSON object a line.
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub shown: Shown,
 }
 
 #[derive(Debug, Args)]
@@ -126,9 +144,8 @@ pub struct AttachArgs {
     /// As `deploy --detach`, `deploy status` or `deploy history` has it. May be
     /// left out where one deploy is under way.
     pub id: Option<String>,
-    /// Print each event and the outcome as one JSON object a line.
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub shown: Shown,
 }
 
 #[derive(Debug, Args)]
@@ -197,16 +214,17 @@ impl Cli {
     /// Whether the answer is for a program.
     pub fn wants_json(&self) -> bool {
         let of_command = |command: &Command| match command {
-            Command::Release(args) => args.json,
-            Command::Rollback(args) => args.json,
-            Command::Stage(args) | Command::Plan(args) => args.json,
-            Command::Attach(args) => args.json,
+            Command::Release(args) => args.shown.json,
+            Command::Rollback(args) => args.shown.json,
+            Command::Stage(args) => args.shown.json,
+            Command::Attach(args) => args.shown.json,
+            Command::Plan(args) => args.json,
             Command::Status(args) | Command::Releases(args) | Command::History(args) => args.json,
             Command::Restart(args) | Command::Stop(args) | Command::Start(args) => args.json,
             Command::Remove(args) => args.json,
             Command::Run(_) | Command::Logs(_) => false,
         };
-        let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);
+        let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.shown.json);
         self.command.as_ref().map_or_else(of_deploy, of_command)
     }
 }

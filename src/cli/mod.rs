@@ -10,7 +10,7 @@ use crate::agent::api;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome};
 use crate::host::journal;
-use args::{Cli, Command, DeployArgs, OneApp, Processes};
+use args::{Cli, Command, DeployArgs, OneApp, Processes, Shown};
 use client::{Client, Following};
 use render::Progress;
 use serde::Serialize;
@@ -45,10 +45,10 @@ async fn perform(cli: Cli) -> Result<Exit> {
         Command::Release(args) => deploy(args).await,
         Command::Rollback(args) => {
             let request = api::Rollback { app: args.app, to: args.to };
-            follow("/v1/rollback", &request, args.json).await
+            follow("/v1/rollback", &request, args.shown).await
         }
         Command::Stage(args) => {
-            follow("/v1/stage", &api::Release { url: checked(args.url)? }, args.json).await
+            follow("/v1/stage", &api::Release { url: checked(args.url)? }, args.shown).await
         }
         Command::Plan(args) => {
             let request = api::Release { url: checked(args.url)? };
@@ -57,7 +57,7 @@ async fn perform(cli: Cli) -> Result<Exit> {
         }
         Command::Attach(args) => {
             let id = args.id.map(identifier).transpose()?;
-            watch(Client::connect().await?.attach(id.as_deref()).await?, args.json).await
+            watch(Client::connect().await?.attach(id.as_deref()).await?, args.shown).await
         }
         Command::Status(args) => question("/v1/status", args, tables::status).await,
         Command::Releases(args) => question("/v1/releases", args, tables::releases).await,
@@ -69,7 +69,7 @@ async fn perform(cli: Cli) -> Result<Exit> {
             if !args.yes && !confirmed(&args.app)? {
                 return Err(Error::usage(format!("remove {}", args.app)).because("not confirmed"));
             }
-            follow("/v1/remove", &api::Remove { app: args.app }, args.json).await
+            follow("/v1/remove", &api::Remove { app: args.app }, plainly(args.json)).await
         }
         Command::Run(args) => foreground::run(args).await,
         Command::Logs(args) => logs(args).await,
@@ -78,14 +78,14 @@ async fn perform(cli: Cli) -> Result<Exit> {
 
 async fn deploy(args: DeployArgs) -> Result<Exit> {
     let timeout_ms = Some(args.timeout.as_millis().try_into().unwrap_or(u64::MAX));
-    let DeployArgs { url, no_wait, detach, json, .. } = args;
+    let DeployArgs { url, no_wait, detach, shown, .. } = args;
     let request = api::Deploy { url: checked(url)?, no_wait, detach, timeout_ms };
     if detach {
         let begun: Event = Client::connect().await?.ask("/v1/deploy", &request).await?;
-        render::begun(&begun, json);
+        render::begun(&begun, shown.json);
         return Ok(Exit::Done);
     }
-    follow("/v1/deploy", &request, json).await
+    follow("/v1/deploy", &request, shown).await
 }
 
 /// A URL that can never be right is refused here, whether or not deployd runs.
@@ -95,23 +95,31 @@ fn checked(url: String) -> Result<String> {
 }
 
 async fn operate(path: &str, args: Processes) -> Result<Exit> {
-    follow(path, &api::Operate { words: args.words }, args.json).await
+    follow(path, &api::Operate { words: args.words }, plainly(args.json)).await
+}
+
+/// As work is shown of which nobody asks where the time goes.
+fn plainly(json: bool) -> Shown {
+    Shown { json, timings: false }
 }
 
 /// Asks for work and shows its events until it ends.
-async fn follow(path: &str, request: &impl Serialize, json: bool) -> Result<Exit> {
-    watch(Client::connect().await?.follow(path, request).await?, json).await
+async fn follow(path: &str, request: &impl Serialize, shown: Shown) -> Result<Exit> {
+    watch(Client::connect().await?.follow(path, request).await?, shown).await
 }
 
 /// Shows the events of a piece of work until it ends, whatever becomes of deployd.
-async fn watch(mut events: Following, json: bool) -> Result<Exit> {
-    let mut progress = Progress::new(json);
+async fn watch(mut events: Following, shown: Shown) -> Result<Exit> {
+    let mut progress = Progress::new(shown.json);
     let mut work = None;
     loop {
         match events.next().await? {
             Some(Event::Ended { outcome }) => {
                 progress.show(&Event::Ended { outcome: outcome.clone() });
-                render::outcome(&outcome, json);
+                if shown.timings && !shown.json {
+                    render::timings(&outcome.timings);
+                }
+                render::outcome(&outcome, shown.json);
                 return Ok(outcome.exit);
             }
             Some(event) => {

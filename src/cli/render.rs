@@ -3,6 +3,7 @@
 
 use crate::error::Exit;
 use crate::event::{Event, Outcome};
+use crate::timings::{Archive, Timings};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
@@ -99,6 +100,42 @@ pub fn outcome(outcome: &Outcome, json: bool) {
     }
     let text = plain(&outcome.message);
     let _ = writeln!(stdout(), "deploy failed (exit {}): {text}", outcome.exit.code());
+}
+
+/// Prints where the time went, on stderr beside the steps.
+pub fn timings(timings: &Timings) {
+    let mut lines = Vec::new();
+    for part in &timings.parts {
+        lines.push(format!("{:<9} {:>9.1} ms", part.part, part.seconds * 1e3));
+        if let Some(archive) = timings.archive.as_ref().filter(|_| part.part == "stage") {
+            lines.extend(staged(archive));
+        }
+    }
+    let sum: f64 = timings.parts.iter().map(|part| part.seconds).sum();
+    lines.push(format!("{:<9} {:>9.1} ms", "in all", sum * 1e3));
+    for line in lines {
+        let _ = writeln!(stderr(), "{line}");
+    }
+}
+
+/// The three stages that work at the same time.
+fn staged(archive: &Archive) -> Vec<String> {
+    let rate = |bytes: u64, seconds: f64| match seconds > 0.0 {
+        true => format!("{:.0} MB/s", bytes as f64 / 1e6 / seconds),
+        false => "-".to_owned(),
+    };
+    let stage = |name: &str, seconds: f64, bytes: u64| {
+        let limit = if archive.limit() == name { ", the limit" } else { "" };
+        let (ms, rate) = (seconds * 1e3, rate(bytes, seconds));
+        format!("  {name:<7} {ms:>9.1} ms at work, {rate}{limit}")
+    };
+    let Archive { bytes, unpacked_bytes, files, .. } = *archive;
+    vec![
+        stage("fetch", archive.fetch, bytes),
+        stage("inflate", archive.inflate, unpacked_bytes),
+        stage("unpack", archive.unpack, unpacked_bytes),
+        format!("  {bytes} bytes became {files} files of {unpacked_bytes} bytes"),
+    ]
 }
 
 fn print_json(event: &Event) {

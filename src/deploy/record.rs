@@ -81,6 +81,7 @@ impl Attempt {
             exit,
             message,
             seconds: now.duration_since(work.since).as_secs_f64().max(0.0),
+            timings: instance.events.timings(),
         };
         for error in
             [app.record(&entry), app.nothing_under_way()].into_iter().filter_map(Result::err)

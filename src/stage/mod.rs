@@ -102,6 +102,7 @@ async fn bring(
         Ok(mut manifest) => {
             let _turn = ports::ALLOCATING.lock().await;
             ports::give(&instance.store, &mut manifest)?;
+            let _sync = instance.events.part("sync");
             blocking(|| staging.finish(&manifest))?;
             Ok(manifest)
         }

@@ -5,6 +5,7 @@ use super::durable;
 use super::{App, Locked};
 use crate::error::{Exit, Result};
 use crate::event::Outcome;
+use crate::timings::Timings;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -34,6 +35,9 @@ pub struct Entry {
     pub exit: Exit,
     pub message: String,
     pub seconds: f64,
+    /// Where they went.
+    #[serde(default)]
+    pub timings: Timings,
 }
 
 /// How it ended, as its caller was told.
@@ -43,6 +47,7 @@ impl From<Entry> for Outcome {
         outcome.exit = entry.exit;
         (outcome.id, outcome.release) = (Some(entry.id), entry.release);
         (outcome.current, outcome.seconds) = (entry.after, entry.seconds);
+        outcome.timings = entry.timings;
         outcome
     }
 }
@@ -131,6 +136,7 @@ mod tests {
             exit: Exit::Done,
             message: message.into(),
             seconds: 1.5,
+            timings: Timings::default(),
         }
     }
 
