@@ -9,8 +9,12 @@ use crate::release::name::ProcessType;
 use crate::units;
 use std::time::{Duration, Instant};
 
-/// How often a candidate that is not yet healthy is looked at again.
-const LOOK: Duration = Duration::from_millis(50);
+/// A candidate that is not yet healthy is looked at again when it has had a part of
+/// the time that it took so far: what boots fast is seen fast, and what boots slowly
+/// is not kept from it.
+const PART: u32 = 20;
+const SHORTEST_LOOK: Duration = Duration::from_millis(2);
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
 /// How long a process that binds no port must have stayed up to count as healthy.
 const STAYED_UP: Duration = Duration::from_secs(1);
 /// How often a committed release is looked at in the settle window.
@@ -114,7 +118,8 @@ impl Watch {
     /// Watches started processes until all of them are healthy. A process that
     /// ends or is restarted fails at once; the deadline fails the rest.
     pub async fn prove(&mut self, systemd: &Systemd, timeout: Duration) -> Result<()> {
-        let deadline = Instant::now() + timeout;
+        let start = Instant::now();
+        let deadline = start + timeout;
         let mut before = None;
         loop {
             let mut waiting = None;
@@ -134,7 +139,8 @@ impl Watch {
                 return Err(why.deadline(timeout));
             }
             before = Some(why);
-            tokio::time::sleep(LOOK).await;
+            let look = (start.elapsed() / PART).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+            tokio::time::sleep(look).await;
         }
     }
 
