@@ -12,7 +12,7 @@ use crate::converge::{self, converge};
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
 use crate::health::Watch;
-use crate::instance::{Instance, blocking};
+use crate::instance::Instance;
 use crate::release::manifest::{Manifest, Plan, State};
 use crate::release::name::Label;
 use crate::release::settings::Strategy;
@@ -121,6 +121,7 @@ async fn roll_back_steps(
 pub async fn stage_only(instance: &Instance, app: Locked, url: &ReleaseUrl) -> Result<Done> {
     let found = resolve_steps(instance, &app, url).await?;
     let manifest = stage_steps(instance, &app, found).await?.manifest;
+    converge::load_units(instance, &app.snapshot()?).await?;
     let message = format!("staged {} {}", app.name(), manifest.label);
     Ok(Done { message, release: Some(manifest.label) })
 }
@@ -149,7 +150,8 @@ async fn stage_steps(instance: &Instance, app: &Locked, found: Found) -> Result<
     }
     if let Err(refused) = admit::release(instance, app, &staged.manifest) {
         if !staged.reused {
-            blocking(|| app.remove_release(&staged.manifest.label))?;
+            app.retire(&staged.manifest.label)?;
+            app.sweep_at_leisure();
         }
         return Err(refused);
     }
@@ -336,8 +338,9 @@ async fn retire(instance: &Instance, app: &Locked, committed: &Committed) -> Res
 async fn prune(instance: &Instance, app: &Locked) -> Result<()> {
     instance.events.step(Step::Finish, "prune old releases");
     for old in Locked::prunable(&app.snapshot()?, instance.settings.keep_releases) {
-        blocking(|| app.remove_release(&old))?;
+        app.retire(&old)?;
     }
+    app.sweep_at_leisure();
     converge::load_units(instance, &app.snapshot()?).await
 }
 

@@ -29,13 +29,15 @@ pub use watched::Watched;
 
 use crate::error::{Error, Result};
 use crate::host::machine::identity;
+use crate::host::priority;
 use crate::release::manifest::{FORMAT, Manifest, State};
 use crate::release::name::{AppName, Label};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 /// Before the name of what is being removed; no app and no release begins so.
 const REMOVING: &str = ".removing-";
@@ -192,6 +194,29 @@ impl App {
 
     fn release_dir(&self, label: &Label) -> PathBuf {
         self.releases_dir().join(label.as_str())
+    }
+
+    /// Removes the files of the releases that were retired.
+    pub fn sweep(&self) -> Result<()> {
+        static SWEEPING: Mutex<()> = Mutex::new(());
+        let _alone = SWEEPING.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = self.releases_dir();
+        let retired = names(&dir)?.into_iter().filter(|name| name.starts_with(REMOVING));
+        retired.map(|name| dir.join(name)).try_for_each(|path| durable::remove_tree(&path))
+    }
+
+    /// The same, behind everything else that this instance has to do.
+    pub fn sweep_at_leisure(&self) {
+        let app = self.clone();
+        let sweep = move || {
+            priority::lowest();
+            if let Err(error) = app.sweep() {
+                tracing::warn!("{}", error.chain());
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("sweep".into()).spawn(sweep) {
+            tracing::warn!("start the thread that removes old releases: {error}");
+        }
     }
 
     /// The unpacked tree of an installed release.

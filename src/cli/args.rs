@@ -94,8 +94,12 @@ pub struct DeployArgs {
     /// Give up when the release is not committed by then, such as 90s or 10m.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1h")]
     pub timeout: Duration,
-    #[command(flatten)]
-    pub shown: Shown,
+    /// Print each event and the outcome as one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Say where the time went; with --json the outcome always says so.
+    #[arg(long)]
+    pub timings: bool,
 }
 
 /// How the events of work are shown.
@@ -214,7 +218,7 @@ impl Cli {
     /// Whether the answer is for a program.
     pub fn wants_json(&self) -> bool {
         let of_command = |command: &Command| match command {
-            Command::Release(args) => args.shown.json,
+            Command::Release(args) => args.json,
             Command::Rollback(args) => args.shown.json,
             Command::Stage(args) => args.shown.json,
             Command::Attach(args) => args.shown.json,
@@ -224,7 +228,7 @@ impl Cli {
             Command::Remove(args) => args.json,
             Command::Run(_) | Command::Logs(_) => false,
         };
-        let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.shown.json);
+        let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);
         self.command.as_ref().map_or_else(of_deploy, of_command)
     }
 }

@@ -78,14 +78,14 @@ async fn perform(cli: Cli) -> Result<Exit> {
 
 async fn deploy(args: DeployArgs) -> Result<Exit> {
     let timeout_ms = Some(args.timeout.as_millis().try_into().unwrap_or(u64::MAX));
-    let DeployArgs { url, no_wait, detach, shown, .. } = args;
+    let DeployArgs { url, no_wait, detach, json, timings, .. } = args;
     let request = api::Deploy { url: checked(url)?, no_wait, detach, timeout_ms };
     if detach {
         let begun: Event = Client::connect().await?.ask("/v1/deploy", &request).await?;
-        render::begun(&begun, shown.json);
+        render::begun(&begun, json);
         return Ok(Exit::Done);
     }
-    follow("/v1/deploy", &request, shown).await
+    follow("/v1/deploy", &request, Shown { json, timings }).await
 }
 
 /// A URL that can never be right is refused here, whether or not deployd runs.

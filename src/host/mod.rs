@@ -7,6 +7,7 @@ pub mod journal;
 pub mod machine;
 pub mod memory;
 pub mod nftables;
+pub mod priority;
 pub mod probe;
 pub mod sock_diag;
 pub mod sockets;

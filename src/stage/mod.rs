@@ -70,7 +70,7 @@ pub async fn stage(instance: &Instance, app: &Locked, found: Found) -> Result<St
         return Ok(Staged { manifest, reused: true });
     }
     let owner = app_user(&instance.settings)?;
-    blocking(|| app.remove_failed())?;
+    app.retire_failed()?;
     room::make(instance, app, &resolved)?;
     let mut staged = bring(instance, app, &resolved, &env, &settings, owner).await;
     if let Err(error) = &staged
@@ -161,7 +161,9 @@ pub async fn abandon(instance: &Instance, app: &Locked) -> Result<()> {
     for label in app.unfinished()? {
         build::stop(instance, app.name(), &label).await?;
     }
-    blocking(|| app.remove_leftovers())
+    blocking(|| app.remove_leftovers())?;
+    app.sweep_at_leisure();
+    Ok(())
 }
 
 /// The same content, installed with the same settings: it need not be fetched.

@@ -46,6 +46,10 @@ pub(super) fn make(instance: &Instance, app: &Locked, resolved: &Resolved) -> Re
     let mut room = Room::at(app.dir())?;
     let sure = Need { bytes: size.unwrap_or(0), inodes: LEAST_INODES };
     let likely = Need::likely(&snapshot, size, room.block).unwrap_or(sure);
+    if !likely.fits(room) || !sure.fits(room) {
+        blocking(|| app.sweep())?;
+        room = Room::at(app.dir())?;
+    }
     let spare = Locked::spare(&snapshot);
     // Nothing goes in vain: with all of it gone, there would have to be room.
     if !sure.fits(spared(&snapshot, &spare, room)) {
@@ -102,7 +106,8 @@ pub(super) fn full(resolved: &Resolved, error: Error) -> Error {
 fn prune(instance: &Instance, app: &Locked, labels: &[Label]) -> Result<()> {
     let names: Vec<_> = labels.iter().map(Label::as_str).collect();
     instance.events.step(Step::Preflight, format!("prune {} to make room", names.join(", ")));
-    blocking(|| labels.iter().try_for_each(|label| app.remove_release(label)))
+    labels.iter().try_for_each(|label| app.retire(label))?;
+    blocking(|| app.sweep())
 }
 
 fn refused(app: &Locked, resolved: &Resolved, sure: Need, room: Room) -> Error {

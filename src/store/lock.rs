@@ -89,23 +89,23 @@ impl Locked {
         self.write_surely(|| durable::write(&path, text.as_bytes(), 0o644))
     }
 
-    /// Removes an installed release. It is renamed first, so that no boot and no
-    /// deploy ever sees half of it.
-    pub fn remove_release(&self, label: &Label) -> Result<()> {
-        let doomed = self.releases_dir().join(format!("{REMOVING}{label}"));
+    /// Takes a release off this instance; its files go with the next
+    /// [`App::sweep`]. It is renamed, so that no boot and no deploy ever sees half of it.
+    pub fn retire(&self, label: &Label) -> Result<()> {
         let dir = self.release_dir(label);
-        durable::remove_tree(&doomed)?;
-        durable::rename(&dir, &doomed).map_err(|e| unwritable(&dir, e))?;
-        durable::remove_tree(&doomed)
+        let names = (0..).map(|nth: u32| dir.with_file_name(format!("{REMOVING}{nth}-{label}")));
+        let mut free = names.filter(|path| path.symlink_metadata().is_err());
+        let doomed = free.next().unwrap_or_else(|| dir.with_file_name(REMOVING));
+        durable::rename(&dir, &doomed).map_err(|e| unwritable(&dir, e))
     }
 
-    /// Removes the releases that failed here: each may be as large as the one
+    /// Retires the releases that failed here: each may be as large as the one
     /// that runs, and none is ever gone back to.
-    pub fn remove_failed(&self) -> Result<()> {
+    pub fn retire_failed(&self) -> Result<()> {
         let snapshot = self.snapshot()?;
         let current = |manifest: &&Manifest| Some(&manifest.label) == snapshot.current.as_ref();
         let failed = snapshot.releases.iter().filter(|m| m.state == State::Failed && !current(m));
-        failed.map(|manifest| &manifest.label).try_for_each(|label| self.remove_release(label))
+        failed.map(|manifest| &manifest.label).try_for_each(|label| self.retire(label))
     }
 
     /// The releases whose staging was cut short.
@@ -115,12 +115,12 @@ impl Locked {
         Ok(labels.collect())
     }
 
-    /// Removes what an interrupted deploy or removal has left.
+    /// Removes what an interrupted deploy has left.
     pub fn remove_leftovers(&self) -> Result<()> {
         let dir = self.releases_dir();
         for name in super::names(&dir)? {
             let path = dir.join(&name);
-            if name.starts_with(STAGING) || name.starts_with(REMOVING) {
+            if name.starts_with(STAGING) {
                 durable::remove_tree(&path)?;
             } else if path.is_dir() {
                 durable::remove_unfinished(&path)?;

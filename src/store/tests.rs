@@ -254,7 +254,7 @@ fn what_failed_goes_unless_it_is_current() {
     for name in ["r1", "r3"] {
         world.app.set_state(&label(name), State::Failed).unwrap();
     }
-    world.app.remove_failed().unwrap();
+    world.app.retire_failed().unwrap();
     assert_eq!(world.labels(), ["r2", "r3"]);
 }
 
@@ -288,9 +288,13 @@ fn what_the_operator_stopped_is_remembered() {
 fn a_removed_release_is_gone_and_others_stay() {
     let world = World::installed(&["r1", "r2"]);
     fs::write(world.app.tree(&label("r1")).join("file"), "x").unwrap();
-    world.app.remove_release(&label("r1")).unwrap();
+    world.app.retire(&label("r1")).unwrap();
+    assert_eq!(world.labels(), ["r2"]);
+    assert!(world.app.retire(&label("r1")).is_err(), "there is none");
+    fs::create_dir(world.path("releases/r1")).unwrap();
+    world.app.retire(&label("r1")).expect("another one of that name");
+    world.app.sweep().unwrap();
     assert_eq!(names_in(&world.path("releases")), ["r2"]);
-    assert!(world.app.remove_release(&label("r1")).is_err(), "there is none");
 }
 
 #[test]
@@ -305,6 +309,7 @@ fn what_was_interrupted_is_removed_and_nothing_else() {
     assert_eq!(world.app.unfinished().unwrap(), [label("r2")]);
     assert_eq!(world.labels(), ["r1"], "none of them is a release");
     world.app.remove_leftovers().unwrap();
+    world.app.sweep().unwrap();
     assert_eq!(names_in(&world.path("releases")), [".other", "file", "r1"]);
     assert_eq!(names_in(&world.path("releases/r1")), ["app", "release.json"]);
     assert!(!world.path("current.new").exists());

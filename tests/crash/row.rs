@@ -1,6 +1,7 @@
 //! One row of the matrix: something is under way, it dies at one point, comes
 //! back, and is looked at.
 
+use crate::instance::poll;
 use crate::scenario::{Expected, Names, Scenario, Way};
 use crate::whole::{Seen, wait_until_recovered};
 use crate::world::{Plan, RECOVERY, World};
@@ -83,10 +84,10 @@ impl Row {
             }
             world.plan(&plans);
             let said = world.host.exec(&line);
-            return match world.reached().last() {
-                Some(last) if *last == point => Ok(said.status),
-                _ => Err(format!("the point was not reached: {said:?}")),
-            };
+            // Some of its work deployd does when its caller has gone.
+            let reached = poll(RECOVERY, || (*world.reached().last()? == point).then_some(()));
+            let missed = || format!("the point was not reached: {said:?}");
+            return reached.map(|()| said.status).ok_or_else(missed);
         }
         world.plan(&[Plan::Hold(point)]);
         let caller = world.host.command(&line).spawn();
@@ -113,6 +114,7 @@ pub fn record(world: &mut World, scenario: Scenario) -> Result<Vec<String>, Stri
     world.plan(&plans);
     let said = world.host.exec(&line);
     wait_until_recovered(&world.host, RECOVERY)?;
+    Seen::of(&world.host)?;
     let mut points: Vec<String> =
         world.reached().iter().map(|point| names.general(point)).collect();
     if scenario == Scenario::Recovery {

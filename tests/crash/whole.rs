@@ -72,6 +72,11 @@ const RELEASES: &str = "/var/lib/deploy/apps/my-app/releases/";
 const LOOK: &str = r#"
 section() { echo "== $1"; }
 cd /var/lib/deploy/apps
+# Old releases go when deployd has the time.
+for try in $(seq 300); do
+    [ -n "$(find . -maxdepth 3 -name '.removing-*')" ] || break
+    sleep 0.1
+done
 section status; deploy status --json
 section releases; deploy releases --json
 section history; deploy history --json
