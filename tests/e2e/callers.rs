@@ -103,7 +103,9 @@ fn a_deploy_outlives_its_caller() {
 fn a_hangup_and_a_full_pipe_change_nothing() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2").waiting());
-    let caller = host.command(&["deploy", &url("r2")]).spawn();
+    // Whoever runs the tests with nohup has every program of theirs ignore it.
+    let caller = ["env", "--default-signal=HUP", "deploy", &url("r2")];
+    let caller = host.command(&caller).spawn();
     host.wait_until_working();
     host.exec(&["pkill", "-HUP", "-x", "deploy"]).ok();
     drop(caller.output());

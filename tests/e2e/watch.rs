@@ -83,9 +83,9 @@ fn a_release_that_failed_here_waits_for_the_pointer_to_change() {
     let host = watching("r2");
     host.publish(&Release::new("r3").set("BEHAVE=crash"));
     point(&host, "r3");
-    let watch = wait_for_watch(&host, "r3 failed here (exit 20); not tried again until the");
-    assert_eq!(watch["exit"], "rolled_back", "{watch:#}");
-    let tried_once = [["watch", "r3", "rolled_back"], ["watch", "r2", "done"]];
+    let watch = wait_for_watch(&host, "r3 failed here (exit 12); not tried again until the");
+    assert_eq!(watch["exit"], "unhealthy", "{watch:#}");
+    let tried_once = [["watch", "r3", "unhealthy"], ["watch", "r2", "done"]];
     wait_for_questions(&host);
     assert_eq!(history(&host), tried_once);
 
