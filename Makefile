@@ -9,7 +9,7 @@ FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check deb failpoints-deb test crash-matrix soak bench-handover demo fuzz $(FUZZ) requirements
+.PHONY: help check deb failpoints-deb test crash-matrix soak bench bench-handover demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -21,6 +21,8 @@ help:
 	@echo 'make soak STEPS=1000 SEED=1  a random walk of deploys, kills, reboots and faults; needs root'
 	@echo 'make bench-handover  requests that fail while releases are handed over, and beside it'
 	@echo '                     while systemctl restarts; ends with a line of JSON; needs root'
+	@echo 'make bench ROWS=node ROUNDS=5  how fast releases are staged and deployed, beside what else'
+	@echo '                     does that; all rows without ROWS; ends with a line of JSON; needs root'
 	@echo 'make requirements  installs what these need on Debian 12; needs root if something is missing'
 
 check:
@@ -71,6 +73,10 @@ fuzz-tools:
 
 soak: requirements root deb
 	DEPLOY_DEB=$(DEB) STEPS=$(STEPS) SEED=$(SEED) cargo test --locked --test soak
+
+# What it compares with is installed in the image that it boots: benches/requirements.sh.
+bench: requirements root deb
+	DEPLOY_DEB=$(DEB) ROWS=$(ROWS) ROUNDS=$(ROUNDS) cargo test --locked --profile bench --test bench-stage
 
 bench-handover: requirements root deb
 	DEPLOY_DEB=$(DEB) cargo test --locked --test bench-handover

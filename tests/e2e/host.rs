@@ -83,7 +83,11 @@ impl Host {
     }
 
     pub fn built(build: impl FnOnce(Builder) -> Builder) -> Host {
-        let network = Network::new();
+        Host::built_on(Network::new(), build)
+    }
+
+    /// On a network that has room for other instances as well.
+    pub fn built_on(network: Network, build: impl FnOnce(Builder) -> Builder) -> Host {
         let listener = network.listen(S3_PORT);
         let s3 = Some(S3Server::from_listener(listener, ACCESS_KEY, SECRET_KEY));
         let instance = build(network.instance()).boot();

@@ -1,0 +1,77 @@
+//! What is staged: three releases, each compressed with gzip and with zstd, in
+//! an image that also has the programs to compare with.
+
+use crate::app::BUCKET;
+use crate::host::Host;
+use crate::instance::{Image, Instance};
+use std::path::{Path, PathBuf};
+
+/// Where they lie in the image, each below `APP/production/KIND/`.
+pub const AT: &str = "/srv/bench";
+
+pub const APPS: [&str; 3] = ["node", "python", "binary"];
+
+const TOOLS: &str = include_str!("../requirements.sh");
+const FIXTURES: &str = include_str!("fixtures.sh");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Gzip,
+    Zstd,
+}
+
+impl Kind {
+    pub const BOTH: [Kind; 2] = [Kind::Gzip, Kind::Zstd];
+
+    /// The name of the release.
+    pub fn release(self) -> &'static str {
+        match self {
+            Kind::Gzip => "gz",
+            Kind::Zstd => "zst",
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Gzip => "gzip",
+            Kind::Zstd => "zstd",
+        }
+    }
+}
+
+/// The path of a release's archive in the bucket, and below [`AT`].
+pub fn archive(app: &str, kind: Kind) -> String {
+    let release = kind.release();
+    format!("{app}/production/{release}/source.tar.{release}")
+}
+
+/// Programs, then fixtures, then our package: a new package makes neither of
+/// the others anew.
+pub fn image() -> Image {
+    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/stage"));
+    let trust = Path::new("/etc/ssl/certs/ca-certificates.crt");
+    let tools = Image::base().layer("bench-tools", &[trust], TOOLS);
+    let lists: Vec<PathBuf> = APPS.iter().map(|app| dir.join(format!("{app}.txt"))).collect();
+    let lists: Vec<&Path> = lists.iter().map(|list| &**list).collect();
+    Host::image_on(tools.layer("bench-fixtures", &lists, FIXTURES), "bench-agent")
+}
+
+/// Puts the releases of an app into S3.
+pub fn publish(host: &Host, app: &str) {
+    for kind in Kind::BOTH {
+        let path = archive(app, kind);
+        host.s3().put(BUCKET, &path, host.read(&format!("{AT}/{path}")));
+        host.s3().put(BUCKET, &format!("{app}/production/{}/env", kind.release()), "");
+    }
+}
+
+/// The files of an app, and the bytes of its archives: as it is, gzip, zstd.
+pub fn sizes(instance: &Instance, app: &str) -> [u64; 4] {
+    let text = instance.sh(&format!(
+        "cat {AT}/{app}/size; stat --format=%s {AT}/{} {AT}/{}",
+        archive(app, Kind::Gzip),
+        archive(app, Kind::Zstd)
+    ));
+    let mut numbers = text.split_whitespace().map(|word| word.parse().expect("a number"));
+    std::array::from_fn(|_| numbers.next().expect("four numbers"))
+}

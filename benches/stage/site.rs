@@ -1,0 +1,181 @@
+//! Where everything is measured: an instance with our package and the programs
+//! to compare with, whose `/var/lib/deploy` is an ext4 in memory; an S3 that
+//! checks signatures, and a machine with nginx, both reached over the same bridge.
+
+use crate::fixtures::{self, AT};
+use crate::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
+use crate::instance::{Instance, Network};
+use crate::sample::Sample;
+use std::fs::{self, File};
+use std::net::SocketAddrV4;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// Everything that is unpacked lies below it.
+pub const DISK: &str = "/var/lib/deploy";
+const DISK_BYTES: u64 = 6 << 30;
+
+const NGINX_PORT: u16 = 8080;
+const NGINX: &str = "\
+worker_processes 2;
+events {}
+http {
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    server { listen 8080; root /srv/bench; }
+}
+";
+
+/// Prints the exit code, the time before, after, and after a sync; what the
+/// shell and its children took of the processor; what the daemon took, in ticks,
+/// and how many ticks a second has; the daemon's peak memory.
+const MEASURE: &str = r#"
+daemon() {
+    read -r line <"/proc/$1/stat" && line=${line##*) } && set -- $line &&
+        echo $((${12} + ${13}))
+}
+PID=$(systemctl show -P MainPID deployd.service)
+if [ "$PID" != 0 ]; then echo 5 >"/proc/$PID/clear_refs" && CPU=$(daemon "$PID"); fi
+sync -f /var/lib/deploy
+A=$EPOCHREALTIME
+eval "$RUN" >/dev/null 2>/run/bench.err
+CODE=$?
+B=$EPOCHREALTIME
+[ $CODE != 0 ] || sync -f /var/lib/deploy
+C=$EPOCHREALTIME
+echo "$CODE $A $B $C"
+times
+if [ "$PID" != 0 ]; then
+    echo "$(($(daemon "$PID") - CPU)) $(getconf CLK_TCK)"
+    sed -n 's/VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$PID/status"
+else
+    echo '0 100'
+    echo 0
+fi
+[ $CODE = 0 ] || tail -n 3 /run/bench.err >&2
+"#;
+
+/// Longest that one measurement may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub struct Site {
+    pub host: Host,
+    origin: Instance,
+}
+
+impl Site {
+    pub fn boot() -> Site {
+        let image = fixtures::image();
+        let network = Network::of(2);
+        let host = Host::built_on(network.clone(), |builder| builder.image(&image));
+        let origin = network.instance().image(&image).boot();
+        origin.write("/etc/nginx/nginx.conf", NGINX);
+        origin.sh("systemctl start nginx.service");
+        let site = Site { host, origin };
+        site.mount_disk();
+        site.reconfigure("");
+        site
+    }
+
+    /// What the others are told as the endpoint of S3.
+    pub fn s3(&self) -> String {
+        format!("http://{}:{}", Network::GATEWAY, self.host.s3().address().port())
+    }
+
+    /// Whether the image has this program.
+    pub fn has(&self, program: &str) -> bool {
+        self.host.exec(&["bash", "-c", &format!("command -v {program}")]).status == Some(0)
+    }
+
+    /// The base of HTTP URLs.
+    pub fn web(&self) -> String {
+        format!("http://{}:{NGINX_PORT}", self.origin.address())
+    }
+
+    /// A new ext4, empty but for what the agent had, whose blocks are memory.
+    fn mount_disk(&self) {
+        let image = PathBuf::from(format!("/dev/shm/deploy-agent-bench-{}", std::process::id()));
+        let file = File::create(&image).expect("a file in memory");
+        file.set_len(DISK_BYTES).expect("a size");
+        tool("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", path(&image)]);
+        let device = tool("losetup", &["--find", "--show", path(&image)]);
+        fs::remove_file(&image).expect("the name of the disk to go");
+        let number = fs::metadata(&device).expect("a loop device").rdev();
+        let mounted = self.host.exec(&[
+            "bash",
+            "-euc",
+            &format!(
+                "systemctl stop deployd.socket deployd.service
+                mknod /dev/bench-disk b {} {}
+                mkdir /run/bench
+                mount /dev/bench-disk /run/bench
+                cp -a {DISK}/. /run/bench/
+                umount /run/bench
+                mount /dev/bench-disk {DISK}
+                systemctl start deployd.socket",
+                number >> 8 & 0xfff,
+                number & 0xff
+            ),
+        ]);
+        // From now on it goes with its last mount: with the instance.
+        tool("losetup", &["--detach", &device]);
+        mounted.ok();
+    }
+
+    /// More settings for the agent, which is started anew.
+    pub fn reconfigure(&self, settings: &str) {
+        self.host.configure(settings);
+        self.restart();
+    }
+
+    fn restart(&self) {
+        self.host.sh("systemctl restart deployd.service");
+    }
+
+    /// Has syncfs(2) of the agent do nothing, or something again: systemd's
+    /// filter answers for the kernel. What it costs to be durable is seen so.
+    pub fn let_it_sync(&self, sync: bool) {
+        let drop_in = "/run/systemd/system/deployd.service.d/no-sync.conf";
+        if sync {
+            self.host.sh(&format!("rm -f {drop_in}; systemctl daemon-reload"));
+        } else {
+            self.host.write(drop_in, "[Service]\nSystemCallFilter=~syncfs:0\n");
+            self.host.sh("systemctl daemon-reload");
+        }
+        self.restart();
+    }
+
+    /// Runs a shell command in the instance, and says what it took.
+    pub fn measure(&self, command: &str) -> Sample {
+        let run = self.host.command(&["bash", "-o", "pipefail", "-c", MEASURE]);
+        let run = run
+            .env("RUN", command)
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+            .env("AWS_REGION", "eu-central-1")
+            .env("AWS_DEFAULT_REGION", "eu-central-1");
+        let said = run.deadline(PATIENCE).output();
+        Sample::parse(&said.stdout, &said.stderr)
+    }
+
+    /// Waits until nginx answers.
+    pub fn wait_for_origin(&self) {
+        let address = SocketAddrV4::new(self.origin.address(), NGINX_PORT);
+        self.host.wait_for("nginx", SOON, || self.host.network.connect(address).ok());
+        self.origin.sh(&format!("cat {AT}/*/production/*/* >/dev/null"));
+    }
+}
+
+fn path(path: &std::path::Path) -> &str {
+    path.to_str().expect("a path of letters")
+}
+
+fn tool(program: &str, arguments: &[&str]) -> String {
+    let ran = Command::new(program).args(arguments).output().expect(program);
+    let complaint = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{program} {arguments:?}: {complaint}");
+    String::from_utf8_lossy(&ran.stdout).trim().to_owned()
+}

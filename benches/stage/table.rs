@@ -1,0 +1,190 @@
+//! The rows of a run, as a table to read, as Markdown, and as a line of JSON.
+
+use crate::sample::{Sample, Spread};
+use serde_json::{Value, json};
+
+#[derive(Default)]
+pub struct Rows {
+    rows: Vec<Row>,
+    notes: Vec<String>,
+    facts: Vec<(String, Value)>,
+}
+
+struct Row {
+    group: String,
+    what: String,
+    sync: bool,
+    samples: Vec<Sample>,
+}
+
+/// What the others are compared with: the faster of the two on gzip.
+const BASELINE: [&str; 2] = ["S3, gzip: aws (PyPI) | tar xz", "S3, gzip: aws (Debian) | tar xz"];
+
+const HEAD: [&str; 7] =
+    ["what", "unsynced, s", "times as fast", "synced, s", "times as fast", "CPU, s", "peak, MiB"];
+
+impl Rows {
+    /// One more sample of a row, which is made with its first.
+    pub fn add(&mut self, group: &str, what: &str, sync: bool, sample: Sample) {
+        let of = |row: &&mut Row| row.group == group && row.what == what && row.sync == sync;
+        match self.rows.iter_mut().find(of) {
+            Some(row) => row.samples.push(sample),
+            None => self.rows.push(Row {
+                group: group.to_owned(),
+                what: what.to_owned(),
+                sync,
+                samples: vec![sample],
+            }),
+        }
+    }
+
+    /// Something the reader must know.
+    pub fn note(&mut self, note: &str) {
+        if !self.notes.iter().any(|there| there == note) {
+            self.notes.push(note.to_owned());
+        }
+    }
+
+    /// A figure that was not measured again and again.
+    pub fn fact(&mut self, name: &str, value: impl Into<Value>) {
+        self.facts.push((name.to_owned(), value.into()));
+    }
+
+    fn groups(&self) -> Vec<&str> {
+        let mut groups: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !groups.contains(&row.group.as_str()) {
+                groups.push(&row.group);
+            }
+        }
+        groups
+    }
+
+    fn find(&self, group: &str, what: &str, sync: bool) -> Option<&Row> {
+        self.rows.iter().find(|row| row.group == group && row.what == what && row.sync == sync)
+    }
+
+    /// The median that is 1.0, of the same run.
+    fn baseline(&self, group: &str, sync: bool) -> Option<f64> {
+        let medians = BASELINE.iter().filter_map(|what| self.find(group, what, sync)?.wall());
+        medians.map(|spread| spread.median).min_by(f64::total_cmp)
+    }
+
+    fn ratio(&self, row: &Row) -> Option<f64> {
+        Some(self.baseline(&row.group, row.sync)? / row.wall()?.median)
+    }
+
+    /// For the terminal and for a page: one table for each group.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        for group in self.groups() {
+            let rows = self.rows.iter().filter(|row| row.group == group);
+            let mut named: Vec<&str> = Vec::new();
+            for row in rows {
+                if !named.contains(&row.what.as_str()) {
+                    named.push(&row.what);
+                }
+            }
+            let lines = named.into_iter().map(|what| self.line(group, what));
+            text += &format!("\n### {group}\n\n{}", aligned(HEAD, lines));
+        }
+        let facts = self.facts.iter().map(|(name, value)| [name.clone(), value.to_string()]);
+        if !self.facts.is_empty() {
+            text += &format!("\n### Beside these\n\n{}", aligned(["what", "value"], facts));
+        }
+        for note in &self.notes {
+            text += &format!("\n{note}.\n");
+        }
+        text
+    }
+
+    fn line(&self, group: &str, what: &str) -> [String; 7] {
+        let (without, with) = (self.find(group, what, false), self.find(group, what, true));
+        let dash = || "-".to_owned();
+        let wall = |row: Option<&Row>| row.map_or_else(dash, Row::shown);
+        let ratio = |row: Option<&Row>| {
+            let ratio = row.and_then(|row| self.ratio(row));
+            ratio.map_or_else(dash, |ratio| format!("{ratio:.2}"))
+        };
+        let either = with.or(without);
+        let cpu = either.and_then(|row| row.spread(|sample| sample.cpu));
+        let peak = either.and_then(|row| row.spread(|sample| sample.peak));
+        [
+            what.to_owned(),
+            wall(without),
+            ratio(without),
+            wall(with),
+            ratio(with),
+            cpu.map_or_else(dash, |cpu| format!("{:.2}", cpu.median)),
+            // A peer has no daemon.
+            peak.filter(|_| what.contains("deploy "))
+                .map_or_else(dash, |peak| format!("{:.0}", peak.most)),
+        ]
+    }
+
+    /// All of it, on one line.
+    pub fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            let spread = |of: fn(&Sample) -> f64| row.spread(of).map(Spread::json);
+            json!({
+                "group": row.group,
+                "what": row.what,
+                "sync": row.sync,
+                "wall_s": spread(|sample| sample.wall),
+                "cpu_s": spread(|sample| sample.cpu),
+                "peak_mib": spread(|sample| sample.peak),
+                "ratio": self.ratio(row),
+                "samples": row.samples.len(),
+                "failed": row.failed(),
+            })
+        });
+        let facts: serde_json::Map<String, Value> = self.facts.iter().cloned().collect();
+        json!({ "rows": rows.collect::<Vec<_>>(), "facts": facts, "notes": self.notes })
+    }
+}
+
+impl Row {
+    fn spread(&self, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        Spread::of(self.samples.iter().filter(|sample| !sample.failed).map(of))
+    }
+
+    fn wall(&self) -> Option<Spread> {
+        self.spread(|sample| sample.wall)
+    }
+
+    fn failed(&self) -> usize {
+        self.samples.iter().filter(|sample| sample.failed).count()
+    }
+
+    fn shown(&self) -> String {
+        let spread = self
+            .wall()
+            .map(|wall| format!("{:.3} ({:.3}..{:.3})", wall.median, wall.least, wall.most));
+        match (spread, self.failed()) {
+            (Some(spread), 0) => spread,
+            (Some(spread), failed) => format!("{spread}, {failed} failed"),
+            (None, _) => "failed".to_owned(),
+        }
+    }
+}
+
+/// A table of Markdown that can be read as it is.
+fn aligned<const N: usize>(
+    head: [&str; N],
+    lines: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = vec![head.map(str::to_owned)];
+    table.extend(lines.into_iter().map(|line| line.map(|cell| cell.replace('|', "\\|"))));
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        table.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
+    });
+    table.insert(1, widths.map(|width| "-".repeat(width)));
+    let mut text = String::new();
+    for line in table {
+        for (cell, width) in line.iter().zip(widths) {
+            text += &format!("| {cell:<width$} ");
+        }
+        text += "|\n";
+    }
+    text
+}
