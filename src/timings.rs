@@ -1,6 +1,7 @@
 //! Where the time of a piece of work went: what `--timings` prints and the history keeps.
 
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// All of the wall time, in parts that do not overlap.
@@ -86,6 +87,29 @@ impl Clock {
             Some((_, sum)) => *sum += time,
             None => self.parts.push((part, time)),
         }
+    }
+}
+
+/// How long one of several threads has waited for the others.
+#[derive(Debug, Default)]
+pub struct Waits(AtomicU64);
+
+impl Waits {
+    pub fn during<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let ended = wait();
+        self.add(start.elapsed());
+        ended
+    }
+
+    pub fn add(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Seconds at work, of so many in all.
+    pub fn at_work(&self, seconds: f64) -> f64 {
+        (seconds - self.0.load(Ordering::Relaxed) as f64 / 1e9).max(0.0)
     }
 }
 

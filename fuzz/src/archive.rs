@@ -13,7 +13,7 @@ use deploy_agent::stage::peek::find;
 use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
-use std::io::{self, Cursor, ErrorKind, Read};
+use std::io::{self, BufReader, Cursor, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -57,8 +57,8 @@ fn look_for_procfile(packed: &[u8], how: Compression) {
 fn unpack_into_world(packed: impl Read + Send, how: Compression) -> Option<(Unpacked, Seen)> {
     let world = World::new();
     let into = File::open(world.release()).expect("the release's directory");
-    let unpacked =
-        inflate(packed, how).and_then(|tar| unpack(tar, into.as_fd(), OWNER, LIMITS, &|_, _| {}));
+    let unpacked = inflate(packed, how)
+        .and_then(|tar| unpack(BufReader::new(tar), into.as_fd(), OWNER, LIMITS, &|_, _| {}));
     world.check_outside();
     let tree = look(&world.release());
     check_tree(&tree, &unpacked);

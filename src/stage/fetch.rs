@@ -1,8 +1,9 @@
-//! fetch | inflate | unpack, in one pass: no archive is ever on the disk, and
+//! fetch | inflate | unpack, all three at once: no archive is ever on the disk, and
 //! what is in flight is bounded.
 
 use super::TIME_OVER;
 use super::inflate::inflate;
+use super::ring::ring;
 use super::room::{self, Need, Reached};
 use super::unpack::{self, Limits, Owner, Unpacked};
 use crate::error::{Error, Result};
@@ -10,11 +11,13 @@ use crate::event::{Event, Events};
 use crate::host::disk::{self, Room};
 use crate::release::compression::Compression;
 use crate::source::{Download, Resolved};
+use crate::timings::{Archive, Waits};
 use bytes::{Buf, Bytes};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,7 +49,10 @@ pub async fn fetch(
         }
         // A closed channel: the unpacker has refused the archive and says why.
         let last = piece.is_err();
-        if pieces.send(piece).await.is_err() || last {
+        let full = Instant::now();
+        let sent = pieces.send(piece).await;
+        progress.fetching.add(full.elapsed());
+        if sent.is_err() || last {
             break;
         }
     }
@@ -55,6 +61,7 @@ pub async fn fetch(
     let unpacked = unpacked.await.map_err(|_| what())?;
     reach!("fetch: all is unpacked");
     progress.report();
+    events.archive(progress.timings());
     unpacked.map_err(|error| match disk::is_full(&error) {
         true => room::missed(&progress.reached(), target.ok().and_then(Room::at_file), error),
         false => error,
@@ -85,15 +92,35 @@ fn spawn(
 ) -> Result<oneshot::Receiver<Result<Unpacked>>> {
     let (done, unpacked) = oneshot::channel();
     let work = move || {
-        let reader = Counted { pieces: Pieces::new(pieces), progress: &progress };
-        let entries = |files, bytes| progress.unpacked(files, bytes);
-        let result = inflate(reader, how)
-            .and_then(|tar| unpack::unpack(tar, into.as_fd(), owner, limits, &entries));
-        let _ = done.send(result);
+        let _ = done.send(unpack(pieces, how, into, owner, limits, &progress));
     };
-    let thread = std::thread::Builder::new().name("unpack".into()).spawn(work);
+    let thread = thread::Builder::new().name("unpack".into()).spawn(work);
     thread.map_err(|e| Error::failed("start the unpacking thread").because(e))?;
     Ok(unpacked)
+}
+
+/// Unpacks what a second thread inflates meanwhile; that one ends with this one.
+fn unpack(
+    pieces: mpsc::Receiver<Piece>,
+    how: Compression,
+    into: OwnedFd,
+    owner: Owner,
+    limits: Limits,
+    progress: &Progress,
+) -> Result<Unpacked> {
+    let (writer, reader) = ring(&progress.inflating, &progress.unpacking);
+    let compressed = Counted { pieces: Pieces::new(pieces), progress };
+    let inflating = || match inflate(compressed, how) {
+        Ok(tar) => writer.copy(tar),
+        Err(error) => writer.fail(io::Error::other(error)),
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("inflate".into());
+        let thread = thread.spawn_scoped(scope, inflating);
+        thread.map_err(|e| Error::failed("start the inflating thread").because(e))?;
+        let entries = |files, bytes| progress.unpacked(files, bytes);
+        unpack::unpack(reader, into.as_fd(), owner, limits, &entries)
+    })
 }
 
 /// The fetched pieces as a blocking reader; a failed fetch is kept as it is.
@@ -123,7 +150,7 @@ impl Read for Pieces {
     }
 }
 
-/// What the unpacker has read, which is less than what was fetched.
+/// What the decoder has read, which is less than what was fetched.
 struct Counted<'a> {
     pieces: Pieces,
     progress: &'a Progress,
@@ -131,10 +158,11 @@ struct Counted<'a> {
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.pieces.read(buffer)?;
-        self.progress.read.fetch_add(length as u64, Ordering::Relaxed);
+        let progress = self.progress;
+        let length = progress.inflating.during(|| self.pieces.read(buffer))?;
+        progress.read.fetch_add(length as u64, Ordering::Relaxed);
         #[cfg(feature = "failpoints")]
-        self.progress.reach(length as u64);
+        progress.reach(length as u64);
         Ok(length)
     }
 }
@@ -142,7 +170,7 @@ impl Read for Counted<'_> {
 /// Counts on both sides of the pipe; reports now and then.
 struct Progress {
     total: Option<u64>,
-    /// Of the archive: fetched, and read by the unpacker.
+    /// Of the archive: fetched, and read by the decoder.
     bytes: AtomicU64,
     read: AtomicU64,
     files: AtomicU64,
@@ -151,6 +179,10 @@ struct Progress {
     /// Milliseconds from the start to the last report.
     reported: AtomicU64,
     events: Events,
+    /// How long each of the three has waited for another.
+    fetching: Waits,
+    inflating: Waits,
+    unpacking: Waits,
 }
 
 impl Progress {
@@ -158,7 +190,19 @@ impl Progress {
         let zero = || AtomicU64::new(0);
         let start = Instant::now();
         let (bytes, read, files, unpacked) = (zero(), zero(), zero(), zero());
-        Progress { total, bytes, read, files, unpacked, start, reported: zero(), events }
+        Progress {
+            total,
+            bytes,
+            read,
+            files,
+            unpacked,
+            start,
+            reported: zero(),
+            events,
+            fetching: Waits::default(),
+            inflating: Waits::default(),
+            unpacking: Waits::default(),
+        }
     }
 
     fn received(&self, bytes: usize) {
@@ -193,6 +237,20 @@ impl Progress {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let unpacked = Need { bytes: load(&self.unpacked), inodes: load(&self.files) };
         Reached { read: load(&self.read), total: self.total, unpacked }
+    }
+
+    fn timings(&self) -> Archive {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let seconds = self.start.elapsed().as_secs_f64();
+        Archive {
+            bytes: load(&self.bytes),
+            unpacked_bytes: load(&self.unpacked),
+            files: load(&self.files),
+            seconds,
+            fetch: self.fetching.at_work(seconds),
+            inflate: self.inflating.at_work(seconds),
+            unpack: self.unpacking.at_work(seconds),
+        }
     }
 
     fn report(&self) {

@@ -5,6 +5,7 @@ pub mod ports;
 pub mod fetch;
 pub mod inflate;
 pub mod peek;
+pub mod ring;
 mod resolve;
 mod room;
 pub mod unpack;

@@ -24,7 +24,7 @@ use identity::Identity;
 use name::{Name, shown};
 use sparse::Content;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use tally::Tally;
 use tree::{Look, Tree};
@@ -75,7 +75,7 @@ pub struct Unpacked {
 /// [`Error`] inside an `io::Error` of `tar` is returned as it is. What was unpacked
 /// until then stays: removing it is the caller's.
 pub fn unpack(
-    tar: impl Read,
+    tar: impl BufRead,
     into: BorrowedFd<'_>,
     owner: Owner,
     limits: Limits,
@@ -101,7 +101,7 @@ pub fn unpack(
 }
 
 /// Unpacks one entry; says whether there was one.
-fn unpack_next<R: Read>(archive: &mut Archive<R>, tree: &mut Tree<'_>) -> Result<bool, Fault> {
+fn unpack_next<R: BufRead>(archive: &mut Archive<R>, tree: &mut Tree<'_>) -> Result<bool, Fault> {
     let Some(Entry { name, kind, mode, modified }) = archive.next()? else { return Ok(false) };
     let name = Name::parse(&name)?;
     let look = Look { mode, modified };
@@ -112,9 +112,9 @@ fn unpack_next<R: Read>(archive: &mut Archive<R>, tree: &mut Tree<'_>) -> Result
         Kind::Directory => tree.directory(&name, look)?,
         Kind::File(content) => {
             tree.tally().admit(content.size)?;
-            let mut file = tree.file(&name)?;
+            let mut file = tree.file(&name, look)?;
             fill(&mut file, &content, archive, tree.tally())?;
-            look.dress(file)?;
+            look.date(&file)?;
         }
         Kind::Symlink(target) => tree.symlink(&name, &target)?,
         Kind::HardLink(source) => tree.hard_link(&name, &link_source(&source)?)?,
@@ -124,7 +124,7 @@ fn unpack_next<R: Read>(archive: &mut Archive<R>, tree: &mut Tree<'_>) -> Result
 }
 
 /// Writes the content, leaving its holes.
-fn fill<R: Read>(
+fn fill<R: BufRead>(
     file: &mut File,
     content: &Content,
     archive: &mut Archive<R>,

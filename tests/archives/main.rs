@@ -19,7 +19,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, geteuid, setgroups};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -80,7 +80,7 @@ impl World {
     /// Whatever becomes of the archive, nothing beside the release has changed.
     fn unpack_within(&self, tar: impl Read, limits: Limits) -> Result<Unpacked, Error> {
         let into = File::open(self.release()).unwrap();
-        let result = unpack(tar, into.as_fd(), OWNER, limits, &|_, _| {});
+        let result = unpack(BufReader::new(tar), into.as_fd(), OWNER, limits, &|_, _| {});
         assert_eq!(look(self.dir.path(), &self.release()), self.before);
         result
     }

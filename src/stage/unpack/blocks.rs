@@ -2,12 +2,9 @@
 
 use super::Limits;
 use super::fault::{Fault, PACK_AGAIN};
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, ErrorKind};
 
 pub(super) const BLOCK: usize = 512;
-
-/// How much of the stream is read, and so written, at once.
-const BUFFER: usize = 256 * 1024;
 
 /// What the stream may hold beside the content of files, for each entry: a header,
 /// the padding, and extended headers with two long names and more. No tool writes
@@ -18,16 +15,16 @@ const OVERHEAD: u64 = 16 * 1024;
 const SLACK: u64 = 16 * 1024 * 1024;
 
 pub(super) struct Blocks<R> {
-    input: BufReader<R>,
+    input: R,
     position: u64,
     end: u64,
 }
 
-impl<R: Read> Blocks<R> {
+impl<R: BufRead> Blocks<R> {
     pub(super) fn new(input: R, limits: Limits) -> Self {
         let overhead = limits.max_files.saturating_mul(OVERHEAD).saturating_add(SLACK);
         let end = limits.max_bytes.saturating_add(overhead);
-        Blocks { input: BufReader::with_capacity(BUFFER, input), position: 0, end }
+        Blocks { input, position: 0, end }
     }
 
     /// How many bytes were taken so far.
@@ -112,7 +109,8 @@ impl<R: Read> Blocks<R> {
                 return Err(Fault::reading(error));
             }
         }
-        Ok(self.input.buffer())
+        // What is there already: this one reads nothing.
+        self.input.fill_buf().map_err(Fault::reading)
     }
 
     fn consume(&mut self, count: usize) {
@@ -128,7 +126,7 @@ pub(super) fn truncated() -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
+    use std::io::{self, BufReader};
 
     const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_files: 10 };
 
@@ -166,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_stream_without_end_is_given_up() {
-        let mut endless = Blocks::new(io::repeat(0), LIMITS);
+        let mut endless = Blocks::new(BufReader::new(io::repeat(0)), LIMITS);
         assert!(endless.finish().is_err());
         assert!(endless.position() < 20 << 20);
     }

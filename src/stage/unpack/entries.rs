@@ -11,7 +11,7 @@ use super::fault::{Fault, Place};
 use super::pax::{self, Pax};
 use super::sparse::Content;
 use nix::sys::time::TimeSpec;
-use std::io::Read;
+use std::io::BufRead;
 use tar::{EntryType, Header};
 
 /// The largest extended header that is read: far more than two names need, and
@@ -52,7 +52,7 @@ struct Extended {
     pax: Option<Pax>,
 }
 
-impl<R: Read> Archive<R> {
+impl<R: BufRead> Archive<R> {
     pub(super) fn new(tar: R, limits: Limits) -> Self {
         Archive { blocks: Blocks::new(tar, limits), header_at: 0, name: Vec::new() }
     }

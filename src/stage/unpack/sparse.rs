@@ -4,7 +4,7 @@
 use super::blocks::{BLOCK, Blocks};
 use super::fault::Fault;
 use super::pax::Sparse;
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
 /// How many parts a file may have: bounded memory for a map we must hold.
@@ -58,7 +58,7 @@ impl Content {
     }
 
     /// The old format: the first parts are in the header, more in the blocks after it.
-    pub(super) fn gnu<R: Read>(
+    pub(super) fn gnu<R: BufRead>(
         header: &GnuHeader,
         stored: u64,
         blocks: &mut Blocks<R>,
@@ -76,7 +76,7 @@ impl Content {
     }
 
     /// The pax formats: the map is in the header (0.0, 0.1) or before the data (1.0).
-    pub(super) fn pax<R: Read>(
+    pub(super) fn pax<R: BufRead>(
         sparse: Sparse,
         stored: u64,
         blocks: &mut Blocks<R>,
@@ -114,7 +114,7 @@ fn add(parts: &mut Vec<Part>, headers: &[GnuSparseHeader]) -> Result<(), Fault> 
 
 /// The map of format 1.0: a count and then pairs of numbers, a decimal on each line,
 /// padded to a block. Returns it with what is left of the `stored` bytes.
-fn map_before_data<R: Read>(
+fn map_before_data<R: BufRead>(
     blocks: &mut Blocks<R>,
     mut stored: u64,
 ) -> Result<(Vec<u64>, u64), Fault> {

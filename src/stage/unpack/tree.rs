@@ -35,6 +35,8 @@ pub(super) struct Tree<'a> {
     /// Every symlink made, and its target.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
     remembered: usize,
+    /// What the kernel takes from the mode of a new file.
+    umask: u32,
 }
 
 /// What a directory or file looks like besides its content.
@@ -53,6 +55,7 @@ impl<'a> Tree<'a> {
             directories: BTreeMap::new(),
             links: BTreeMap::new(),
             remembered: 0,
+            umask: umask(),
         }
     }
 
@@ -77,13 +80,17 @@ impl<'a> Tree<'a> {
     }
 
     /// An empty file, open for writing.
-    pub(super) fn file(&mut self, name: &Name) -> Result<File, Fault> {
+    pub(super) fn file(&mut self, name: &Name, look: Look) -> Result<File, Fault> {
         self.tally.entry()?;
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let private = Mode::S_IRUSR | Mode::S_IWUSR;
-        self.place(name, "openat", |parent, last| openat(parent, last, flags, private))
-            .map(File::from)
+        let file = self
+            .place(name, "openat", |parent, last| openat(parent, last, flags, look.mode()))
+            .map(File::from)?;
+        if look.mode & self.umask != 0 {
+            fchmod(&file, look.mode()).map_err(Fault::of("fchmod"))?;
+        }
+        Ok(file)
     }
 
     pub(super) fn symlink(&mut self, name: &Name, target: &[u8]) -> Result<(), Fault> {
@@ -135,7 +142,9 @@ impl<'a> Tree<'a> {
         for (path, look) in self.directories.iter().rev() {
             let dress = || {
                 let opened = self.handles.open(path, OFlag::O_RDONLY);
-                look.dress(File::from(opened.map_err(Fault::of("openat2"))?))
+                let directory = File::from(opened.map_err(Fault::of("openat2"))?);
+                fchmod(&directory, look.mode()).map_err(Fault::of("fchmod"))?;
+                look.date(&directory)
             };
             dress().map_err(|fault| self.about(fault, path))?;
         }
@@ -179,12 +188,23 @@ impl<'a> Tree<'a> {
 }
 
 impl Look {
-    /// Gives the file its mode, whatever the umask, and its time of modification.
-    pub(super) fn dress(&self, file: File) -> Result<(), Fault> {
-        let mode = Mode::from_bits_truncate(self.mode & 0o777);
-        fchmod(&file, mode).map_err(Fault::of("fchmod"))?;
-        futimens(&file, &TimeSpec::UTIME_OMIT, &self.modified).map_err(Fault::of("futimens"))
+    fn mode(&self) -> Mode {
+        Mode::from_bits_truncate(self.mode & 0o777)
     }
+
+    /// Gives the file its time of modification, when all of it is written.
+    pub(super) fn date(&self, file: &File) -> Result<(), Fault> {
+        futimens(file, &TimeSpec::UTIME_OMIT, &self.modified).map_err(Fault::of("futimens"))
+    }
+}
+
+/// The umask of this process, proc_pid_status(5): umask(2) itself cannot tell it
+/// without changing it for every other thread. Where it is not to be had, it may be
+/// any.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777)
 }
 
 /// Removes what has the name; a directory only when it is empty.

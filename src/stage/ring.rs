@@ -1,0 +1,186 @@
+//! Hands the bytes of one thread to another through a few buffers that are used
+//! again and again: each works while the other does, in bounded memory.
+
+use crate::error::Error;
+use crate::timings::Waits;
+use std::io::{self, BufRead, ErrorKind, Read};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+/// Of each buffer; bytes. Large enough that handing it over costs nothing, small
+/// enough that all of them stay in the processor's cache.
+const SIZE: usize = 128 << 10;
+/// How many buffers the one thread may be ahead of the other.
+const BUFFERS: usize = 8;
+
+type Filled = io::Result<Vec<u8>>;
+
+/// The two ends of a ring, each with a count of how long it waits for the other.
+pub fn ring<'a>(writing: &'a Waits, reading: &'a Waits) -> (Writer<'a>, Reader<'a>) {
+    // An error may follow when all buffers are full.
+    let (fill, filled) = sync_channel(BUFFERS + 1);
+    let (used, free) = channel();
+    for _ in 0..BUFFERS {
+        let _ = used.send(Vec::new());
+    }
+    let writer = Writer { free, fill, waits: writing };
+    (writer, Reader { filled, used, buffer: Vec::new(), at: 0, ended: false, waits: reading })
+}
+
+pub struct Writer<'a> {
+    free: Receiver<Vec<u8>>,
+    fill: SyncSender<Filled>,
+    waits: &'a Waits,
+}
+
+impl Writer<'_> {
+    /// Hands over everything there is to read, and how that ended. It ends early
+    /// when nobody reads any more.
+    pub fn copy(self, mut from: impl Read) {
+        while let Some(mut buffer) = self.waits.during(|| self.free.recv().ok()) {
+            let filled = fill(&mut buffer, &mut from);
+            let last = buffer.is_empty();
+            // What was read before an error comes before it; nothing read is the end.
+            if (!last || filled.is_ok()) && self.fill.send(Ok(buffer)).is_err() {
+                return;
+            }
+            match filled {
+                Err(error) => return self.fail(error),
+                Ok(()) if last => return,
+                Ok(()) => {}
+            }
+        }
+    }
+
+    pub fn fail(self, error: io::Error) {
+        let _ = self.fill.send(Err(error));
+    }
+}
+
+/// Fills the buffer as far as there is something to read.
+fn fill(buffer: &mut Vec<u8>, from: &mut impl Read) -> io::Result<()> {
+    buffer.resize(SIZE, 0);
+    let mut length = 0;
+    let mut ended = Ok(());
+    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => {
+                ended = Err(error);
+                break;
+            }
+        }
+    }
+    buffer.truncate(length);
+    ended
+}
+
+pub struct Reader<'a> {
+    filled: Receiver<Filled>,
+    used: Sender<Vec<u8>>,
+    buffer: Vec<u8>,
+    at: usize,
+    ended: bool,
+    waits: &'a Waits,
+}
+
+impl BufRead for Reader<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at >= self.buffer.len() && !self.ended {
+            // The writer may have ended: then nobody needs the buffer.
+            let _ = self.used.send(std::mem::take(&mut self.buffer));
+            self.at = 0;
+            let filled = self.waits.during(|| self.filled.recv());
+            self.buffer = filled.unwrap_or_else(|_| Err(io::Error::other(cut_short())))?;
+            self.ended = self.buffer.is_empty();
+        }
+        Ok(self.buffer.get(self.at..).unwrap_or_default())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at += count;
+    }
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(into)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// A writer always says how it ended; one that did not must not look like the end.
+fn cut_short() -> Error {
+    Error::failed("inflate the archive").because("the inflating thread ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    /// Reads in pieces that fit no buffer, and then as it is told.
+    struct Pieces(usize, Option<io::Error>);
+
+    impl Read for Pieces {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.min(into.len()).min(1000);
+            self.0 -= count;
+            into[..count].fill(7);
+            match (count, self.1.take()) {
+                (0, Some(error)) => Err(error),
+                (_, error) => {
+                    self.1 = error;
+                    Ok(count)
+                }
+            }
+        }
+    }
+
+    fn through(from: Pieces) -> (Vec<u8>, io::Result<usize>) {
+        let waits = Waits::default();
+        let (writer, mut reader) = ring(&waits, &waits);
+        thread::scope(|scope| {
+            scope.spawn(move || writer.copy(from));
+            let mut read = Vec::new();
+            let ended = reader.read_to_end(&mut read);
+            (read, ended)
+        })
+    }
+
+    #[test]
+    fn everything_arrives_however_it_comes() {
+        for length in [0, 1, SIZE - 1, SIZE, SIZE * BUFFERS * 3 + 5] {
+            let (read, ended) = through(Pieces(length, None));
+            assert_eq!((read.len(), ended.unwrap()), (length, length));
+            assert!(read.iter().all(|byte| *byte == 7));
+        }
+    }
+
+    #[test]
+    fn an_error_comes_after_all_that_was_read_before_it() {
+        for length in [0, 5, SIZE * 2] {
+            let (read, ended) = through(Pieces(length, Some(ErrorKind::ConnectionReset.into())));
+            assert_eq!(read.len(), length);
+            assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        }
+    }
+
+    #[test]
+    fn a_writer_that_vanishes_is_no_end() {
+        let waits = Waits::default();
+        let (writer, mut reader) = ring(&waits, &waits);
+        drop(writer);
+        assert!(reader.fill_buf().is_err());
+    }
+
+    #[test]
+    fn a_writer_ends_when_nobody_reads() {
+        let waits = Waits::default();
+        let (writer, reader) = ring(&waits, &waits);
+        drop(reader);
+        writer.copy(io::repeat(0));
+    }
+}
