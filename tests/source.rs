@@ -13,6 +13,8 @@ mod follow;
 mod found;
 #[path = "source/http.rs"]
 mod http;
+#[path = "source/parts.rs"]
+mod parts;
 #[path = "source/refused.rs"]
 mod refused;
 #[path = "source/resumed.rs"]
@@ -36,6 +38,9 @@ const R1: &str = "s3://releases/team/app/production/r1";
 const ARCHIVE: &str = "team/app/production/r1/source.tar.zst";
 const ENV: &str = "team/app/production/r1/env";
 
+/// For parts of an archive, in the tests that want them.
+const MEMORY: u64 = 160_000;
+
 fn timing() -> Timing {
     Timing {
         connect: Duration::from_secs(2),
@@ -46,6 +51,9 @@ fn timing() -> Timing {
         progress: 1024,
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(5),
+        whole: u64::MAX,
+        part: 1000,
+        parts: 4,
     }
 }
 
@@ -77,10 +85,14 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::with(timing())
+    }
+
+    fn with(timing: Timing) -> World {
         let server = S3Server::start("127.0.0.1:0", ACCESS, SECRET);
         server.put(BUCKET, ARCHIVE, archive());
         server.put(BUCKET, ENV, "export A=1\n");
-        let sources = Sources::with_timing(timing(), Some(sdk(&server.endpoint(), SECRET)));
+        let sources = Sources::with_timing(timing, Some(sdk(&server.endpoint(), SECRET)));
         World { server, sources }
     }
 
@@ -101,7 +113,7 @@ async fn resolve(sources: &Sources, url: &str) -> Result<Resolved> {
 }
 
 async fn read(resolved: &Resolved) -> Result<Vec<u8>> {
-    let mut archive = resolved.archive();
+    let mut archive = resolved.archive(MEMORY);
     let mut bytes = Vec::new();
     while let Some(chunk) = archive.next().await {
         bytes.extend_from_slice(&chunk?);

@@ -199,7 +199,8 @@ async fn fetched(url: &ReleaseUrl) -> Result<Tree> {
     let settings = AgentSettings::from_env(&Env::default())?;
     let limits = Limits { max_bytes: settings.max_unpacked, max_files: settings.max_files };
     let owner = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
-    fetch(&resolved, handle.into(), owner, limits, &Events::default(), None).await?;
+    let memory = settings.max_fetch_memory;
+    fetch(&resolved, handle.into(), owner, limits, memory, &Events::default(), None).await?;
     let path = dir.join("Procfile");
     let text = fs::read(&path)
         .map_err(|e| Error::unusable(format!("read Procfile of {url}")).because(e))?;

@@ -91,7 +91,7 @@ pub struct AgentSettings {
     /// The most files, directories and links a release may have.
     pub max_files: u64,
     /// The most bytes of memory that fetching may use.
-    pub max_fetch_memory: usize,
+    pub max_fetch_memory: u64,
     /// How long after systemd began a deploy waits for what the machine does not
     /// have yet: network, role, clock. May be zero.
     pub boot_timeout: Duration,
@@ -214,7 +214,7 @@ impl AgentSettings {
             max_fetch_memory: layers.valid(
                 "DEPLOY_MAX_FETCH_MEMORY",
                 &text.deploy_max_fetch_memory,
-                value::memory,
+                value::size,
             )?,
             boot_timeout: layers.valid(
                 "DEPLOY_BOOT_TIMEOUT",

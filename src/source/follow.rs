@@ -49,7 +49,8 @@ impl Sources {
                     `echo r42 | aws s3 cp - …/ENVIRONMENT/current`";
         let url_of_pointer = pointer.url.clone();
         let unusable = || Error::unusable(format!("{url_of_pointer} is unusable")).help(help);
-        let bytes = Download::new(pointer, self.timing.clone()).read(LONGEST_POINTER, help).await?;
+        let bytes =
+            Download::new(pointer, self.timing.clone(), 0).read(LONGEST_POINTER, help).await?;
         let text = String::from_utf8(bytes).map_err(|error| unusable().because(error))?;
         let name: ReleaseName =
             text.trim().parse().map_err(|error: Error| unusable().because(error))?;

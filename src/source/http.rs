@@ -99,7 +99,7 @@ impl Directory {
 }
 
 impl Handle {
-    pub async fn open(&self, object: &Object, offset: u64) -> Result<Opened, Failure> {
+    pub async fn open(&self, object: &Object, range: Option<String>) -> Result<Opened, Failure> {
         let mut request = self.client.get(&object.url);
         let Validator { etag, last_modified, .. } = &object.validator;
         match (etag, last_modified) {
@@ -112,8 +112,8 @@ impl Handle {
             // A weak ETag matches nothing; it is compared below.
             _ => {}
         }
-        if offset > 0 {
-            request = request.header(header::RANGE, format!("bytes={offset}-"));
+        if let Some(range) = range {
+            request = request.header(header::RANGE, range);
         }
         let response = send(&object.url, request).await?;
         let offset = begin(object, &response)?;

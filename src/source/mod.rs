@@ -11,8 +11,10 @@ mod http;
 mod network;
 mod object;
 mod pace;
+mod parts;
 mod retry;
 mod s3;
+mod span;
 
 pub use crate::release::checksum::{Algorithm, Checksum};
 pub use crate::release::identity::{Identity, Mark, Validator};
@@ -237,15 +239,16 @@ impl Resolved {
     ///
     /// `Exit::Source`, as for the archive; `Exit::Unusable` where it is longer than 1 MiB.
     pub async fn env(&self) -> Result<Vec<u8>> {
-        Download::new(self.env.clone(), self.timing.clone())
+        Download::new(self.env.clone(), self.timing.clone(), 0)
             .read(LONGEST_ENV, "an env file holds variables: put larger data into the archive")
             .await
     }
 
     /// The archive's bytes, still compressed. They are the release's only once
-    /// the download has ended without an error: the checksum is known last.
-    pub fn archive(&self) -> Download {
-        Download::new(self.archive.clone(), self.timing.clone())
+    /// the download has ended without an error: the checksum is known last. Of a
+    /// large one several parts are under way at once, as far as `memory` (bytes) goes.
+    pub fn archive(&self, memory: u64) -> Download {
+        Download::new(self.archive.clone(), self.timing.clone(), memory)
     }
 }
 

@@ -32,6 +32,14 @@ pub(super) enum Handle {
     File(file::Handle),
 }
 
+/// A Range header's value, RFC 9110 section 14; none for all of an object.
+fn range(offset: u64, end: Option<u64>) -> Option<String> {
+    match end {
+        Some(end) => Some(format!("bytes={offset}-{}", end.saturating_sub(1))),
+        None => (offset > 0).then(|| format!("bytes={offset}-")),
+    }
+}
+
 /// What a source says of a name.
 pub(super) enum Look {
     Found(Box<Object>),
@@ -43,11 +51,12 @@ pub(super) enum Look {
 }
 
 impl Object {
-    /// The bytes from this offset on; an error if it is no longer the same object.
-    pub async fn open(&self, offset: u64) -> Result<Opened, Failure> {
+    /// The bytes from this offset on, no more than those before `end` where that is
+    /// given; an error if it is no longer the same object.
+    pub async fn open(&self, offset: u64, end: Option<u64>) -> Result<Opened, Failure> {
         match &self.handle {
-            Handle::S3(handle) => handle.open(self, offset).await,
-            Handle::Http(handle) => handle.open(self, offset).await,
+            Handle::S3(handle) => handle.open(self, range(offset, end)).await,
+            Handle::Http(handle) => handle.open(self, range(offset, end)).await,
             Handle::File(handle) => Ok(handle.open(self, offset)),
         }
     }

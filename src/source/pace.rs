@@ -51,6 +51,9 @@ mod tests {
         progress: 0,
         first_pause: Duration::ZERO,
         longest_pause: Duration::ZERO,
+        whole: 0,
+        part: 0,
+        parts: 0,
     };
 
     /// Waits for one byte after the other, each after `pause`, and says how many came.

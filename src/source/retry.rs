@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-/// The bounds on waiting for a source. Tests use small ones.
+/// How a source is asked, and the bounds on waiting for it. Tests use small ones.
 #[derive(Clone, Debug)]
 pub struct Timing {
     /// For a connection, TLS included.
@@ -23,6 +23,11 @@ pub struct Timing {
     /// The longest pause before the second attempt; it doubles from one to the next.
     pub first_pause: Duration,
     pub longest_pause: Duration,
+    /// Bytes up to which an object takes one request: more of them gain nothing there.
+    pub whole: u64,
+    /// A larger one is read in parts of so many bytes, so many at once.
+    pub part: u64,
+    pub parts: usize,
 }
 
 impl Default for Timing {
@@ -36,6 +41,9 @@ impl Default for Timing {
             progress: 256 * 1024,
             first_pause: Duration::from_millis(400),
             longest_pause: Duration::from_secs(10),
+            whole: 64 << 20,
+            part: 4 << 20,
+            parts: 8,
         }
     }
 }

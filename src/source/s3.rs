@@ -137,12 +137,12 @@ fn validator(head: &HeadObjectOutput) -> Validator {
 }
 
 impl Handle {
-    pub async fn open(&self, object: &Object, offset: u64) -> Result<Opened, Failure> {
+    pub async fn open(&self, object: &Object, range: Option<String>) -> Result<Opened, Failure> {
         let version = self.version.as_ref().filter(|_| !self.by_etag_alone.load(Ordering::Relaxed));
         let get = |client: Client| {
             let get = client.get_object().bucket(&self.bucket).key(&self.key);
             let get = get.set_if_match(self.etag.clone()).set_version_id(version.cloned());
-            get.set_range((offset > 0).then(|| format!("bytes={offset}-"))).send()
+            get.set_range(range.clone()).send()
         };
         let asked = Asked { bucket: &self.bucket, key: &self.key };
         let refused = match self.s3.ask_once(asked, get).await {

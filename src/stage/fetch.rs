@@ -29,12 +29,14 @@ const REPORT: Duration = Duration::from_millis(200);
 
 type Piece = Result<Bytes, Error>;
 
-/// Brings the archive of a resolved release into an empty directory.
+/// Brings the archive of a resolved release into an empty directory; `memory` (bytes)
+/// is what it may fetch ahead.
 pub async fn fetch(
     resolved: &Resolved,
     into: OwnedFd,
     owner: Owner,
     limits: Limits,
+    memory: u64,
     events: &Events,
     deadline: Option<Instant>,
 ) -> Result<Unpacked> {
@@ -42,7 +44,7 @@ pub async fn fetch(
     let progress = Arc::new(Progress::new(resolved.archive_size(), events.clone()));
     let target = into.try_clone();
     let unpacked = spawn(received, resolved.compression(), into, owner, limits, progress.clone())?;
-    let mut archive = resolved.archive();
+    let mut archive = resolved.archive(memory);
     while let Some(piece) = next(&mut archive, deadline).await {
         if let Ok(bytes) = &piece {
             progress.received(bytes.len());

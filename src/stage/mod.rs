@@ -131,8 +131,9 @@ async fn fill(
     };
     let into = staging.tree()?;
     let owner = Owner { uid: staging.owner().uid, gid: staging.owner().gid };
+    let memory = instance.settings.max_fetch_memory;
     let (events, deadline) = (&instance.events, instance.deadline);
-    let unpacked = fetch::fetch(resolved, into, owner, limits, events, deadline).await;
+    let unpacked = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
     let unpacked = unpacked.map_err(named)?;
     let procfile = procfile(staging, resolved)?;
     check_formation(&procfile, settings).map_err(named)?;

@@ -20,7 +20,7 @@ pub async fn procfile(resolved: &Resolved, most: u64) -> Result<Option<Vec<u8>>>
         let tar = inflate(Pieces::new(received), how)?;
         find(tar, most)
     });
-    let mut archive = resolved.archive();
+    let mut archive = resolved.archive(0);
     while let Some(piece) = archive.next().await {
         let last = piece.is_err();
         if pieces.send(piece).await.is_err() || last {

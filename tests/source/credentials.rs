@@ -47,7 +47,7 @@ async fn read_while(
     meanwhile: impl FnOnce(),
 ) -> Result<Vec<u8>> {
     server.fault("GET", ARCHIVE, 1, Fault::Reset(50_000));
-    let mut archive = resolved.archive();
+    let mut archive = resolved.archive(0);
     let mut bytes = archive.next().await.unwrap()?.to_vec();
     meanwhile();
     while let Some(more) = archive.next().await {

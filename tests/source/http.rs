@@ -3,14 +3,14 @@
 use super::web::{Habits, Web};
 use super::{archive, read, resolve, says, timing};
 use deploy_agent::error::Exit;
-use deploy_agent::source::Sources;
+use deploy_agent::source::{Sources, Timing};
 
-struct World {
+pub struct World {
     web: Web,
-    sources: Sources,
+    pub sources: Sources,
 }
 
-const STRONG: Habits = Habits {
+pub const STRONG: Habits = Habits {
     etag: Some("\"one\""),
     last_modified: None,
     ignores_ranges: false,
@@ -26,13 +26,17 @@ const DATED: Habits =
 
 impl World {
     async fn new(habits: Habits) -> World {
+        World::with(habits, timing()).await
+    }
+
+    pub async fn with(habits: Habits, timing: Timing) -> World {
         let web = Web::start(habits).await;
         web.put("/app/production/r1/source.tar.zst", archive());
         web.put("/app/production/r1/env", "A=1\n");
-        World { web, sources: Sources::with_timing(timing(), None) }
+        World { web, sources: Sources::with_timing(timing, None) }
     }
 
-    fn r1(&self) -> String {
+    pub fn r1(&self) -> String {
         format!("{}/app/production/r1", self.web.url)
     }
 }

@@ -77,7 +77,7 @@ async fn a_server_that_is_gone_for_a_while_is_asked_until_it_is_back() {
     let World { server, sources } = World::new();
     let resolved = resolve(&sources, R1).await.unwrap();
     server.fault("GET", "source.tar.zst", 1, Fault::Stall(50_000));
-    let mut archive_read = resolved.archive();
+    let mut archive_read = resolved.archive(0);
     let mut bytes = archive_read.next().await.unwrap().unwrap().to_vec();
     let address = server.address();
     let start = server.stop();

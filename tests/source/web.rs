@@ -92,14 +92,15 @@ impl Web {
         }
         let size = bytes.len();
         let range = request.headers().get(RANGE).filter(|_| !habits.ignores_ranges);
-        let first = range.map(|range| {
-            let first = range.to_str().unwrap().strip_prefix("bytes=").unwrap();
-            first.trim_end_matches('-').parse::<usize>().unwrap()
+        let range = range.map(|range| {
+            let range = range.to_str().unwrap().strip_prefix("bytes=").unwrap();
+            let (first, last) = range.split_once('-').unwrap();
+            (first.parse().unwrap(), last.parse().map_or(size, |last: usize| last + 1))
         });
-        let bytes = bytes.slice(first.unwrap_or(0)..);
+        let bytes = range.map_or(bytes.clone(), |(first, end)| bytes.slice(first..end));
         let mut response = Response::builder().header(CONTENT_LENGTH, bytes.len());
-        if let Some(first) = first {
-            let range = format!("bytes {first}-{}/{size}", size - 1);
+        if let Some((first, end)) = range {
+            let range = format!("bytes {first}-{}/{size}", end - 1);
             response = response.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, range);
         }
         for (name, value) in [(ETAG, habits.etag), (LAST_MODIFIED, habits.last_modified)] {

@@ -100,11 +100,6 @@ pub(super) fn optional_size(text: &str) -> Valid<Option<u64>> {
     if text.is_empty() { Ok(None) } else { size(text).map(Some) }
 }
 
-pub(super) fn memory(text: &str) -> Valid<usize> {
-    usize::try_from(size(text)?)
-        .or_else(|_| invalid("a size beyond this machine", "write for instance 64M"))
-}
-
 pub(super) fn yes_or_no(text: &str) -> Valid<bool> {
     match text {
         "yes" => Ok(true),

@@ -1,0 +1,94 @@
+//! Several parts of one object at once, handed out in their order: one connection
+//! alone seldom has all of what a network can carry.
+
+use super::object::{Handle, Object};
+use super::retry::Timing;
+use super::span::{Span, Stop};
+use crate::error::Error;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The parts that are under way. What they hold in memory is no more than all of
+/// them together.
+pub(super) struct Parts {
+    object: Object,
+    timing: Timing,
+    /// In the order of their bytes.
+    parts: VecDeque<Part>,
+    /// How many at once.
+    most: usize,
+    /// Where the next part begins, and where the object ends.
+    begin: u64,
+    size: u64,
+}
+
+/// One part, read by a task of its own.
+struct Part {
+    pieces: mpsc::UnboundedReceiver<Result<Bytes, Stop>>,
+    task: JoinHandle<()>,
+    /// Bytes that are yet to come.
+    left: u64,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Parts {
+    /// None where the object is a file, too small for it or of unknown size, or where
+    /// `memory` (bytes) has no room for two parts.
+    pub fn of(object: &Object, timing: &Timing, memory: u64) -> Option<Parts> {
+        let size = object.validator.size?;
+        let is_near = matches!(object.handle, Handle::File(_));
+        let most = usize::try_from(memory / timing.part.max(1)).ok()?.min(timing.parts);
+        if is_near || most < 2 || size < timing.whole {
+            return None;
+        }
+        let (object, timing) = (object.clone(), timing.clone());
+        Some(Parts { object, timing, parts: VecDeque::new(), most, begin: 0, size })
+    }
+
+    /// The next bytes; none after the last one.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
+        loop {
+            while self.parts.len() < self.most && self.begin < self.size {
+                self.start();
+            }
+            let Some(first) = self.parts.front_mut() else { return Ok(None) };
+            match first.pieces.recv().await {
+                Some(Ok(bytes)) => {
+                    first.left = first.left.saturating_sub(bytes.len() as u64);
+                    return Ok(Some(bytes));
+                }
+                Some(Err(stop)) => return Err(stop),
+                None if first.left == 0 => drop(self.parts.pop_front()),
+                None => return Err(Stop::Failed(lost(&self.object))),
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        let end = self.size.min(self.begin.saturating_add(self.timing.part));
+        let mut span = Span::new(self.object.clone(), self.timing.clone(), self.begin, Some(end));
+        // As much as the part has: there is no more that could be sent.
+        let (sender, pieces) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            while let Some(piece) = span.next().await.transpose() {
+                let last = piece.is_err();
+                if sender.send(piece).is_err() || last {
+                    break;
+                }
+            }
+        });
+        self.parts.push_back(Part { pieces, task, left: end - self.begin });
+        self.begin = end;
+    }
+}
+
+fn lost(object: &Object) -> Error {
+    Error::failed(format!("fetch a part of {}", object.url)).because("its task ended too early")
+}

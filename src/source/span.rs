@@ -1,0 +1,167 @@
+//! A part of one object, or all of it, read from its first byte to its last whatever
+//! the network does: taken up again where it stopped.
+
+use super::object::{Body, Object, Opened};
+use super::pace::Pace;
+use super::retry::{Failure, Timing};
+use crate::error::{Error, Result};
+use bytes::{Buf, Bytes};
+use futures_util::StreamExt;
+
+/// The bytes from one offset to another, in their order.
+///
+/// `next` is cancel safe: what was not handed out is handed out by the next call.
+pub(super) struct Span {
+    object: Object,
+    timing: Timing,
+    connection: Option<Connection>,
+    /// Of the next byte to be handed out.
+    at: u64,
+    /// Of the first byte that is another part's; none where this one is all.
+    end: Option<u64>,
+    /// In a row, and where the last one was.
+    failures: u32,
+    failed_at: u64,
+}
+
+/// The connection in use.
+struct Connection {
+    body: Body,
+    /// In the object, of the next byte.
+    offset: u64,
+    pace: Pace,
+}
+
+/// Why a part cannot be had.
+pub(super) enum Stop {
+    Failed(Error),
+    /// The source knows no ranges: asked for a part, it gives all.
+    NoRanges,
+}
+
+impl Span {
+    pub fn new(object: Object, timing: Timing, at: u64, end: Option<u64>) -> Span {
+        Span { object, timing, connection: None, at, end, failures: 0, failed_at: at }
+    }
+
+    /// The next bytes; none after the last one.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
+        loop {
+            if self.is_complete() {
+                return Ok(None);
+            }
+            let next = match self.open().await {
+                Ok(true) => self.read().await,
+                Ok(false) => return Err(Stop::NoRanges),
+                Err(failure) => Err(failure),
+            };
+            match next {
+                Ok(Some(bytes)) => {
+                    self.at += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                Ok(None) => return Ok(None),
+                Err(Failure::Final(error)) => return Err(Stop::Failed(error)),
+                Err(Failure::Transient(error)) => self.pause(error).await.map_err(Stop::Failed)?,
+            }
+        }
+    }
+
+    /// An empty object is asked for all the same: it may be another one by now.
+    fn is_complete(&self) -> bool {
+        let whole = || self.connection.is_none() && self.object.validator.size == Some(self.at);
+        self.end == Some(self.at) || (self.at > 0 && whole())
+    }
+
+    /// Sees to a connection; false where the source has not heeded the range.
+    async fn open(&mut self) -> Result<bool, Failure> {
+        if self.connection.is_some() {
+            return Ok(true);
+        }
+        let Opened { body, offset } = self.object.open(self.at, self.end).await?;
+        if offset > self.at {
+            return Err(Failure::Final(self.skipped(offset)));
+        }
+        if offset < self.at && self.end.is_some() {
+            return Ok(false);
+        }
+        self.connection = Some(Connection { body, offset, pace: Pace::default() });
+        Ok(true)
+    }
+
+    /// The next bytes from the connection in use.
+    async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
+        while let Some(Connection { body, offset, pace }) = &mut self.connection {
+            let Some(next) = pace.next(&self.timing, body.next()).await else {
+                let slow = pace.told(&self.timing);
+                return Err(Failure::Transient(self.stopped().because(slow)));
+            };
+            let Some(mut bytes) = next.transpose()? else {
+                return self.ended();
+            };
+            pace.came(bytes.len(), &self.timing);
+            // A server that knows no ranges begins again at the first byte.
+            let known = self.at.saturating_sub(*offset).min(bytes.len() as u64);
+            *offset += bytes.len() as u64;
+            bytes.advance(known as usize);
+            if let Some(end) = self.end {
+                bytes.truncate(usize::try_from(end - self.at).unwrap_or(usize::MAX));
+            }
+            if !bytes.is_empty() {
+                return self.within_size(bytes);
+            }
+        }
+        Ok(None)
+    }
+
+    fn ended(&self) -> Result<Option<Bytes>, Failure> {
+        match self.end.or(self.object.validator.size) {
+            Some(end) if self.at < end => Err(Failure::Transient(
+                self.stopped().because("the connection ended before the last byte"),
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    fn within_size(&self, bytes: Bytes) -> Result<Option<Bytes>, Failure> {
+        match self.object.validator.size {
+            Some(size) if self.at + bytes.len() as u64 > size => {
+                Err(Failure::Final(self.object.changed("it is longer than before")))
+            }
+            _ => Ok(Some(bytes)),
+        }
+    }
+
+    /// Waits before the next attempt, or gives up with the failure's error.
+    async fn pause(&mut self, error: Error) -> Result<()> {
+        self.connection = None;
+        if self.at - self.failed_at >= self.timing.progress {
+            self.failures = 0;
+        }
+        self.failures += 1;
+        self.failed_at = self.at;
+        if self.failures >= self.timing.attempts {
+            return Err(error);
+        }
+        let chain = error.chain();
+        let (at, attempt) = (self.at, self.failures);
+        tracing::warn!(offset = at, attempt, "{chain}; taking it up again at byte {at}");
+        tokio::time::sleep(self.timing.pause(self.failures)).await;
+        Ok(())
+    }
+
+    fn stopped(&self) -> Error {
+        let size = self.object.validator.size.map(|size| format!(" of {size}")).unwrap_or_default();
+        let url = &self.object.url;
+        Error::source(format!("{url} stopped at byte {}{size}", self.at)).help(
+            "check the network between this instance and the source, and run the deploy again",
+        )
+    }
+
+    fn skipped(&self, offset: u64) -> Error {
+        let why = format!("asked for byte {}, the source answers with byte {offset}", self.at);
+        Error::source(format!("{} cannot be read", self.object.url))
+            .because(why)
+            .help("look for a proxy or cache that changes ranges, between here and the source")
+    }
+}
