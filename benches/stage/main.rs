@@ -11,7 +11,9 @@
 
 #[path = "../../tests/e2e/app.rs"]
 mod app;
+mod bounds;
 mod fixtures;
+mod footprint;
 #[path = "../../tests/e2e/host.rs"]
 mod host;
 #[path = "../../tests/instance/mod.rs"]
@@ -20,11 +22,18 @@ mod peers;
 #[path = "../../tests/s3/mod.rs"]
 mod s3;
 mod sample;
+mod serving;
+mod shape;
 mod site;
 mod table;
 
+use instance::Network;
 use site::Site;
+use std::net::SocketAddrV4;
+use std::sync::atomic::Ordering;
 use table::Rows;
+
+const FIRST_LINE_PORT: u16 = 9100;
 
 /// What `ROWS` asks for, and how often.
 struct Plan {
@@ -48,10 +57,29 @@ impl Plan {
 }
 
 fn main() {
+    if bounds::run() {
+        return;
+    }
     let plan = Plan::from_env();
     let mut rows = Rows::default();
     let site = Site::boot();
     site.wait_for_origin();
+    bounds::install(&site);
+    staging(&site, &plan, &mut rows);
+    if plan.wants("slow") {
+        slow_lines(&site, &plan, &mut rows);
+    }
+    if plan.wants("serving") {
+        serving::run(&site, &mut rows, plan.rounds);
+    }
+    if plan.wants("footprint") {
+        footprint::run(&site, &mut rows);
+    }
+    println!("{}", rows.markdown());
+    println!("{}", rows.json());
+}
+
+fn staging(site: &Site, plan: &Plan, rows: &mut Rows) {
     for app in fixtures::APPS.into_iter().filter(|app| plan.wants(app)) {
         let [files, bytes, gzip, zstd] = fixtures::sizes(&site.host, app);
         let mb = |bytes: u64| bytes.div_ceil(1_000_000);
@@ -62,8 +90,22 @@ fn main() {
             mb(zstd)
         );
         fixtures::publish(&site.host, app);
-        peers::race(&site, &mut rows, &group, app, &site.s3(), plan.rounds);
+        peers::race(site, rows, &group, app, &site.s3(), plan.rounds);
+        bounds::compare(rows, &group, app);
     }
-    println!("{}", rows.markdown());
-    println!("{}", rows.json());
+}
+
+/// The node release alone, and few rounds: these take as long as the line does.
+fn slow_lines(site: &Site, plan: &Plan, rows: &mut Rows) {
+    let app = "node";
+    fixtures::publish(&site.host, app);
+    let to = SocketAddrV4::new(Network::GATEWAY, site.host.s3().address().port());
+    for (port, line) in (FIRST_LINE_PORT..).zip(shape::LINES) {
+        let (endpoint, cut) = shape::serve(&site.host.network, port, to, line);
+        site.reconfigure(&format!("AWS_ENDPOINT_URL={endpoint}\n"));
+        let group = format!("slow: {app}, {}", line.name);
+        peers::race(site, rows, &group, app, &endpoint, plan.rounds.min(3));
+        rows.fact(&format!("{group}: connections cut"), cut.load(Ordering::Relaxed));
+    }
+    site.reconfigure(&format!("AWS_ENDPOINT_URL={}\n", site.s3()));
 }

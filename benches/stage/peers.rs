@@ -1,6 +1,7 @@
 //! Who stages: ours, and what people do without it.
 
 use crate::app::BUCKET;
+use crate::bounds;
 use crate::fixtures::{Kind, archive};
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
@@ -88,6 +89,9 @@ pub fn race(site: &Site, rows: &mut Rows, group: &str, app: &str, s3: &str, roun
             let sample = peer(site, app, way, command, s3);
             rows.add(group, &way.label(), false, sample);
             rows.add(group, &way.label(), true, Sample { wall: sample.synced, ..sample });
+        }
+        if !network_shaped {
+            bounds::measure(site, rows, group, app);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::fixtures::{self, AT};
 use crate::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
-use crate::instance::{Instance, Network};
+use crate::instance::{Instance, Invocation, Network};
 use crate::sample::Sample;
 use std::fs::{self, File};
 use std::net::SocketAddrV4;
@@ -151,13 +151,7 @@ impl Site {
     /// Runs a shell command in the instance, and says what it took.
     pub fn measure(&self, command: &str) -> Sample {
         let run = self.host.command(&["bash", "-o", "pipefail", "-c", MEASURE]);
-        let run = run
-            .env("RUN", command)
-            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-            .env("AWS_REGION", "eu-central-1")
-            .env("AWS_DEFAULT_REGION", "eu-central-1");
-        let said = run.deadline(PATIENCE).output();
+        let said = credentials(run.env("RUN", command)).deadline(PATIENCE).output();
         Sample::parse(&said.stdout, &said.stderr)
     }
 
@@ -167,6 +161,14 @@ impl Site {
         self.host.wait_for("nginx", SOON, || self.host.network.connect(address).ok());
         self.origin.sh(&format!("cat {AT}/*/production/*/* >/dev/null"));
     }
+}
+
+/// What the peers sign with.
+pub fn credentials(run: Invocation<'_>) -> Invocation<'_> {
+    run.env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .env("AWS_REGION", "eu-central-1")
+        .env("AWS_DEFAULT_REGION", "eu-central-1")
 }
 
 fn path(path: &std::path::Path) -> &str {

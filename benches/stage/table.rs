@@ -17,8 +17,15 @@ struct Row {
     samples: Vec<Sample>,
 }
 
-/// What the others are compared with: the faster of the two on gzip.
-const BASELINE: [&str; 2] = ["S3, gzip: aws (PyPI) | tar xz", "S3, gzip: aws (Debian) | tar xz"];
+/// The peer where there is but one.
+pub const PEER: &str = "bash script";
+
+/// What the others are compared with: the fastest of these that is there.
+const BASELINE: [&str; 3] =
+    ["S3, gzip: aws (PyPI) | tar xz", "S3, gzip: aws (Debian) | tar xz", PEER];
+
+/// What stands where there is no figure.
+const NOTHING: &str = "-";
 
 const HEAD: [&str; 7] =
     ["what", "unsynced, s", "times as fast", "synced, s", "times as fast", "CPU, s", "peak, MiB"];
@@ -64,10 +71,15 @@ impl Rows {
         self.rows.iter().find(|row| row.group == group && row.what == what && row.sync == sync)
     }
 
+    /// The median of a row's seconds; none where it always failed.
+    pub fn median(&self, group: &str, what: &str, sync: bool) -> Option<f64> {
+        Some(self.find(group, what, sync)?.wall()?.median)
+    }
+
     /// The median that is 1.0, of the same run.
     fn baseline(&self, group: &str, sync: bool) -> Option<f64> {
-        let medians = BASELINE.iter().filter_map(|what| self.find(group, what, sync)?.wall());
-        medians.map(|spread| spread.median).min_by(f64::total_cmp)
+        let medians = BASELINE.iter().filter_map(|what| self.median(group, what, sync));
+        medians.min_by(f64::total_cmp)
     }
 
     fn ratio(&self, row: &Row) -> Option<f64> {
@@ -100,25 +112,26 @@ impl Rows {
 
     fn line(&self, group: &str, what: &str) -> [String; 7] {
         let (without, with) = (self.find(group, what, false), self.find(group, what, true));
-        let dash = || "-".to_owned();
+        let dash = || NOTHING.to_owned();
         let wall = |row: Option<&Row>| row.map_or_else(dash, Row::shown);
         let ratio = |row: Option<&Row>| {
             let ratio = row.and_then(|row| self.ratio(row));
             ratio.map_or_else(dash, |ratio| format!("{ratio:.2}"))
         };
-        let either = with.or(without);
-        let cpu = either.and_then(|row| row.spread(|sample| sample.cpu));
-        let peak = either.and_then(|row| row.spread(|sample| sample.peak));
+        let spread = |of: fn(&Sample) -> f64| {
+            let spread = with.or(without).and_then(|row| row.spread(of));
+            spread.filter(|spread| spread.most > 0.0)
+        };
+        // A peer has no daemon.
+        let peak = spread(|sample| sample.peak).filter(|_| what.contains("deploy "));
         [
             what.to_owned(),
             wall(without),
             ratio(without),
             wall(with),
             ratio(with),
-            cpu.map_or_else(dash, |cpu| format!("{:.2}", cpu.median)),
-            // A peer has no daemon.
-            peak.filter(|_| what.contains("deploy "))
-                .map_or_else(dash, |peak| format!("{:.0}", peak.most)),
+            spread(|sample| sample.cpu).map_or_else(dash, |cpu| format!("{:.2}", cpu.median)),
+            peak.map_or_else(dash, |peak| format!("{:.0}", peak.most)),
         ]
     }
 
@@ -168,21 +181,25 @@ impl Row {
     }
 }
 
-/// A table of Markdown that can be read as it is.
+/// A table of Markdown that can be read as it is, without the columns in which
+/// nothing stands.
 fn aligned<const N: usize>(
     head: [&str; N],
     lines: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let mut table = vec![head.map(str::to_owned)];
-    table.extend(lines.into_iter().map(|line| line.map(|cell| cell.replace('|', "\\|"))));
+    let lines = lines.into_iter().map(|line| line.map(|cell| cell.replace('|', "\\|")));
+    let mut table: Vec<[String; N]> = lines.collect();
+    let shown: Vec<usize> =
+        (0..N).filter(|&column| table.iter().any(|line| line[column] != NOTHING)).collect();
+    table.insert(0, head.map(str::to_owned));
     let widths: [usize; N] = std::array::from_fn(|column| {
         table.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
     });
     table.insert(1, widths.map(|width| "-".repeat(width)));
     let mut text = String::new();
     for line in table {
-        for (cell, width) in line.iter().zip(widths) {
-            text += &format!("| {cell:<width$} ");
+        for &column in &shown {
+            text += &format!("| {:<1$} ", line[column], widths[column]);
         }
         text += "|\n";
     }

@@ -1,0 +1,154 @@
+//! What cannot be done faster here: the archive inflated into nothing, and the
+//! files written from memory. The benchmark runs itself in the instance for it.
+
+use crate::fixtures::{AT, Kind, archive};
+use crate::sample::Sample;
+use crate::site::{DISK, Site};
+use crate::table::Rows;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::symlinkat;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The first argument of the benchmark that is to be a bound.
+const WORD: &str = "bound";
+
+const PROGRAM: &str = "/run/bench-bound";
+const SECONDS: &str = "/run/bench-bound.seconds";
+
+/// What [`archive`]s are read by: as large as pays.
+const BLOCK: usize = 128 * 1024;
+
+/// Copies this program into the instance.
+pub fn install(site: &Site) {
+    site.host.push(std::env::current_exe().expect("this program"), PROGRAM);
+}
+
+/// One sample of every bound of an app.
+pub fn measure(site: &Site, rows: &mut Rows, group: &str, app: &str) {
+    for kind in Kind::BOTH {
+        let sample = bound(site, &format!("inflate {AT}/{}", archive(app, kind)));
+        rows.add(group, &format!("bound, {}: inflate alone", kind.name()), false, sample);
+    }
+    let igzip = format!("igzip -d <{AT}/{}", archive(app, Kind::Gzip));
+    rows.add(group, "bound, gzip: igzip -d alone", false, site.measure(&igzip));
+    let dir = format!("{DISK}/peer");
+    let sample = bound(site, &format!("create {AT}/{app}/source.tar {dir}"));
+    rows.add(group, "bound: create the files alone", false, sample);
+    rows.add(
+        group,
+        "bound: create the files alone",
+        true,
+        Sample { wall: sample.synced, ..sample },
+    );
+    site.host.sh(&format!("rm -rf {dir}"));
+}
+
+/// How far ours is from them: its seconds as a multiple of the slower of two
+/// bounds, neither of them synced.
+pub fn compare(rows: &mut Rows, group: &str, app: &str) {
+    for kind in Kind::BOTH {
+        let median = |what: &str| rows.median(group, what, false);
+        let ours = median(&format!("S3, {}: deploy stage", kind.name()));
+        let inflate = median(&format!("bound, {}: inflate alone", kind.name()));
+        let create = median("bound: create the files alone");
+        if let (Some(ours), Some(inflate), Some(create)) = (ours, inflate, create) {
+            let times = (ours / inflate.max(create) * 100.0).round() / 100.0;
+            let name = format!("{app}, {}: staging as a multiple of the slower bound", kind.name());
+            rows.fact(&name, times);
+        }
+    }
+}
+
+/// The clock is the program's own: what it had to read first does not count.
+fn bound(site: &Site, arguments: &str) -> Sample {
+    let sample = site.measure(&format!("{PROGRAM} {WORD} {arguments}"));
+    let seconds = String::from_utf8_lossy(&site.host.read(SECONDS)).into_owned();
+    let wall: f64 = seconds.parse().expect("seconds");
+    Sample { wall, synced: wall + sample.synced - sample.wall, ..sample }
+}
+
+/// Is the bound that the arguments ask for; false where they ask for none.
+pub fn run() -> bool {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let took = match words[..] {
+        [WORD, "inflate", archive] => inflate(Path::new(archive)),
+        [WORD, "create", archive, dir] => create(Path::new(archive), Path::new(dir)),
+        _ => return false,
+    };
+    fs::write(SECONDS, took.expect("the bound to be measured").to_string()).expect("write");
+    true
+}
+
+fn inflate(archive: &Path) -> io::Result<f64> {
+    let bytes = fs::read(archive)?;
+    let begin = Instant::now();
+    let mut plain: Box<dyn Read> = match archive.extension().and_then(|kind| kind.to_str()) {
+        Some("gz") => Box::new(flate2::bufread::MultiGzDecoder::new(&*bytes)),
+        _ => Box::new(zstd::Decoder::with_buffer(&*bytes)?),
+    };
+    let mut block = vec![0; BLOCK];
+    while plain.read(&mut block)? > 0 {}
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+/// What of a tar is written: where, and the bytes.
+enum Entry {
+    Directory(PathBuf),
+    File(PathBuf, u32, Vec<u8>),
+    Link(PathBuf, PathBuf),
+}
+
+/// One thread, with a handle of every directory that is written to.
+fn create(archive: &Path, dir: &Path) -> io::Result<f64> {
+    let entries = read(archive)?;
+    fs::create_dir(dir)?;
+    let root: OwnedFd = File::open(dir)?.into();
+    let begin = Instant::now();
+    let mut open: HashMap<PathBuf, OwnedFd> = HashMap::from([(PathBuf::new(), root)]);
+    let handle = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let new = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    for entry in &entries {
+        let (Entry::Directory(path) | Entry::File(path, ..) | Entry::Link(path, _)) = entry;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let parent = open.get(parent).ok_or(io::ErrorKind::NotFound)?;
+        match entry {
+            Entry::Directory(path) => {
+                mkdirat(parent, name, Mode::from_bits_truncate(0o755))?;
+                let made = openat(parent, name, handle, Mode::empty())?;
+                open.insert(path.clone(), made);
+            }
+            Entry::File(_, mode, bytes) => {
+                let file = openat(parent, name, new, Mode::from_bits_truncate(*mode))?;
+                io::Write::write_all(&mut File::from(file), bytes)?;
+            }
+            Entry::Link(_, target) => symlinkat(target, parent, name)?,
+        }
+    }
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+fn read(archive: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in tar::Archive::new(File::open(archive)?).entries()? {
+        let mut entry = entry?;
+        let path: PathBuf = entry.path()?.components().skip(1).collect();
+        let kind = entry.header().entry_type();
+        entries.push(if kind.is_dir() {
+            Entry::Directory(path)
+        } else if let Some(target) = entry.link_name()?.filter(|_| kind.is_symlink()) {
+            Entry::Link(path, target.into_owned())
+        } else {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            Entry::File(path, entry.header().mode()?, bytes)
+        });
+    }
+    Ok(entries)
+}

@@ -1,0 +1,29 @@
+//! What the agent takes when it does nothing, and on the disk.
+
+use crate::site::Site;
+use crate::table::Rows;
+use std::thread;
+use std::time::Duration;
+
+/// After the last work.
+const REST: Duration = Duration::from_secs(60);
+
+pub fn run(site: &Site, rows: &mut Rows) {
+    eprintln!("footprint: at rest for {REST:?}");
+    thread::sleep(REST);
+    let resident = site
+        .host
+        .sh("awk '/VmRSS/ { print $2 }' /proc/$(systemctl show -P MainPID deployd.service)/status");
+    let kib: f64 = resident.trim().parse().expect("a number");
+    rows.fact("deployd at rest, MiB", (kib / 102.4).round() / 10.0);
+    for program in [
+        "/usr/bin/deploy",
+        "/usr/bin/deployd",
+        "/usr/lib/systemd/system-generators/deploy-generator",
+    ] {
+        let size = site.host.sh(&format!("stat --format=%s {program}"));
+        let bytes: f64 = size.trim().parse().expect("a number");
+        let name = program.rsplit('/').next().unwrap_or(program);
+        rows.fact(&format!("{name}, MB"), (bytes / 1e5).round() / 10.0);
+    }
+}

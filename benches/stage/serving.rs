@@ -1,0 +1,186 @@
+//! How long until a release serves: ours, and the script that one writes by hand.
+
+use crate::app::{APP, Release, url};
+use crate::host::SOON;
+use crate::sample::Sample;
+use crate::site::{DISK, Site};
+use crate::table::{PEER, Rows};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PORT: u16 = 5000;
+const SCRIPT_PORT: u16 = 5080;
+const ALONE_PORT: u16 = 5090;
+
+/// Releases that are in the history at the end.
+const MANY: usize = 200;
+
+/// As the article has it, which this agent grew from: a new directory, a link
+/// that is turned, a restart, and a wait until it answers. With `flip` the
+/// release is there already, and only turned to.
+const SCRIPT: &str = r#"#!/bin/bash
+set -euo pipefail
+cd /var/lib/deploy/script
+new=releases/$2
+if [ "$1" = deploy ]; then
+    from=s3://releases/my-app/production/$2
+    mkdir -p "$new/app"
+    aws --endpoint-url "$S3" s3 cp --quiet "$from/source.tar.gz" - | tar xz -C "$new/app"
+    aws --endpoint-url "$S3" s3 cp --quiet "$from/env" "$new/env"
+fi
+ln -s "$new" next
+mv -T next current
+systemctl restart script.service
+until curl --fail --silent --output /dev/null http://127.0.0.1:5080/; do sleep 0.01; done
+"#;
+
+const UNIT: &str = "\
+[Unit]
+StartLimitIntervalSec=0
+
+[Service]
+User=deploy-app
+WorkingDirectory=/var/lib/deploy/script/current/app
+EnvironmentFile=/var/lib/deploy/script/current/env
+Environment=PORT=5080
+ExecStart=/usr/bin/python3 app.py web
+Restart=always
+";
+
+/// What is compared, as groups of rows.
+const NOT_STAGED: &str = "serving: deploy to the first answer, not staged";
+const STAGED: &str = "serving: deploy to the first answer, staged";
+const BACK: &str = "serving: rollback to the first answer";
+const NOTHING: &str = "serving: to the end of the command";
+
+const DEPLOY: &str = "deploy URL";
+const ROLLBACK: &str = "deploy rollback";
+const ALONE: &str = "the app alone";
+
+pub fn run(site: &Site, rows: &mut Rows, rounds: usize) {
+    site.host.configure("DEPLOY_KEEP_RELEASES=5\n");
+    site.let_it_sync(true);
+    site.host.write("/usr/local/bin/script", SCRIPT);
+    site.host.write("/etc/systemd/system/script.service", UNIT);
+    site.host.sh(&format!("chmod 755 /usr/local/bin/script; mkdir -p {DISK}/script/releases"));
+    site.host.sh("systemctl daemon-reload");
+    for round in 1..=rounds {
+        eprintln!("serving: round {round} of {rounds}");
+        whole_round(site, rows, round);
+    }
+    nothing_to_do(site, rows, "5 releases in the history", rounds);
+    lengthen_history(site);
+    nothing_to_do(site, rows, "200 releases in the history", rounds);
+    for round in 1..=rounds {
+        let name = staged(site, &format!("h{round}"));
+        let sample = ours(site, &name, &["deploy", &url(&name)]);
+        rows.add(STAGED, "deploy URL, 200 releases in the history", true, sample);
+    }
+    compare(rows);
+}
+
+/// What ours adds to the time that the app takes to boot.
+fn compare(rows: &mut Rows) {
+    for (group, ours) in [(NOT_STAGED, DEPLOY), (STAGED, DEPLOY), (BACK, ROLLBACK)] {
+        let medians = rows.median(group, ours, true).zip(rows.median(group, ALONE, true));
+        if let Some((ours, alone)) = medians {
+            let added = ((ours - alone) * 1000.0).round();
+            rows.fact(&format!("{group}: added to the app's boot, ms"), added);
+        }
+    }
+}
+
+fn whole_round(site: &Site, rows: &mut Rows, round: usize) {
+    let fresh = published(site, &format!("n{round}"));
+    let deployed = ours(site, &fresh, &["deploy", &url(&fresh)]);
+    let scripted = script(site, &fresh, "deploy");
+    let ready = staged(site, &format!("s{round}"));
+    let turned = ours(site, &ready, &["deploy", &url(&ready)]);
+    script(site, &ready, "deploy");
+    let back = ours(site, &fresh, &["deploy", "rollback"]);
+    let flipped = script(site, &fresh, "flip");
+    let alone = alone(site, &fresh);
+    for (group, ours, script) in
+        [(NOT_STAGED, deployed, scripted), (STAGED, turned, flipped), (BACK, back, flipped)]
+    {
+        rows.add(group, PEER, true, script);
+        rows.add(group, if group == BACK { ROLLBACK } else { DEPLOY }, true, ours);
+        rows.add(group, ALONE, true, alone);
+    }
+}
+
+fn release(name: &str) -> Release {
+    let release = Release::empty(name).file("app.py", APP);
+    release.file("VERSION", name).procfile("web: python3 app.py web\n")
+}
+
+fn published(site: &Site, name: &str) -> String {
+    site.host.publish(&release(name));
+    name.to_owned()
+}
+
+fn staged(site: &Site, name: &str) -> String {
+    published(site, name);
+    site.host.deploy(&["stage", &url(name)]).ok();
+    name.to_owned()
+}
+
+fn ours(site: &Site, release: &str, command: &[&str]) -> Sample {
+    until_answered(site, PORT, release, command)
+}
+
+fn script(site: &Site, release: &str, how: &str) -> Sample {
+    until_answered(site, SCRIPT_PORT, release, &["script", how, release])
+}
+
+/// Python starting the app, with nobody in between.
+fn alone(site: &Site, release: &str) -> Sample {
+    let dir = format!("{DISK}/script/releases/{release}/app");
+    let run = format!("cd {dir} && PORT={ALONE_PORT} exec timeout 1 python3 app.py web");
+    until_answered(site, ALONE_PORT, release, &["bash", "-c", &run])
+}
+
+/// From the start of the command to the answer of the release; returns when the
+/// command has ended as well.
+fn until_answered(site: &Site, port: u16, release: &str, command: &[&str]) -> Sample {
+    let page = format!("http://{}:{port}/", site.host.address());
+    let run = site.host.command(command).env("S3", &site.s3());
+    let run = crate::site::credentials(run);
+    let begin = Instant::now();
+    let job = run.spawn();
+    let answered = || site.host.network.http_get(&page).is_ok_and(|page| page.body == release);
+    while !answered() && begin.elapsed() < SOON {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let wall = begin.elapsed().as_secs_f64();
+    let said = job.output();
+    // The app that ran alone is ended by its timeout.
+    let failed = !matches!(said.status, Some(0 | 124)) || begin.elapsed() >= SOON;
+    if failed {
+        eprintln!("  failed: {command:?}: {said:?}");
+    }
+    Sample { wall, synced: wall, failed, ..Sample::default() }
+}
+
+fn nothing_to_do(site: &Site, rows: &mut Rows, history: &str, rounds: usize) {
+    let running = site.host.status()["url"].as_str().expect("a URL").to_owned();
+    for _ in 0..rounds * 4 {
+        for (what, command) in [
+            ("deploy of what runs", format!("deploy {running}")),
+            ("deploy status", "deploy status".to_owned()),
+        ] {
+            rows.add(NOTHING, &format!("{what}, {history}"), true, site.measure(&command));
+        }
+    }
+}
+
+/// As many lines as so many deploys would have written, from those there are.
+fn lengthen_history(site: &Site) {
+    site.host.sh(&format!(
+        "cd {DISK}/apps/my-app
+        line=$(tail -n 1 history.jsonl)
+        for _ in $(seq {MANY}); do echo \"$line\"; done >more
+        cat more >>history.jsonl
+        rm more"
+    ));
+}

@@ -1,0 +1,156 @@
+//! A slow line to S3: a proxy that lets bytes through at a rate, late, and cuts
+//! a connection now and then. What it does not have is TCP's slow start over the
+//! distance; a real line is slower still for whoever opens many connections.
+
+use crate::instance::Network;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const CHUNK: usize = 32 * 1024;
+
+/// Chunks of one connection on their way: 8 MiB, more than any line here holds.
+const WINDOW: usize = 256;
+
+/// How far behind its rate the line may fall and catch up, as a thread that
+/// sleeps wakes late.
+const SLACK: Duration = Duration::from_millis(2);
+
+/// A connection that is cut is cut after so many bytes of answers.
+const CUT_AFTER: usize = 1 << 20;
+
+#[derive(Clone, Copy)]
+pub struct Line {
+    pub name: &'static str,
+    pub bits_per_second: u64,
+    /// There and back.
+    pub round_trip: Duration,
+    /// One connection in so many is cut.
+    pub cut_one_in: Option<u64>,
+}
+
+pub const LINES: [Line; 2] = [
+    Line {
+        name: "1 Gbit/s, 20 ms",
+        bits_per_second: 1_000_000_000,
+        round_trip: Duration::from_millis(20),
+        cut_one_in: None,
+    },
+    Line {
+        name: "100 Mbit/s, 80 ms, one connection in 50 cut",
+        bits_per_second: 100_000_000,
+        round_trip: Duration::from_millis(80),
+        cut_one_in: Some(50),
+    },
+];
+
+/// Bytes and when they arrive.
+type Late = (Instant, Vec<u8>);
+
+/// One direction of the line, which all connections share.
+struct Pace {
+    line: Line,
+    free: Mutex<Instant>,
+}
+
+/// Serves the line at this port for as long as the program runs, and gives its
+/// endpoint and the number of connections that it has cut.
+pub fn serve(
+    network: &Network,
+    port: u16,
+    to: SocketAddrV4,
+    line: Line,
+) -> (String, Arc<AtomicU64>) {
+    let listener = network.listen(port);
+    let pace = || Arc::new(Pace { line, free: Mutex::new(Instant::now()) });
+    let (up, down) = (pace(), pace());
+    let cut = Arc::new(AtomicU64::new(0));
+    let (network, cuts) = (network.clone(), cut.clone());
+    thread::spawn(move || {
+        for (number, client) in (1..).zip(listener.incoming().flatten()) {
+            let Ok(server) = network.connect(to) else { continue };
+            let fated = line.cut_one_in.is_some_and(|one_in| number % one_in == 0);
+            let limit = fated.then(|| (CUT_AFTER, cuts.clone()));
+            let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
+            join(&client, &server, &up, None);
+            join(&server, &client, &down, limit);
+        }
+    });
+    (format!("http://{}:{port}", Network::GATEWAY), cut)
+}
+
+/// Carries bytes from one side to the other, on two threads of their own.
+fn join(
+    from: &TcpStream,
+    to: &TcpStream,
+    pace: &Arc<Pace>,
+    limit: Option<(usize, Arc<AtomicU64>)>,
+) {
+    let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
+    let (late, arriving) = sync_channel(WINDOW);
+    let pace = pace.clone();
+    thread::spawn(move || send(from, &pace, &late));
+    thread::spawn(move || receive(&arriving, to, limit));
+}
+
+fn send(mut from: TcpStream, pace: &Pace, late: &SyncSender<Late>) {
+    // The handshake took a round trip that this proxy answered at once.
+    let opened = Instant::now() + pace.line.round_trip;
+    let mut chunk = vec![0; CHUNK];
+    while let Ok(length @ 1..) = from.read(&mut chunk) {
+        let sent = pace.reserve(length);
+        thread::sleep(sent.saturating_duration_since(Instant::now()));
+        let due = sent.max(opened) + pace.line.round_trip / 2;
+        if late.send((due, chunk[..length].to_vec())).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Read);
+}
+
+impl Pace {
+    /// When the last of so many bytes is on the line.
+    fn reserve(&self, bytes: usize) -> Instant {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let takes = bytes as f64 * 8.0 / self.line.bits_per_second as f64;
+        let earliest = Instant::now().checked_sub(SLACK).unwrap_or(*free);
+        *free = (*free).max(earliest) + Duration::from_secs_f64(takes);
+        *free
+    }
+}
+
+fn receive(
+    arriving: &Receiver<Late>,
+    mut to: TcpStream,
+    mut limit: Option<(usize, Arc<AtomicU64>)>,
+) {
+    for (due, bytes) in arriving {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        if to.write_all(&bytes).is_err() {
+            break;
+        }
+        if let Some((left, cuts)) = &mut limit {
+            *left = left.saturating_sub(bytes.len());
+            if *left == 0 {
+                cuts.fetch_add(1, Ordering::Relaxed);
+                reset(&to);
+                return;
+            }
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+/// Ends a connection by RST, whoever else has its socket: connect(2) to
+/// AF_UNSPEC dissolves it.
+fn reset(stream: &TcpStream) {
+    let nothing = nix::libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+    let length = size_of_val(&nothing) as nix::libc::socklen_t;
+    // SAFETY: the descriptor is open, and the address outlives the call.
+    unsafe { nix::libc::connect(stream.as_raw_fd(), &raw const nothing, length) };
+}
