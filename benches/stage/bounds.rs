@@ -1,6 +1,7 @@
 //! What cannot be done faster here: the archive inflated into nothing, and the
 //! files written from memory. The benchmark runs itself in the instance for it.
 
+use crate::app::BUCKET;
 use crate::fixtures::{AT, Kind, archive};
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
@@ -24,6 +25,11 @@ const SECONDS: &str = "/run/bench-bound.seconds";
 /// What [`archive`]s are read by: as large as pays.
 const BLOCK: usize = 128 * 1024;
 
+/// One request that is signed; says how fast the server is, and who waits for it.
+const SIGNED: &str = "curl --fail --silent --aws-sigv4 aws:amz:eu-central-1:s3 \
+    --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY \
+    --header 'x-amz-content-sha256: UNSIGNED-PAYLOAD'";
+
 /// Copies this program into the instance.
 pub fn install(site: &Site) {
     site.host.push(std::env::current_exe().expect("this program"), PROGRAM);
@@ -37,6 +43,23 @@ pub fn measure(site: &Site, rows: &mut Rows, group: &str, app: &str) {
     }
     let igzip = format!("igzip -d <{AT}/{}", archive(app, Kind::Gzip));
     rows.add(group, "bound, gzip: igzip -d alone", false, site.measure(&igzip));
+    for kind in Kind::BOTH {
+        let path = archive(app, kind);
+        let fetch = format!("{SIGNED} {}/{BUCKET}/{path}", site.s3());
+        rows.add(
+            group,
+            &format!("bound, {}: fetch alone, S3", kind.name()),
+            false,
+            site.measure(&fetch),
+        );
+        let fetch = format!("curl --fail --silent {}/{path}", site.web());
+        rows.add(
+            group,
+            &format!("bound, {}: fetch alone, HTTP", kind.name()),
+            false,
+            site.measure(&fetch),
+        );
+    }
     let dir = format!("{DISK}/peer");
     let sample = bound(site, &format!("create {AT}/{app}/source.tar {dir}"));
     rows.add(group, "bound: create the files alone", false, sample);

@@ -24,6 +24,7 @@ mod s3;
 mod sample;
 mod serving;
 mod shape;
+mod short;
 mod site;
 mod table;
 
@@ -75,7 +76,7 @@ fn main() {
     if plan.wants("footprint") {
         footprint::run(&site, &mut rows);
     }
-    println!("{}", rows.markdown());
+    println!("{}{}", short::table(&rows), rows.markdown());
     println!("{}", rows.json());
 }
 

@@ -33,6 +33,9 @@ const CODEDEPLOY: &str = "mkdir @DIR/unpacked @DIR/app && \
     tar xz --no-same-owner -C @DIR/unpacked -f @DIR/archive && \
     cp -a @DIR/unpacked/. @DIR/app/";
 
+/// What the promise is measured by: the two versions of it, on gzip.
+pub const AWS: [&str; 2] = ["S3, gzip: aws (PyPI) | tar xz", "S3, gzip: aws (Debian) | tar xz"];
+
 /// In the order in which a round runs them.
 pub fn ways() -> Vec<Way> {
     use Kind::{Gzip, Zstd};
@@ -94,6 +97,7 @@ pub fn race(site: &Site, rows: &mut Rows, group: &str, app: &str, s3: &str, roun
             bounds::measure(site, rows, group, app);
         }
     }
+    eprintln!("{}", rows.group(group));
 }
 
 impl Way {

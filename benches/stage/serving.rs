@@ -57,6 +57,9 @@ const DEPLOY: &str = "deploy URL";
 const ROLLBACK: &str = "deploy rollback";
 const ALONE: &str = "the app alone";
 
+/// Groups, and the row of each that is ours.
+pub const COMPARED: [(&str, &str); 3] = [(NOT_STAGED, DEPLOY), (STAGED, DEPLOY), (BACK, ROLLBACK)];
+
 pub fn run(site: &Site, rows: &mut Rows, rounds: usize) {
     site.host.configure("DEPLOY_KEEP_RELEASES=5\n");
     site.let_it_sync(true);
@@ -81,7 +84,7 @@ pub fn run(site: &Site, rows: &mut Rows, rounds: usize) {
 
 /// What ours adds to the time that the app takes to boot.
 fn compare(rows: &mut Rows) {
-    for (group, ours) in [(NOT_STAGED, DEPLOY), (STAGED, DEPLOY), (BACK, ROLLBACK)] {
+    for (group, ours) in COMPARED {
         let medians = rows.median(group, ours, true).zip(rows.median(group, ALONE, true));
         if let Some((ours, alone)) = medians {
             let added = ((ours - alone) * 1000.0).round();

@@ -1,5 +1,6 @@
 //! The rows of a run, as a table to read, as Markdown, and as a line of JSON.
 
+use crate::peers::AWS;
 use crate::sample::{Sample, Spread};
 use serde_json::{Value, json};
 
@@ -19,10 +20,6 @@ struct Row {
 
 /// The peer where there is but one.
 pub const PEER: &str = "bash script";
-
-/// What the others are compared with: the fastest of these that is there.
-const BASELINE: [&str; 3] =
-    ["S3, gzip: aws (PyPI) | tar xz", "S3, gzip: aws (Debian) | tar xz", PEER];
 
 /// What stands where there is no figure.
 const NOTHING: &str = "-";
@@ -57,7 +54,8 @@ impl Rows {
         self.facts.push((name.to_owned(), value.into()));
     }
 
-    fn groups(&self) -> Vec<&str> {
+    /// In the order in which they were measured.
+    pub fn groups(&self) -> Vec<&str> {
         let mut groups: Vec<&str> = Vec::new();
         for row in &self.rows {
             if !groups.contains(&row.group.as_str()) {
@@ -76,9 +74,10 @@ impl Rows {
         Some(self.find(group, what, sync)?.wall()?.median)
     }
 
-    /// The median that is 1.0, of the same run.
+    /// The median that is 1.0, of the same run: of the faster `aws`, or of the script.
     fn baseline(&self, group: &str, sync: bool) -> Option<f64> {
-        let medians = BASELINE.iter().filter_map(|what| self.median(group, what, sync));
+        let peers = AWS.iter().chain([&PEER]);
+        let medians = peers.filter_map(|what| self.median(group, what, sync));
         medians.min_by(f64::total_cmp)
     }
 
@@ -90,15 +89,7 @@ impl Rows {
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         for group in self.groups() {
-            let rows = self.rows.iter().filter(|row| row.group == group);
-            let mut named: Vec<&str> = Vec::new();
-            for row in rows {
-                if !named.contains(&row.what.as_str()) {
-                    named.push(&row.what);
-                }
-            }
-            let lines = named.into_iter().map(|what| self.line(group, what));
-            text += &format!("\n### {group}\n\n{}", aligned(HEAD, lines));
+            text += &self.group(group);
         }
         let facts = self.facts.iter().map(|(name, value)| [name.clone(), value.to_string()]);
         if !self.facts.is_empty() {
@@ -108,6 +99,19 @@ impl Rows {
             text += &format!("\n{note}.\n");
         }
         text
+    }
+
+    /// The table of one group.
+    pub fn group(&self, group: &str) -> String {
+        let rows = self.rows.iter().filter(|row| row.group == group);
+        let mut named: Vec<&str> = Vec::new();
+        for row in rows {
+            if !named.contains(&row.what.as_str()) {
+                named.push(&row.what);
+            }
+        }
+        let lines = named.into_iter().map(|what| self.line(group, what));
+        format!("\n### {group}\n\n{}", aligned(HEAD, lines))
     }
 
     fn line(&self, group: &str, what: &str) -> [String; 7] {
@@ -183,15 +187,15 @@ impl Row {
 
 /// A table of Markdown that can be read as it is, without the columns in which
 /// nothing stands.
-fn aligned<const N: usize>(
+pub fn aligned<const N: usize>(
     head: [&str; N],
     lines: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let lines = lines.into_iter().map(|line| line.map(|cell| cell.replace('|', "\\|")));
-    let mut table: Vec<[String; N]> = lines.collect();
+    let escaped = |cell: String| cell.replace('|', "\\|");
+    let mut table: Vec<[String; N]> = lines.into_iter().map(|line| line.map(escaped)).collect();
     let shown: Vec<usize> =
         (0..N).filter(|&column| table.iter().any(|line| line[column] != NOTHING)).collect();
-    table.insert(0, head.map(str::to_owned));
+    table.insert(0, head.map(|cell| escaped(cell.to_owned())));
     let widths: [usize; N] = std::array::from_fn(|column| {
         table.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
     });
