@@ -67,9 +67,10 @@ fn rows(full: bool) -> Vec<Row> {
         }
         let points = record(&mut world, scenario).unwrap_or_else(|why| panic!("{scenario}: {why}"));
         eprintln!("{scenario}: {} points", points.len());
+        let begin = scenario.first_of_its_own(&points);
         let points = Arc::new(points);
         for (way, all) in ways {
-            for at in 0..points.len() {
+            for at in begin..points.len() {
                 let row = Row { scenario, way, points: points.clone(), at };
                 let is_in = all || row.point().starts_with("my-app/current");
                 if is_in && only("CRASH_WAY", &way.to_string()) && only("CRASH_POINT", row.point())
@@ -87,8 +88,13 @@ fn ways(scenario: Scenario, full: bool) -> Vec<(Way, bool)> {
     let daemon = (Way::Daemon, true);
     match (scenario, full) {
         (Scenario::Recovery, true) => vec![daemon],
-        (scenario, true) if scenario > Scenario::First => vec![daemon, (Way::Power, false)],
-        (_, true) => vec![daemon, (Way::Instance, true), (Way::Power, true)],
+        (Scenario::Upgrade | Scenario::Rollback, true) => {
+            vec![daemon, (Way::Instance, true), (Way::Power, true)]
+        }
+        (Scenario::Restart | Scenario::Failing | Scenario::First, true) => {
+            vec![daemon, (Way::Power, true)]
+        }
+        (_, true) => vec![daemon, (Way::Power, false)],
         (Scenario::Upgrade, false) => vec![daemon, (Way::Instance, false), (Way::Power, false)],
         (_, false) => vec![],
     }

@@ -9,6 +9,7 @@ use std::fmt;
 const COMMITTED: &str = "my-app/current: renamed";
 /// From here on it is on the disk too.
 const COMMITTED_DURABLY: &str = "my-app/current: durable";
+const PROOF: &str = "step: prove";
 /// From here on a crash leaves a trace of what was under way.
 const BEGUN: &str = "my-app/underway.json: renamed";
 const BEGUN_DURABLY: &str = "my-app/underway.json: durable";
@@ -142,6 +143,21 @@ impl Scenario {
     /// Whether nothing is installed when it begins.
     pub fn is_first(self) -> bool {
         matches!(self, Scenario::First | Scenario::FirstFailing)
+    }
+
+    /// The first point that is not one of an upgrade too: up to its proof every release
+    /// that replaces another one is brought in the same way.
+    pub fn first_of_its_own(self, points: &[String]) -> usize {
+        let proof = || points.iter().position(|point| point == PROOF).unwrap_or_default();
+        match self {
+            Scenario::Restart
+            | Scenario::Failing
+            | Scenario::Singleton
+            | Scenario::Slow
+            | Scenario::Unproved
+            | Scenario::UnprovedRestart => proof(),
+            _ => 0,
+        }
     }
 
     /// Whether what it asks for fails, and the old release runs in the end.
