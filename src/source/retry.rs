@@ -43,7 +43,7 @@ impl Default for Timing {
             longest_pause: Duration::from_secs(10),
             whole: 64 << 20,
             part: 4 << 20,
-            parts: 8,
+            parts: 4,
         }
     }
 }
