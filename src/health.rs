@@ -9,12 +9,11 @@ use crate::release::name::ProcessType;
 use crate::units;
 use std::time::{Duration, Instant};
 
-/// A candidate that is not yet healthy is looked at again when it has had a part of
-/// the time that it took so far: what boots fast is seen fast, and what boots slowly
-/// is not kept from it.
-const PART: u32 = 20;
-const SHORTEST_LOOK: Duration = Duration::from_millis(2);
-const LONGEST_LOOK: Duration = Duration::from_millis(50);
+/// How often a candidate that is not yet healthy is looked at again.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often its port is tried meanwhile: that costs next to nothing, and what opens
+/// is looked at at once.
+const TRY: Duration = Duration::from_millis(2);
 /// How long a process that binds no port must have stayed up to count as healthy.
 const STAYED_UP: Duration = Duration::from_secs(1);
 /// How often a committed release is looked at in the settle window.
@@ -118,8 +117,7 @@ impl Watch {
     /// Watches started processes until all of them are healthy. A process that
     /// ends or is restarted fails at once; the deadline fails the rest.
     pub async fn prove(&mut self, systemd: &Systemd, timeout: Duration) -> Result<()> {
-        let start = Instant::now();
-        let deadline = start + timeout;
+        let deadline = Instant::now() + timeout;
         let mut before = None;
         loop {
             let mut waiting = None;
@@ -139,9 +137,30 @@ impl Watch {
                 return Err(why.deadline(timeout));
             }
             before = Some(why);
-            let look = (start.elapsed() / PART).clamp(SHORTEST_LOOK, LONGEST_LOOK);
-            tokio::time::sleep(look).await;
+            self.wait_for_a_port().await;
         }
+    }
+
+    /// Waits for the next look: for [`LOOK`], or until a port opens that was closed.
+    async fn wait_for_a_port(&self) {
+        let unhealthy = self.processes.iter().filter(|process| !process.healthy);
+        let opened = async {
+            let mut closed = Vec::new();
+            for port in unhealthy.filter_map(|process| process.port) {
+                if probe::connect(port).await.is_err() {
+                    closed.push(port);
+                }
+            }
+            loop {
+                tokio::time::sleep(TRY).await;
+                for port in &closed {
+                    if probe::connect(*port).await.is_ok() {
+                        return;
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LOOK, opened).await;
     }
 
     /// Watches healthy processes for the length of the settle window: each must

@@ -1,5 +1,6 @@
 //! Which ports are listened on, and by whom.
 
+use super::sock_diag;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::PathBuf;
@@ -74,6 +75,15 @@ fn listening_inodes(port: u16) -> HashSet<String> {
 }
 
 fn listening() -> Vec<(u16, String)> {
+    let of = |found: sock_diag::Listening| (found.port, found.inode.to_string());
+    match sock_diag::listening() {
+        Ok(found) => found.into_iter().map(of).collect(),
+        Err(_) => listening_slowly(),
+    }
+}
+
+/// The same where the kernel has no `tcp_diag`; proc_pid_net(5).
+fn listening_slowly() -> Vec<(u16, String)> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let texts = tables.iter().filter_map(|path| fs::read_to_string(path).ok());
     texts.flat_map(|text| sockets_in(&text)).collect()
@@ -137,6 +147,15 @@ mod tests {
     #[test]
     fn only_a_listening_socket_on_the_port_counts() {
         assert_eq!(sockets_in(TABLE), [(5000, "4242".to_owned())]);
+    }
+
+    #[test]
+    fn both_ways_find_the_same() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = socket.local_addr().expect("address").port();
+        let found = |all: Vec<(u16, String)>| all.into_iter().find(|(found, _)| *found == port);
+        assert!(found(listening()).is_some());
+        assert_eq!(found(listening()), found(listening_slowly()));
     }
 
     #[test]
