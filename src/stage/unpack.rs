@@ -8,6 +8,7 @@
 mod blocks;
 mod entries;
 mod fault;
+mod filler;
 mod handles;
 mod identity;
 mod links;
@@ -19,13 +20,15 @@ mod tree;
 
 use crate::error::Error;
 use entries::{Archive, Entry, Kind};
-use fault::Fault;
+use fault::{Fault, Place};
+use filler::{Files, Unfilled};
 use identity::Identity;
 use name::{Name, shown};
 use sparse::Content;
 use std::fs::File;
 use std::io::{BufRead, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
+use std::thread;
 use tally::Tally;
 use tree::{Look, Tree};
 
@@ -82,17 +85,28 @@ pub fn unpack(
     progress: &dyn Fn(u64, u64),
 ) -> Result<Unpacked, Error> {
     let _identity = Identity::take(owner)?;
-    let mut archive = Archive::new(tar, limits);
     let mut tree = Tree::new(into, Tally::new(limits, progress));
-    loop {
-        match unpack_next(&mut archive, &mut tree) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(fault) => return Err(fault.about(&archive.place(), tree.tally().done())),
+    let (mut files, filler) = filler::pair();
+    let (unpacked, filled) = thread::scope(|scope| {
+        let thread = thread::Builder::new().name("fill".into());
+        let thread = thread.spawn_scoped(scope, || filler.fill(owner));
+        let thread =
+            thread.map_err(|e| Error::failed("start the thread that fills files").because(e))?;
+        let unpacked = unpack_all(&mut Archive::new(tar, limits), &mut tree, &mut files);
+        let unpacked = unpacked.map(|()| files.end());
+        Ok::<_, Error>((unpacked, thread.join()))
+    })?;
+    let done = tree.tally().done();
+    // What was not filled comes before what could not be made.
+    match filled {
+        Ok(Ok(())) => unpacked?,
+        Ok(Err(Unfilled::One(name, fault))) => {
+            return Err(fault.about(&Place::Entry(name.bytes()), done));
         }
+        Ok(Err(Unfilled::All(error))) => return Err(error),
+        Err(_) => return Err(filler::lost()),
     }
     tree.finish()?;
-    let done = tree.tally().done();
     match done.files {
         0 => Err(Error::unusable("the archive is empty")
             .help("pack the release's files, with the Procfile at the root of the archive")),
@@ -100,8 +114,26 @@ pub fn unpack(
     }
 }
 
+fn unpack_all<R: BufRead>(
+    archive: &mut Archive<R>,
+    tree: &mut Tree<'_>,
+    files: &mut Files,
+) -> Result<(), Error> {
+    loop {
+        match unpack_next(archive, tree, files) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(fault) => return Err(fault.about(&archive.place(), tree.tally().done())),
+        }
+    }
+}
+
 /// Unpacks one entry; says whether there was one.
-fn unpack_next<R: BufRead>(archive: &mut Archive<R>, tree: &mut Tree<'_>) -> Result<bool, Fault> {
+fn unpack_next<R: BufRead>(
+    archive: &mut Archive<R>,
+    tree: &mut Tree<'_>,
+    files: &mut Files,
+) -> Result<bool, Fault> {
     let Some(Entry { name, kind, mode, modified }) = archive.next()? else { return Ok(false) };
     let name = Name::parse(&name)?;
     let look = Look { mode, modified };
@@ -113,6 +145,10 @@ fn unpack_next<R: BufRead>(archive: &mut Archive<R>, tree: &mut Tree<'_>) -> Res
         Kind::File(content) => {
             tree.tally().admit(content.size)?;
             let mut file = tree.file(&name, look)?;
+            if content.is_small() {
+                files.add(name, file, look, |into| read(into, &content, archive, tree.tally()))?;
+                return Ok(true);
+            }
             fill(&mut file, &content, archive, tree.tally())?;
             look.date(&file)?;
         }
@@ -121,6 +157,21 @@ fn unpack_next<R: BufRead>(archive: &mut Archive<R>, tree: &mut Tree<'_>) -> Res
         Kind::Other(kind) => return Err(not_unpacked(kind)),
     }
     Ok(true)
+}
+
+/// Appends the content of a file without holes.
+fn read<R: BufRead>(
+    into: &mut Vec<u8>,
+    content: &Content,
+    archive: &mut Archive<R>,
+    tally: &mut Tally<'_>,
+) -> Result<(), Fault> {
+    archive.content(content.size, |data| {
+        into.extend_from_slice(data);
+        Ok(())
+    })?;
+    tally.wrote(content.size);
+    archive.content_end(content.size)
 }
 
 /// Writes the content, leaving its holes.

@@ -1,0 +1,194 @@
+//! Small files are filled by a second thread: to make a file and to fill it take the
+//! kernel about as long, and neither has to wait for the other.
+//!
+//! All that has to do with names stays with the thread that makes them; this one gets
+//! open files. Its errors are about entries before the one that is being made.
+
+use super::Owner;
+use super::fault::Fault;
+use super::identity::Identity;
+use super::name::Name;
+use super::tree::Look;
+use crate::error::Error;
+use std::fs::File;
+use std::io::Write;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// The largest file that is worth to be handed over; bytes.
+pub(super) const LARGEST: u64 = 64 << 10;
+/// What is handed over at once: about so many bytes, or so many files. They are open.
+const BYTES: usize = 256 << 10;
+const FILES: usize = 32;
+/// How many such batches there are, in either thread or between them.
+const BATCHES: usize = 4;
+
+/// Collects files, and hands them over.
+pub(super) struct Files {
+    batch: Batch,
+    full: Sender<Batch>,
+    empty: Receiver<Batch>,
+}
+
+/// Fills them.
+pub(super) struct Filler {
+    full: Receiver<Batch>,
+    empty: Sender<Batch>,
+}
+
+#[derive(Default)]
+struct Batch {
+    files: Vec<Made>,
+    /// The content of each, one after the other.
+    content: Vec<u8>,
+}
+
+/// A file that is empty as yet.
+struct Made {
+    name: Name,
+    file: File,
+    look: Look,
+    /// Where its content ends.
+    end: usize,
+}
+
+pub(super) fn pair() -> (Files, Filler) {
+    let ((full, filled), (used, empty)) = (channel(), channel());
+    for _ in 1..BATCHES {
+        let _ = used.send(Batch::default());
+    }
+    let files = Files { batch: Batch::default(), full, empty };
+    (files, Filler { full: filled, empty: used })
+}
+
+impl Files {
+    /// Adds a file with the content that `read` appends.
+    pub(super) fn add(
+        &mut self,
+        name: Name,
+        file: File,
+        look: Look,
+        read: impl FnOnce(&mut Vec<u8>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        read(&mut self.batch.content)?;
+        let end = self.batch.content.len();
+        self.batch.files.push(Made { name, file, look, end });
+        if end < BYTES && self.batch.files.len() < FILES {
+            return Ok(());
+        }
+        let next = self.empty.recv().map_err(|_| Fault::Reading(lost()))?;
+        // Nobody there to take it: the next one finds that out.
+        let _ = self.full.send(std::mem::replace(&mut self.batch, next));
+        Ok(())
+    }
+
+    /// Hands over the rest.
+    pub(super) fn end(self) {
+        let _ = self.full.send(self.batch);
+    }
+}
+
+impl Filler {
+    /// Fills files, as their owner, until there are no more or one cannot be filled.
+    pub(super) fn fill(self, owner: Owner) -> Result<(), Unfilled> {
+        let _identity = Identity::take(owner).map_err(Unfilled::All)?;
+        while let Ok(mut batch) = self.full.recv() {
+            let mut begin = 0;
+            for made in batch.files.drain(..) {
+                let content = batch.content.get(begin..made.end).unwrap_or_default();
+                begin = made.end;
+                made.fill(content).map_err(|fault| Unfilled::One(made.name, fault))?;
+            }
+            batch.content.clear();
+            let _ = self.empty.send(batch);
+        }
+        Ok(())
+    }
+}
+
+/// Why not all files were filled.
+pub(super) enum Unfilled {
+    All(Error),
+    One(Name, Fault),
+}
+
+impl Made {
+    fn fill(&self, content: &[u8]) -> Result<(), Fault> {
+        (&self.file).write_all(content).map_err(Fault::writing)?;
+        self.look.date(&self.file)
+    }
+}
+
+/// Whoever joins the thread knows more.
+pub(super) fn lost() -> Error {
+    Error::failed("unpack the archive").because("the thread that fills its files ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::time::TimeSpec;
+    use nix::unistd::{getegid, geteuid};
+    use std::fs;
+    use std::thread;
+
+    const LOOK: Look = Look { mode: 0o644, modified: TimeSpec::new(1_700_000_000, 0) };
+
+    fn myself() -> Owner {
+        Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() }
+    }
+
+    fn add(files: &mut Files, file: File, name: &str, content: &[u8]) -> Result<(), Fault> {
+        files.add(Name::parse(name.as_bytes()).unwrap(), file, LOOK, |into| {
+            into.extend_from_slice(content);
+            Ok(())
+        })
+    }
+
+    fn content(nth: usize) -> Vec<u8> {
+        vec![b'a' + (nth % 26) as u8; nth * 7 % 20_000]
+    }
+
+    #[test]
+    fn each_file_gets_its_own_content_and_time_however_many_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |nth: usize| dir.path().join(nth.to_string());
+        let (mut files, filler) = pair();
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| filler.fill(myself()));
+            for nth in 0..FILES * BATCHES * 5 {
+                let file = File::create(path(nth)).unwrap();
+                add(&mut files, file, &nth.to_string(), &content(nth)).unwrap();
+            }
+            files.end();
+            assert!(thread.join().unwrap().is_ok());
+        });
+        for nth in 0..FILES * BATCHES * 5 {
+            assert!(fs::read(path(nth)).unwrap() == content(nth), "{nth}");
+            let modified = fs::metadata(path(nth)).unwrap().modified().unwrap();
+            let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+            assert_eq!(since.as_secs(), 1_700_000_000);
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_be_filled_ends_it_and_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("read-only");
+        fs::write(&path, "").unwrap();
+        let (mut files, filler) = pair();
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| filler.fill(myself()));
+            let read_only = || File::open(&path).unwrap();
+            add(&mut files, read_only(), "empty", b"").unwrap();
+            let bad =
+                (0..).find(|nth| add(&mut files, read_only(), &nth.to_string(), b"x").is_err());
+            assert!(bad.unwrap() < FILES * BATCHES * 2);
+            match thread.join().unwrap() {
+                Err(Unfilled::One(name, Fault::System { call: "write", .. })) => {
+                    assert_eq!(name.bytes(), b"0");
+                }
+                _ => panic!("it was filled"),
+            }
+        });
+    }
+}
