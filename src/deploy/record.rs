@@ -34,11 +34,10 @@ impl Attempt {
 
     /// What was under way when the daemon ended; none where it ended by itself.
     pub fn interrupted(app: &Locked) -> Result<Option<Attempt>> {
-        let Some(work) = app.under_way() else { return Ok(None) };
-        if app.history(1)?.iter().any(|entry| entry.id == work.id) {
+        let Some(work) = app.under_way() else {
             app.nothing_under_way()?;
             return Ok(None);
-        }
+        };
         Ok(Some(Attempt { work, release: None }))
     }
 

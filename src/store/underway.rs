@@ -3,7 +3,7 @@
 //! can say how it went on.
 
 use super::durable;
-use super::{App, Locked};
+use super::{App, Entry, Locked};
 use crate::error::Result;
 use crate::release::name::Label;
 use jiff::Timestamp;
@@ -24,10 +24,14 @@ pub struct UnderWay {
 }
 
 impl App {
-    /// What was under way when the daemon last ended, or is now. A file that
-    /// cannot be read says nothing.
+    /// What was under way when the daemon last ended, or is now. What the history
+    /// has the outcome of is not, though a crash may have left the file; and a file
+    /// that cannot be read says nothing.
     pub fn under_way(&self) -> Option<UnderWay> {
-        serde_json::from_slice(&fs::read(self.under_way_path()).ok()?).ok()
+        let work: UnderWay = serde_json::from_slice(&fs::read(self.under_way_path()).ok()?).ok()?;
+        let has_ended = |newest: &Entry| newest.id == work.id;
+        let history = self.history(1).unwrap_or_default();
+        (!history.first().is_some_and(has_ended)).then_some(work)
     }
 
     fn under_way_path(&self) -> PathBuf {

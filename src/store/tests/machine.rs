@@ -3,6 +3,7 @@
 use super::*;
 use crate::release::identity::{Mark, Validator};
 use crate::release::url::ReleaseUrl;
+use crate::timings::Timings;
 
 impl World {
     /// The same disk in another machine.
@@ -51,6 +52,8 @@ fn what_is_under_way_is_remembered_until_it_ends() {
     assert_eq!(world.app.under_way(), None);
     world.app.set_under_way(&under_way()).unwrap();
     assert_eq!(world.app.under_way(), Some(under_way()));
+    world.app.record(&ended(under_way())).unwrap();
+    assert_eq!(world.app.under_way(), None, "it has come to its end");
     world.app.nothing_under_way().unwrap();
     world.app.nothing_under_way().unwrap();
     assert_eq!(world.app.under_way(), None);
@@ -84,5 +87,22 @@ fn under_way() -> UnderWay {
         url: None,
         before: Some(label("r1")),
         since: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn ended(work: UnderWay) -> Entry {
+    Entry {
+        at: work.since,
+        id: work.id,
+        action: work.action,
+        who: work.who,
+        url: None,
+        release: None,
+        before: None,
+        after: None,
+        exit: Exit::RolledBack,
+        message: "r2 failed".into(),
+        seconds: 1.0,
+        timings: Timings::default(),
     }
 }
