@@ -6,6 +6,7 @@ use super::inflate::inflate;
 use super::ring::ring;
 use super::room::{self, Need, Reached};
 use super::unpack::{self, Limits, Owner, Unpacked};
+use super::writeback::Writeback;
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::host::disk::{self, Room};
@@ -120,7 +121,11 @@ fn unpack(
         let thread = thread::Builder::new().name("inflate".into());
         let thread = thread.spawn_scoped(scope, inflating);
         thread.map_err(|e| Error::failed("start the inflating thread").because(e))?;
-        let entries = |files, bytes| progress.unpacked(files, bytes);
+        let writeback = Writeback::start(&into);
+        let entries = |files, bytes| {
+            progress.unpacked(files, bytes);
+            writeback.as_ref().map(|writeback| writeback.unpacked(files, bytes));
+        };
         unpack::unpack(reader, into.as_fd(), owner, limits, &entries)
     })
 }

@@ -9,6 +9,7 @@ pub mod ring;
 mod resolve;
 mod room;
 pub mod unpack;
+mod writeback;
 
 pub use resolve::resolve;
 

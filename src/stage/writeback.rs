@@ -1,0 +1,108 @@
+//! What is unpacked goes to the disk meanwhile, so that little is left for the sync
+//! at the end, which a deploy waits for.
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::syncfs;
+use std::cell::Cell;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+/// How much is unpacked from one sync to the next; bytes.
+const STEP: u64 = 64 << 20;
+/// What a file counts beside its bytes: a block, an inode, a name.
+const FILE: u64 = 4096;
+
+/// A thread that syncs the file system now and then, until this is dropped.
+pub(super) struct Writeback {
+    wake: SyncSender<()>,
+    next: Cell<u64>,
+}
+
+impl Writeback {
+    /// Of the file system that `dir` is on. None where it cannot be: nothing depends
+    /// on it.
+    pub fn start(dir: impl AsFd) -> Option<Writeback> {
+        // Not a duplicate: what could not be written is told to each open file once,
+        // and must be told to the one that is synced last (syncfs(2)).
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let own = openat(dir, ".", flags, Mode::empty()).ok()?;
+        Self::by(move || {
+            let _ = syncfs(&own);
+        })
+    }
+
+    fn by(mut sync: impl FnMut() + Send + 'static) -> Option<Writeback> {
+        // Of no size: while one sync is under way, there is no need for the next.
+        let (wake, woken) = sync_channel(0);
+        let work = move || {
+            while woken.recv().is_ok() {
+                sync();
+            }
+        };
+        thread::Builder::new().name("writeback".into()).spawn(work).ok()?;
+        Some(Writeback { wake, next: Cell::new(STEP) })
+    }
+
+    /// So much is unpacked by now. Whether a sync begins with this.
+    pub fn unpacked(&self, files: u64, bytes: u64) -> bool {
+        let written = bytes.saturating_add(files.saturating_mul(FILE));
+        if written < self.next.get() {
+            return false;
+        }
+        self.next.set(written.saturating_add(STEP));
+        self.wake.try_send(()).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+    use std::time::{Duration, Instant};
+
+    const LATE: Duration = Duration::from_secs(30);
+
+    fn counted() -> (Writeback, Receiver<()>) {
+        let (synced, syncs) = channel();
+        let sync = move || synced.send(()).unwrap();
+        (Writeback::by(sync).unwrap(), syncs)
+    }
+
+    /// Until the thread is there to be woken.
+    fn begins(mut sync: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !sync() {
+            assert!(start.elapsed() < LATE, "it never syncs");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn syncs_once_for_each_step_and_ends_with_its_owner() {
+        let (writeback, syncs) = counted();
+        let mut written = 0;
+        for _ in 0..3 {
+            assert!(!writeback.unpacked(0, written + STEP - 1));
+            begins(|| {
+                written += STEP;
+                writeback.unpacked(0, written)
+            });
+            assert_eq!(syncs.recv_timeout(LATE), Ok(()));
+        }
+        drop(writeback);
+        assert_eq!(syncs.recv_timeout(LATE), Err(RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn many_small_files_are_a_step_as_well() {
+        let (writeback, syncs) = counted();
+        let mut files = 0;
+        begins(|| {
+            files += STEP / FILE;
+            writeback.unpacked(files, 0)
+        });
+        assert_eq!(syncs.recv_timeout(LATE), Ok(()));
+    }
+}
