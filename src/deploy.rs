@@ -343,7 +343,8 @@ async fn prune(instance: &Instance, app: &Locked) -> Result<()> {
         app.retire(&old)?;
     }
     app.sweep_at_leisure();
-    converge::load_units(instance, &app.snapshot()?).await
+    converge::load_units(instance, &app.snapshot()?).await?;
+    converge::ports::load(instance).await
 }
 
 /// What is current, if it is another release.

@@ -128,7 +128,7 @@ fn signals() -> Result<mpsc::UnboundedReceiver<i32>> {
 
 /// Takes up every app where the last run, or the last boot, left it.
 fn recover(work: &Work) {
-    let apps = match installed() {
+    let apps = match apps() {
         Ok(apps) => apps,
         Err(error) => return tracing::error!("{}", error.chain()),
     };
@@ -150,14 +150,14 @@ fn recover(work: &Work) {
     }
 }
 
-fn installed() -> Result<Vec<App>> {
+/// Those that have nothing installed among them: a first deploy may have been cut off.
+fn apps() -> Result<Vec<App>> {
     let (_, settings) = instance::load_settings()?;
     let store = Store::at(settings.state_dir);
     if let Err(error) = store.remove_leftovers() {
         tracing::warn!("{}", error.chain());
     }
-    let apps = store.apps()?;
-    Ok(apps.into_iter().filter(App::exists).collect())
+    store.apps()
 }
 
 /// Keeps `systemctl status deployd` telling the story.

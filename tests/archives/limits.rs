@@ -90,7 +90,7 @@ fn a_full_disk_is_named_plainly() {
         assert!(error.to_string().starts_with("no space left after unpacking"), "{error}");
         assert!(error.chain().contains("\"big\"") && error.chain().contains("in 2 files"));
         assert_eq!(error.exit(), Exit::Unusable);
-        let small: Vec<_> = (0..600).map(|n| file(&format!("small{n}"), &[1; 8192])).collect();
+        let small: Vec<_> = (0..600).map(|n| file(format!("small{n}"), &[1; 8192])).collect();
         let error = World::new().unpack(&archive(&small)[..]).unwrap_err();
         assert!(error.to_string().starts_with("no space left after unpacking"), "{error}");
         assert!(error.chain().contains("\"small"), "{}", error.chain());

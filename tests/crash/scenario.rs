@@ -208,6 +208,7 @@ impl Scenario {
             |begun: &str, durable: &str| way == Way::Power && reached(begun) && !reached(durable);
         let entries: &[usize] = match reached(BEGUN) {
             _ if self == Scenario::Remove => &[0],
+            _ if self == Scenario::Recovery => &[1],
             _ if lost(BEGUN, BEGUN_DURABLY) => &[0, 1],
             true => &[1],
             false => &[0],
