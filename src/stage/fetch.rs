@@ -3,7 +3,7 @@
 
 use super::TIME_OVER;
 use super::inflate::inflate;
-use super::ring::ring;
+use super::ring::{Reading, ring};
 use super::room::{self, Need, Reached};
 use super::unpack::{self, Limits, Owner, Unpacked};
 use super::writeback::Writeback;
@@ -114,7 +114,7 @@ fn unpack(
     let (writer, reader) = ring(&progress.inflating, &progress.unpacking);
     let compressed = Counted { pieces: Pieces::new(pieces), progress };
     let inflating = || match inflate(compressed, how) {
-        Ok(tar) => writer.copy(tar),
+        Ok(tar) => writer.copy(tar, || progress.read.load(Ordering::Relaxed)),
         Err(error) => writer.fail(io::Error::other(error)),
     };
     thread::scope(|scope| {
@@ -189,7 +189,7 @@ struct Progress {
     /// How long each of the three has waited for another.
     fetching: Waits,
     inflating: Waits,
-    unpacking: Waits,
+    unpacking: Reading,
 }
 
 impl Progress {
@@ -208,7 +208,7 @@ impl Progress {
             events,
             fetching: Waits::default(),
             inflating: Waits::default(),
-            unpacking: Waits::default(),
+            unpacking: Reading::default(),
         }
     }
 
@@ -243,7 +243,8 @@ impl Progress {
     fn reached(&self) -> Reached {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let unpacked = Need { bytes: load(&self.unpacked), inodes: load(&self.files) };
-        Reached { read: load(&self.read), total: self.total, unpacked }
+        // The decoder is ahead of the unpacker.
+        Reached { read: load(&self.unpacking.reached), total: self.total, unpacked }
     }
 
     fn timings(&self) -> Archive {
@@ -256,7 +257,7 @@ impl Progress {
             seconds,
             fetch: self.fetching.at_work(seconds),
             inflate: self.inflating.at_work(seconds),
-            unpack: self.unpacking.at_work(seconds),
+            unpack: self.unpacking.waits.at_work(seconds),
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::error::Error;
 use crate::timings::Waits;
 use std::io::{self, BufRead, ErrorKind, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Of each buffer; bytes. Large enough that handing it over costs nothing, small
@@ -12,10 +13,11 @@ const SIZE: usize = 128 << 10;
 /// How many buffers the one thread may be ahead of the other.
 const BUFFERS: usize = 8;
 
-type Filled = io::Result<Vec<u8>>;
+/// A buffer, and how far the writer's own source was when it was full.
+type Filled = io::Result<(Vec<u8>, u64)>;
 
 /// The two ends of a ring, each with a count of how long it waits for the other.
-pub fn ring<'a>(writing: &'a Waits, reading: &'a Waits) -> (Writer<'a>, Reader<'a>) {
+pub fn ring<'a>(writing: &'a Waits, reading: &'a Reading) -> (Writer<'a>, Reader<'a>) {
     // An error may follow when all buffers are full.
     let (fill, filled) = sync_channel(BUFFERS + 1);
     let (used, free) = channel();
@@ -23,7 +25,15 @@ pub fn ring<'a>(writing: &'a Waits, reading: &'a Waits) -> (Writer<'a>, Reader<'
         let _ = used.send(Vec::new());
     }
     let writer = Writer { free, fill, waits: writing };
-    (writer, Reader { filled, used, buffer: Vec::new(), at: 0, ended: false, waits: reading })
+    (writer, Reader { filled, used, buffer: Vec::new(), at: 0, ended: false, reading })
+}
+
+/// What others may know of the reader.
+#[derive(Debug, Default)]
+pub struct Reading {
+    pub waits: Waits,
+    /// How far the writer's source was for what is read now.
+    pub reached: AtomicU64,
 }
 
 pub struct Writer<'a> {
@@ -33,14 +43,14 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Hands over everything there is to read, and how that ended. It ends early
-    /// when nobody reads any more.
-    pub fn copy(self, mut from: impl Read) {
+    /// Hands over everything there is to read, and how that ended; `reached` says how
+    /// far that is in the reader's own source. It ends early when nobody reads any more.
+    pub fn copy(self, mut from: impl Read, reached: impl Fn() -> u64) {
         while let Some(mut buffer) = self.waits.during(|| self.free.recv().ok()) {
             let filled = fill(&mut buffer, &mut from);
             let last = buffer.is_empty();
             // What was read before an error comes before it; nothing read is the end.
-            if (!last || filled.is_ok()) && self.fill.send(Ok(buffer)).is_err() {
+            if (!last || filled.is_ok()) && self.fill.send(Ok((buffer, reached()))).is_err() {
                 return;
             }
             match filled {
@@ -82,7 +92,7 @@ pub struct Reader<'a> {
     buffer: Vec<u8>,
     at: usize,
     ended: bool,
-    waits: &'a Waits,
+    reading: &'a Reading,
 }
 
 impl BufRead for Reader<'_> {
@@ -91,8 +101,11 @@ impl BufRead for Reader<'_> {
             // The writer may have ended: then nobody needs the buffer.
             let _ = self.used.send(std::mem::take(&mut self.buffer));
             self.at = 0;
-            let filled = self.waits.during(|| self.filled.recv());
-            self.buffer = filled.unwrap_or_else(|_| Err(io::Error::other(cut_short())))?;
+            let filled = self.reading.waits.during(|| self.filled.recv());
+            let (buffer, reached) =
+                filled.unwrap_or_else(|_| Err(io::Error::other(cut_short())))?;
+            self.buffer = buffer;
+            self.reading.reached.store(reached, Ordering::Relaxed);
             self.ended = self.buffer.is_empty();
         }
         Ok(self.buffer.get(self.at..).unwrap_or_default())
@@ -140,10 +153,10 @@ mod tests {
     }
 
     fn through(from: Pieces) -> (Vec<u8>, io::Result<usize>) {
-        let waits = Waits::default();
-        let (writer, mut reader) = ring(&waits, &waits);
+        let (waits, reading) = (Waits::default(), Reading::default());
+        let (writer, mut reader) = ring(&waits, &reading);
         thread::scope(|scope| {
-            scope.spawn(move || writer.copy(from));
+            scope.spawn(move || writer.copy(from, || 0));
             let mut read = Vec::new();
             let ended = reader.read_to_end(&mut read);
             (read, ended)
@@ -170,17 +183,30 @@ mod tests {
 
     #[test]
     fn a_writer_that_vanishes_is_no_end() {
-        let waits = Waits::default();
-        let (writer, mut reader) = ring(&waits, &waits);
+        let (waits, reading) = (Waits::default(), Reading::default());
+        let (writer, mut reader) = ring(&waits, &reading);
         drop(writer);
         assert!(reader.fill_buf().is_err());
     }
 
     #[test]
     fn a_writer_ends_when_nobody_reads() {
-        let waits = Waits::default();
-        let (writer, reader) = ring(&waits, &waits);
+        let (waits, reading) = (Waits::default(), Reading::default());
+        let (writer, reader) = ring(&waits, &reading);
         drop(reader);
-        writer.copy(io::repeat(0));
+        writer.copy(io::repeat(0), || 0);
+    }
+
+    #[test]
+    fn it_is_known_how_far_the_source_was_for_what_is_read() {
+        let (waits, reading) = (Waits::default(), Reading::default());
+        let (writer, mut reader) = ring(&waits, &reading);
+        let times = AtomicU64::new(0);
+        writer.copy(&[7; SIZE * 3][..], || times.fetch_add(1, Ordering::Relaxed) + 1);
+        for reached in 1..=3 {
+            reader.fill_buf().unwrap();
+            assert_eq!(reading.reached.load(Ordering::Relaxed), reached);
+            reader.consume(SIZE);
+        }
     }
 }
