@@ -48,6 +48,7 @@ failpoints-deb: cargo-deb
 
 test: requirements root deb failpoints-deb
 	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --no-fail-fast
+	DEPLOY_DEB=$(DEB) cargo test --locked --test demo
 
 crash-matrix: requirements root failpoints-deb
 	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --test crash
