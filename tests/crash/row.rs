@@ -4,7 +4,7 @@
 use crate::instance::poll;
 use crate::scenario::{Expected, Names, Scenario, Way};
 use crate::whole::{Seen, wait_until_recovered};
-use crate::world::{Plan, RECOVERY, World};
+use crate::world::{Kind, Plan, RECOVERY, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Where the first death of [`Scenario::Recovery`] is: most is left to be done then.
@@ -131,6 +131,9 @@ pub fn record(world: &mut World, scenario: Scenario) -> Result<Vec<String>, Stri
 /// kept for rollback; or nothing at all. Also the newest entry of the history.
 fn begin(world: &mut World, scenario: Scenario) -> Result<(Names, Option<String>), String> {
     let mut names = Names::default();
+    if scenario == Scenario::Slow {
+        world.deploys(Kind::SlowToStop)?;
+    }
     loop {
         let seen = Seen::of(&world.host)?;
         match (scenario.is_first(), seen.says(), seen.rollback()) {

@@ -185,10 +185,6 @@ impl Scenario {
             Scenario::Again => return line(&["deploy", &url(&names.old)]),
             Scenario::Remove => return line(&["deploy", "remove", "--yes", "my-app"]),
         };
-        if self == Scenario::Slow {
-            names.old = std::mem::replace(&mut names.base, world.publish(Kind::SlowToStop));
-            world.host.deploy(&[&url(&names.base)]).ok();
-        }
         names.new = world.publish(kind);
         line(&["deploy", &url(&names.new)])
     }

@@ -69,7 +69,12 @@ impl World {
 
     /// Deploys a good release, which must succeed and serve; its label.
     pub fn deploys_another(&mut self) -> Result<String, String> {
-        let label = self.publish(Kind::Good);
+        self.deploys(Kind::Good)
+    }
+
+    /// The same of another kind that ends well.
+    pub fn deploys(&mut self, kind: Kind) -> Result<String, String> {
+        let label = self.publish(kind);
         let said = self.host.deploy(&[&url(&label)]);
         if said.status != Some(0) {
             return Err(format!("the next deploy failed: {said:?}"));
