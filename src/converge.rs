@@ -41,7 +41,15 @@ pub async fn converge(instance: &Instance, app: &App) -> Result<()> {
     switch(instance, app).await?;
     let snapshot = app.snapshot()?;
     let leaving: Vec<_> = leaving(&instance.systemd, &snapshot).await?.into_keys().collect();
-    instance.systemd.stop(&leaving, longest_stop(&snapshot)).await
+    instance.systemd.stop(&leaving, longest_stop(&snapshot)).await?;
+    // One that had to be killed is a failed unit, which a crash may have kept so.
+    let wanted = units::wanted(&snapshot);
+    for unit in instance.systemd.consists_of(&units::target(app.name())).await?.keys() {
+        if !wanted.contains(unit) {
+            instance.systemd.reset_failed(unit).await;
+        }
+    }
+    Ok(())
 }
 
 /// The same, but for processes that clients may still be connected to: new
@@ -135,6 +143,29 @@ pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> 
     }
 }
 
+/// Forgets the units and ports of apps that are gone: their removal was cut off.
+pub async fn forget_removed(instance: &Instance) -> Result<()> {
+    let apps = instance.store.apps()?;
+    let ours: Vec<String> = apps.iter().map(|app| part_of(&units::target(app.name()))).collect();
+    let of_nobody = |text: &str| {
+        text.contains("\nPartOf=deploy-") && !ours.iter().any(|part| text.contains(part))
+    };
+    let Ok(entries) = fs::read_dir(GENERATED) else { return Ok(()) };
+    let mut services = entries.flatten().filter(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with("deploy-") && name.ends_with(".service")
+    });
+    if services.any(|entry| fs::read_to_string(entry.path()).is_ok_and(|text| of_nobody(&text))) {
+        ports::load(instance).await?;
+        instance.systemd.daemon_reload().await?;
+    }
+    Ok(())
+}
+
+fn part_of(target: &str) -> String {
+    format!("PartOf={target}\n")
+}
+
 /// The units of the app that run, or are about to.
 pub async fn live(instance: &Instance, app: &App) -> Result<Vec<String>> {
     let found = instance.systemd.consists_of(&units::target(app.name())).await?;
@@ -171,7 +202,7 @@ fn matches(dir: &Path, snapshot: &Snapshot) -> bool {
 
 /// A unit of a release that is gone, or a target that nothing is current for.
 fn stale(dir: &Path, snapshot: &Snapshot, wanted: &BTreeMap<String, Unit>) -> bool {
-    let part_of = format!("PartOf={}\n", units::target(&snapshot.app));
+    let part_of = part_of(&units::target(&snapshot.app));
     let Ok(entries) = fs::read_dir(dir) else { return false };
     entries.flatten().any(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -3,13 +3,14 @@
 use super::server;
 use super::watch::Watcher;
 use super::work::{Request, Work};
-use crate::deploy;
 use crate::error::{Error, Result};
-use crate::instance;
+use crate::event::Events;
+use crate::instance::{self, Instance};
 use crate::release::env::Env;
 use crate::release::settings::AGENT_FILE;
 use crate::source::Sources;
 use crate::store::{App, Store};
+use crate::{converge, deploy};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -132,6 +133,7 @@ fn recover(work: &Work) {
         Ok(apps) => apps,
         Err(error) => return tracing::error!("{}", error.chain()),
     };
+    tokio::spawn(forget_removed(work.clone()));
     for app in apps {
         let name = app.name().clone();
         let mut request = Request::new(&name, "recover", "deployd");
@@ -147,6 +149,17 @@ fn recover(work: &Work) {
         if let Err(error) = begun {
             tracing::error!("{}", error.chain());
         }
+    }
+}
+
+/// The same for an app of which nothing but its units was left.
+async fn forget_removed(work: Work) {
+    let forgotten = async {
+        let instance = Instance::open(work.sources(), Events::default(), "deployd".into()).await?;
+        converge::forget_removed(&instance).await
+    };
+    if let Err(error) = forgotten.await {
+        tracing::warn!("{}", error.chain());
     }
 }
 

@@ -5,11 +5,11 @@ use super::systemd::Systemd;
 use super::transient::Command;
 use serde_json::Value;
 use std::os::unix::process::CommandExt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Mutex;
 
-/// How often the journal was read: each read is a unit of its own.
-static READS: AtomicU64 = AtomicU64::new(0);
+/// For one reader at a time: units of the same name would be in each other's way.
+static READING: Mutex<()> = Mutex::const_new(());
 
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
@@ -36,13 +36,14 @@ impl Systemd {
         let matches = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
         let argv = std::iter::once(JOURNALCTL.to_owned()).chain(options).chain(matches).collect();
         let command = Command {
-            unit: format!("deploy-journal-{}", READS.fetch_add(1, Ordering::Relaxed)),
+            unit: "deploy-journal".to_owned(),
             description: "The last lines of a release that failed".to_owned(),
             argv,
             timeout: LONGEST,
             properties: Vec::new(),
         };
         let mut lines = Vec::new();
+        let _alone = READING.lock().await;
         if let Err(error) = self.run(command, |line| lines.extend(entry(&line))).await {
             tracing::debug!("{}", error.chain());
         }
