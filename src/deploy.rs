@@ -121,11 +121,16 @@ async fn roll_back_steps(
 pub async fn stage_only(instance: &Instance, app: Locked, url: &ReleaseUrl) -> Result<Done> {
     let found = resolve_steps(instance, &app, url).await?;
     let manifest = stage_steps(instance, &app, found).await?.manifest;
-    // What its start needs is there already when it is deployed.
-    converge::load_units(instance, &app.snapshot()?).await?;
-    converge::ports::load(instance).await?;
     let message = format!("staged {} {}", app.name(), manifest.label);
     Ok(Done { message, release: Some(manifest.label) })
+}
+
+/// What the start of staged releases needs, so that their deploy has not to wait
+/// for it: nobody waits here.
+pub async fn prepare(instance: &Instance, app: Locked) -> Result<Done> {
+    converge::load_units(instance, &app.snapshot()?).await?;
+    converge::ports::load(instance).await?;
+    Ok(Done { message: format!("{} has its units", app.name()), release: None })
 }
 
 /// Resolve: which release it is, and whether it is here already.

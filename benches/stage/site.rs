@@ -2,6 +2,7 @@
 //! to compare with, whose `/var/lib/deploy` is an ext4 in memory; an S3 that
 //! checks signatures, and a machine with nginx, both reached over the same bridge.
 
+use crate::bounds;
 use crate::fixtures::{self, AT};
 use crate::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
 use crate::instance::{Instance, Invocation, Network};
@@ -135,14 +136,14 @@ impl Site {
         self.host.sh("systemctl restart deployd.service");
     }
 
-    /// Has syncfs(2) of the agent do nothing, or something again: systemd's
-    /// filter answers for the kernel. What it costs to be durable is seen so.
+    /// Has syncfs(2) and fsync(2) of the agent do nothing, or something again:
+    /// systemd's filter answers for the kernel. What it costs to be durable is seen so.
     pub fn let_it_sync(&self, sync: bool) {
         let drop_in = "/run/systemd/system/deployd.service.d/no-sync.conf";
         if sync {
             self.host.sh(&format!("rm -f {drop_in}; systemctl daemon-reload"));
         } else {
-            self.host.write(drop_in, "[Service]\nSystemCallFilter=~syncfs:0\n");
+            self.host.write(drop_in, "[Service]\nSystemCallFilter=~syncfs:0 fsync:0 fdatasync:0\n");
             self.host.sh("systemctl daemon-reload");
         }
         self.restart();
@@ -150,6 +151,7 @@ impl Site {
 
     /// Runs a shell command in the instance, and says what it took.
     pub fn measure(&self, command: &str) -> Sample {
+        bounds::warm(self);
         let run = self.host.command(&["bash", "-o", "pipefail", "-c", MEASURE]);
         let said = credentials(run.env("RUN", command)).deadline(PATIENCE).output();
         Sample::parse(&said.stdout, &said.stderr)

@@ -287,11 +287,24 @@ async fn post_stage(
     let what = format!("stage {url}");
     let request =
         Request { joins: !url.is_current(), ..Request::new(url.app(), what, operator.name) };
+    let after = work.clone();
     let piece = work.start(request, move |instance| async move {
         let app = lock(&instance, url.app())?;
-        Ok(done(deploy::stage_only(&instance, app, &url).await?))
+        let staged = deploy::stage_only(&instance, app, &url).await?;
+        prepare(&after, url.app())?;
+        Ok(done(staged))
     })?;
     Ok(stream(&piece))
+}
+
+/// Once the answer is given.
+fn prepare(work: &Work, app: &AppName) -> Result<()> {
+    let request = Request { is_chore: true, ..Request::new(app, "prepare", "deployd") };
+    let app = app.clone();
+    let chore = work.start(request, move |instance| async move {
+        Ok(done(deploy::prepare(&instance, lock(&instance, &app)?).await?))
+    });
+    chore.map(drop)
 }
 
 async fn post_rollback(

@@ -61,6 +61,7 @@ pub struct Piece {
     pub who: String,
     pub events: Events,
     pub warm: Warm,
+    is_chore: bool,
 }
 
 impl Piece {
@@ -80,6 +81,8 @@ pub struct Request {
     pub id: Option<String>,
     /// Fail with [`Exit::Busy`] rather than wait for other work on the app.
     pub no_wait: bool,
+    /// It takes a moment, and nobody has asked for it: no reason to be [`Exit::Busy`].
+    pub is_chore: bool,
     /// Where the same was the last to be asked for and is not done yet, follow that.
     pub joins: bool,
     pub deadline: Option<Instant>,
@@ -89,7 +92,8 @@ impl Request {
     pub fn new(app: &AppName, what: impl Into<String>, who: impl Into<String>) -> Request {
         let (app, what, who) = (app.clone(), what.into(), who.into());
         let deadline = Instant::now().checked_add(TIMEOUT);
-        Request { app, what, who, id: None, no_wait: false, joins: false, deadline }
+        let (no_wait, is_chore, joins) = (false, false, false);
+        Request { app, what, who, id: None, no_wait, is_chore, joins, deadline }
     }
 
     fn busy(&self, other: &str) -> Error {
@@ -128,7 +132,7 @@ impl Work {
             match last.filter(|last| request.joins && last.what == request.what) {
                 Some(same) => return Ok(same.clone()),
                 None if request.no_wait => {
-                    if let Some(first) = pieces.of(&request.app).next() {
+                    if let Some(first) = pieces.of(&request.app).find(|piece| !piece.is_chore) {
                         return Err(request.busy(&first.what));
                     }
                 }
@@ -141,6 +145,7 @@ impl Work {
                 who: request.who.clone(),
                 events: Events::default(),
                 warm: Warm::default(),
+                is_chore: request.is_chore,
             });
             pieces.live.push(piece.clone());
             piece

@@ -47,6 +47,19 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     write().map_err(|e| unfinished(&fresh, path, e))
 }
 
+/// Writes a new file that need not be on the disk, nor be whole, before its directory
+/// is: a syncfs(2) will be for all of it.
+pub(super) fn write_for_later(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        reach!(path, "made");
+        file.write_all(bytes)?;
+        reach!(path, "written");
+        Ok(())
+    };
+    write().map_err(|e| unwritable(path, e))
+}
+
 /// Points a symbolic link somewhere else in one atomic step.
 pub(super) fn point(link: &Path, target: &Path) -> Result<()> {
     let fresh = link.with_extension(FRESH);

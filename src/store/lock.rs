@@ -69,7 +69,8 @@ impl Locked {
 
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let path = self.release_dir(&manifest.label).join("release.json");
-        self.write_surely(|| write_manifest(&path, manifest))
+        let json = manifest_json(&path, manifest)?;
+        self.write_surely(|| durable::write(&path, &json, 0o600))
     }
 
     pub fn set_state(&self, label: &Label, state: State) -> Result<()> {
@@ -192,9 +193,10 @@ impl Locked {
     }
 }
 
-pub(super) fn write_manifest(path: &Path, manifest: &Manifest) -> Result<()> {
+/// What stands in the file at `path`.
+pub(super) fn manifest_json(path: &Path, manifest: &Manifest) -> Result<Vec<u8>> {
     let mut json = serde_json::to_vec_pretty(manifest)
         .map_err(|e| Error::failed(format!("write {}", path.display())).because(e))?;
     json.push(b'\n');
-    durable::write(path, &json, 0o600)
+    Ok(json)
 }

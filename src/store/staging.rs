@@ -2,7 +2,7 @@
 //! it is whole and on the disk.
 
 use super::durable::{self, unwritable};
-use super::lock::write_manifest;
+use super::lock::manifest_json;
 use super::{App, Locked};
 use crate::error::{Error, Result};
 use crate::host::user::Ids;
@@ -98,7 +98,7 @@ impl Staging {
     }
 
     pub fn write_env(&self, text: &str) -> Result<()> {
-        durable::write(&self.env_path(), text.as_bytes(), 0o600)
+        durable::write_for_later(&self.env_path(), text.as_bytes(), 0o600)
     }
 
     /// Makes a directory of the tree that the processes may write to, and its
@@ -131,7 +131,8 @@ impl Staging {
     /// and 9 to 14 s with an fsync of each. Since Linux 5.8 it also says what could
     /// not be written since its handle was opened, which is before the first file.
     pub fn finish(mut self, manifest: &Manifest) -> Result<()> {
-        write_manifest(&self.dir.join("release.json"), manifest)?;
+        let path = self.dir.join("release.json");
+        durable::write_for_later(&path, &manifest_json(&path, manifest)?, 0o600)?;
         let finish = || {
             nix::unistd::syncfs(self.tree.as_fd())?;
             reach!(self.dir, "synced");
