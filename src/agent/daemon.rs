@@ -5,12 +5,13 @@ use super::watch::Watcher;
 use super::work::{Request, Work};
 use crate::error::{Error, Result};
 use crate::event::Events;
+use crate::host::nftables;
 use crate::instance::{self, Instance};
 use crate::release::env::Env;
 use crate::release::settings::AGENT_FILE;
 use crate::source::Sources;
 use crate::store::{App, Store};
-use crate::{converge, deploy};
+use crate::{converge, deploy, units};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -134,6 +135,7 @@ fn recover(work: &Work) {
         Err(error) => return tracing::error!("{}", error.chain()),
     };
     tokio::spawn(forget_removed(work.clone()));
+    tokio::spawn(try_nftables(work.clone()));
     for app in apps {
         let name = app.name().clone();
         let mut request = Request::new(&name, "recover", "deployd");
@@ -160,6 +162,15 @@ async fn forget_removed(work: Work) {
     };
     if let Err(error) = forgotten.await {
         tracing::warn!("{}", error.chain());
+    }
+}
+
+/// What works once is known, and no deploy has to wait for it; what does not is
+/// tried again, and said, when a deploy needs it.
+async fn try_nftables(work: Work) {
+    let instance = Instance::open(work.sources(), Events::default(), "deployd".into()).await;
+    if let Ok(instance) = instance {
+        let _ = nftables::missing(&instance.systemd, &units::ports::example()).await;
     }
 }
 

@@ -216,7 +216,9 @@ impl Work {
     async fn wait_for_turn(&self, piece: &Piece, request: &Request) -> Result<()> {
         let ahead = || self.working(&piece.app).filter(|first| first.id != piece.id);
         let Some(other) = ahead() else { return Ok(()) };
-        piece.events.step(Step::Lock, format!("waiting for {}", other.what));
+        if !other.is_chore {
+            piece.events.step(Step::Lock, format!("waiting for {}", other.what));
+        }
         let mut changes = self.watch();
         let turn = changes.wait_for(|_| ahead().is_none());
         match request.deadline {
