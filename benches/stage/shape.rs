@@ -21,7 +21,8 @@ const WINDOW: usize = 256;
 /// sleeps wakes late.
 const SLACK: Duration = Duration::from_millis(2);
 
-/// A connection that is cut is cut after so many bytes of answers.
+/// A connection that is cut is cut after so many bytes of answers; one that
+/// carries less does not count.
 const CUT_AFTER: usize = 1 << 20;
 
 #[derive(Clone, Copy)]
@@ -72,30 +73,28 @@ pub fn serve(
     let cut = Arc::new(AtomicU64::new(0));
     let (network, cuts) = (network.clone(), cut.clone());
     thread::spawn(move || {
-        for (number, client) in (1..).zip(listener.incoming().flatten()) {
+        let full = Arc::new(AtomicU64::new(0));
+        for client in listener.incoming().flatten() {
             let Ok(server) = network.connect(to) else { continue };
-            let fated = line.cut_one_in.is_some_and(|one_in| number % one_in == 0);
-            let limit = fated.then(|| (CUT_AFTER, cuts.clone()));
+            let fate = line.cut_one_in.map(|one_in| {
+                let (full, cuts) = (full.clone(), cuts.clone());
+                Fate { left: CUT_AFTER, one_in, full, cuts }
+            });
             let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
             join(&client, &server, &up, None);
-            join(&server, &client, &down, limit);
+            join(&server, &client, &down, fate);
         }
     });
     (format!("http://{}:{port}", Network::GATEWAY), cut)
 }
 
 /// Carries bytes from one side to the other, on two threads of their own.
-fn join(
-    from: &TcpStream,
-    to: &TcpStream,
-    pace: &Arc<Pace>,
-    limit: Option<(usize, Arc<AtomicU64>)>,
-) {
+fn join(from: &TcpStream, to: &TcpStream, pace: &Arc<Pace>, fate: Option<Fate>) {
     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
     let (late, arriving) = sync_channel(WINDOW);
     let pace = pace.clone();
     thread::spawn(move || send(from, &pace, &late));
-    thread::spawn(move || receive(&arriving, to, limit));
+    thread::spawn(move || receive(&arriving, to, fate));
 }
 
 fn send(mut from: TcpStream, pace: &Pace, late: &SyncSender<Late>) {
@@ -124,23 +123,39 @@ impl Pace {
     }
 }
 
-fn receive(
-    arriving: &Receiver<Late>,
-    mut to: TcpStream,
-    mut limit: Option<(usize, Arc<AtomicU64>)>,
-) {
+/// Whether a connection is cut, which is known when it has carried enough.
+struct Fate {
+    left: usize,
+    one_in: u64,
+    /// How many connections have carried as much.
+    full: Arc<AtomicU64>,
+    cuts: Arc<AtomicU64>,
+}
+
+impl Fate {
+    fn is_met(&mut self, bytes: usize) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        self.left = self.left.saturating_sub(bytes);
+        if self.left > 0 {
+            return false;
+        }
+        let met = self.full.fetch_add(1, Ordering::Relaxed) % self.one_in == self.one_in / 2;
+        self.cuts.fetch_add(u64::from(met), Ordering::Relaxed);
+        met
+    }
+}
+
+fn receive(arriving: &Receiver<Late>, mut to: TcpStream, mut fate: Option<Fate>) {
     for (due, bytes) in arriving {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         if to.write_all(&bytes).is_err() {
             break;
         }
-        if let Some((left, cuts)) = &mut limit {
-            *left = left.saturating_sub(bytes.len());
-            if *left == 0 {
-                cuts.fetch_add(1, Ordering::Relaxed);
-                reset(&to);
-                return;
-            }
+        if fate.as_mut().is_some_and(|fate| fate.is_met(bytes.len())) {
+            reset(&to);
+            return;
         }
     }
     let _ = to.shutdown(Shutdown::Write);

@@ -78,6 +78,17 @@ fn two_deploys_at_once_come_one_after_the_other() {
     assert_eq!(host.served().as_deref(), Some("r3"));
 }
 
+/// The units of what was staged are loaded behind its answer: nobody's work.
+#[test]
+fn what_follows_a_stage_keeps_nobody_away() {
+    let host = Host::running_r1();
+    host.publish(&Release::new("r2"));
+    host.deploy(&["stage", &url("r2")]).exits(0);
+    let said = host.deploy(&["--no-wait", &url("r2")]).exits(0);
+    assert!(said.stdout.starts_with("deployed my-app r2 "), "{said:?}");
+    assert!(!said.stderr.contains("waiting for"), "{said:?}");
+}
+
 #[test]
 fn a_deploy_outlives_its_caller() {
     let host = Host::running_r1();

@@ -139,6 +139,10 @@ fn stages_and_plans_without_touching_what_runs() {
     let pids = host.pids();
     let said = host.deploy(&["stage", &url("r2")]).exits(0);
     assert_eq!(said.stdout, "staged my-app r2\n");
+    host.wait_for("units of r2, which its deploy need not wait for", SOON, || {
+        let unit = "/run/systemd/generator/deploy-my-app-web-r2@.service";
+        (host.exec(&["test", "-e", unit]).status == Some(0)).then_some(())
+    });
     assert_eq!(host.pids(), pids);
     let staged = fetched();
     assert_eq!(host.json(&["plan", &url("r2"), "--json"])["fetch"], false);
