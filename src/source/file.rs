@@ -1,6 +1,6 @@
 //! A directory on this machine as a source: for a laptop, a mounted share and tests.
 
-use super::object::{self, Look, Object, Opened};
+use super::object::{self, Begun, Look, Object, Opened};
 use super::retry::Failure;
 use crate::error::{Error, Result};
 use crate::release::identity::Validator;
@@ -68,7 +68,8 @@ impl Directory {
             return Ok(Look::Refused(error.help("put a regular file there")));
         }
         let handle = object::Handle::File(Handle(Arc::new(file)));
-        let object = Object { url, validator: validator(&metadata), handle };
+        let object =
+            Object { url, validator: validator(&metadata), handle, begun: Begun::default() };
         Ok(Look::Found(Box::new(object)))
     }
 }

@@ -1,6 +1,6 @@
 //! What `…/ENVIRONMENT/current` names, and whether it names something else now.
 
-use super::object::{Look, Object};
+use super::object::{Ask, Look, Object};
 use super::{Download, Mark, Sources};
 use crate::error::{Error, Result};
 use crate::release::name::ReleaseName;
@@ -29,7 +29,7 @@ impl Sources {
             Some(Mark::Pointer(validator)) => Some(validator),
             _ => None,
         };
-        match self.directory(url, None).await?.look("current", pointer).await? {
+        match self.directory(url, None).await?.look("current", pointer, Ask::Get).await? {
             Look::Same => Ok(None),
             Look::Found(object) => {
                 let mark = Mark::Pointer(object.validator.clone());

@@ -1,7 +1,7 @@
 //! A web server as a source: any that gives an ETag or a Last-Modified.
 
 use super::network;
-use super::object::{self, Look, Object, Opened};
+use super::object::{self, Ask, Begun, Body, Look, Object, Opened};
 use super::retry::{Failure, Timing, retry};
 use crate::error::{Error, Result};
 use crate::release::identity::Validator;
@@ -50,12 +50,12 @@ impl Directory {
         Directory { client, url, timing }
     }
 
-    pub async fn look(&self, name: &str, known: Option<&Validator>) -> Result<Look> {
+    pub async fn look(&self, name: &str, known: Option<&Validator>, ask: Ask) -> Result<Look> {
         let url = format!("{}/{name}", self.url);
-        retry(&self.timing, || self.ask(&url, known)).await
+        retry(&self.timing, || self.ask(&url, known, ask)).await
     }
 
-    async fn ask(&self, url: &str, known: Option<&Validator>) -> Result<Look, Failure> {
+    async fn ask(&self, url: &str, known: Option<&Validator>, how: Ask) -> Result<Look, Failure> {
         let etag = known.and_then(|known| known.etag.as_deref());
         let modified = known.and_then(|known| known.last_modified.as_deref());
         let ask = |method| {
@@ -69,7 +69,8 @@ impl Directory {
             }
             send(url, request)
         };
-        let mut response = ask(Method::HEAD).await?;
+        let method = if how == Ask::Get { Method::GET } else { Method::HEAD };
+        let mut response = ask(method).await?;
         if matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
         {
             // Its headers are enough; the body is dropped with the connection.
@@ -87,7 +88,11 @@ impl Directory {
                     return Err(Failure::Final(unpinnable(url)));
                 }
                 let handle = object::Handle::Http(Handle { client: self.client.clone() });
-                let object = Object { url: url.to_owned(), validator, handle };
+                let begun = match how {
+                    Ask::Get => Begun::with(body(url, response)),
+                    Ask::Head => Begun::default(),
+                };
+                let object = Object { url: url.to_owned(), validator, handle, begun };
                 Ok(Look::Found(Box::new(object)))
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -121,12 +126,14 @@ impl Handle {
         if (&found.etag, &found.last_modified) != (etag, last_modified) {
             return Err(Failure::Final(object.changed("another one is stored there now")));
         }
-        let url = object.url.clone();
-        let body = response
-            .bytes_stream()
-            .map_err(move |error| network::unreachable(&url, &error.without_url()));
-        Ok(Opened { body: body.boxed(), offset })
+        Ok(Opened { body: body(&object.url, response), offset })
     }
+}
+
+fn body(url: &str, response: Response) -> Body {
+    let url = url.to_owned();
+    let lost = move |error: reqwest::Error| network::unreachable(&url, &error.without_url());
+    response.bytes_stream().map_err(lost).boxed()
 }
 
 /// The offset at which the answer begins.

@@ -29,7 +29,7 @@ use crate::release::url::ReleaseUrl;
 use crate::release::url::Scheme;
 use aws_config::SdkConfig;
 use futures_util::future::{join, join_all};
-use object::{Look, Object};
+use object::{Ask, Look, Object};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
@@ -77,7 +77,7 @@ impl Sources {
             return self.pin(url.clone()).await;
         }
         let environment = self.directory(url, None).await?;
-        let refused = match environment.look("current", None).await? {
+        let refused = match environment.look("current", None, Ask::Get).await? {
             Look::Found(object) => return self.pin(self.follow(url, *object).await?).await,
             Look::Missing | Look::Same => None,
             // It may just as well be missing: S3 tells only whom it lets list.
@@ -91,9 +91,9 @@ impl Sources {
 
     async fn pin(&self, url: ReleaseUrl) -> Result<Resolved> {
         let directory = self.directory(&url, Some(url.release())).await?;
-        let archives =
-            Compression::ALL.map(|compression| directory.look(compression.archive_name(), None));
-        let (archives, env) = join(join_all(archives), directory.look("env", None)).await;
+        let archive = |kind: Compression| directory.look(kind.archive_name(), None, Ask::Head);
+        let archives = join_all(Compression::ALL.map(archive));
+        let (archives, env) = join(archives, directory.look("env", None, Ask::Get)).await;
 
         let mut archive = None;
         let mut refused = None;
@@ -178,10 +178,10 @@ enum Directory {
 
 impl Directory {
     /// Asks for an object and, where it is `known`, only whether it is another one now.
-    async fn look(&self, name: &str, known: Option<&Validator>) -> Result<Look> {
+    async fn look(&self, name: &str, known: Option<&Validator>, ask: Ask) -> Result<Look> {
         let look = match self {
-            Directory::S3(directory) => directory.look(name, known).await?,
-            Directory::Http(directory) => directory.look(name, known).await?,
+            Directory::S3(directory) => directory.look(name, known, ask).await?,
+            Directory::Http(directory) => directory.look(name, known, ask).await?,
             Directory::File(directory) => directory.look(name).await?,
         };
         Ok(match look {

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::release::identity::Validator;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The bytes that one connection gives.
 pub(super) type Body = BoxStream<'static, Result<Bytes, Failure>>;
@@ -17,12 +18,37 @@ pub(super) struct Opened {
     pub offset: u64,
 }
 
+/// How an object is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// What it is.
+    Head,
+    /// Its bytes as well, which are few: that saves a round trip.
+    Get,
+}
+
 #[derive(Clone)]
 pub(super) struct Object {
     /// For messages alone; it holds no credentials.
     pub url: String,
     pub validator: Validator,
     pub handle: Handle,
+    pub begun: Begun,
+}
+
+/// A body that came with the answer, for whoever reads the object first.
+#[derive(Clone, Default)]
+pub(super) struct Begun(Arc<Mutex<Option<Body>>>);
+
+impl Begun {
+    pub fn with(body: Body) -> Begun {
+        Begun(Arc::new(Mutex::new(Some(body))))
+    }
+
+    fn take(&self) -> Option<Opened> {
+        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(Opened { body, offset: 0 })
+    }
 }
 
 #[derive(Clone)]
@@ -54,6 +80,11 @@ impl Object {
     /// The bytes from this offset on, no more than those before `end` where that is
     /// given; an error if it is no longer the same object.
     pub async fn open(&self, offset: u64, end: Option<u64>) -> Result<Opened, Failure> {
+        if (offset, end) == (0, None)
+            && let Some(begun) = self.begun.take()
+        {
+            return Ok(begun);
+        }
         match &self.handle {
             Handle::S3(handle) => handle.open(self, range(offset, end)).await,
             Handle::Http(handle) => handle.open(self, range(offset, end)).await,

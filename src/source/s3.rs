@@ -5,14 +5,14 @@ mod refusal;
 
 pub(super) use client::S3;
 
-use super::object::{self, Look, Object, Opened};
+use super::network;
+use super::object::{self, Ask, Begun, Body, Look, Object, Opened};
 use super::retry::Failure;
 use crate::error::{Error, Result};
 use crate::release::checksum::Checksum;
 use crate::release::identity::Validator;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTimeFormat};
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use futures_util::StreamExt;
@@ -20,6 +20,33 @@ use futures_util::future::join_all;
 use refusal::{Asked, Kind, Refused};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What an answer tells of its object: HEAD and GET have types of their own for it.
+macro_rules! validator {
+    ($answer:expr) => {{
+        let answer = &$answer;
+        let whole = answer.checksum_type().is_none_or(|kind| *kind == ChecksumType::FullObject);
+        let checksums = [
+            ("CRC64NVME", answer.checksum_crc64_nvme()),
+            ("CRC32C", answer.checksum_crc32_c()),
+            ("CRC32", answer.checksum_crc32()),
+            ("SHA256", answer.checksum_sha256()),
+            ("SHA1", answer.checksum_sha1()),
+        ];
+        let mut checksums = checksums.into_iter();
+        let checksum = checksums.find_map(|(name, value)| Checksum::new(name, value?, whole));
+        let modified = || answer.last_modified()?.fmt(DateTimeFormat::HttpDate).ok();
+        Validator {
+            etag: answer.e_tag().map(str::to_owned),
+            // A bucket whose versioning was suspended says so by this word.
+            version_id: answer.version_id().filter(|id| *id != "null").map(str::to_owned),
+            checksum,
+            size: answer.content_length().and_then(|length| u64::try_from(length).ok()),
+            last_modified: answer.e_tag().map_or_else(modified, |_| None),
+            inode: None,
+        }
+    }};
+}
 
 /// A prefix in a bucket.
 pub(super) struct Directory {
@@ -48,20 +75,20 @@ impl S3 {
 }
 
 impl Directory {
-    pub async fn look(&self, name: &str, known: Option<&Validator>) -> Result<Look> {
+    pub async fn look(&self, name: &str, known: Option<&Validator>, ask: Ask) -> Result<Look> {
         let key = format!("{}/{name}", self.prefix);
         let known = known.and_then(|known| known.etag.as_deref());
-        let mut head = self.head(&key, known).await;
-        if head.as_ref().is_err_and(|refused| refused.kind == Kind::Nameless) {
+        let mut found = self.ask(&key, known, ask).await;
+        if found.as_ref().is_err_and(|refused| refused.kind == Kind::Nameless) {
             // The answer to HEAD has no body, so no code that would say more.
             match self.reason(name).await {
                 Some(reason) => return Err(reason),
                 // It was the credentials, and there are others now.
-                None => head = self.head(&key, known).await,
+                None => found = self.ask(&key, known, ask).await,
             }
         }
-        match head {
-            Ok(head) => Ok(Look::Found(Box::new(self.found(key, &head)))),
+        match found {
+            Ok(object) => Ok(Look::Found(Box::new(object))),
             Err(Refused { kind: Kind::Missing, .. }) => Ok(Look::Missing),
             Err(Refused { kind: Kind::Same, .. }) => Ok(Look::Same),
             Err(Refused { kind: Kind::Denied, error }) => Ok(Look::Refused(error)),
@@ -69,28 +96,44 @@ impl Directory {
         }
     }
 
-    async fn head(&self, key: &str, known: Option<&str>) -> Result<HeadObjectOutput, Refused> {
+    async fn ask(&self, key: &str, known: Option<&str>, ask: Ask) -> Result<Object, Refused> {
         let asked = Asked { bucket: &self.bucket, key };
-        let head = |client: Client| {
-            let head = client.head_object().bucket(&self.bucket).key(key);
-            let head = head.set_if_none_match(known.map(str::to_owned));
-            head.checksum_mode(ChecksumMode::Enabled).send()
-        };
-        self.s3.ask(asked, head).await
+        let known = known.map(str::to_owned);
+        match ask {
+            Ask::Head => {
+                let head = |client: Client| {
+                    let head = client.head_object().bucket(&self.bucket).key(key);
+                    let head = head.set_if_none_match(known.clone());
+                    head.checksum_mode(ChecksumMode::Enabled).send()
+                };
+                let head = self.s3.ask(asked, head).await?;
+                Ok(self.found(key, validator!(head), Begun::default()))
+            }
+            Ask::Get => {
+                let get = |client: Client| {
+                    let get = client.get_object().bucket(&self.bucket).key(key);
+                    let get = get.set_if_none_match(known.clone());
+                    get.checksum_mode(ChecksumMode::Enabled).send()
+                };
+                let get = self.s3.ask(asked, get).await?;
+                let validator = validator!(get);
+                let url = format!("s3://{}/{key}", self.bucket);
+                Ok(self.found(key, validator, Begun::with(body(url, get.body))))
+            }
+        }
     }
 
-    fn found(&self, key: String, head: &HeadObjectOutput) -> Object {
+    fn found(&self, key: &str, validator: Validator, begun: Begun) -> Object {
         let url = format!("s3://{}/{key}", self.bucket);
-        let validator = validator(head);
         let handle = object::Handle::S3(Handle {
             s3: self.s3.clone(),
             bucket: self.bucket.clone(),
-            key,
+            key: key.to_owned(),
             etag: validator.etag.clone(),
             version: validator.version_id.clone(),
             by_etag_alone: Arc::default(),
         });
-        Object { url, validator, handle }
+        Object { url, validator, handle, begun }
     }
 
     /// The reason that S3 gives for any of these objects, or else what is known already.
@@ -110,29 +153,6 @@ impl Directory {
         let refused = self.s3.ask(asked, get).await.err()?;
         // An empty object has no first byte: that is no reason either.
         (!matches!(refused.kind, Kind::Missing | Kind::Changed)).then_some(refused.error)
-    }
-}
-
-fn validator(head: &HeadObjectOutput) -> Validator {
-    let full_object = head.checksum_type().is_none_or(|kind| *kind == ChecksumType::FullObject);
-    let checksums = [
-        ("CRC64NVME", head.checksum_crc64_nvme()),
-        ("CRC32C", head.checksum_crc32_c()),
-        ("CRC32", head.checksum_crc32()),
-        ("SHA256", head.checksum_sha256()),
-        ("SHA1", head.checksum_sha1()),
-    ];
-    let mut checksums = checksums.into_iter();
-    let checksum = checksums.find_map(|(name, value)| Checksum::new(name, value?, full_object));
-    let modified = || head.last_modified()?.fmt(DateTimeFormat::HttpDate).ok();
-    Validator {
-        etag: head.e_tag().map(str::to_owned),
-        // A bucket whose versioning was suspended says so by this word.
-        version_id: head.version_id().filter(|id| *id != "null").map(str::to_owned),
-        checksum,
-        size: head.content_length().and_then(|length| u64::try_from(length).ok()),
-        last_modified: head.e_tag().map_or_else(modified, |_| None),
-        inode: None,
     }
 }
 
@@ -180,15 +200,17 @@ impl Handle {
                 ));
             }
         };
-        let url = object.url.clone();
-        let body = futures_util::stream::unfold(output.body, move |mut body: ByteStream| {
-            let url = url.clone();
-            async move {
-                let next = body.next().await?;
-                let lost = |error| super::network::unreachable(&url, &error);
-                Some((next.map_err(lost), body))
-            }
-        });
-        Ok(Opened { body: body.boxed(), offset })
+        Ok(Opened { body: body(object.url.clone(), output.body), offset })
     }
+}
+
+fn body(url: String, bytes: ByteStream) -> Body {
+    let next = move |mut bytes: ByteStream| {
+        let url = url.clone();
+        async move {
+            let lost = |error| network::unreachable(&url, &error);
+            Some((bytes.next().await?.map_err(lost), bytes))
+        }
+    };
+    futures_util::stream::unfold(bytes, next).boxed()
 }

@@ -130,6 +130,9 @@ impl S3 for Backend {
             Some(range) => entry.bytes.slice(range.start as usize..range.end as usize),
             None => entry.bytes.clone(),
         };
+        // Of a part, S3 has no checksum.
+        let whole = range.is_none().then_some(input.checksum_mode).flatten();
+        let sums = whole.map(|_| entry.checksum.clone()).unwrap_or_default();
         let content_range =
             range.map(|range| format!("bytes {}-{}/{size}", range.start, range.end - 1));
         Ok(S3Response::new(GetObjectOutput {
@@ -139,6 +142,12 @@ impl S3 for Backend {
             e_tag: tag(&entry),
             last_modified: Some(entry.modified),
             version_id: entry.version,
+            checksum_crc32: sums.checksum_crc32,
+            checksum_crc32c: sums.checksum_crc32c,
+            checksum_crc64nvme: sums.checksum_crc64nvme,
+            checksum_sha1: sums.checksum_sha1,
+            checksum_sha256: sums.checksum_sha256,
+            checksum_type: sums.checksum_type,
             ..Default::default()
         }))
     }

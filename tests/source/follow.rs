@@ -25,7 +25,7 @@ async fn a_pointer_that_stays_is_asked_for_once_and_never_read_again() {
     assert!(news(&sources, Some(&first.mark)).await.unwrap().is_none());
     let asked = server.requests().split_off(before);
     let asked: Vec<_> = asked.iter().map(|one| (one.method.as_str(), one.status)).collect();
-    assert_eq!(asked, [("HEAD", Some(304)), ("HEAD", Some(304))]);
+    assert_eq!(asked, [("GET", Some(304)), ("GET", Some(304))]);
 }
 
 #[tokio::test]

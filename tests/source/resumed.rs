@@ -8,7 +8,7 @@ use std::time::Duration;
 #[tokio::test]
 async fn a_few_server_errors_are_no_failure() {
     let World { server, sources } = World::new();
-    server.fault("HEAD", "env", 2, Fault::SLOW_DOWN);
+    server.fault("GET", "env", 2, Fault::SLOW_DOWN);
     server.fault("GET", "source", 2, Fault::INTERNAL_ERROR);
     let resolved = resolve(&sources, R1).await.unwrap();
     assert_eq!(read(&resolved).await.unwrap(), archive());
@@ -54,7 +54,7 @@ async fn gives_up_a_server_that_never_does_more_than_trickle() {
 #[tokio::test]
 async fn a_request_without_an_answer_is_made_again() {
     let World { server, sources } = World::new();
-    server.fault("HEAD", "env", 1, Fault::Silence);
+    server.fault("GET", "env", 1, Fault::Silence);
     server.fault("GET", "source.tar.zst", 1, Fault::Reset(50_000));
     server.fault("GET", "source.tar.zst", 1, Fault::Silence);
     let resolved = resolve(&sources, R1).await.unwrap();
@@ -134,6 +134,7 @@ async fn a_body_that_is_too_short_is_no_archive() {
 async fn an_object_that_is_replaced_is_never_mixed() {
     let other = vec![7; 400_000];
     let World { server, sources } = World::new();
+    server.fault("GET", "r1/env", 1, Fault::Reset(5));
     let resolved = resolve(&sources, R1).await.unwrap();
     server.put(BUCKET, ENV, "export A=2\n");
     let error = resolved.env().await.unwrap_err();
@@ -154,10 +155,11 @@ async fn a_version_is_read_though_a_newer_one_is_there() {
     let world = World::new();
     world.server.keep_versions(BUCKET);
     world.server.put(BUCKET, ENV, "export A=1\n");
+    world.server.fault("GET", "r1/env", 1, Fault::Reset(5));
     let resolved = resolve(&world.sources, R1).await.unwrap();
     world.server.put(BUCKET, ENV, "export A=2\n");
     assert_eq!(resolved.env().await.unwrap(), b"export A=1\n");
-    let query = world.reads_of("env")[0].query.clone().unwrap();
+    let query = world.reads_of("env")[1].query.clone().unwrap();
     assert!(query.contains("versionId=v"), "{query}");
 }
 
@@ -166,6 +168,7 @@ async fn a_role_that_may_not_read_versions_reads_by_etag() {
     let world = World::new();
     world.server.keep_versions(BUCKET);
     world.server.put(BUCKET, ENV, "export A=1\n");
+    world.server.fault("GET", "r1/env", 1, Fault::Reset(5));
     let resolved = resolve(&world.sources, R1).await.unwrap();
     world.server.fault("GET", "r1/env", 1, Fault::ACCESS_DENIED);
     assert_eq!(resolved.env().await.unwrap(), b"export A=1\n");
@@ -174,7 +177,7 @@ async fn a_role_that_may_not_read_versions_reads_by_etag() {
         .iter()
         .map(|read| read.query.as_deref().unwrap_or("").contains("versionId"))
         .collect();
-    assert_eq!(versions, [true, false]);
+    assert_eq!(versions, [false, true, false]);
 }
 
 #[tokio::test]
@@ -206,5 +209,20 @@ async fn a_long_env_is_refused_before_it_is_read() {
     world.server.put(BUCKET, ENV, vec![b'#'; 1024 * 1024 + 1]);
     let error = resolve(&world.sources, R1).await.unwrap().env().await.unwrap_err();
     says(&error, Exit::Unusable, &["r1/env", "1048577 bytes long", "at most 1048576"]);
-    assert_eq!(world.reads_of("env"), []);
+    assert_eq!(world.reads_of("env").len(), 1);
+}
+
+#[tokio::test]
+async fn an_env_is_one_request() {
+    let world = World::new();
+    world.server.put(BUCKET, ENV, "export A=1\n");
+    let resolved = resolve(&world.sources, R1).await.unwrap();
+    assert_eq!(resolved.env().await.unwrap(), b"export A=1\n");
+    // It was read; asked again, it is asked for again.
+    assert_eq!(resolved.clone().env().await.unwrap(), b"export A=1\n");
+    let asked = world.server.requests();
+    let asked: Vec<_> = asked.iter().filter(|one| one.path.ends_with("r1/env")).collect();
+    let methods: Vec<_> = asked.iter().map(|one| one.method.as_str()).collect();
+    assert_eq!(methods, ["GET", "GET"]);
+    assert_eq!((&asked[0].if_match, asked[1].if_match.is_some()), (&None, true));
 }
