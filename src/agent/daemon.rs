@@ -8,7 +8,7 @@ use crate::event::Events;
 use crate::host::nftables;
 use crate::instance::{self, Instance};
 use crate::release::env::Env;
-use crate::release::settings::AGENT_FILE;
+use crate::release::settings::{AGENT_FILE, ReleaseSettings, Strategy};
 use crate::source::Sources;
 use crate::store::{App, Store};
 use crate::{converge, deploy, units};
@@ -169,7 +169,9 @@ async fn forget_removed(work: Work) {
 /// tried again, and said, when a deploy needs it.
 async fn try_nftables(work: Work) {
     let instance = Instance::open(work.sources(), Events::default(), "deployd".into()).await;
-    if let Ok(instance) = instance {
+    let Ok(instance) = instance else { return };
+    let usual = ReleaseSettings::merge(&instance.agent_env, &Env::default());
+    if usual.is_ok_and(|settings| settings.strategy == Strategy::Handover) {
         let _ = nftables::missing(&instance.systemd, &units::ports::example()).await;
     }
 }
