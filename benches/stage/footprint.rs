@@ -1,5 +1,7 @@
 //! What the agent takes when it does nothing, and on the disk.
 
+use crate::app::BUCKET;
+use crate::fixtures::{self, Kind};
 use crate::site::Site;
 use crate::table::Rows;
 use std::thread;
@@ -9,13 +11,14 @@ use std::time::Duration;
 const REST: Duration = Duration::from_secs(60);
 
 pub fn run(site: &Site, rows: &mut Rows) {
-    eprintln!("footprint: at rest for {REST:?}");
-    thread::sleep(REST);
-    let resident = site
-        .host
-        .sh("awk '/VmRSS/ { print $2 }' /proc/$(systemctl show -P MainPID deployd.service)/status");
-    let kib: f64 = resident.trim().parse().expect("a number");
-    rows.fact("deployd at rest, MiB", (kib / 102.4).round() / 10.0);
+    site.reconfigure("");
+    rows.fact("deployd a minute after it began, MiB", at_rest(site));
+    let app = "node";
+    fixtures::publish(&site.host, app);
+    let url = format!("s3://{BUCKET}/{app}/production/{}", Kind::Gzip.release());
+    site.measure(&format!("deploy stage {url}"));
+    rows.fact("deployd a minute after it staged node, MiB", at_rest(site));
+    site.host.deploy(&["remove", app, "--yes"]).ok();
     for program in [
         "/usr/bin/deploy",
         "/usr/bin/deployd",
@@ -26,4 +29,15 @@ pub fn run(site: &Site, rows: &mut Rows) {
         let name = program.rsplit('/').next().unwrap_or(program);
         rows.fact(&format!("{name}, MB"), (bytes / 1e5).round() / 10.0);
     }
+}
+
+/// Its resident memory when it has had nothing to do for a while; MiB.
+fn at_rest(site: &Site) -> f64 {
+    eprintln!("footprint: at rest for {REST:?}");
+    thread::sleep(REST);
+    let resident = site
+        .host
+        .sh("awk '/VmRSS/ { print $2 }' /proc/$(systemctl show -P MainPID deployd.service)/status");
+    let kib: f64 = resident.trim().parse().expect("a number");
+    (kib / 102.4).round() / 10.0
 }
