@@ -144,13 +144,14 @@ fn unpack_next<R: BufRead>(
         Kind::Directory => tree.directory(&name, look)?,
         Kind::File(content) => {
             tree.tally().admit(content.size)?;
-            let mut file = tree.file(&name, look)?;
-            if content.is_small() {
-                files.add(name, file, look, |into| read(into, &content, archive, tree.tally()))?;
-                return Ok(true);
+            let file = tree.file(&name, look)?;
+            if content.has_holes() {
+                fill(file, &content, archive, tree.tally(), look)?;
+            } else {
+                files.begin_file(name, file);
+                hand_over(files, &content, archive, tree.tally())?;
+                files.end_file(look)?;
             }
-            fill(&mut file, &content, archive, tree.tally())?;
-            look.date(&file)?;
         }
         Kind::Symlink(target) => tree.symlink(&name, &target)?,
         Kind::HardLink(source) => tree.hard_link(&name, &link_source(&source)?)?,
@@ -159,27 +160,27 @@ fn unpack_next<R: BufRead>(
     Ok(true)
 }
 
-/// Appends the content of a file without holes.
-fn read<R: BufRead>(
-    into: &mut Vec<u8>,
+/// Has the other thread write the content.
+fn hand_over<R: BufRead>(
+    files: &mut Files,
     content: &Content,
     archive: &mut Archive<R>,
     tally: &mut Tally<'_>,
 ) -> Result<(), Fault> {
     archive.content(content.size, |data| {
-        into.extend_from_slice(data);
-        Ok(())
+        tally.wrote(data.len() as u64);
+        files.write(data)
     })?;
-    tally.wrote(content.size);
     archive.content_end(content.size)
 }
 
 /// Writes the content, leaving its holes.
 fn fill<R: BufRead>(
-    file: &mut File,
+    mut file: File,
     content: &Content,
     archive: &mut Archive<R>,
     tally: &mut Tally<'_>,
+    look: Look,
 ) -> Result<(), Fault> {
     let mut end = 0;
     for part in &content.parts {
@@ -198,6 +199,7 @@ fn fill<R: BufRead>(
         file.set_len(content.size).map_err(Fault::writing)?;
         tally.wrote(content.size - end);
     }
+    look.date(&file)?;
     archive.content_end(content.stored())
 }
 

@@ -1,5 +1,5 @@
-//! Small files are filled by a second thread: to make a file and to fill it take the
-//! kernel about as long, and neither has to wait for the other.
+//! Files are filled by a second thread: to make a file and to fill it take the kernel
+//! about as long, and neither has to wait for the other.
 //!
 //! All that has to do with names stays with the thread that makes them; this one gets
 //! open files. Its errors are about entries before the one that is being made.
@@ -14,17 +14,17 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// The largest file that is worth to be handed over; bytes.
-pub(super) const LARGEST: u64 = 64 << 10;
 /// What is handed over at once: about so many bytes, or so many files. They are open.
 const BYTES: usize = 256 << 10;
 const FILES: usize = 32;
 /// How many such batches there are, in either thread or between them.
 const BATCHES: usize = 4;
 
-/// Collects files, and hands them over.
+/// Collects what files hold, and hands it over.
 pub(super) struct Files {
     batch: Batch,
+    /// The file whose first piece is being collected.
+    begun: Option<(Name, File)>,
     full: Sender<Batch>,
     empty: Receiver<Batch>,
 }
@@ -37,18 +37,19 @@ pub(super) struct Filler {
 
 #[derive(Default)]
 struct Batch {
-    files: Vec<Made>,
+    pieces: Vec<Piece>,
     /// The content of each, one after the other.
     content: Vec<u8>,
 }
 
-/// A file that is empty as yet.
-struct Made {
-    name: Name,
-    file: File,
-    look: Look,
+/// Of a file: all of it, or what fits into a batch. One comes after the other.
+struct Piece {
+    /// The file, empty as yet, with its first piece.
+    begins: Option<(Name, File)>,
     /// Where its content ends.
     end: usize,
+    /// What the file looks like after its last piece.
+    ends: Option<Look>,
 }
 
 pub(super) fn pair() -> (Files, Filler) {
@@ -56,34 +57,46 @@ pub(super) fn pair() -> (Files, Filler) {
     for _ in 1..BATCHES {
         let _ = used.send(Batch::default());
     }
-    let files = Files { batch: Batch::default(), full, empty };
+    let files = Files { batch: Batch::default(), begun: None, full, empty };
     (files, Filler { full: filled, empty: used })
 }
 
 impl Files {
-    /// Adds a file with the content that `read` appends.
-    pub(super) fn add(
-        &mut self,
-        name: Name,
-        file: File,
-        look: Look,
-        read: impl FnOnce(&mut Vec<u8>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        read(&mut self.batch.content)?;
-        let end = self.batch.content.len();
-        self.batch.files.push(Made { name, file, look, end });
-        if end < BYTES && self.batch.files.len() < FILES {
+    /// Adds an empty file; what it holds is what is [written](Self::write) until it
+    /// [ends](Self::end_file).
+    pub(super) fn begin_file(&mut self, name: Name, file: File) {
+        self.begun = Some((name, file));
+    }
+
+    pub(super) fn write(&mut self, data: &[u8]) -> Result<(), Fault> {
+        self.batch.content.extend_from_slice(data);
+        if self.batch.content.len() < BYTES {
             return Ok(());
         }
-        let next = self.empty.recv().map_err(|_| Fault::Reading(lost()))?;
-        // Nobody there to take it: the next one finds that out.
-        let _ = self.full.send(std::mem::replace(&mut self.batch, next));
-        Ok(())
+        self.cut(None);
+        self.hand_over()
+    }
+
+    pub(super) fn end_file(&mut self, look: Look) -> Result<(), Fault> {
+        self.cut(Some(look));
+        if self.batch.pieces.len() < FILES { Ok(()) } else { self.hand_over() }
     }
 
     /// Hands over the rest.
     pub(super) fn end(self) {
         let _ = self.full.send(self.batch);
+    }
+
+    fn cut(&mut self, ends: Option<Look>) {
+        let (begins, end) = (self.begun.take(), self.batch.content.len());
+        self.batch.pieces.push(Piece { begins, end, ends });
+    }
+
+    fn hand_over(&mut self) -> Result<(), Fault> {
+        let next = self.empty.recv().map_err(|_| Fault::Reading(lost()))?;
+        // Nobody there to take it: the next one finds that out.
+        let _ = self.full.send(std::mem::replace(&mut self.batch, next));
+        Ok(())
     }
 }
 
@@ -91,12 +104,20 @@ impl Filler {
     /// Fills files, as their owner, until there are no more or one cannot be filled.
     pub(super) fn fill(self, owner: Owner) -> Result<(), Unfilled> {
         let _identity = Identity::take(owner).map_err(Unfilled::All)?;
+        let mut open = None;
         while let Ok(mut batch) = self.full.recv() {
             let mut begin = 0;
-            for made in batch.files.drain(..) {
-                let content = batch.content.get(begin..made.end).unwrap_or_default();
-                begin = made.end;
-                made.fill(content).map_err(|fault| Unfilled::One(made.name, fault))?;
+            for piece in batch.pieces.drain(..) {
+                let content = batch.content.get(begin..piece.end).unwrap_or_default();
+                begin = piece.end;
+                open = piece.begins.or(open);
+                let Some((name, mut file)) = open.take() else { continue };
+                let filled = file.write_all(content).map_err(Fault::writing);
+                match filled.and_then(|()| piece.ends.map_or(Ok(()), |look| look.date(&file))) {
+                    Err(fault) => return Err(Unfilled::One(name, fault)),
+                    Ok(()) if piece.ends.is_none() => open = Some((name, file)),
+                    Ok(()) => {}
+                }
             }
             batch.content.clear();
             let _ = self.empty.send(batch);
@@ -109,13 +130,6 @@ impl Filler {
 pub(super) enum Unfilled {
     All(Error),
     One(Name, Fault),
-}
-
-impl Made {
-    fn fill(&self, content: &[u8]) -> Result<(), Fault> {
-        (&self.file).write_all(content).map_err(Fault::writing)?;
-        self.look.date(&self.file)
-    }
 }
 
 /// Whoever joins the thread knows more.
@@ -138,14 +152,14 @@ mod tests {
     }
 
     fn add(files: &mut Files, file: File, name: &str, content: &[u8]) -> Result<(), Fault> {
-        files.add(Name::parse(name.as_bytes()).unwrap(), file, LOOK, |into| {
-            into.extend_from_slice(content);
-            Ok(())
-        })
+        files.begin_file(Name::parse(name.as_bytes()).unwrap(), file);
+        content.chunks(100_000).try_for_each(|data| files.write(data))?;
+        files.end_file(LOOK)
     }
 
     fn content(nth: usize) -> Vec<u8> {
-        vec![b'a' + (nth % 26) as u8; nth * 7 % 20_000]
+        let length = if nth.is_multiple_of(50) { nth * 5_000 } else { nth * 7 % 20_000 };
+        (0..length).map(|at| b'a' + ((nth + at / 1000) % 26) as u8).collect()
     }
 
     #[test]
@@ -155,14 +169,14 @@ mod tests {
         let (mut files, filler) = pair();
         thread::scope(|scope| {
             let thread = scope.spawn(|| filler.fill(myself()));
-            for nth in 0..FILES * BATCHES * 5 {
+            for nth in 0..FILES * BATCHES * 3 {
                 let file = File::create(path(nth)).unwrap();
                 add(&mut files, file, &nth.to_string(), &content(nth)).unwrap();
             }
             files.end();
             assert!(thread.join().unwrap().is_ok());
         });
-        for nth in 0..FILES * BATCHES * 5 {
+        for nth in 0..FILES * BATCHES * 3 {
             assert!(fs::read(path(nth)).unwrap() == content(nth), "{nth}");
             let modified = fs::metadata(path(nth)).unwrap().modified().unwrap();
             let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();

@@ -3,7 +3,6 @@
 
 use super::blocks::{BLOCK, Blocks};
 use super::fault::Fault;
-use super::filler::LARGEST;
 use super::pax::Sparse;
 use std::io::{self, BufRead};
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
@@ -31,9 +30,8 @@ impl Content {
         Content { size, parts: vec![Part { offset: 0, len: size }] }
     }
 
-    /// Whether all of it is there, and no more than is worth to be held in memory.
-    pub(super) fn is_small(&self) -> bool {
-        self.size <= LARGEST && self.stored() == self.size
+    pub(super) fn has_holes(&self) -> bool {
+        self.stored() != self.size
     }
 
     /// How many bytes the archive holds.
