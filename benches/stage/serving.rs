@@ -125,6 +125,11 @@ fn published(site: &Site, name: &str) -> String {
 fn staged(site: &Site, name: &str) -> String {
     published(site, name);
     site.host.deploy(&["stage", &url(name)]).ok();
+    // Its units are loaded behind the answer; here it was staged a while ago.
+    site.host.wait_for("units", SOON, || {
+        let idle = site.host.sh("systemctl show -P StatusText deployd.service").trim() == "idle";
+        idle.then_some(())
+    });
     name.to_owned()
 }
 
