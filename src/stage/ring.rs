@@ -3,15 +3,17 @@
 
 use crate::error::Error;
 use crate::timings::Waits;
-use std::io::{self, BufRead, ErrorKind, Read};
+use bytes::{Buf, Bytes};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Of each buffer; bytes. Large enough that handing it over costs nothing, small
 /// enough that all of them stay in the processor's cache.
 const SIZE: usize = 128 << 10;
-/// How many buffers the one thread may be ahead of the other.
-const BUFFERS: usize = 8;
+/// How many there are. An archive has many small files here and a large one there: as
+/// long as the one thread is far ahead, the other does not wait.
+pub const BUFFERS: usize = 96;
 
 /// A buffer, and how far the writer's own source was when it was full.
 type Filled = io::Result<(Vec<u8>, u64)>;
@@ -25,7 +27,7 @@ pub fn ring<'a>(writing: &'a Waits, reading: &'a Reading) -> (Writer<'a>, Reader
         let _ = used.send(Vec::new());
     }
     let writer = Writer { free, fill, waits: writing };
-    (writer, Reader { filled, used, buffer: Vec::new(), at: 0, ended: false, reading })
+    (writer, Reader { filled, used, buffer: Bytes::new(), ended: false, reading })
 }
 
 /// What others may know of the reader.
@@ -89,30 +91,26 @@ fn fill(buffer: &mut Vec<u8>, from: &mut impl Read) -> io::Result<()> {
 pub struct Reader<'a> {
     filled: Receiver<Filled>,
     used: Sender<Vec<u8>>,
-    buffer: Vec<u8>,
-    at: usize,
+    buffer: Bytes,
     ended: bool,
     reading: &'a Reading,
 }
 
 impl BufRead for Reader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at >= self.buffer.len() && !self.ended {
-            // The writer may have ended: then nobody needs the buffer.
-            let _ = self.used.send(std::mem::take(&mut self.buffer));
-            self.at = 0;
+        if self.buffer.is_empty() && !self.ended {
+            self.buffer = Bytes::new();
             let filled = self.reading.waits.during(|| self.filled.recv());
-            let (buffer, reached) =
-                filled.unwrap_or_else(|_| Err(io::Error::other(cut_short())))?;
-            self.buffer = buffer;
+            let (bytes, reached) = filled.unwrap_or_else(|_| Err(io::Error::other(cut_short())))?;
             self.reading.reached.store(reached, Ordering::Relaxed);
-            self.ended = self.buffer.is_empty();
+            self.ended = bytes.is_empty();
+            self.buffer = Bytes::from_owner(Buffer { bytes, used: self.used.clone() });
         }
-        Ok(self.buffer.get(self.at..).unwrap_or_default())
+        Ok(&self.buffer)
     }
 
     fn consume(&mut self, count: usize) {
-        self.at += count;
+        self.buffer.advance(count.min(self.buffer.len()));
     }
 }
 
@@ -122,6 +120,56 @@ impl Read for Reader<'_> {
         self.consume(count);
         Ok(count)
     }
+}
+
+/// A buffer that is being read. It is filled again when nobody has any of it.
+struct Buffer {
+    bytes: Vec<u8>,
+    used: Sender<Vec<u8>>,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // The writer may have ended: then nobody needs it.
+        let _ = self.used.send(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// A reader whose bytes another thread can have while it reads on.
+pub trait Share: BufRead {
+    /// Takes the first `count` bytes of its buffer, or what there is of them.
+    fn share(&mut self, count: usize) -> Bytes;
+}
+
+impl Share for Reader<'_> {
+    fn share(&mut self, count: usize) -> Bytes {
+        self.buffer.split_to(count.min(self.buffer.len()))
+    }
+}
+
+impl<R: Read> Share for BufReader<R> {
+    fn share(&mut self, count: usize) -> Bytes {
+        copy(self, self.buffer().len().min(count))
+    }
+}
+
+impl Share for &[u8] {
+    fn share(&mut self, count: usize) -> Bytes {
+        copy(self, self.len().min(count))
+    }
+}
+
+fn copy(from: &mut impl BufRead, count: usize) -> Bytes {
+    let bytes = from.fill_buf().ok().and_then(|buffer| buffer.get(..count));
+    let bytes = Bytes::copy_from_slice(bytes.unwrap_or_default());
+    from.consume(bytes.len());
+    bytes
 }
 
 /// A writer always says how it ended; one that did not must not look like the end.
@@ -179,6 +227,25 @@ mod tests {
             assert_eq!(read.len(), length);
             assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
         }
+    }
+
+    #[test]
+    fn a_buffer_is_filled_again_when_nobody_has_any_of_it() {
+        let (waits, reading) = (Waits::default(), Reading::default());
+        let (writer, mut reader) = ring(&waits, &reading);
+        let data: Vec<u8> = (0..SIZE * BUFFERS * 2).map(|at| (at / SIZE) as u8).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| writer.copy(&data[..], || 0));
+            let mut share = |_| {
+                reader.fill_buf().unwrap();
+                [reader.share(10), reader.share(SIZE)]
+            };
+            let shared: Vec<_> = (0..BUFFERS).map(&mut share).collect();
+            assert!(reader.filled.try_recv().is_err());
+            assert!(shared.concat().concat() == data[..SIZE * BUFFERS]);
+            drop(shared);
+            assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), SIZE * BUFFERS);
+        });
     }
 
     #[test]

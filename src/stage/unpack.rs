@@ -18,6 +18,7 @@ mod sparse;
 mod tally;
 mod tree;
 
+use super::ring::Share;
 use crate::error::Error;
 use entries::{Archive, Entry, Kind};
 use fault::{Fault, Place};
@@ -26,7 +27,7 @@ use identity::Identity;
 use name::{Name, shown};
 use sparse::Content;
 use std::fs::File;
-use std::io::{BufRead, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use std::thread;
 use tally::Tally;
@@ -78,7 +79,7 @@ pub struct Unpacked {
 /// [`Error`] inside an `io::Error` of `tar` is returned as it is. What was unpacked
 /// until then stays: removing it is the caller's.
 pub fn unpack(
-    tar: impl BufRead,
+    tar: impl Share,
     into: BorrowedFd<'_>,
     owner: Owner,
     limits: Limits,
@@ -114,7 +115,7 @@ pub fn unpack(
     }
 }
 
-fn unpack_all<R: BufRead>(
+fn unpack_all<R: Share>(
     archive: &mut Archive<R>,
     tree: &mut Tree<'_>,
     files: &mut Files,
@@ -129,7 +130,7 @@ fn unpack_all<R: BufRead>(
 }
 
 /// Unpacks one entry; says whether there was one.
-fn unpack_next<R: BufRead>(
+fn unpack_next<R: Share>(
     archive: &mut Archive<R>,
     tree: &mut Tree<'_>,
     files: &mut Files,
@@ -161,7 +162,7 @@ fn unpack_next<R: BufRead>(
 }
 
 /// Has the other thread write the content.
-fn hand_over<R: BufRead>(
+fn hand_over<R: Share>(
     files: &mut Files,
     content: &Content,
     archive: &mut Archive<R>,
@@ -175,7 +176,7 @@ fn hand_over<R: BufRead>(
 }
 
 /// Writes the content, leaving its holes.
-fn fill<R: BufRead>(
+fn fill<R: Share>(
     mut file: File,
     content: &Content,
     archive: &mut Archive<R>,
@@ -189,7 +190,7 @@ fn fill<R: BufRead>(
             tally.wrote(part.offset - end);
         }
         archive.content(part.len, |data| {
-            file.write_all(data).map_err(Fault::writing)?;
+            file.write_all(&data).map_err(Fault::writing)?;
             tally.wrote(data.len() as u64);
             Ok(())
         })?;

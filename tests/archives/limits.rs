@@ -7,7 +7,7 @@ use deploy_agent::stage::unpack::Limits;
 use std::io::Read;
 use std::process::Command;
 
-fn over(limits: Limits, tar: impl Read) -> Error {
+fn over(limits: Limits, tar: impl Read + Send) -> Error {
     let world = World::new();
     let error = world.unpack_within(tar, limits).unwrap_err();
     assert_eq!(error.exit(), Exit::Unusable);

@@ -14,16 +14,19 @@ mod random;
 mod real_tar;
 
 use deploy_agent::error::Error;
+use deploy_agent::stage::ring::{Reading, ring};
 use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
+use deploy_agent::timings::Waits;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, geteuid, setgroups};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
+use std::thread;
 
 /// Who owns the releases of these tests; no user of the machine.
 const OWNER: Owner = Owner { uid: 4242, gid: 4343 };
@@ -73,14 +76,20 @@ impl World {
         self.dir.path().join("release")
     }
 
-    fn unpack(&self, tar: impl Read) -> Result<Unpacked, Error> {
+    fn unpack(&self, tar: impl Read + Send) -> Result<Unpacked, Error> {
         self.unpack_within(tar, LIMITS)
     }
 
-    /// Whatever becomes of the archive, nothing beside the release has changed.
-    fn unpack_within(&self, tar: impl Read, limits: Limits) -> Result<Unpacked, Error> {
+    /// As it is staged: another thread reads the archive. Whatever becomes of it,
+    /// nothing beside the release has changed.
+    fn unpack_within(&self, tar: impl Read + Send, limits: Limits) -> Result<Unpacked, Error> {
         let into = File::open(self.release()).unwrap();
-        let result = unpack(BufReader::new(tar), into.as_fd(), OWNER, limits, &|_, _| {});
+        let (waits, reading) = (Waits::default(), Reading::default());
+        let (writer, reader) = ring(&waits, &reading);
+        let result = thread::scope(|scope| {
+            scope.spawn(move || writer.copy(tar, || 0));
+            unpack(reader, into.as_fd(), OWNER, limits, &|_, _| {})
+        });
         assert_eq!(look(self.dir.path(), &self.release()), self.before);
         result
     }

@@ -180,6 +180,19 @@ fn contents_of_every_length_arrive() {
     }
 }
 
+/// Each keeps a buffer of the archive until it is filled, and there are only so many.
+#[test]
+fn files_may_lie_far_apart_in_the_archive() {
+    let comment = [b'x'; 1_000_000];
+    let entry = |nth: usize| {
+        [pax(b'x', &[("comment", &comment)]), file(nth.to_string(), b"content")].concat()
+    };
+    let entries: Vec<_> = (0..100).map(entry).collect();
+    let world = World::new();
+    assert_eq!(world.unpack(&archive(&entries)[..]).unwrap().files, 100);
+    assert!(world.unpacked().values().all(|file| file.holds == b"content"));
+}
+
 #[test]
 fn any_number_of_zeros_may_end_an_archive() {
     let entries = file("f", b"x");

@@ -6,7 +6,7 @@ use deploy_agent::error::{Error, Exit};
 use deploy_agent::stage::unpack::unpack;
 use nix::unistd::{getgroups, setfsgid, setfsuid};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::chown;
 
@@ -70,9 +70,11 @@ fn no_other_thread_changes_its_identity() {
         }
     }
     let world = World::new();
+    let into = File::open(world.release()).unwrap();
     let tar = archive(&[file("f", b"x")]);
     std::thread::scope(|scope| {
-        scope.spawn(|| world.unpack(Watched(&tar[..])).unwrap());
+        let tar = BufReader::new(Watched(&tar[..]));
+        scope.spawn(|| unpack(tar, into.as_fd(), OWNER, LIMITS, &|_, _| {}).unwrap());
     });
 }
 

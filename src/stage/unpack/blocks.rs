@@ -2,7 +2,9 @@
 
 use super::Limits;
 use super::fault::{Fault, PACK_AGAIN};
-use std::io::{BufRead, ErrorKind};
+use crate::stage::ring::Share;
+use bytes::Bytes;
+use std::io::ErrorKind;
 
 pub(super) const BLOCK: usize = 512;
 
@@ -20,7 +22,7 @@ pub(super) struct Blocks<R> {
     end: u64,
 }
 
-impl<R: BufRead> Blocks<R> {
+impl<R: Share> Blocks<R> {
     pub(super) fn new(input: R, limits: Limits) -> Self {
         let overhead = limits.max_files.saturating_mul(OVERHEAD).saturating_add(SLACK);
         let end = limits.max_bytes.saturating_add(overhead);
@@ -38,47 +40,58 @@ impl<R: BufRead> Blocks<R> {
             return Ok(None);
         }
         let mut block = Vec::with_capacity(BLOCK);
-        self.copy(BLOCK as u64, |data| {
-            block.extend_from_slice(data);
-            Ok(())
-        })?;
+        self.copy(BLOCK as u64, |data| block.extend_from_slice(data))?;
         block.try_into().map(Some).map_err(|_| truncated())
     }
 
     /// The next `len` bytes and the padding after them. The caller bounds `len`.
     pub(super) fn take(&mut self, len: u64) -> Result<Vec<u8>, Fault> {
         let mut taken = Vec::new();
-        self.copy(len, |data| {
-            taken.extend_from_slice(data);
-            Ok(())
-        })?;
+        self.copy(len, |data| taken.extend_from_slice(data))?;
         self.skip_padding(len)?;
         Ok(taken)
     }
 
     /// Hands the next `len` bytes to `give`, in pieces.
-    pub(super) fn copy(
+    pub(super) fn share(
         &mut self,
         mut len: u64,
-        mut give: impl FnMut(&[u8]) -> Result<(), Fault>,
+        mut give: impl FnMut(Bytes) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         while len > 0 {
-            let data = self.fill()?;
-            if data.is_empty() {
-                return Err(truncated());
-            }
-            let count = data.len().min(usize::try_from(len).unwrap_or(usize::MAX));
-            give(&data[..count])?;
+            let count = self.available(len)?.len();
+            self.position += count as u64;
+            give(self.input.share(count))?;
+            len -= count as u64;
+        }
+        Ok(())
+    }
+
+    /// The same for bytes that are needed at once only.
+    fn copy(&mut self, mut len: u64, mut give: impl FnMut(&[u8])) -> Result<(), Fault> {
+        while len > 0 {
+            let data = self.available(len)?;
+            give(data);
+            let count = data.len();
             self.consume(count);
             len -= count as u64;
         }
         Ok(())
     }
 
+    /// Of the next `len` bytes those that are there, which are some.
+    fn available(&mut self, len: u64) -> Result<&[u8], Fault> {
+        let data = self.fill()?;
+        match data.len().min(usize::try_from(len).unwrap_or(usize::MAX)) {
+            0 => Err(truncated()),
+            count => Ok(&data[..count]),
+        }
+    }
+
     /// Skips what fills the last block of a content of `len` bytes.
     pub(super) fn skip_padding(&mut self, len: u64) -> Result<(), Fault> {
         let block = BLOCK as u64;
-        self.copy((block - len % block) % block, |_| Ok(()))
+        self.copy((block - len % block) % block, |_| ())
     }
 
     /// Reads to the end of the stream, so that whoever checks a checksum there does,

@@ -10,8 +10,9 @@ use super::blocks::{BLOCK, Blocks, truncated};
 use super::fault::{Fault, Place};
 use super::pax::{self, Pax};
 use super::sparse::Content;
+use crate::stage::ring::Share;
+use bytes::Bytes;
 use nix::sys::time::TimeSpec;
-use std::io::BufRead;
 use tar::{EntryType, Header};
 
 /// The largest extended header that is read: far more than two names need, and
@@ -52,7 +53,7 @@ struct Extended {
     pax: Option<Pax>,
 }
 
-impl<R: BufRead> Archive<R> {
+impl<R: Share> Archive<R> {
     pub(super) fn new(tar: R, limits: Limits) -> Self {
         Archive { blocks: Blocks::new(tar, limits), header_at: 0, name: Vec::new() }
     }
@@ -97,9 +98,9 @@ impl<R: BufRead> Archive<R> {
     pub(super) fn content(
         &mut self,
         len: u64,
-        give: impl FnMut(&[u8]) -> Result<(), Fault>,
+        give: impl FnMut(Bytes) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.blocks.copy(len, give)
+        self.blocks.share(len, give)
     }
 
     /// Ends a content of which `len` bytes were taken in all.

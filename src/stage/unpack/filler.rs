@@ -10,44 +10,42 @@ use super::identity::Identity;
 use super::name::Name;
 use super::tree::Look;
 use crate::error::Error;
+use crate::stage::ring::BUFFERS;
+use bytes::Bytes;
 use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// What is handed over at once: about so many bytes, or so many files. They are open.
+/// What is handed over at once: about so many bytes, or so many pieces of files, which
+/// are open.
 const BYTES: usize = 256 << 10;
-const FILES: usize = 32;
+const PIECES: usize = 32;
+/// Each may keep a buffer of the reader, which needs another one to come to the next.
+const _: () = assert!(PIECES < BUFFERS);
 /// How many such batches there are, in either thread or between them.
-const BATCHES: usize = 4;
+const BATCHES: usize = 8;
 
 /// Collects what files hold, and hands it over.
 pub(super) struct Files {
-    batch: Batch,
-    /// The file whose first piece is being collected.
+    batch: Vec<Piece>,
+    bytes: usize,
+    /// The file that no piece has begun yet.
     begun: Option<(Name, File)>,
-    full: Sender<Batch>,
-    empty: Receiver<Batch>,
+    full: Sender<Vec<Piece>>,
+    empty: Receiver<Vec<Piece>>,
 }
 
 /// Fills them.
 pub(super) struct Filler {
-    full: Receiver<Batch>,
-    empty: Sender<Batch>,
+    full: Receiver<Vec<Piece>>,
+    empty: Sender<Vec<Piece>>,
 }
 
-#[derive(Default)]
-struct Batch {
-    pieces: Vec<Piece>,
-    /// The content of each, one after the other.
-    content: Vec<u8>,
-}
-
-/// Of a file: all of it, or what fits into a batch. One comes after the other.
+/// Of a file; one comes after the other.
 struct Piece {
     /// The file, empty as yet, with its first piece.
     begins: Option<(Name, File)>,
-    /// Where its content ends.
-    end: usize,
+    content: Bytes,
     /// What the file looks like after its last piece.
     ends: Option<Look>,
 }
@@ -55,9 +53,9 @@ struct Piece {
 pub(super) fn pair() -> (Files, Filler) {
     let ((full, filled), (used, empty)) = (channel(), channel());
     for _ in 1..BATCHES {
-        let _ = used.send(Batch::default());
+        let _ = used.send(Vec::new());
     }
-    let files = Files { batch: Batch::default(), begun: None, full, empty };
+    let files = Files { batch: Vec::new(), bytes: 0, begun: None, full, empty };
     (files, Filler { full: filled, empty: used })
 }
 
@@ -68,18 +66,17 @@ impl Files {
         self.begun = Some((name, file));
     }
 
-    pub(super) fn write(&mut self, data: &[u8]) -> Result<(), Fault> {
-        self.batch.content.extend_from_slice(data);
-        if self.batch.content.len() < BYTES {
-            return Ok(());
-        }
-        self.cut(None);
-        self.hand_over()
+    pub(super) fn write(&mut self, content: Bytes) -> Result<(), Fault> {
+        self.bytes += content.len();
+        self.add(content, None)
     }
 
     pub(super) fn end_file(&mut self, look: Look) -> Result<(), Fault> {
-        self.cut(Some(look));
-        if self.batch.pieces.len() < FILES { Ok(()) } else { self.hand_over() }
+        match self.batch.last_mut() {
+            Some(last) if self.begun.is_none() => last.ends = Some(look),
+            _ => self.add(Bytes::new(), Some(look))?,
+        }
+        Ok(())
     }
 
     /// Hands over the rest.
@@ -87,15 +84,14 @@ impl Files {
         let _ = self.full.send(self.batch);
     }
 
-    fn cut(&mut self, ends: Option<Look>) {
-        let (begins, end) = (self.begun.take(), self.batch.content.len());
-        self.batch.pieces.push(Piece { begins, end, ends });
-    }
-
-    fn hand_over(&mut self) -> Result<(), Fault> {
-        let next = self.empty.recv().map_err(|_| Fault::Reading(lost()))?;
-        // Nobody there to take it: the next one finds that out.
-        let _ = self.full.send(std::mem::replace(&mut self.batch, next));
+    fn add(&mut self, content: Bytes, ends: Option<Look>) -> Result<(), Fault> {
+        if self.batch.len() == PIECES || self.bytes > BYTES {
+            let next = self.empty.recv().map_err(|_| Fault::Reading(lost()))?;
+            // Nobody there to take it: the next one finds that out.
+            let _ = self.full.send(std::mem::replace(&mut self.batch, next));
+            self.bytes = content.len();
+        }
+        self.batch.push(Piece { begins: self.begun.take(), content, ends });
         Ok(())
     }
 }
@@ -106,20 +102,16 @@ impl Filler {
         let _identity = Identity::take(owner).map_err(Unfilled::All)?;
         let mut open = None;
         while let Ok(mut batch) = self.full.recv() {
-            let mut begin = 0;
-            for piece in batch.pieces.drain(..) {
-                let content = batch.content.get(begin..piece.end).unwrap_or_default();
-                begin = piece.end;
+            for piece in batch.drain(..) {
                 open = piece.begins.or(open);
                 let Some((name, mut file)) = open.take() else { continue };
-                let filled = file.write_all(content).map_err(Fault::writing);
+                let filled = file.write_all(&piece.content).map_err(Fault::writing);
                 match filled.and_then(|()| piece.ends.map_or(Ok(()), |look| look.date(&file))) {
                     Err(fault) => return Err(Unfilled::One(name, fault)),
                     Ok(()) if piece.ends.is_none() => open = Some((name, file)),
                     Ok(()) => {}
                 }
             }
-            batch.content.clear();
             let _ = self.empty.send(batch);
         }
         Ok(())
@@ -153,7 +145,7 @@ mod tests {
 
     fn add(files: &mut Files, file: File, name: &str, content: &[u8]) -> Result<(), Fault> {
         files.begin_file(Name::parse(name.as_bytes()).unwrap(), file);
-        content.chunks(100_000).try_for_each(|data| files.write(data))?;
+        content.chunks(100_000).try_for_each(|data| files.write(Bytes::copy_from_slice(data)))?;
         files.end_file(LOOK)
     }
 
@@ -169,14 +161,14 @@ mod tests {
         let (mut files, filler) = pair();
         thread::scope(|scope| {
             let thread = scope.spawn(|| filler.fill(myself()));
-            for nth in 0..FILES * BATCHES * 3 {
+            for nth in 0..PIECES * BATCHES * 3 {
                 let file = File::create(path(nth)).unwrap();
                 add(&mut files, file, &nth.to_string(), &content(nth)).unwrap();
             }
             files.end();
             assert!(thread.join().unwrap().is_ok());
         });
-        for nth in 0..FILES * BATCHES * 3 {
+        for nth in 0..PIECES * BATCHES * 3 {
             assert!(fs::read(path(nth)).unwrap() == content(nth), "{nth}");
             let modified = fs::metadata(path(nth)).unwrap().modified().unwrap();
             let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -196,7 +188,7 @@ mod tests {
             add(&mut files, read_only(), "empty", b"").unwrap();
             let bad =
                 (0..).find(|nth| add(&mut files, read_only(), &nth.to_string(), b"x").is_err());
-            assert!(bad.unwrap() < FILES * BATCHES * 2);
+            assert!(bad.unwrap() < PIECES * BATCHES * 2);
             match thread.join().unwrap() {
                 Err(Unfilled::One(name, Fault::System { call: "write", .. })) => {
                     assert_eq!(name.bytes(), b"0");

@@ -4,7 +4,8 @@
 use super::blocks::{BLOCK, Blocks};
 use super::fault::Fault;
 use super::pax::Sparse;
-use std::io::{self, BufRead};
+use crate::stage::ring::Share;
+use std::io;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
 /// How many parts a file may have: bounded memory for a map we must hold.
@@ -62,7 +63,7 @@ impl Content {
     }
 
     /// The old format: the first parts are in the header, more in the blocks after it.
-    pub(super) fn gnu<R: BufRead>(
+    pub(super) fn gnu<R: Share>(
         header: &GnuHeader,
         stored: u64,
         blocks: &mut Blocks<R>,
@@ -80,7 +81,7 @@ impl Content {
     }
 
     /// The pax formats: the map is in the header (0.0, 0.1) or before the data (1.0).
-    pub(super) fn pax<R: BufRead>(
+    pub(super) fn pax<R: Share>(
         sparse: Sparse,
         stored: u64,
         blocks: &mut Blocks<R>,
@@ -118,7 +119,7 @@ fn add(parts: &mut Vec<Part>, headers: &[GnuSparseHeader]) -> Result<(), Fault> 
 
 /// The map of format 1.0: a count and then pairs of numbers, a decimal on each line,
 /// padded to a block. Returns it with what is left of the `stored` bytes.
-fn map_before_data<R: BufRead>(
+fn map_before_data<R: Share>(
     blocks: &mut Blocks<R>,
     mut stored: u64,
 ) -> Result<(Vec<u64>, u64), Fault> {
