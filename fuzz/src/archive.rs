@@ -10,13 +10,16 @@ use deploy_agent::error::{Error, Exit};
 use deploy_agent::release::compression::Compression;
 use deploy_agent::stage::inflate::inflate;
 use deploy_agent::stage::peek::find;
+use deploy_agent::stage::ring::{Reading, ring};
 use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
+use deploy_agent::timings::Waits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Cursor, ErrorKind, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// Who owns what is unpacked; no user of the machine.
 const OWNER: Owner = Owner { uid: 4242, gid: 4343 };
@@ -37,9 +40,12 @@ pub fn archive(data: &[u8]) -> bool {
         }
     };
     look_for_procfile(&packed, how);
-    let whole = unpack_into_world(&packed[..], how);
+    let whole = unpack_into_world(|into| piped(inflate(&packed[..], how)?, into));
     if first.is_ascii_uppercase() {
-        let pieces = unpack_into_world(Pieces(Cursor::new(&packed)), how);
+        let pieces = unpack_into_world(|into| {
+            let tar = BufReader::new(inflate(Pieces(Cursor::new(&packed)), how)?);
+            unpack(tar, into, OWNER, LIMITS, &|_, _| {})
+        });
         assert_eq!(whole, pieces, "it matters how the stream is cut");
     }
     whole.is_some()
@@ -53,12 +59,23 @@ fn look_for_procfile(packed: &[u8], how: Compression) {
     }
 }
 
+/// As it is staged: another thread reads the archive.
+fn piped(tar: impl Read + Send, into: BorrowedFd<'_>) -> Result<Unpacked, Error> {
+    let (waits, reading) = (Waits::default(), Reading::default());
+    let (writer, reader) = ring(&waits, &reading);
+    thread::scope(|scope| {
+        scope.spawn(move || writer.copy(tar, || 0));
+        unpack(reader, into, OWNER, LIMITS, &|_, _| {})
+    })
+}
+
 /// What was unpacked and where, unless the archive was refused.
-fn unpack_into_world(packed: impl Read + Send, how: Compression) -> Option<(Unpacked, Seen)> {
+fn unpack_into_world(
+    unpack: impl FnOnce(BorrowedFd<'_>) -> Result<Unpacked, Error>,
+) -> Option<(Unpacked, Seen)> {
     let world = World::new();
     let into = File::open(world.release()).expect("the release's directory");
-    let unpacked = inflate(packed, how)
-        .and_then(|tar| unpack(BufReader::new(tar), into.as_fd(), OWNER, LIMITS, &|_, _| {}));
+    let unpacked = unpack(into.as_fd());
     world.check_outside();
     let tree = look(&world.release());
     check_tree(&tree, &unpacked);

@@ -95,6 +95,11 @@ fn a_full_disk_is_named_plainly() {
         assert!(error.to_string().starts_with("no space left after unpacking"), "{error}");
         assert!(error.chain().contains("\"small"), "{}", error.chain());
         assert_eq!(error.exit(), Exit::Unusable);
+        // What waits to be written keeps all of what there is to read with.
+        let apart = [pax(b'x', &[("comment", &[b'x'; 150_000])]), file("after", b"x")].concat();
+        let tar = [file("big", &vec![1; 8 << 20]), apart.repeat(300)].concat();
+        let error = World::new().unpack(&archive(&[tar])[..]).unwrap_err();
+        assert!(error.to_string().starts_with("no space left after unpacking"), "{error}");
         return;
     }
     let disk = tempfile::tempdir().unwrap();
