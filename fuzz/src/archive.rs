@@ -43,7 +43,8 @@ pub fn archive(data: &[u8]) -> bool {
     let whole = unpack_into_world(|into| piped(inflate(&packed[..], how)?, into));
     if first.is_ascii_uppercase() {
         let pieces = unpack_into_world(|into| {
-            let tar = BufReader::new(inflate(Pieces(Cursor::new(&packed)), how)?);
+            let pieces = BufReader::new(Pieces(Cursor::new(&packed)));
+            let tar = BufReader::new(inflate(pieces, how)?);
             unpack(tar, into, OWNER, LIMITS, &|_, _| {})
         });
         assert_eq!(whole, pieces, "it matters how the stream is cut");

@@ -3,7 +3,7 @@
 
 use super::TIME_OVER;
 use super::inflate::inflate;
-use super::ring::{Reading, ring};
+use super::ring::{Reading, read_buffered, ring};
 use super::room::{self, Need, Reached};
 use super::unpack::{self, Limits, Owner, Unpacked};
 use super::writeback::Writeback;
@@ -14,7 +14,7 @@ use crate::release::compression::Compression;
 use crate::source::{Download, Resolved};
 use crate::timings::{Archive, Waits};
 use bytes::{Buf, Bytes};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,18 +142,26 @@ impl Pieces {
     }
 }
 
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.rest.is_empty() {
             match self.pieces.blocking_recv() {
                 Some(Ok(bytes)) => self.rest = bytes,
                 Some(Err(error)) => return Err(io::Error::other(error)),
-                None => return Ok(0),
+                None => break,
             }
         }
-        let length = buffer.len().min(self.rest.len());
-        self.rest.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
+        Ok(&self.rest)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.rest.advance(count.min(self.rest.len()));
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        read_buffered(self, into)
     }
 }
 
@@ -163,14 +171,22 @@ struct Counted<'a> {
     progress: &'a Progress,
 }
 
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let progress = self.progress;
-        let length = progress.inflating.during(|| self.pieces.read(buffer))?;
-        progress.read.fetch_add(length as u64, Ordering::Relaxed);
+impl BufRead for Counted<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.progress.inflating.during(|| self.pieces.fill_buf())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.pieces.consume(count);
+        self.progress.read.fetch_add(count as u64, Ordering::Relaxed);
         #[cfg(feature = "failpoints")]
-        progress.reach(length as u64);
-        Ok(length)
+        self.progress.reach(count as u64);
+    }
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        read_buffered(self, into)
     }
 }
 
@@ -226,7 +242,7 @@ impl Progress {
     #[cfg(feature = "failpoints")]
     fn reach(&self, length: u64) {
         let read = self.read.load(Ordering::Relaxed);
-        if read == length {
+        if read == length && length > 0 {
             reach!("fetch: the first bytes are read");
         }
         let half = self.total.map_or(u64::MAX, |total| total / 2);

@@ -5,10 +5,7 @@
 
 use crate::error::Error;
 use crate::release::compression::Compression;
-use std::io::{self, BufReader, ErrorKind, Read};
-
-/// How much compressed input is read at once.
-const BUFFER: usize = 128 * 1024;
+use std::io::{self, BufRead, ErrorKind, Read};
 
 /// The largest window a zstd frame may ask for, as a power of two: 128 MiB. It is
 /// what `zstd --ultra -22` needs, and the limit of the `zstd` program itself.
@@ -19,51 +16,29 @@ const WINDOW_LOG_MAX: u32 = 27;
 /// Gzip of several members (pigz, concatenated files) and zstd of several frames
 /// read as one stream. Truncated input, corrupt data, a failed checksum and bytes
 /// after the end are errors of the reader, each an [`Error`] inside the
-/// `io::Error`. An [`Error`] that `compressed` itself hands up this way comes
-/// through as it is, so that its exit code wins.
+/// `io::Error`. `compressed` hands its own failures up the same way, and they come
+/// through as they are: any other error of it would look like corrupt data.
 ///
 /// The end is checked only by reading to the end.
 pub fn inflate<'a>(
-    compressed: impl Read + Send + 'a,
+    compressed: impl BufRead + Send + 'a,
     how: Compression,
 ) -> Result<Box<dyn Read + Send + 'a>, Error> {
-    let input = BufReader::with_capacity(BUFFER, Source { compressed, how });
     let decoder: Box<dyn Read + Send + 'a> = match how {
         Compression::Zstd => Box::new(
-            zstd_decoder(input)
+            zstd_decoder(compressed)
                 .map_err(|error| Error::failed("cannot start the zstd decoder").because(error))?,
         ),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        Compression::Plain => Box::new(input),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(compressed)),
+        Compression::Plain => Box::new(compressed),
     };
     Ok(Box::new(Inflated { decoder, how, begun: false }))
 }
 
-fn zstd_decoder<'a, R: Read + Send + 'a>(
-    input: BufReader<R>,
-) -> io::Result<zstd::Decoder<'static, BufReader<R>>> {
-    let mut decoder = zstd::Decoder::with_buffer(input)?;
+fn zstd_decoder<R: BufRead>(compressed: R) -> io::Result<zstd::Decoder<'static, R>> {
+    let mut decoder = zstd::Decoder::with_buffer(compressed)?;
     decoder.window_log_max(WINDOW_LOG_MAX)?;
     Ok(decoder)
-}
-
-/// The compressed bytes. A failure to read them is the source's, and must not look
-/// like corrupt data after it went through a decoder.
-struct Source<R> {
-    compressed: R,
-    how: Compression,
-}
-
-impl<R: Read> Read for Source<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.compressed.read(buffer).map_err(|error| {
-            if error.kind() == ErrorKind::Interrupted || carries_our_own(&error) {
-                return error;
-            }
-            let name = self.how.archive_name();
-            io::Error::other(Error::source(format!("cannot read {name}")).because(error))
-        })
-    }
 }
 
 /// The decoded bytes, with errors that say what is wrong with the archive.
@@ -133,7 +108,7 @@ fn carries_our_own(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::error::Exit;
-    use std::io::Write;
+    use std::io::{BufReader, Write};
 
     fn gzip(data: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -233,20 +208,16 @@ mod tests {
 
     #[test]
     fn a_failure_of_the_source_stays_the_sources() {
-        struct Gone(Option<Error>);
+        struct Gone;
         impl Read for Gone {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(match self.0.take() {
-                    Some(error) => io::Error::other(error),
-                    None => ErrorKind::ConnectionReset.into(),
-                })
+                Err(io::Error::other(Error::source("S3 went away")))
             }
         }
         for how in Compression::ALL {
-            for gone in [Gone(Some(Error::source("S3 went away"))), Gone(None)] {
-                let failure = inflate(gone, how).unwrap().read(&mut [0; 64]).unwrap_err();
-                assert_eq!(failure.downcast::<Error>().unwrap().exit(), Exit::Source);
-            }
+            let mut inflated = inflate(BufReader::new(Gone), how).unwrap();
+            let failure = inflated.read(&mut [0; 64]).unwrap_err();
+            assert_eq!(failure.downcast::<Error>().unwrap().exit(), Exit::Source);
         }
     }
 }

@@ -116,10 +116,15 @@ impl BufRead for Reader<'_> {
 
 impl Read for Reader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(into)?;
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, into)
     }
+}
+
+/// What `Read` is where `BufRead` is the reader's own.
+pub fn read_buffered(from: &mut impl BufRead, into: &mut [u8]) -> io::Result<usize> {
+    let count = from.fill_buf()?.read(into)?;
+    from.consume(count);
+    Ok(count)
 }
 
 /// A buffer that is being read. It is filled again when nobody has any of it.
