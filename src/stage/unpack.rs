@@ -6,6 +6,7 @@
 //! app's user. What is refused and what is kept is said at [`unpack`].
 
 mod blocks;
+mod directories;
 mod entries;
 mod fault;
 mod filler;
@@ -107,7 +108,7 @@ pub fn unpack(
         Ok(Err(Unfilled::All(error))) => return Err(error),
         Err(_) => return Err(filler::lost()),
     }
-    tree.finish()?;
+    tree.finish(owner)?;
     match done.files {
         0 => Err(Error::unusable("the archive is empty")
             .help("pack the release's files, with the Procfile at the root of the archive")),

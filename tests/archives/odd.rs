@@ -2,6 +2,8 @@
 
 use super::World;
 use super::build::*;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -44,12 +46,22 @@ fn names_are_kept_byte_for_byte() {
 
 #[test]
 fn modes_are_the_archives_whatever_the_umask() {
+    for mask in [0o000, 0o022, 0o077] {
+        // Of this thread alone from now on.
+        unshare(CloneFlags::CLONE_FS).unwrap();
+        umask(Mode::from_bits_truncate(mask));
+        modes_are_the_archives();
+    }
+}
+
+fn modes_are_the_archives() {
     let world = unpacked(&[
         with_mode(b'5', "locked", 0o555),
         file("locked/later", b"x"),
         with_mode(b'5', "locked/deep", 0o000),
         file("locked/deep/later", b"x"),
         with_mode(b'5', "sticky", 0o1777),
+        with_mode(b'5', "own", 0o700),
         with_mode(b'0', "none", 0o000),
         with_mode(b'0', "all", 0o777),
         with_mode(b'0', "type bits", 0o100640),
@@ -59,6 +71,7 @@ fn modes_are_the_archives_whatever_the_umask() {
         ("locked", 0o40555),
         ("locked/deep", 0o40000),
         ("sticky", 0o40777),
+        ("own", 0o40700),
         ("none", 0o100000),
         ("all", 0o100777),
         ("type bits", 0o100640),
@@ -71,6 +84,32 @@ fn modes_are_the_archives_whatever_the_umask() {
     let root = world.release().metadata().unwrap();
     let world = unpacked(&[with_mode(b'5', "./", 0o777), file("./f", b"")]);
     assert_eq!(world.release().metadata().unwrap().mode(), root.mode());
+}
+
+#[test]
+fn a_thousand_directories_get_their_modes_and_times_however_deep_they_lie() {
+    const MODES: [u32; 8] = [0o755, 0o000, 0o555, 0o700, 0o311, 0o644, 0o777, 0o111];
+    let named = |nth: usize| {
+        let name = format!("{}/{}/{}", nth % 10, nth / 10 % 10, nth / 100);
+        (name, MODES[nth * 7 / 5 % 8], 1_000_000_000 + nth as u64)
+    };
+    let directory = |(name, mode, time): (String, u32, u64)| {
+        with_header(b'5', name, b"", |header| {
+            header.set_mode(mode);
+            header.set_mtime(time);
+        })
+    };
+    // The ones above them come first, and again at the end, with other modes.
+    let outer = |mode| (0..10).map(move |nth| (nth.to_string(), mode, 2_000_000_000));
+    let inner = || (0..1000).map(named);
+    let mut entries: Vec<_> = outer(0o755).chain(inner()).map(directory).collect();
+    entries.extend(inner().map(|(name, ..)| file(format!("{name}/f"), b"x")));
+    entries.extend(outer(0o000).map(directory));
+    let world = unpacked(&entries);
+    for (name, mode, time) in inner().chain(outer(0o000)) {
+        let seen = world.seen(&name);
+        assert_eq!((seen.mode, seen.modified), (0o40000 | mode, (time as i64, 0)), "{name}");
+    }
 }
 
 #[test]

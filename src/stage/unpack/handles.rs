@@ -7,7 +7,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// While unpacking, each directory is its owner's alone; its own mode comes last.
+/// What a directory has while it is filled, where its own mode has to come last.
 pub(super) const WORKING_MODE: Mode = Mode::S_IRWXU;
 
 /// The root, and the directory that the last entry went into: archives name the

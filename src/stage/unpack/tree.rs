@@ -3,6 +3,8 @@
 //! Of two entries with one name the later one wins, as with `tar x`; nothing is ever
 //! written through what stands there already.
 
+use super::Owner;
+use super::directories::{Directories, Undressed, born};
 use super::fault::{Fault, Place};
 use super::handles::{Handles, WORKING_MODE};
 use super::links;
@@ -29,9 +31,7 @@ pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
     handles: Handles<'a>,
     tally: Tally<'a>,
-    /// Every directory made, and the mode and time it gets in the end: a directory
-    /// may be read-only and still have entries to come.
-    directories: BTreeMap<Vec<u8>, Look>,
+    directories: Directories,
     /// Every symlink made, and its target.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
     remembered: usize,
@@ -52,7 +52,7 @@ impl<'a> Tree<'a> {
             root,
             handles: Handles::new(root),
             tally,
-            directories: BTreeMap::new(),
+            directories: Directories::default(),
             links: BTreeMap::new(),
             remembered: 0,
             umask: umask(),
@@ -69,13 +69,13 @@ impl<'a> Tree<'a> {
         if name.is_root() {
             return Ok(());
         }
-        if let Some(known) = self.directories.get_mut(name.bytes()) {
-            *known = look;
+        if self.directories.look_again(name.bytes(), look) {
             return Ok(());
         }
-        self.place(name, "mkdirat", |parent, last| mkdirat(parent, last, WORKING_MODE))?;
+        let born = born(look, self.umask);
+        self.place(name, "mkdirat", |parent, last| mkdirat(parent, last, born))?;
         remember(&mut self.remembered, name.bytes().len())?;
-        self.directories.insert(name.bytes().to_vec(), look);
+        self.directories.add(name.bytes(), look, born);
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl<'a> Tree<'a> {
         }
         self.tally.entry()?;
         let shown = shown(source.bytes());
-        if source.is_root() || self.directories.contains_key(source.bytes()) {
+        if source.is_root() || self.directories.contains(source.bytes()) {
             return Err(Fault::refused(format!("it is a hard link to the directory \"{shown}\"")));
         }
         if name == source {
@@ -134,21 +134,15 @@ impl<'a> Tree<'a> {
     }
 
     /// When everything is in place: every link is followed by the kernel once, and
-    /// directories get their modes and times, the deepest first.
-    pub(super) fn finish(&self) -> Result<(), Error> {
+    /// directories get their modes and times.
+    pub(super) fn finish(&self, owner: Owner) -> Result<(), Error> {
         for link in self.links.keys() {
             links::check_resolved(self.root, link).map_err(|fault| self.about(fault, link))?;
         }
-        for (path, look) in self.directories.iter().rev() {
-            let dress = || {
-                let opened = self.handles.open(path, OFlag::O_RDONLY);
-                let directory = File::from(opened.map_err(Fault::of("openat2"))?);
-                fchmod(&directory, look.mode()).map_err(Fault::of("fchmod"))?;
-                look.date(&directory)
-            };
-            dress().map_err(|fault| self.about(fault, path))?;
-        }
-        Ok(())
+        self.directories.dress(self.root, owner).map_err(|undressed| match undressed {
+            Undressed::All(error) => error,
+            Undressed::One(path, fault) => self.about(fault, path),
+        })
     }
 
     fn about(&self, fault: Fault, name: &[u8]) -> Error {
@@ -171,7 +165,7 @@ impl<'a> Tree<'a> {
             self.tally.entry()?;
             remember(&mut self.remembered, implied.len())?;
             let look = Look { mode: IMPLIED_MODE, modified: TimeSpec::UTIME_OMIT };
-            self.directories.insert(implied.to_vec(), look);
+            self.directories.add(implied, look, WORKING_MODE);
             Ok(())
         })?;
         let made = match make(parent, last) {
@@ -188,7 +182,7 @@ impl<'a> Tree<'a> {
 }
 
 impl Look {
-    fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> Mode {
         Mode::from_bits_truncate(self.mode & 0o777)
     }
 

@@ -1,0 +1,109 @@
+//! The directories that were made, and what they look like when everything is in
+//! them: each entry gives its directory another time, and a directory may be read-only
+//! and still have entries to come.
+
+use super::Owner;
+use super::fault::Fault;
+use super::filler::lost;
+use super::handles::{Handles, WORKING_MODE};
+use super::identity::Identity;
+use super::tree::Look;
+use crate::error::Error;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fchmod};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::thread;
+
+#[derive(Default)]
+pub(super) struct Directories(BTreeMap<Vec<u8>, Directory>);
+
+struct Directory {
+    look: Look,
+    /// What it was made with.
+    born: Mode,
+}
+
+/// Why not all have their modes and times.
+pub(super) enum Undressed<'a> {
+    All(Error),
+    One(&'a [u8], Fault),
+}
+
+impl Directories {
+    pub fn add(&mut self, path: &[u8], look: Look, born: Mode) {
+        self.0.insert(path.to_vec(), Directory { look, born });
+    }
+
+    /// Another look for one that was made already; false where none was.
+    pub fn look_again(&mut self, path: &[u8], look: Look) -> bool {
+        let known = self.0.get_mut(path);
+        known.map(|known| known.look = look).is_some()
+    }
+
+    pub fn contains(&self, path: &[u8]) -> bool {
+        self.0.contains_key(path)
+    }
+
+    pub fn remove(&mut self, path: &[u8]) {
+        self.0.remove(path);
+    }
+
+    /// Gives all of them their modes and times, half of them by another thread. Those
+    /// that nobody can pass any more come last, and of them the deepest first.
+    pub fn dress(&self, root: BorrowedFd<'_>, owner: Owner) -> Result<(), Undressed<'_>> {
+        let Some(middle) = self.0.keys().nth(self.0.len() / 2) else { return Ok(()) };
+        let passable = |(_, directory): &(_, &Directory)| directory.is_passable();
+        let (first, second) = (self.0.range(..middle.clone()), self.0.range(middle.clone()..));
+        thread::scope(|scope| {
+            let dress_first = || {
+                let _identity = Identity::take(owner).map_err(Undressed::All)?;
+                dress(root, first.filter(passable))
+            };
+            let thread = thread::Builder::new().name("dress".into());
+            let thread = thread.spawn_scoped(scope, dress_first);
+            let why = "start the thread that gives directories their modes";
+            let thread = thread.map_err(|e| Undressed::All(Error::failed(why).because(e)))?;
+            let dressed = dress(root, second.filter(passable));
+            thread.join().unwrap_or_else(|_| Err(Undressed::All(lost())))?;
+            dressed
+        })?;
+        dress(root, self.0.iter().rev().filter(|(_, directory)| !directory.is_passable()))
+    }
+}
+
+fn dress<'a>(
+    root: BorrowedFd<'_>,
+    directories: impl Iterator<Item = (&'a Vec<u8>, &'a Directory)>,
+) -> Result<(), Undressed<'a>> {
+    let handles = Handles::new(root);
+    for (path, directory) in directories {
+        directory.dress(&handles, path).map_err(|fault| Undressed::One(path, fault))?;
+    }
+    Ok(())
+}
+
+impl Directory {
+    fn dress(&self, handles: &Handles<'_>, path: &[u8]) -> Result<(), Fault> {
+        let opened = handles.open(path, OFlag::O_RDONLY);
+        let directory = File::from(opened.map_err(Fault::of("openat2"))?);
+        if self.born != self.look.mode() {
+            fchmod(&directory, self.look.mode()).map_err(Fault::of("fchmod"))?;
+        }
+        self.look.date(&directory)
+    }
+
+    fn is_passable(&self) -> bool {
+        self.look.mode().contains(Mode::S_IXUSR)
+    }
+}
+
+/// What a directory is made with: what it has in the end where that neither keeps its
+/// owner out nor lets others write, and where the `umask` takes nothing from it.
+pub(super) fn born(look: Look, umask: u32) -> Mode {
+    let mode = look.mode();
+    let others = Mode::S_IWGRP | Mode::S_IWOTH;
+    let is_usual = mode.contains(Mode::S_IRWXU) && !mode.intersects(others);
+    if is_usual && mode.bits() & umask == 0 { mode } else { WORKING_MODE }
+}
