@@ -5,7 +5,7 @@ use super::watch::Watcher;
 use super::work::{Request, Work};
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::host::nftables;
+use crate::host::{memory, nftables};
 use crate::instance::{self, Instance};
 use crate::release::env::Env;
 use crate::release::settings::{AGENT_FILE, ReleaseSettings, Strategy};
@@ -34,6 +34,7 @@ pub fn run() -> Result<()> {
     }
     let listener = take_listener()?;
     make_room_for_files(&listener);
+    memory::keep();
     let signals = signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

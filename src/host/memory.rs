@@ -1,11 +1,30 @@
 //! What the process keeps of the machine's memory.
 
+use nix::libc;
+
+/// Allocations that are larger come from the kernel each time, page by page, and go
+/// back to it; bytes. What is read of a connection at once is 400 KiB or so.
+const OWN: libc::c_int = 1 << 20;
+/// What is free at the end of the heap goes back where it is more; bytes. It is more
+/// than a stage needs: [`give_back`] is what ends it.
+const KEPT: libc::c_int = 64 << 20;
+
+/// Has freed memory used again while there is work, not asked for again. mallopt(3)
+pub fn keep() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: they take no pointer; what is refused changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+    }
+}
+
 /// Gives the memory that finished work has left back to the kernel; glibc keeps
 /// it otherwise. malloc_trim(3)
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointer, and may be called at any time by any thread.
     unsafe {
-        nix::libc::malloc_trim(0);
+        libc::malloc_trim(0);
     }
 }
