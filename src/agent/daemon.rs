@@ -34,7 +34,7 @@ pub fn run() -> Result<()> {
     }
     let listener = take_listener()?;
     make_room_for_files(&listener);
-    memory::keep();
+    memory::share();
     let signals = signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

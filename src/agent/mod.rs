@@ -1,10 +1,12 @@
 //! What the daemon adds: the control socket, work that outlives its caller, and
 //! questions about what is installed.
 
+mod answer;
 pub mod api;
 pub mod daemon;
 pub mod log;
 mod operate;
+mod operator;
 mod plan;
 mod server;
 mod status;

@@ -1,30 +1,25 @@
-//! The control socket: who may ask, what is asked, and the answer as it comes.
+//! The control socket: what is asked, and what is done for it.
 
+use super::answer::{Answer, stream, told};
 use super::api::{self, AppStatus, PlanStatus, ReleaseStatus};
 use super::operate::{self, Operation};
+use super::operator::{Operator, Peer};
 use super::watch::{self, Watcher};
 use super::work::{Followed, Piece, Request, Work};
 use super::{plan, status};
-use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Events, Follower, Outcome};
+use crate::error::{Error, Result};
+use crate::event::{Event, Events, Outcome};
 use crate::host::systemd::Systemd;
-use crate::host::user;
-use crate::instance::{self, Instance, OPERATORS};
+use crate::instance::{self, Instance};
 use crate::release::name::AppName;
-use crate::release::url::{ReleaseUrl, Scheme};
 use crate::store::{App, Entry, Locked, Store};
 use crate::{admit, deploy};
-use axum::body::{Body, Bytes};
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
 use axum::{Extension, Json, Router};
-use futures_util::StreamExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
@@ -58,82 +53,6 @@ pub async fn serve(
         .into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, routes).with_graceful_shutdown(stop).await
 }
-
-/// Whoever is at the other end of a connection; unix(7), SO_PEERCRED.
-#[derive(Clone, Copy, Debug)]
-struct Peer(Option<(u32, u32)>);
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
-        Peer(credentials.map(|peer| (peer.uid(), peer.gid())))
-    }
-}
-
-/// The name of a user who may ask: root, or a member of the group `deploy`.
-struct Operator {
-    name: String,
-    is_root: bool,
-}
-
-impl Operator {
-    /// A file:// release is read as root: only root may ask for one, since it
-    /// may name what nobody else may read.
-    fn url(&self, text: &str) -> Result<ReleaseUrl> {
-        let url: ReleaseUrl = text.parse()?;
-        if self.is_root || !matches!(url.scheme(), Scheme::File { .. }) {
-            return Ok(url);
-        }
-        let error = Error::usage(format!("read {url} for {}", self.name));
-        Err(error.because("only root may deploy from file://").help("run it with sudo"))
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Operator {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let peer = ConnectInfo::<Peer>::from_request_parts(parts, state).await;
-        let refused = |who: &str| {
-            let error = Error::usage(format!("serve {who}"));
-            let error = error.because(format!("only root and the group {OPERATORS} may ask"));
-            Failure(error.help(format!("run it with sudo, or join the group {OPERATORS}")))
-        };
-        match peer {
-            Ok(ConnectInfo(Peer(Some((uid, gid))))) => {
-                let name = user::name(uid);
-                match uid == 0 || user::is_member(uid, gid, OPERATORS) {
-                    true => Ok(Operator { name, is_root: uid == 0 }),
-                    false => Err(refused(&name)),
-                }
-            }
-            _ => Err(refused("a caller without credentials")),
-        }
-    }
-}
-
-/// An error as an answer: the outcome it means, with a status that is not 200.
-struct Failure(Error);
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure(error)
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = match self.0.exit() {
-            Exit::Usage => StatusCode::BAD_REQUEST,
-            Exit::Busy => StatusCode::CONFLICT,
-            Exit::Unusable | Exit::Source => StatusCode::UNPROCESSABLE_ENTITY,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, Json(Outcome::from(&self.0))).into_response()
-    }
-}
-
-type Answer<T> = std::result::Result<T, Failure>;
 
 fn body<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::usage("read the request").because(e))
@@ -374,36 +293,4 @@ pub(super) fn done(done: deploy::Done) -> Outcome {
     let mut outcome = Outcome::done(done.message);
     outcome.release = done.release.map(|label| label.to_string());
     outcome
-}
-
-/// The events as they come, one JSON object a line.
-fn stream(piece: &Piece) -> Response {
-    let begun = futures_util::stream::iter([line(&piece.begun())]);
-    let events = futures_util::stream::unfold(Some(piece.events.follow()), next);
-    lines(Body::from_stream(begun.chain(events)))
-}
-
-/// What has ended, told at once.
-fn told(begun: Event, outcome: Outcome) -> Response {
-    let events = [line(&begun), line(&Event::Ended { outcome })];
-    lines(Body::from_stream(futures_util::stream::iter(events)))
-}
-
-fn lines(body: Body) -> Response {
-    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
-}
-
-type Line = std::result::Result<Vec<u8>, serde_json::Error>;
-
-fn line(event: &Event) -> Line {
-    let mut line = serde_json::to_vec(event)?;
-    line.push(b'\n');
-    Ok(line)
-}
-
-async fn next(follower: Option<Follower>) -> Option<(Line, Option<Follower>)> {
-    let mut follower = follower?;
-    let event = follower.next().await?;
-    let last = matches!(event, Event::Ended { .. });
-    Some((line(&event), (!last).then_some(follower)))
 }

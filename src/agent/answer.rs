@@ -1,0 +1,66 @@
+//! Answers to callers: events as they come, an outcome that is known, an error.
+
+use super::work::Piece;
+use crate::error::{Error, Exit};
+use crate::event::{Event, Follower, Outcome};
+use axum::Json;
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+
+/// An error as an answer: the outcome it means, with a status that is not 200.
+pub(super) struct Failure(pub(super) Error);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match self.0.exit() {
+            Exit::Usage => StatusCode::BAD_REQUEST,
+            Exit::Busy => StatusCode::CONFLICT,
+            Exit::Unusable | Exit::Source => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(Outcome::from(&self.0))).into_response()
+    }
+}
+
+pub(super) type Answer<T> = std::result::Result<T, Failure>;
+
+/// The events as they come, one JSON object a line.
+pub(super) fn stream(piece: &Piece) -> Response {
+    let begun = futures_util::stream::iter([line(&piece.begun())]);
+    let events = futures_util::stream::unfold(Some(piece.events.follow()), next);
+    lines(Body::from_stream(begun.chain(events)))
+}
+
+/// What has ended, told at once.
+pub(super) fn told(begun: Event, outcome: Outcome) -> Response {
+    let events = [line(&begun), line(&Event::Ended { outcome })];
+    lines(Body::from_stream(futures_util::stream::iter(events)))
+}
+
+fn lines(body: Body) -> Response {
+    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+type Line = std::result::Result<Vec<u8>, serde_json::Error>;
+
+fn line(event: &Event) -> Line {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+async fn next(follower: Option<Follower>) -> Option<(Line, Option<Follower>)> {
+    let mut follower = follower?;
+    let event = follower.next().await?;
+    let last = matches!(event, Event::Ended { .. });
+    Some((line(&event), (!last).then_some(follower)))
+}

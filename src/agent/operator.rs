@@ -1,0 +1,65 @@
+//! Who may ask through the control socket.
+
+use super::answer::Failure;
+use crate::error::{Error, Result};
+use crate::host::user;
+use crate::instance::OPERATORS;
+use crate::release::url::{ReleaseUrl, Scheme};
+use axum::extract::FromRequestParts;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::http::request::Parts;
+use axum::serve::IncomingStream;
+use tokio::net::UnixListener;
+
+/// Whoever is at the other end of a connection; unix(7), SO_PEERCRED.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(Option<(u32, u32)>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred().ok();
+        Peer(credentials.map(|peer| (peer.uid(), peer.gid())))
+    }
+}
+
+/// The name of a user who may ask: root, or a member of the group `deploy`.
+pub(super) struct Operator {
+    pub(super) name: String,
+    is_root: bool,
+}
+
+impl Operator {
+    /// A file:// release is read as root: only root may ask for one, since it
+    /// may name what nobody else may read.
+    pub(super) fn url(&self, text: &str) -> Result<ReleaseUrl> {
+        let url: ReleaseUrl = text.parse()?;
+        if self.is_root || !matches!(url.scheme(), Scheme::File { .. }) {
+            return Ok(url);
+        }
+        let error = Error::usage(format!("read {url} for {}", self.name));
+        Err(error.because("only root may deploy from file://").help("run it with sudo"))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let peer = ConnectInfo::<Peer>::from_request_parts(parts, state).await;
+        let refused = |who: &str| {
+            let error = Error::usage(format!("serve {who}"));
+            let error = error.because(format!("only root and the group {OPERATORS} may ask"));
+            Failure(error.help(format!("run it with sudo, or join the group {OPERATORS}")))
+        };
+        match peer {
+            Ok(ConnectInfo(Peer(Some((uid, gid))))) => {
+                let name = user::name(uid);
+                match uid == 0 || user::is_member(uid, gid, OPERATORS) {
+                    true => Ok(Operator { name, is_root: uid == 0 }),
+                    false => Err(refused(&name)),
+                }
+            }
+            _ => Err(refused("a caller without credentials")),
+        }
+    }
+}
