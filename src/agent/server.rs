@@ -9,6 +9,7 @@ use super::work::{Followed, Piece, Request, Work};
 use super::{plan, status};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events, Outcome};
+use crate::host::memory;
 use crate::host::systemd::Systemd;
 use crate::instance::{self, Instance};
 use crate::release::name::AppName;
@@ -124,7 +125,9 @@ async fn post_plan(
     let url = operator.url(&body::<api::Release>(&bytes)?.url)?;
     let instance = Instance::open(work.sources(), Events::default(), operator.name).await?;
     let app = instance.store.app(url.app());
-    Ok(Json(plan::plan(&instance, &app, &url).await?))
+    let plan = plan::plan(&instance, &app, &url).await;
+    memory::give_back();
+    Ok(Json(plan?))
 }
 
 async fn post_deploy(

@@ -5,9 +5,9 @@ use super::build::*;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 fn unpacked(entries: &[Vec<u8>]) -> World {
     let world = World::new();
@@ -46,9 +46,9 @@ fn names_are_kept_byte_for_byte() {
 
 #[test]
 fn modes_are_the_archives_whatever_the_umask() {
+    drop(World::new()); // which sets that of the process, once
+    unshare(CloneFlags::CLONE_FS).unwrap();
     for mask in [0o000, 0o022, 0o077] {
-        // Of this thread alone from now on.
-        unshare(CloneFlags::CLONE_FS).unwrap();
         umask(Mode::from_bits_truncate(mask));
         modes_are_the_archives();
     }
@@ -84,6 +84,17 @@ fn modes_are_the_archives() {
     let root = world.release().metadata().unwrap();
     let world = unpacked(&[with_mode(b'5', "./", 0o777), file("./f", b"")]);
     assert_eq!(world.release().metadata().unwrap().mode(), root.mode());
+}
+
+#[test]
+fn directories_take_no_bit_of_the_one_above() {
+    let world = World::new();
+    fs::set_permissions(world.release(), Permissions::from_mode(0o2755)).unwrap();
+    let entries = [with_mode(b'5', "own", 0o700), with_mode(b'5', "all", 0o755), file("a/f", b"")];
+    world.unpack(&archive(&entries)[..]).unwrap();
+    for (name, mode) in [("own", 0o40700), ("all", 0o40755), ("a", 0o40755)] {
+        assert_eq!(world.seen(name).mode, mode, "{name}");
+    }
 }
 
 #[test]

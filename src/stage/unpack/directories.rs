@@ -4,26 +4,20 @@
 
 use super::Owner;
 use super::fault::Fault;
-use super::filler::lost;
 use super::handles::{Handles, WORKING_MODE};
 use super::identity::Identity;
 use super::tree::Look;
 use crate::error::Error;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{Mode, fchmod, fstat};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::thread;
 
+/// Every directory made, and the mode and time it gets in the end.
 #[derive(Default)]
-pub(super) struct Directories(BTreeMap<Vec<u8>, Directory>);
-
-struct Directory {
-    look: Look,
-    /// What it was made with.
-    born: Mode,
-}
+pub(super) struct Directories(BTreeMap<Vec<u8>, Look>);
 
 /// Why not all have their modes and times.
 pub(super) enum Undressed<'a> {
@@ -32,14 +26,14 @@ pub(super) enum Undressed<'a> {
 }
 
 impl Directories {
-    pub fn add(&mut self, path: &[u8], look: Look, born: Mode) {
-        self.0.insert(path.to_vec(), Directory { look, born });
+    pub fn add(&mut self, path: &[u8], look: Look) {
+        self.0.insert(path.to_vec(), look);
     }
 
     /// Another look for one that was made already; false where none was.
     pub fn look_again(&mut self, path: &[u8], look: Look) -> bool {
         let known = self.0.get_mut(path);
-        known.map(|known| known.look = look).is_some()
+        known.map(|known| *known = look).is_some()
     }
 
     pub fn contains(&self, path: &[u8]) -> bool {
@@ -54,7 +48,7 @@ impl Directories {
     /// that nobody can pass any more come last, and of them the deepest first.
     pub fn dress(&self, root: BorrowedFd<'_>, owner: Owner) -> Result<(), Undressed<'_>> {
         let Some(middle) = self.0.keys().nth(self.0.len() / 2) else { return Ok(()) };
-        let passable = |(_, directory): &(_, &Directory)| directory.is_passable();
+        let passable = |(_, look): &(_, &Look)| is_passable(look);
         let (first, second) = (self.0.range(..middle.clone()), self.0.range(middle.clone()..));
         thread::scope(|scope| {
             let dress_first = || {
@@ -63,40 +57,43 @@ impl Directories {
             };
             let thread = thread::Builder::new().name("dress".into());
             let thread = thread.spawn_scoped(scope, dress_first);
-            let why = "start the thread that gives directories their modes";
-            let thread = thread.map_err(|e| Undressed::All(Error::failed(why).because(e)))?;
+            let thread = thread.map_err(|e| Undressed::All(failed().because(e)))?;
             let dressed = dress(root, second.filter(passable));
-            thread.join().unwrap_or_else(|_| Err(Undressed::All(lost())))?;
+            let ended = || Undressed::All(failed().because("a thread ended before it was done"));
+            thread.join().unwrap_or_else(|_| Err(ended()))?;
             dressed
         })?;
-        dress(root, self.0.iter().rev().filter(|(_, directory)| !directory.is_passable()))
+        dress(root, self.0.iter().rev().filter(|(_, look)| !is_passable(look)))
     }
+}
+
+fn failed() -> Error {
+    Error::failed("give directories their modes and times")
 }
 
 fn dress<'a>(
     root: BorrowedFd<'_>,
-    directories: impl Iterator<Item = (&'a Vec<u8>, &'a Directory)>,
+    directories: impl Iterator<Item = (&'a Vec<u8>, &'a Look)>,
 ) -> Result<(), Undressed<'a>> {
     let handles = Handles::new(root);
-    for (path, directory) in directories {
-        directory.dress(&handles, path).map_err(|fault| Undressed::One(path, fault))?;
+    let dress_one = |path: &[u8], look: &Look| {
+        let opened = handles.open(path, OFlag::O_RDONLY);
+        let directory = File::from(opened.map_err(Fault::of("openat2"))?);
+        // Most are made with their mode; but the one above may add to it (inode(7)).
+        let present = fstat(&directory).map_err(Fault::of("fstat"))?.st_mode & 0o7777;
+        if present != look.mode().bits() {
+            fchmod(&directory, look.mode()).map_err(Fault::of("fchmod"))?;
+        }
+        look.date(&directory)
+    };
+    for (path, look) in directories {
+        dress_one(path, look).map_err(|fault| Undressed::One(path, fault))?;
     }
     Ok(())
 }
 
-impl Directory {
-    fn dress(&self, handles: &Handles<'_>, path: &[u8]) -> Result<(), Fault> {
-        let opened = handles.open(path, OFlag::O_RDONLY);
-        let directory = File::from(opened.map_err(Fault::of("openat2"))?);
-        if self.born != self.look.mode() {
-            fchmod(&directory, self.look.mode()).map_err(Fault::of("fchmod"))?;
-        }
-        self.look.date(&directory)
-    }
-
-    fn is_passable(&self) -> bool {
-        self.look.mode().contains(Mode::S_IXUSR)
-    }
+fn is_passable(look: &Look) -> bool {
+    look.mode().contains(Mode::S_IXUSR)
 }
 
 /// What a directory is made with: what it has in the end where that neither keeps its

@@ -6,7 +6,7 @@
 use super::Owner;
 use super::directories::{Directories, Undressed, born};
 use super::fault::{Fault, Place};
-use super::handles::{Handles, WORKING_MODE};
+use super::handles::Handles;
 use super::links;
 use super::name::{Name, shown};
 use super::tally::Tally;
@@ -75,7 +75,7 @@ impl<'a> Tree<'a> {
         let born = born(look, self.umask);
         self.place(name, "mkdirat", |parent, last| mkdirat(parent, last, born))?;
         remember(&mut self.remembered, name.bytes().len())?;
-        self.directories.add(name.bytes(), look, born);
+        self.directories.add(name.bytes(), look);
         Ok(())
     }
 
@@ -165,7 +165,7 @@ impl<'a> Tree<'a> {
             self.tally.entry()?;
             remember(&mut self.remembered, implied.len())?;
             let look = Look { mode: IMPLIED_MODE, modified: TimeSpec::UTIME_OMIT };
-            self.directories.add(implied, look, WORKING_MODE);
+            self.directories.add(implied, look);
             Ok(())
         })?;
         let made = match make(parent, last) {
