@@ -39,6 +39,9 @@ pub enum Kind {
     Hostile,
 }
 
+/// How it is said that a point was not reached.
+pub const MISSED: &str = "the point was not reached";
+
 pub struct World {
     pub host: Host,
     /// By label.
@@ -118,7 +121,7 @@ impl World {
         );
         match self.host.exec(&["bash", "-c", &script]).status {
             Some(0) => Ok(()),
-            _ => Err("the point was not reached".to_owned()),
+            _ => Err(MISSED.to_owned()),
         }
     }
 }
