@@ -77,14 +77,15 @@ fn check_watch(settings: &WatchSettings) {
 }
 
 fn check_release(settings: &ReleaseSettings, agent: &Env) {
-    for wait in [settings.prove, settings.settle, settings.drain_timeout] {
+    let waits = [settings.prove, settings.settle, settings.drain_timeout, settings.watchdog];
+    for wait in waits {
         assert!(wait <= DAY, "{wait:?}");
     }
     for timeout in [settings.health_timeout, settings.stop_timeout, settings.build_timeout] {
         assert!(!timeout.is_zero() && timeout <= DAY, "{timeout:?}");
     }
     assert!(settings.concurrency.values().all(|count| *count <= 100));
-    for path in &settings.writable {
+    for path in settings.writable.iter().chain(&settings.process_dirs) {
         let plain = |part| matches!(part, Component::Normal(_));
         assert!(!path.is_empty() && Path::new(path).components().all(plain), "{path:?}");
     }
@@ -124,6 +125,14 @@ fn written(settings: &ReleaseSettings) -> String {
         sandbox,
         memory_max,
         udp,
+        clients,
+        ready,
+        health_host,
+        health_status,
+        watchdog,
+        stop_signal,
+        release_phase,
+        process_dirs,
     } = settings;
     let counts = concurrency.iter().map(|(kind, count)| format!("{kind}={count}"));
     let singleton = singleton.iter().map(ToString::to_string);
@@ -142,6 +151,14 @@ fn written(settings: &ReleaseSettings) -> String {
         ("DEPLOY_WRITABLE", writable.join(",")),
         ("DEPLOY_SANDBOX", name(to_value(sandbox))),
         ("DEPLOY_MEMORY_MAX", memory_max.map_or(String::new(), |b| format!("{}K", b >> 10))),
+        ("DEPLOY_CLIENTS", name(to_value(clients))),
+        ("DEPLOY_READY", name(to_value(ready))),
+        ("DEPLOY_HEALTH_HOST", health_host.clone()),
+        ("DEPLOY_HEALTH_STATUS", health_status.to_string()),
+        ("DEPLOY_WATCHDOG", milliseconds(*watchdog)),
+        ("DEPLOY_STOP_SIGNAL", stop_signal.name().to_owned()),
+        ("DEPLOY_RELEASE_PHASE", name(to_value(release_phase))),
+        ("DEPLOY_PROCESS_DIRS", process_dirs.join(",")),
         ("DEPLOY_UDP", if *udp { "yes" } else { "no" }.into()),
     ];
     variables.map(line).concat()

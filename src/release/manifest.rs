@@ -5,7 +5,9 @@
 use super::identity::Identity;
 use super::name::{Label, ProcessType};
 use super::procfile::Procfile;
-use super::settings::{ReleaseSettings, Sandbox, Strategy};
+use super::settings::{
+    Clients, Readiness, ReleaseSettings, Sandbox, Statuses, StopSignal, Strategy,
+};
 use super::url::ReleaseUrl;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -71,12 +73,26 @@ pub struct Plan {
     pub private_ports: Vec<u16>,
     pub processes: Vec<Service>,
     pub strategy: Strategy,
+    // Settings that 0.1.0 did not have read as their built-in values.
+    #[serde(default)]
+    pub clients: Clients,
+    #[serde(default)]
+    pub ready: Readiness,
     pub health_path: Option<String>,
+    #[serde(default = "health_host")]
+    pub health_host: String,
+    #[serde(default)]
+    pub health_status: Statuses,
     pub health_timeout: Duration,
     /// How long it must stay healthy before it gets the traffic.
     pub prove: Duration,
     pub settle: Duration,
     pub drain_timeout: Duration,
+    /// Zero is no limit.
+    #[serde(default)]
+    pub watchdog: Duration,
+    #[serde(default)]
+    pub stop_signal: StopSignal,
     pub stop_timeout: Duration,
     /// Types of which never two releases run at once.
     pub singleton: Vec<ProcessType>,
@@ -94,6 +110,11 @@ pub struct Service {
     pub kind: ProcessType,
     pub command: String,
     pub count: u16,
+}
+
+/// The `Host` of the probe before it could be chosen.
+fn health_host() -> String {
+    "localhost".to_owned()
 }
 
 impl Service {
@@ -133,12 +154,18 @@ impl Plan {
             private_ports: Vec::new(),
             processes: procfile.services().map(service).collect(),
             strategy: settings.strategy,
+            clients: settings.clients,
+            ready: settings.ready,
             health_path: settings.health_path.clone(),
+            health_host: settings.health_host.clone(),
+            health_status: settings.health_status.clone(),
             health_timeout: settings.health_timeout,
             prove: settings.prove,
             settle: settings.settle,
             drain_timeout: settings.drain_timeout,
             singleton: settings.singleton.clone(),
+            watchdog: settings.watchdog,
+            stop_signal: settings.stop_signal,
             stop_timeout: settings.stop_timeout,
             writable: settings.writable.clone(),
             sandbox: settings.sandbox,

@@ -16,6 +16,7 @@ use crate::error::Error;
 use merged::{AgentText, Layers, ReleaseText};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,8 +34,16 @@ pub struct ReleaseSettings {
     /// How many processes of each type named; see [`ReleaseSettings::processes`].
     pub concurrency: BTreeMap<ProcessType, u16>,
     pub strategy: Strategy,
-    /// Probed over HTTP, where 2xx and 3xx are healthy; without it the port must accept.
+    /// Where the clients of `web` are.
+    pub clients: Clients,
+    /// What a process does to say that it is ready.
+    pub ready: Readiness,
+    /// Probed over HTTP; without it the port must accept.
     pub health_path: Option<String>,
+    /// The `Host` of the probe.
+    pub health_host: String,
+    /// The statuses of the probe that are healthy.
+    pub health_status: Statuses,
     pub health_timeout: Duration,
     /// How long a candidate must stay healthy before it gets the traffic; may be zero.
     pub prove: Duration,
@@ -42,8 +51,12 @@ pub struct ReleaseSettings {
     pub settle: Duration,
     /// How long old connections may go on after the switch; may be zero.
     pub drain_timeout: Duration,
+    /// How long a process may be silent before systemd restarts it; zero is for ever.
+    pub watchdog: Duration,
+    pub stop_signal: StopSignal,
     pub stop_timeout: Duration,
     pub build_timeout: Duration,
+    pub release_phase: ReleasePhase,
     /// Types of which never two releases may run at once.
     pub singleton: Vec<ProcessType>,
     /// Whether clients reach `web` over UDP too.
@@ -51,6 +64,8 @@ pub struct ReleaseSettings {
     /// What a process may write to: paths below the release's tree, which need no quotes in
     /// a unit file.
     pub writable: Vec<String>,
+    /// Directories below the release's tree of which each process sees its own, empty one.
+    pub process_dirs: Vec<String>,
     pub sandbox: Sandbox,
     /// In bytes, for each process.
     pub memory_max: Option<u64>,
@@ -75,6 +90,108 @@ pub enum Sandbox {
     /// As systemd's `ProtectSystem=full`: the system is read-only, data is not.
     Full,
     Off,
+}
+
+/// Where the clients of `web` are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clients {
+    /// On other machines: a process must listen where they can reach it.
+    #[default]
+    Anywhere,
+    /// On this machine alone, such as a proxy: a process may listen on loopback, and the
+    /// public port leads nowhere from outside.
+    Local,
+}
+
+/// What a process does to say that it is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// It opens its port.
+    #[default]
+    Port,
+    /// It sends READY=1, sd_notify(3), and opens its port if it has one.
+    Notify,
+}
+
+/// When the Procfile's `release` runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleasePhase {
+    /// In the deploys that ask for it.
+    #[default]
+    Manual,
+    Always,
+}
+
+/// The signal that asks a process to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum StopSignal {
+    #[default]
+    Term,
+    Hup,
+    Int,
+    Quit,
+    Usr1,
+    Usr2,
+    Winch,
+}
+
+impl StopSignal {
+    const ALL: [StopSignal; 7] = [
+        StopSignal::Term,
+        StopSignal::Hup,
+        StopSignal::Int,
+        StopSignal::Quit,
+        StopSignal::Usr1,
+        StopSignal::Usr2,
+        StopSignal::Winch,
+    ];
+
+    /// Its name as signal(7) has it: `SIGTERM`.
+    pub fn name(self) -> &'static str {
+        match self {
+            StopSignal::Term => "SIGTERM",
+            StopSignal::Hup => "SIGHUP",
+            StopSignal::Int => "SIGINT",
+            StopSignal::Quit => "SIGQUIT",
+            StopSignal::Usr1 => "SIGUSR1",
+            StopSignal::Usr2 => "SIGUSR2",
+            StopSignal::Winch => "SIGWINCH",
+        }
+    }
+}
+
+/// HTTP statuses, as first and last of each range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Statuses(Vec<(u16, u16)>);
+
+impl Default for Statuses {
+    fn default() -> Self {
+        Statuses(vec![(200, 399)])
+    }
+}
+
+impl Statuses {
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&status))
+    }
+}
+
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (first, last)) in self.0.iter().enumerate() {
+            let comma = if n > 0 { "," } else { "" };
+            match first == last {
+                true => write!(f, "{comma}{first}")?,
+                false => write!(f, "{comma}{first}-{last}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What belongs to the agent alone.
@@ -125,17 +242,40 @@ impl ReleaseSettings {
                 value::concurrency,
             )?,
             strategy: layers.valid("DEPLOY_STRATEGY", &text.deploy_strategy, value::strategy)?,
+            clients: layers.valid("DEPLOY_CLIENTS", &text.deploy_clients, value::clients)?,
+            ready: layers.valid("DEPLOY_READY", &text.deploy_ready, value::readiness)?,
             health_path: layers.valid(
                 "DEPLOY_HEALTH_PATH",
                 &text.deploy_health_path,
                 value::health_path,
             )?,
+            health_host: layers.valid(
+                "DEPLOY_HEALTH_HOST",
+                &text.deploy_health_host,
+                value::health_host,
+            )?,
+            health_status: layers.valid(
+                "DEPLOY_HEALTH_STATUS",
+                &text.deploy_health_status,
+                value::statuses,
+            )?,
             health_timeout: timeout("DEPLOY_HEALTH_TIMEOUT", &text.deploy_health_timeout)?,
             prove: wait("DEPLOY_PROVE", &text.deploy_prove)?,
             settle: wait("DEPLOY_SETTLE", &text.deploy_settle)?,
             drain_timeout: wait("DEPLOY_DRAIN_TIMEOUT", &text.deploy_drain_timeout)?,
+            watchdog: wait("DEPLOY_WATCHDOG", &text.deploy_watchdog)?,
+            stop_signal: layers.valid(
+                "DEPLOY_STOP_SIGNAL",
+                &text.deploy_stop_signal,
+                value::stop_signal,
+            )?,
             stop_timeout: timeout("DEPLOY_STOP_TIMEOUT", &text.deploy_stop_timeout)?,
             build_timeout: timeout("DEPLOY_BUILD_TIMEOUT", &text.deploy_build_timeout)?,
+            release_phase: layers.valid(
+                "DEPLOY_RELEASE_PHASE",
+                &text.deploy_release_phase,
+                value::release_phase,
+            )?,
             singleton: layers.valid(
                 "DEPLOY_SINGLETON",
                 &text.deploy_singleton,
@@ -145,6 +285,11 @@ impl ReleaseSettings {
             writable: layers.valid(
                 "DEPLOY_WRITABLE",
                 &text.deploy_writable,
+                value::relative_paths,
+            )?,
+            process_dirs: layers.valid(
+                "DEPLOY_PROCESS_DIRS",
+                &text.deploy_process_dirs,
                 value::relative_paths,
             )?,
             sandbox: layers.valid("DEPLOY_SANDBOX", &text.deploy_sandbox, value::sandbox)?,

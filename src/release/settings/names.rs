@@ -11,20 +11,28 @@ pub(super) const STATE_DIR: &str = "/var/lib/deploy";
 const DEFAULT_STRATEGY: &str = "handover";
 
 /// What may be set in agent.env or in a release's env, with its built-in value.
-pub(super) const FOR_ANYONE: [(&str, &str); 15] = [
+pub(super) const FOR_ANYONE: [(&str, &str); 23] = [
     ("PORT", "5000"),
     ("DEPLOY_CONCURRENCY", ""),
     ("DEPLOY_STRATEGY", DEFAULT_STRATEGY),
+    ("DEPLOY_CLIENTS", "anywhere"),
+    ("DEPLOY_READY", "port"),
     ("DEPLOY_HEALTH_PATH", ""),
+    ("DEPLOY_HEALTH_HOST", "localhost"),
+    ("DEPLOY_HEALTH_STATUS", "200-399"),
     ("DEPLOY_HEALTH_TIMEOUT", "60s"),
     ("DEPLOY_PROVE", "0s"),
     ("DEPLOY_SETTLE", "10s"),
     ("DEPLOY_DRAIN_TIMEOUT", "30s"),
+    ("DEPLOY_WATCHDOG", "0s"),
+    ("DEPLOY_STOP_SIGNAL", "TERM"),
     ("DEPLOY_STOP_TIMEOUT", "30s"),
     ("DEPLOY_BUILD_TIMEOUT", "10m"),
+    ("DEPLOY_RELEASE_PHASE", "manual"),
     ("DEPLOY_SINGLETON", ""),
     ("DEPLOY_UDP", "no"),
     ("DEPLOY_WRITABLE", "tmp,log"),
+    ("DEPLOY_PROCESS_DIRS", "tmp/pids"),
     ("DEPLOY_SANDBOX", "strict"),
     ("DEPLOY_MEMORY_MAX", ""),
 ];

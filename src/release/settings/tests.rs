@@ -31,6 +31,12 @@ fn nothing_needs_to_be_set() {
     assert_eq!(release.build_timeout, seconds(600));
     assert!(release.singleton.is_empty());
     assert_eq!(release.writable, ["tmp", "log"]);
+    assert_eq!(release.process_dirs, ["tmp/pids"]);
+    assert_eq!((release.clients, release.ready), (Clients::Anywhere, Readiness::Port));
+    assert_eq!((release.health_host.as_str(), release.watchdog), ("localhost", seconds(0)));
+    assert_eq!(release.health_status.to_string(), "200-399");
+    assert_eq!(release.stop_signal.name(), "SIGTERM");
+    assert_eq!(release.release_phase, ReleasePhase::Manual);
 
     let agent = of_agent("").unwrap();
     assert_eq!(agent.state_dir, PathBuf::from("/var/lib/deploy"));
@@ -68,6 +74,20 @@ fn reads_every_form_of_a_value() {
     assert_eq!(settings.memory_max, Some(512 << 20));
     assert_eq!(settings.singleton.len(), 2);
     assert_eq!(settings.writable, ["var/cache", "tmp"]);
+    let settings = of_release(
+        "DEPLOY_CLIENTS=local DEPLOY_READY=notify DEPLOY_WATCHDOG=30s DEPLOY_STOP_SIGNAL=sigquit
+        DEPLOY_HEALTH_HOST=www.example.com:443 DEPLOY_HEALTH_STATUS='200-204, 401'
+        DEPLOY_RELEASE_PHASE=always DEPLOY_PROCESS_DIRS=run",
+    )
+    .unwrap();
+    assert_eq!((settings.clients, settings.ready), (Clients::Local, Readiness::Notify));
+    assert_eq!((settings.watchdog, settings.stop_signal), (seconds(30), StopSignal::Quit));
+    assert_eq!(settings.health_host, "www.example.com:443");
+    assert!([200, 204, 401].iter().all(|status| settings.health_status.contains(*status)));
+    assert!(![199, 205, 400, 402].iter().any(|status| settings.health_status.contains(*status)));
+    assert_eq!(settings.health_status.to_string(), "200-204,401");
+    assert_eq!(settings.release_phase, ReleasePhase::Always);
+    assert_eq!(settings.process_dirs, ["run"]);
     assert_eq!(of_release("DEPLOY_WRITABLE=").unwrap().writable, [] as [&str; 0]);
 }
 
@@ -104,6 +124,17 @@ fn refuses_values_that_make_no_sense() {
         ("DEPLOY_SETTLE=99999999999999999999h", "not a duration"),
         ("DEPLOY_STOP_TIMEOUT=0s", "a timeout of zero"),
         ("DEPLOY_UDP=1", "neither yes nor no"),
+        ("DEPLOY_CLIENTS=all", "where clients are"),
+        ("DEPLOY_READY=yes", "sign of readiness"),
+        ("DEPLOY_HEALTH_HOST=", "not a host"),
+        ("DEPLOY_HEALTH_HOST=$'x\\r\\ny'", "not a host"),
+        ("DEPLOY_HEALTH_STATUS=", "no status"),
+        ("DEPLOY_HEALTH_STATUS=2xx", "not a status"),
+        ("DEPLOY_HEALTH_STATUS=399-200", "not a status"),
+        ("DEPLOY_HEALTH_STATUS=600", "not a status"),
+        ("DEPLOY_STOP_SIGNAL=KILL", "not a signal"),
+        ("DEPLOY_RELEASE_PHASE=yes", "neither manual nor always"),
+        ("DEPLOY_PROCESS_DIRS=/run", "below the release"),
         ("DEPLOY_STRATEGY=blue", "not a strategy"),
         ("DEPLOY_HEALTH_PATH=up", "not a path"),
         ("DEPLOY_HEALTH_PATH='/a b'", "cannot hold"),

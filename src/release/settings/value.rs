@@ -1,6 +1,6 @@
 //! The forms a setting's text can have.
 
-use super::{Sandbox, Strategy};
+use super::{Clients, Readiness, ReleasePhase, Sandbox, Statuses, StopSignal, Strategy};
 use crate::release::name::ProcessType;
 use crate::release::url::ReleaseUrl;
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,6 +133,83 @@ pub(super) fn health_path(text: &str) -> Valid<Option<String>> {
         _ if text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') => Ok(Some(text.to_owned())),
         _ => invalid("a character that a request path cannot hold", "percent-encode it"),
     }
+}
+
+pub(super) fn clients(text: &str) -> Valid<Clients> {
+    match text {
+        "anywhere" => Ok(Clients::Anywhere),
+        "local" => Ok(Clients::Local),
+        _ => invalid(
+            "not a place where clients are",
+            "write anywhere, or local where a proxy on this instance is the only client",
+        ),
+    }
+}
+
+pub(super) fn readiness(text: &str) -> Valid<Readiness> {
+    match text {
+        "port" => Ok(Readiness::Port),
+        "notify" => Ok(Readiness::Notify),
+        _ => invalid(
+            "not a sign of readiness",
+            "write port, or notify where every process sends READY=1 as sd_notify(3) has it",
+        ),
+    }
+}
+
+pub(super) fn release_phase(text: &str) -> Valid<ReleasePhase> {
+    match text {
+        "manual" => Ok(ReleasePhase::Manual),
+        "always" => Ok(ReleasePhase::Always),
+        _ => invalid(
+            "neither manual nor always",
+            "write manual, and deploy with --run-release where it shall run, or always",
+        ),
+    }
+}
+
+/// With or without `SIG`, in either case.
+pub(super) fn stop_signal(text: &str) -> Valid<StopSignal> {
+    let upper = text.to_ascii_uppercase();
+    let name = format!("SIG{}", upper.strip_prefix("SIG").unwrap_or(&upper));
+    match StopSignal::ALL.into_iter().find(|signal| signal.name() == name) {
+        Some(signal) => Ok(signal),
+        None => invalid(
+            "not a signal that ends a server",
+            "the signals are TERM, HUP, INT, QUIT, USR1, USR2 and WINCH",
+        ),
+    }
+}
+
+/// What may stand in the `Host` header of a request: a name or an address, with or
+/// without a port.
+pub(super) fn health_host(text: &str) -> Valid<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
+    match text.bytes().all(plain) && !text.is_empty() && text.len() <= 255 {
+        true => Ok(text.to_owned()),
+        false => invalid("not a host", "write a name, for instance www.example.com"),
+    }
+}
+
+/// `200-399`, or several separated by commas: `200,204,401`.
+pub(super) fn statuses(text: &str) -> Valid<Statuses> {
+    const FORM: &str = "write statuses from 100 to 599, for instance 200-399 or 200,401";
+    let status = |text: &str| {
+        let number = whole(text).and_then(|number| u16::try_from(number).ok());
+        number.filter(|number| (100..600).contains(number))
+    };
+    let mut ranges = Vec::new();
+    for item in items(text)? {
+        let (first, last) = item.split_once('-').unwrap_or((item, item));
+        match (status(first), status(last)) {
+            (Some(first), Some(last)) if first <= last => ranges.push((first, last)),
+            _ => return invalid("not a status of HTTP", FORM),
+        }
+    }
+    if ranges.is_empty() {
+        return invalid("no status at all", FORM);
+    }
+    Ok(Statuses(ranges))
 }
 
 /// `web=2,worker=4`; zero means that none runs.
