@@ -22,6 +22,7 @@ pub mod cli;
 pub mod agent;
 pub mod deploy;
 pub mod generator;
+pub mod stop;
 pub mod admit;
 pub mod converge;
 pub mod health;

@@ -1,6 +1,7 @@
 //! The machine's seams. What is here knows nothing of releases: it speaks
 //! units, jobs, ports, users and programs.
 
+pub mod cgroup;
 pub mod child;
 pub mod disk;
 pub mod journal;

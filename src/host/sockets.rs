@@ -1,9 +1,9 @@
 //! Which ports are listened on, and by whom.
 
+use super::cgroup::members;
 use super::sock_diag;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::path::PathBuf;
 
 /// A process that listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,30 +110,6 @@ fn holds_socket(pid: u32, inodes: &HashSet<String>) -> bool {
     })
 }
 
-/// The processes of a control group and the groups below it, on cgroup v2 or
-/// on systemd's own v1 hierarchy. A unit that does not run has no group: its
-/// name is empty then, and would stand for the root of all.
-fn members(control_group: &str) -> Vec<u32> {
-    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
-    if control_group.is_empty() {
-        return Vec::new();
-    }
-    roots.iter().flat_map(|root| members_below(format!("{root}{control_group}").into())).collect()
-}
-
-fn members_below(group: PathBuf) -> Vec<u32> {
-    let mut pids = Vec::new();
-    let mut below = vec![group];
-    while let Some(group) = below.pop() {
-        let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-        let Ok(entries) = fs::read_dir(&group) else { continue };
-        let groups = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
-        below.extend(groups.map(|entry| entry.path()));
-    }
-    pids
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,18 +142,6 @@ mod tests {
         drop(socket);
         assert_eq!(listener(port), None);
     }
-    #[test]
-    fn a_group_has_the_processes_of_the_groups_below_it() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let nested = root.path().join("app/nested");
-        fs::create_dir_all(&nested).expect("groups");
-        fs::write(root.path().join("cgroup.procs"), "1\n").expect("members");
-        fs::write(root.path().join("app/cgroup.procs"), "20\n21\n").expect("members");
-        fs::write(nested.join("cgroup.procs"), "30\n").expect("members");
-        assert_eq!(members_below(root.path().join("app")), [20, 21, 30]);
-        assert!(members_below(root.path().join("gone")).is_empty());
-    }
-
     #[test]
     fn a_unit_that_does_not_run_listens_on_nothing() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");

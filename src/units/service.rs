@@ -7,6 +7,10 @@ use crate::store::Snapshot;
 use std::fmt::Write;
 use std::path::Path;
 
+/// Ends what the main process of a unit leaves behind: `stop.rs`. KillMode=mixed alone
+/// would kill that at once, and control-group would send a second SIGTERM to it.
+const STOP: &str = "/usr/lib/deploy-agent/deploy-stop";
+
 /// What a process cannot do under every sandbox but `off`. Its own tree, its
 /// shared directory and /tmp aside, it sees the system read-only.
 const PROTECTED: &str = "\
@@ -47,8 +51,6 @@ RemoveIPC=yes
 pub(super) fn text(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let (app, label, kind) = (&snapshot.app, &manifest.label, &service.kind);
     let plan = &manifest.plan;
-    let shell = shell(&service.command);
-    let kill_mode = if shell.replaced { "mixed" } else { "control-group" };
     format!(
         "\
 [Unit]
@@ -65,7 +67,9 @@ Slice={slice}
 WorkingDirectory={tree}
 EnvironmentFile={env}
 {environment}ExecStart=:/bin/bash -c {script}
-KillMode={kill_mode}
+ExecStopPost=-{STOP} {signal}
+KillMode=mixed
+KillSignal={signal}
 Restart=always
 RestartSec=2
 TimeoutStopSec={stop}
@@ -81,7 +85,8 @@ LimitNOFILE=65536
         tree = path(&snapshot.tree(label)),
         env = path(&snapshot.env_path(label)),
         environment = environment(snapshot, manifest, service),
-        script = quote(&shell.script),
+        script = quote(&shell(&service.command)),
+        signal = plan.stop_signal.name(),
         stop = seconds(plan),
         memory = memory(plan),
         sandbox = sandbox(snapshot, manifest),

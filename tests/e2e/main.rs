@@ -31,5 +31,6 @@ mod package;
 mod refused;
 mod resources;
 mod rollback;
+mod stop;
 mod units;
 mod watch;

@@ -1,0 +1,80 @@
+//! The processes of a control group, on cgroup v2 or on systemd's own v1 hierarchy.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// Where systemd keeps its groups: v2, its own v1 hierarchy, and v2 beside that one.
+const ROOTS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
+
+/// The processes of a control group and the groups below it. A unit that does not
+/// run has no group: its name is empty then, and would stand for the root of all.
+pub fn members(control_group: &str) -> Vec<u32> {
+    if control_group.is_empty() {
+        return Vec::new();
+    }
+    let mut pids: Vec<u32> = ROOTS
+        .iter()
+        .flat_map(|root| members_below(format!("{root}{control_group}").into()))
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+/// The control group of this process, as systemd names it; cgroups(7).
+pub fn own() -> Option<String> {
+    systemds(&fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
+/// The line of systemd's own v1 hierarchy, else that of v2.
+fn systemds(text: &str) -> Option<String> {
+    let of = |hierarchy: &str| text.lines().find_map(|line| line.split_once(hierarchy));
+    let (_, group) = of(":name=systemd:").or_else(|| of("0::"))?;
+    Some(group.to_owned())
+}
+
+fn members_below(group: PathBuf) -> Vec<u32> {
+    let mut pids = Vec::new();
+    let mut below = vec![group];
+    while let Some(group) = below.pop() {
+        let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        let Ok(entries) = fs::read_dir(&group) else { continue };
+        let groups = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+        below.extend(groups.map(|entry| entry.path()));
+    }
+    pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_the_processes_of_the_groups_below_it() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let nested = root.path().join("app/nested");
+        fs::create_dir_all(&nested).expect("groups");
+        fs::write(root.path().join("cgroup.procs"), "1\n").expect("members");
+        fs::write(root.path().join("app/cgroup.procs"), "20\n21\n").expect("members");
+        fs::write(nested.join("cgroup.procs"), "30\n").expect("members");
+        assert_eq!(members_below(root.path().join("app")), [20, 21, 30]);
+        assert!(members_below(root.path().join("gone")).is_empty());
+    }
+
+    #[test]
+    fn a_unit_that_does_not_run_has_no_processes() {
+        assert!(members("").is_empty());
+    }
+
+    #[test]
+    fn the_group_is_the_one_that_systemd_made() {
+        let hybrid = "4:memory:/x\n1:name=systemd:/deploy.slice/a@1.service\n0::/\n";
+        assert_eq!(systemds(hybrid).as_deref(), Some("/deploy.slice/a@1.service"));
+        assert_eq!(
+            systemds("0::/deploy.slice/b.service\n").as_deref(),
+            Some("/deploy.slice/b.service")
+        );
+        assert_eq!(systemds(""), None);
+    }
+}

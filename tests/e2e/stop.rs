@@ -1,0 +1,172 @@
+//! Every process of a unit gets one signal and its time, whatever stands between it and
+//! systemd: the launchers that people write into Procfiles.
+
+use crate::app::{Release, url};
+use crate::host::{Host, SOON};
+use std::collections::BTreeMap;
+
+const JOB: &str = include_str!("stop/job.py");
+
+/// A launcher that waits for its program instead of becoming it.
+const SCRIPT: &str = "#!/bin/sh\necho preparing\npython3 job.py \"$@\"\n";
+
+/// Ways to start one program; the first ones become it, the others do not.
+const KINDS: &str = "\
+direct: python3 job.py
+niced: nice -n 5 python3 job.py
+assigned: A=1 python3 job.py
+default: python3 ${JOB:-job.py}
+script: ./bin/worker
+shscript: sh bin/worker
+envscript: env A=1 ./bin/worker
+inlist: true && ./bin/worker
+list: cd . && python3 job.py
+bashc: bash -c 'cd . && python3 job.py'
+shc: sh -c 'echo x; python3 job.py'
+loginshell: bash -lc \"python3 job.py; echo ended\"
+pipe: python3 job.py | cat
+bothpiped: python3 job.py 2>&1 | tee /dev/null | cat
+subshell: (python3 job.py)
+timed: timeout 3600 python3 job.py
+background: python3 job.py & wait
+waitingsetsid: setsid --wait python3 job.py
+";
+
+/// Launchers that pass the signal on themselves, and then wait.
+const FORWARDING: &str = "\
+trapped: python3 job.py & child=$!; trap 'kill $child' TERM; wait $child; wait $child
+";
+
+fn release(name: &str) -> Release {
+    Release::empty(name)
+        .file("job.py", JOB)
+        .file("VERSION", name)
+        .file_of_mode(0o755, "bin/worker", SCRIPT)
+        .file_of_mode(0o755, "bin/web", SCRIPT)
+        .procfile(&format!("web: ./bin/web serve\n{KINDS}{FORWARDING}"))
+}
+
+/// What each process of a release has noted since it began.
+fn notes(host: &Host, release: &str) -> BTreeMap<String, Vec<String>> {
+    let all = host.sh("cat /var/lib/deploy/apps/my-app/shared/notes");
+    let mut notes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in all.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [of, kind, what] = words[..] else { panic!("{line}") };
+        if of == release {
+            notes.entry(kind.to_owned()).or_default().push(what.to_owned());
+        }
+    }
+    notes
+}
+
+/// Each process has begun, got one signal and done its job, so many times over.
+#[track_caller]
+fn all_ended(host: &Host, release: &str, times: usize) {
+    let notes = notes(host, release);
+    let kinds = KINDS.lines().chain(FORWARDING.lines()).filter_map(|line| line.split_once(':'));
+    let expected = ["begins", "signal", "done"].repeat(times);
+    for kind in kinds.map(|(kind, _)| kind).chain(["web"]) {
+        assert_eq!(notes.get(kind).map(Vec::as_slice), Some(&to_owned(&expected)[..]), "{kind}");
+    }
+}
+
+fn to_owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// All processes of a release have begun, so many times over.
+fn have_begun(host: &Host, release: &str, times: usize) {
+    let kinds = KINDS.lines().count() + FORWARDING.lines().count() + 1;
+    host.wait_for("every process", SOON, || {
+        let notes = notes(host, release);
+        let begun = |notes: &Vec<String>| notes.iter().filter(|what| *what == "begins").count();
+        (notes.len() == kinds && notes.values().all(|notes| begun(notes) == times)).then_some(())
+    });
+}
+
+#[test]
+fn every_launchers_program_gets_one_signal_and_its_time() {
+    let host = Host::boot();
+    host.publish(&release("r1"));
+    host.publish(&release("r2"));
+
+    host.deploys("r1");
+    have_begun(&host, "r1", 1);
+    host.deploys("r2");
+    all_ended(&host, "r1", 1);
+
+    have_begun(&host, "r2", 1);
+    host.deploy(&["restart", "my-app"]).exits(0);
+    have_begun(&host, "r2", 2);
+    host.deploy(&["stop", "my-app"]).exits(0);
+    all_ended(&host, "r2", 2);
+    host.deploy(&["start", "my-app"]).exits(0);
+    have_begun(&host, "r2", 3);
+    host.reboot();
+    have_begun(&host, "r2", 4);
+    host.deploy(&["stop", "my-app"]).exits(0);
+    all_ended(&host, "r2", 4);
+}
+
+#[test]
+fn a_request_outlives_the_launcher_of_the_process_that_serves_it() {
+    let host = Host::boot();
+    let of = |name| release(name).procfile("web: ./bin/web serve\n").set("DEPLOY_DRAIN_TIMEOUT=0s");
+    host.publish(&of("r1"));
+    host.publish(&of("r2"));
+    host.deploys("r1");
+    let slow = format!("http://{}:5000/slow", host.address());
+    let answered_during = |work: &[&str]| {
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| host.network.http_get(&slow));
+            host.wait_for("request", SOON, || {
+                let ports = host.web_listens_on();
+                let port = ports.first()?;
+                let open = format!("ss -Htn state established 'sport = :{port}'");
+                (!host.sh(&open).trim().is_empty()).then_some(())
+            });
+            host.deploy(work).exits(0);
+            asked.join().expect("no panic").map(|answer| answer.body).ok()
+        })
+    };
+    assert_eq!(answered_during(&["restart", "my-app"]).as_deref(), Some("r1"));
+    host.wait_for("answer", SOON, || host.served());
+    assert_eq!(answered_during(&[&url("r2")]).as_deref(), Some("r1"));
+    assert_eq!(host.served().as_deref(), Some("r2"));
+    assert_eq!(answered_during(&["remove", "my-app", "--yes"]).as_deref(), Some("r2"));
+}
+
+/// A process that has its signal and does not end is killed, and so is what it started.
+#[test]
+fn what_does_not_end_in_its_time_is_killed() {
+    let host = Host::boot();
+    let stubborn = "#!/bin/bash\n(trap '' TERM; exec sleep 4242) &\nwait\n";
+    let release = Release::empty("r1")
+        .file_of_mode(0o755, "bin/worker", stubborn)
+        .procfile("worker: ./bin/worker\n")
+        .set("DEPLOY_STOP_TIMEOUT=1s");
+    host.publish(&release);
+    host.deploys("r1");
+    let sleeps = || host.sh("pgrep -cf '^sleep 4242' || true").trim().to_owned();
+    host.wait_for("process", SOON, || (sleeps() == "1").then_some(()));
+    host.deploy(&["stop", "my-app"]).exits(0);
+    assert_eq!(sleeps(), "0");
+}
+
+#[test]
+fn another_signal_than_sigterm_can_be_asked_for() {
+    let host = Host::boot();
+    for signal in ["QUIT", "WINCH"] {
+        let of = release(signal)
+            .procfile("worker: python3 job.py\npipe: python3 job.py\n")
+            .set(&format!("DEPLOY_STOP_SIGNAL={signal}"))
+            .set(&format!("ENDS_AT=SIG{signal}"));
+        host.publish(&of);
+        host.deploys(signal);
+        host.deploy(&["stop", "my-app"]).exits(0);
+        let expected = to_owned(&["begins", "signal", "done"]);
+        let notes = notes(&host, signal);
+        assert_eq!((&notes["worker"], &notes["pipe"]), (&expected, &expected));
+    }
+}
