@@ -15,7 +15,7 @@ use crate::health::Watch;
 use crate::instance::Instance;
 use crate::release::manifest::{Manifest, Plan, State};
 use crate::release::name::Label;
-use crate::release::settings::Strategy;
+use crate::release::settings::{Readiness, Strategy};
 use crate::release::url::ReleaseUrl;
 use crate::stage::{self, Found, Staged};
 use crate::store::{Locked, Stopped};
@@ -170,16 +170,30 @@ async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Cand
     let manifest = staged.manifest;
     let snapshot = app.snapshot()?;
     converge::load_units(instance, &snapshot).await?;
-    let (before, stopped) = (fallback(app, &manifest)?, snapshot.stopped);
+    let before = fallback(app, &manifest)?;
     instance.events.step(Step::Prove, format!("release {}", manifest.label));
-    let mut candidate = Candidate { watch: Watch::new(&manifest), manifest, before, stopped };
+    let mut watch = Watch::new(&manifest);
+    if let Some(current) = snapshot.current()
+        && manifest.state != State::Good
+    {
+        watch.also_serve(current);
+    }
+    let mut candidate = Candidate { watch, manifest, before, stopped: snapshot.stopped };
     let mut failed = failure(&candidate);
     let proved = match candidate.manifest.plan.strategy {
         Strategy::Handover => beside(instance, app, &mut candidate, &mut failed).await,
         Strategy::Restart => instead(instance, app, &mut candidate, &mut failed).await,
     };
     match proved {
-        Ok(()) => Ok(candidate),
+        Ok(()) => {
+            candidate.manifest.serves = candidate.watch.serves();
+            if candidate.before.is_none()
+                && let Some(gap) = candidate.watch.gap()
+            {
+                instance.events.warn(gap);
+            }
+            Ok(candidate)
+        }
         Err(why) => Err(failed.go_back(instance, app, why).await),
     }
 }
@@ -242,12 +256,16 @@ async fn start_and_watch(
     timeout: Duration,
 ) -> Result<()> {
     let starting = instance.events.part("start");
-    let started = instance.systemd.start(&watch.not_running(&instance.systemd).await?).await;
+    let units = watch.not_running(&instance.systemd).await?;
+    let started = match plan.ready {
+        Readiness::Port => instance.systemd.start(&units).await,
+        Readiness::Notify => instance.systemd.begin_start(&units).await,
+    };
     drop(starting);
     // A job that fails while the candidate starts is the candidate's failure.
     started.map_err(|error| error.with_exit(Exit::Unhealthy))?;
-    watch.prove(&instance.systemd, timeout).await?;
-    watch.settle(&instance.systemd, plan.prove).await
+    watch.prove(&instance.systemd, timeout, &instance.events).await?;
+    watch.stay_healthy(&instance.systemd, plan.prove).await
 }
 
 /// Makes the candidate what runs here, now and after a reboot.
@@ -375,7 +393,8 @@ async fn is_running(instance: &Instance, app: &Locked, manifest: &Manifest) -> R
     if !current || manifest.state != State::Good || snapshot.stopped != Stopped::default() {
         return Ok(false);
     }
-    Watch::new(manifest).is_healthy(&instance.systemd).await
+    converge::ports::restore(&instance.systemd).await?;
+    Ok(Watch::new(manifest).fault(&instance.systemd).await?.is_none())
 }
 
 fn already(app: &Locked, manifest: &Manifest) -> Done {

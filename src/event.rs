@@ -191,6 +191,11 @@ impl Events {
         reach!("step: {}", step.name());
     }
 
+    /// A line that a process of the release wrote or said.
+    pub fn output(&self, line: String) {
+        self.push(Event::Output { line });
+    }
+
     pub fn warn(&self, text: impl Into<String>) {
         let text = text.into();
         tracing::warn!("{text}");

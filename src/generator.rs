@@ -138,6 +138,7 @@ mod tests {
                 state: State::Good,
                 staged_at: jiff::Timestamp::UNIX_EPOCH,
                 replaced: None,
+                serves: None,
                 files: 1,
                 bytes: 1,
                 plan: Plan::new(&procfile, &settings.unwrap(), "deploy-app"),

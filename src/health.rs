@@ -1,12 +1,19 @@
 //! Is it healthy? A candidate is watched until it is, or not; a committed
 //! release is watched through the settle window.
 
+mod demand;
+
 use crate::error::{Error, Result};
+use crate::event::Events;
 use crate::host::systemd::{ServiceStatus, Systemd};
-use crate::host::{probe, sockets};
+use crate::host::{addresses, probe, sockets};
 use crate::release::manifest::{Manifest, Process};
 use crate::release::name::ProcessType;
+use crate::release::reach::Families;
+use crate::release::settings::{Clients, Readiness};
 use crate::units;
+use demand::{Demand, Reach, Shortfall};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How often a candidate that is not yet healthy is looked at again.
@@ -29,7 +36,10 @@ const SEE_LOG: &str = "see its log";
 /// The processes of one release, and what healthy means for them.
 pub struct Watch {
     processes: Vec<Watched>,
-    path: Option<String>,
+    demand: Demand,
+    /// The port by which clients come to `web` through the port map; none where its
+    /// processes bind it themselves.
+    public: Option<u16>,
 }
 
 struct Watched {
@@ -39,9 +49,15 @@ struct Watched {
     port: Option<u16>,
     /// Bytes; none means no limit.
     memory_max: Option<u64>,
+    /// What it does to say that it is ready.
+    ready: Readiness,
     /// The process as it was seen first: it must stay that one.
     seen: Option<Seen>,
     healthy: bool,
+    /// How its clients reached it when it was last asked; none without a port.
+    reached: Option<Reach>,
+    /// What it last said of itself.
+    said: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,11 +74,53 @@ impl Watch {
             unit: units::service(manifest.url.app(), &manifest.label, &process),
             port: process.port,
             memory_max: manifest.plan.memory_max,
+            ready: manifest.plan.ready,
             seen: None,
             healthy: false,
+            reached: None,
+            said: String::new(),
         };
         let processes = manifest.plan.instances().map(watched).collect();
-        Watch { processes, path: manifest.plan.health_path.clone() }
+        let mapped = !manifest.plan.private_ports.is_empty();
+        let public = mapped.then_some(manifest.plan.port.get());
+        Watch { processes, demand: Demand::of(manifest), public }
+    }
+
+    /// Asks that clients also reach it as they reach the release that runs now.
+    pub fn also_serve(&mut self, current: &Manifest) {
+        if self.demand.clients == Clients::Anywhere
+            && current.plan.clients == Clients::Anywhere
+            && let Some(served) = current.serves
+        {
+            self.demand.families = self.demand.families.or(served);
+        }
+    }
+
+    /// Takes it as it is, wherever it listens: it served before, and nothing better is there.
+    pub fn accept_any_address(&mut self) {
+        self.demand.clients = Clients::Local;
+        self.demand.families = Families::default();
+    }
+
+    /// What the operator should know of a first release: over which family of this
+    /// instance's addresses no client reaches it.
+    pub fn gap(&self) -> Option<String> {
+        let served = self.serves().filter(|_| self.demand.clients == Clients::Anywhere)?;
+        let gap = addresses::families().without(served);
+        let said = |gap: Families| {
+            format!(
+                "clients do not reach it over {gap}, which this instance has: to serve both, \
+                 bind [::]"
+            )
+        };
+        (!gap.is_empty()).then(|| said(gap))
+    }
+
+    /// The families over which clients reach every process that has a port; none where
+    /// there is no such process.
+    pub fn serves(&self) -> Option<Families> {
+        let reached = self.processes.iter().filter_map(|process| Some(process.reached?.families));
+        reached.reduce(Families::and)
     }
 
     pub fn units(&self) -> Vec<String> {
@@ -78,7 +136,7 @@ impl Watch {
     pub fn split_off(&mut self, is: impl Fn(&ProcessType) -> bool) -> Watch {
         let (out, left) = self.processes.drain(..).partition(|process| is(&process.kind));
         self.processes = left;
-        Watch { processes: out, path: self.path.clone() }
+        Watch { processes: out, demand: self.demand.clone(), public: self.public }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -107,7 +165,7 @@ impl Watch {
         for process in &self.processes {
             let status = systemd.status(&process.unit).await?;
             let runs = !matches!(status.active_state.as_str(), "inactive" | "failed");
-            if runs && process.verdict(&status, self.path.as_deref()).await.is_err() {
+            if runs && process.verdict(&status, &self.demand).await.is_err() {
                 unhealthy.push(process.unit.clone());
             }
         }
@@ -115,8 +173,14 @@ impl Watch {
     }
 
     /// Watches started processes until all of them are healthy. A process that
-    /// ends or is restarted fails at once; the deadline fails the rest.
-    pub async fn prove(&mut self, systemd: &Systemd, timeout: Duration) -> Result<()> {
+    /// ends or is restarted fails at once; the deadline fails the rest. What a process
+    /// says of itself meanwhile goes to `events`.
+    pub async fn prove(
+        &mut self,
+        systemd: &Systemd,
+        timeout: Duration,
+        events: &Events,
+    ) -> Result<()> {
         let deadline = Instant::now() + timeout;
         let mut before = None;
         loop {
@@ -124,12 +188,14 @@ impl Watch {
             for process in &mut self.processes {
                 let status = systemd.status(&process.unit).await?;
                 process.must_stay(&status)?;
+                process.pass_on(&status, events);
                 // Once healthy it is not asked again while the others start.
                 if !process.healthy {
-                    let path = self.path.as_deref();
-                    let verdict = process.verdict_by(deadline, &status, path, &mut before).await;
-                    process.healthy = verdict.is_ok();
-                    waiting = waiting.or(verdict.err());
+                    let demand = &self.demand;
+                    match process.verdict_by(deadline, &status, demand, &mut before).await {
+                        Ok(reached) => (process.healthy, process.reached) = (true, reached),
+                        Err(why) => waiting = waiting.or(Some(why)),
+                    }
                 }
             }
             let Some(why) = waiting else { return Ok(()) };
@@ -147,14 +213,18 @@ impl Watch {
         let opened = async {
             let mut closed = Vec::new();
             for port in unhealthy.filter_map(|process| process.port) {
-                if probe::connect(port).await.is_err() {
-                    closed.push(port);
+                let over_ipv4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                let over_ipv6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+                for address in [over_ipv4, over_ipv6] {
+                    if probe::connect(address).await.is_err() {
+                        closed.push(address);
+                    }
                 }
             }
             loop {
                 tokio::time::sleep(TRY).await;
-                for port in &closed {
-                    if probe::connect(*port).await.is_ok() {
+                for address in &closed {
+                    if probe::connect(*address).await.is_ok() {
                         return;
                     }
                 }
@@ -167,6 +237,21 @@ impl Watch {
     /// stay the same process, and keep answering. The window is not over while one
     /// does not: a probe alone may take longer than it.
     pub async fn settle(&mut self, systemd: &Systemd, window: Duration) -> Result<()> {
+        let public = self.public;
+        self.keep_healthy(systemd, window, public).await
+    }
+
+    /// The same for a candidate, to which no client comes yet.
+    pub async fn stay_healthy(&mut self, systemd: &Systemd, window: Duration) -> Result<()> {
+        self.keep_healthy(systemd, window, None).await
+    }
+
+    async fn keep_healthy(
+        &mut self,
+        systemd: &Systemd,
+        window: Duration,
+        public: Option<u16>,
+    ) -> Result<()> {
         let end = Instant::now() + window;
         let mut failures = 0;
         loop {
@@ -175,7 +260,7 @@ impl Watch {
                 let answer = match systemd.status(&process.unit).await {
                     Ok(status) => {
                         process.must_stay(&status)?;
-                        process.answers(&status, self.path.as_deref()).await
+                        process.answers_in_public(&status, &self.demand, public).await
                     }
                     // systemd itself may be busy, as when it re-executes.
                     Err(error) => Err(process.not_yet(error.chain(), "see `journalctl -b -p err`")),
@@ -197,16 +282,19 @@ impl Watch {
         }
     }
 
-    /// Whether every process runs and answers, at this moment.
-    pub async fn is_healthy(&self, systemd: &Systemd) -> Result<bool> {
+    /// Why not every process runs and answers at this moment; none where all do.
+    pub async fn fault(&self, systemd: &Systemd) -> Result<Option<String>> {
         for process in &self.processes {
             let status = systemd.status(&process.unit).await?;
-            let answers = process.answers(&status, self.path.as_deref()).await;
-            if !status.is_running() || answers.is_err() {
-                return Ok(false);
+            let verdict = match status.is_running() {
+                true => process.answers_in_public(&status, &self.demand, self.public).await,
+                false => process.verdict_of_running(&status, &self.demand).await.map(drop),
+            };
+            if let Err(why) = verdict {
+                return Ok(Some(format!("{}: {}", why.process, why.why)));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 }
 
@@ -262,14 +350,45 @@ impl Watched {
         Err(Error::unhealthy(what).because(why).help(help))
     }
 
-    async fn verdict(&self, status: &ServiceStatus, path: Option<&str>) -> Result<(), NotYet> {
-        if !status.is_running() {
-            return Err(self.not_yet(format!("it is {}", status.sub_state), SEE_LOG));
-        }
-        if self.port.is_none() && !stayed_up(status) {
+    async fn verdict(
+        &self,
+        status: &ServiceStatus,
+        demand: &Demand,
+    ) -> Result<Option<Reach>, NotYet> {
+        let only_port = self.ready == Readiness::Port;
+        if self.port.is_none() && only_port && status.is_running() && !stayed_up(status) {
             return Err(self.not_yet("it has only just started".into(), SEE_LOG));
         }
-        self.answers(status, path).await
+        self.verdict_of_running(status, demand).await
+    }
+
+    async fn verdict_of_running(
+        &self,
+        status: &ServiceStatus,
+        demand: &Demand,
+    ) -> Result<Option<Reach>, NotYet> {
+        if status.is_running() {
+            return self.answers(status, demand).await;
+        }
+        if self.ready == Readiness::Notify && status.sub_state == "start" {
+            let said = match status.status_text.as_str() {
+                "" => String::new(),
+                text => format!("; it says: {}", shortened(text)),
+            };
+            let why = format!("it has not sent READY=1{said}");
+            let help = "let it send READY=1 (sd_notify(3)) when it is ready, raise \
+                        DEPLOY_HEALTH_TIMEOUT, or set DEPLOY_READY=port";
+            return Err(self.not_yet(why, help));
+        }
+        Err(self.not_yet(format!("it is {}", status.sub_state), SEE_LOG))
+    }
+
+    /// Hands on what the process says of itself when it says something new.
+    fn pass_on(&mut self, status: &ServiceStatus, events: &Events) {
+        if status.status_text != self.said {
+            self.said.clone_from(&status.status_text);
+            events.output(format!("{}: {}", self.name, shortened(&self.said)));
+        }
     }
 
     /// The same by a deadline. Where that leaves no time for a fair answer, what was
@@ -278,11 +397,11 @@ impl Watched {
         &self,
         deadline: Instant,
         status: &ServiceStatus,
-        path: Option<&str>,
+        demand: &Demand,
         before: &mut Option<NotYet>,
-    ) -> Result<(), NotYet> {
+    ) -> Result<Option<Reach>, NotYet> {
         let asked = Instant::now();
-        let verdict = tokio::time::timeout_at(deadline.into(), self.verdict(status, path)).await;
+        let verdict = tokio::time::timeout_at(deadline.into(), self.verdict(status, demand)).await;
         verdict.unwrap_or_else(|_| {
             let mute = || self.not_yet("it did not answer in time".into(), SEE_LOG);
             Err(before.take().filter(|_| asked.elapsed() < FAIR).unwrap_or_else(mute))
@@ -290,24 +409,31 @@ impl Watched {
     }
 
     /// A process with a port must listen on it itself, and answer.
-    async fn answers(&self, status: &ServiceStatus, path: Option<&str>) -> Result<(), NotYet> {
-        let Some(port) = self.port else { return Ok(()) };
-        if !sockets::listens(&status.control_group, port) {
-            let other = sockets::ports(&status.control_group);
-            let why = match other.as_slice() {
-                [] => format!("it does not listen on port {port}"),
-                ports => format!("it listens on {ports:?}, not on port {port}"),
-            };
-            return Err(self.not_yet(why, "the process must bind 0.0.0.0 (or [::]) and $PORT"));
+    async fn answers(
+        &self,
+        status: &ServiceStatus,
+        demand: &Demand,
+    ) -> Result<Option<Reach>, NotYet> {
+        let Some(port) = self.port else { return Ok(None) };
+        let endpoints = sockets::endpoints(&status.control_group);
+        match demand.check(&endpoints, port).await {
+            Ok(reached) => Ok(Some(reached)),
+            Err(Shortfall { why, help }) => Err(self.not_yet(why, &help)),
         }
-        let (answer, help) = match path {
-            None => {
-                let why = |e| format!("connect to port {port}: {e}");
-                (probe::connect(port).await.map_err(why), "it must accept connections on $PORT")
-            }
-            Some(path) => (get(port, path).await, "DEPLOY_HEALTH_PATH must answer with 2xx or 3xx"),
+    }
+
+    /// The same, and clients of the public port come to it, or to another one of its type.
+    async fn answers_in_public(
+        &self,
+        status: &ServiceStatus,
+        demand: &Demand,
+        public: Option<u16>,
+    ) -> Result<(), NotYet> {
+        let Some((reach, port)) = self.answers(status, demand).await?.zip(public) else {
+            return Ok(());
         };
-        answer.map_err(|why| self.not_yet(why, help))
+        let path = demand.public_path(reach, port).await;
+        path.map_err(|Shortfall { why, help }| self.not_yet(why, &help))
     }
 
     fn not_yet(&self, why: String, help: &str) -> NotYet {
@@ -316,12 +442,9 @@ impl Watched {
     }
 }
 
-async fn get(port: u16, path: &str) -> Result<(), String> {
-    match probe::get(port, path).await {
-        Ok(status) if (200..400).contains(&status) => Ok(()),
-        Ok(status) => Err(format!("GET {path} on port {port} answered {status}")),
-        Err(error) => Err(format!("GET {path} on port {port}: {error}")),
-    }
+/// One line of what a process says of itself, which may be anything.
+fn shortened(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 fn stayed_up(status: &ServiceStatus) -> bool {

@@ -100,6 +100,7 @@ fn manifest(app: &str, dir: &Path, nth: i64, agent: &Env, settings: &AgentSettin
         state: State::Good,
         staged_at: jiff::Timestamp::from_second(nth).expect("a time"),
         replaced: None,
+        serves: None,
         files: 1,
         bytes: 1,
         plan: Plan::new(&procfile, &release, &settings.user),

@@ -47,6 +47,7 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
         state: State::Good,
         staged_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
         replaced: None,
+        serves: None,
         files: 1,
         bytes: 1,
         plan: plan(procfile, agent, settings),

@@ -87,8 +87,14 @@ pub struct AppStatus {
     pub state: Option<State>,
     /// Every process that should run does, and answers.
     pub healthy: bool,
+    /// Why it is not healthy.
+    #[serde(default)]
+    pub fault: Option<String>,
     /// Where clients reach `web`.
     pub port: Option<u16>,
+    /// What happened to the port map that leads there, if anything did.
+    #[serde(default)]
+    pub port_map: Option<String>,
     pub processes: Vec<ProcessStatus>,
     pub leaving: Option<Leaving>,
     /// Where `deploy rollback` would go.

@@ -1,5 +1,6 @@
 //! The life of `deployd`: settings, recovery, the socket, signals, the end.
 
+use super::port_watch;
 use super::server;
 use super::watch::Watcher;
 use super::work::{Request, Work};
@@ -64,6 +65,7 @@ async fn live(
     let work = Work::new(Arc::new(Sources::new()));
     tokio::spawn(watchdog());
     tokio::spawn(tell(work.clone()));
+    tokio::spawn(port_watch::run(work.clone()));
     recover(&work);
     let watcher = Watcher::new(work.clone());
     let watching = tokio::spawn(watcher.clone().run());

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod log;
 mod operate;
 mod operator;
+mod port_watch;
 mod plan;
 mod server;
 mod status;

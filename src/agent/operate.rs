@@ -163,7 +163,8 @@ fn choose(manifest: &Manifest, process: Option<&str>) -> Result<Vec<Process>> {
 async fn prove(instance: &Instance, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
     let mut watch = Watch::new(manifest);
     watch.retain(|name| chosen.iter().any(|process| process.to_string() == name));
-    let proved = watch.prove(&instance.systemd, manifest.plan.health_timeout).await;
+    let proved =
+        watch.prove(&instance.systemd, manifest.plan.health_timeout, &instance.events).await;
     proved.map_err(|error| error.with_exit(Exit::Unhealthy))
 }
 

@@ -4,6 +4,7 @@ use super::api::{AppStatus, Leaving, ProcessStatus, ReleaseStatus};
 use super::watch::Watcher;
 use super::work::{Piece, Work};
 use crate::converge;
+use crate::converge::ports::Restored;
 use crate::error::Result;
 use crate::health::Watch;
 use crate::host::systemd::Systemd;
@@ -30,7 +31,9 @@ pub async fn status(
         url: None,
         state: None,
         healthy: false,
+        fault: None,
         port: snapshot.current().filter(|m| m.plan.has_web()).map(|m| m.plan.port.get()),
+        port_map: port_map(&snapshot).await,
         processes: Vec::new(),
         leaving: leaving(systemd, &snapshot, working.as_deref()).await?,
         rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
@@ -48,9 +51,18 @@ pub async fn status(
         }
         let mut watch = Watch::new(manifest);
         watch.retain(|process| !snapshot.stopped.covers(process));
-        status.healthy = watch.is_healthy(systemd).await?;
+        status.fault = watch.fault(systemd).await?;
+        status.healthy = status.fault.is_none();
     }
     Ok(status)
+}
+
+/// Who knows that another program flushes the port map now and then can make it stop.
+async fn port_map(snapshot: &Snapshot) -> Option<String> {
+    snapshot.current().filter(|manifest| !manifest.plan.private_ports.is_empty())?;
+    let Restored { times, last } = converge::ports::restored().await?;
+    let at = last.strftime("%Y-%m-%d %H:%M:%SZ");
+    Some(format!("flushed by another program, and loaded again: {times} times, last at {at}"))
 }
 
 async fn leaving(

@@ -34,8 +34,10 @@ pub fn status(apps: &[AppStatus]) -> String {
         let now = app.working.as_ref().zip(app.working_id.as_ref());
         let now = now.map(|(what, id)| format!("{what} (`deploy attach {id}`)"));
         for (name, value) in [
+            ("fault", &app.fault),
             ("url", &app.url),
             ("port", &port),
+            ("port map", &app.port_map),
             ("rollback", &app.rollback),
             ("now", &now),
             ("leaving", &leaving),

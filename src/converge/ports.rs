@@ -2,18 +2,49 @@
 
 use crate::error::Result;
 use crate::host::nftables;
+use crate::host::ruleset::{self, Fingerprint};
+use crate::host::systemd::Systemd;
 use crate::instance::Instance;
 use crate::release::manifest::Manifest;
 use crate::store::{App, Snapshot, Store};
-use crate::units::ports::{PortMap, script};
+use crate::units::ports::{PortMap, TABLE_NAME, script};
 use crate::units::{GENERATED, SCRIPT};
+use jiff::Timestamp;
 use std::path::Path;
 use tokio::sync::Mutex;
 
-/// What this run of the daemon has loaded last. Locked while the disk is read
+/// What this run of the daemon has asked nft for last. Locked while the disk is read
 /// and what it says is loaded: another app's switch must not be undone by a map
 /// that was read before it.
-static LOADED: Mutex<Option<String>> = Mutex::const_new(None);
+static LOADED: Mutex<State> = Mutex::const_new(State { loaded: None, restored: None });
+
+struct State {
+    loaded: Option<Loaded>,
+    restored: Option<Restored>,
+}
+
+struct Loaded {
+    script: String,
+    /// Whether nft carried it out.
+    done: bool,
+    /// The rules that the kernel had then; none where they could not be read.
+    fingerprint: Option<Fingerprint>,
+}
+
+/// How often somebody else has changed the map, and it was loaded again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    pub times: u32,
+    pub last: Timestamp,
+}
+
+impl Loaded {
+    /// Whether the kernel still has it. Without the right to look it is taken to be so.
+    fn is_intact(&self) -> bool {
+        let as_loaded = |now| Some(now) == self.fingerprint;
+        self.done && ruleset::fingerprint(TABLE_NAME).map_or(true, as_loaded)
+    }
+}
 
 /// Makes the kernel's map what the state on disk asks for, in one transaction.
 pub async fn load(instance: &Instance) -> Result<()> {
@@ -27,18 +58,52 @@ pub async fn load_for(instance: &Instance, candidate: &Manifest) -> Result<()> {
 }
 
 async fn apply(instance: &Instance, candidate: Option<&Manifest>) -> Result<()> {
-    let mut loaded = LOADED.lock().await;
+    let mut state = LOADED.lock().await;
     let map = PortMap::of(&read(&instance.store)?, candidate);
     let script = script(&map);
     // Where nobody asks for a map there may be no nftables either.
     let nothing = map == PortMap::default() && !Path::new(GENERATED).join(SCRIPT).exists();
-    if loaded.as_ref() == Some(&script) || (loaded.is_none() && nothing) {
-        return Ok(());
+    let is_there = match &state.loaded {
+        Some(loaded) => loaded.script == script && loaded.is_intact(),
+        None => nothing,
+    };
+    if is_there { Ok(()) } else { state.load(&instance.systemd, script).await }
+}
+
+impl State {
+    /// Loads a map, and notes what the kernel made of it. One that fails is noted as well:
+    /// it is what the kernel should have.
+    async fn load(&mut self, systemd: &Systemd, script: String) -> Result<()> {
+        let loaded = self.loaded.insert(Loaded { script, done: false, fingerprint: None });
+        nftables::load(systemd, &loaded.script).await?;
+        loaded.done = true;
+        loaded.fingerprint = ruleset::fingerprint(TABLE_NAME).ok();
+        Ok(())
     }
-    *loaded = None;
-    nftables::load(&instance.systemd, &script).await?;
-    *loaded = Some(script);
-    Ok(())
+}
+
+/// Whether the kernel still has the map that was loaded last.
+pub async fn is_intact() -> bool {
+    LOADED.lock().await.loaded.as_ref().is_none_or(Loaded::is_intact)
+}
+
+/// Loads the map again if somebody else has changed it, as a firewall does that flushes
+/// every table. Says whether that was so.
+pub async fn restore(systemd: &Systemd) -> Result<bool> {
+    let mut state = LOADED.lock().await;
+    let Some(loaded) = state.loaded.as_ref().filter(|loaded| !loaded.is_intact()) else {
+        return Ok(false);
+    };
+    let script = loaded.script.clone();
+    state.load(systemd, script).await?;
+    let times = state.restored.map_or(0, |restored| restored.times).saturating_add(1);
+    state.restored = Some(Restored { times, last: Timestamp::now() });
+    Ok(true)
+}
+
+/// How often that was so since the daemon started.
+pub async fn restored() -> Option<Restored> {
+    LOADED.lock().await.restored
 }
 
 /// All apps of this instance. One that cannot be read must not lose its ports

@@ -170,7 +170,9 @@ pub(super) async fn restore(
     let manifest = app.manifest(label)?;
     let mut watch = Watch::new(&manifest);
     watch.retain(|process| !snapshot.stopped.covers(process));
-    let proved = watch.prove(&instance.systemd, manifest.plan.health_timeout).await;
+    watch.accept_any_address();
+    let timeout = manifest.plan.health_timeout;
+    let proved = watch.prove(&instance.systemd, timeout, &instance.events).await;
     converge::drain(instance, app, since + manifest.plan.drain_timeout).await?;
     proved.and(converge(instance, app).await)
 }

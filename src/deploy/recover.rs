@@ -53,7 +53,7 @@ async fn settle_again(instance: &Instance, app: &Locked, manifest: Manifest) -> 
     let candidate = Candidate { watch: Watch::new(&manifest), manifest, before, stopped };
     let mut committed = commit(instance, app, candidate).await?;
     let timeout = committed.manifest.plan.health_timeout;
-    if let Err(why) = committed.watch.prove(&instance.systemd, timeout).await {
+    if let Err(why) = committed.watch.prove(&instance.systemd, timeout, &instance.events).await {
         let Committed { manifest, before, stopped, .. } = committed;
         return Err(Failed::of(manifest, before, stopped).undo(instance, app, why).await);
     }

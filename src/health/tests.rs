@@ -6,7 +6,18 @@ use crate::error::Exit;
 fn watched(port: Option<u16>) -> Watched {
     let (name, unit) = ("web.1".to_owned(), "deploy-my-app-web-r1@1.service".to_owned());
     let kind = "web".parse().expect("a type");
-    Watched { kind, name, unit, port, memory_max: None, seen: None, healthy: false }
+    Watched {
+        kind,
+        name,
+        unit,
+        port,
+        memory_max: None,
+        ready: Readiness::Port,
+        seen: None,
+        healthy: false,
+        reached: None,
+        said: String::new(),
+    }
 }
 
 fn running() -> ServiceStatus {
@@ -68,14 +79,23 @@ fn a_process_that_ended_or_was_restarted_did_not_stay() {
     }
 }
 
+fn demand() -> Demand {
+    Demand {
+        clients: Clients::Anywhere,
+        families: Families::IPV4,
+        request: None,
+        statuses: Default::default(),
+    }
+}
+
 #[tokio::test]
 async fn a_process_without_a_port_is_healthy_when_it_has_stayed_up() {
     let process = watched(None);
-    assert!(process.verdict(&running(), None).await.is_ok());
+    assert!(process.verdict(&running(), &demand()).await.is_ok());
     let now = u64::try_from(jiff::Timestamp::now().as_microsecond()).expect("after 1970");
     for active_since in [now, now + 3_600_000_000] {
         let status = ServiceStatus { active_since, ..running() };
-        let why = process.verdict(&status, None).await.expect_err("not yet").why;
+        let why = process.verdict(&status, &demand()).await.expect_err("not yet").why;
         assert_eq!(why, "it has only just started");
     }
 }
@@ -86,6 +106,6 @@ async fn a_port_counts_only_when_the_process_itself_listens_on_it() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let port = other.local_addr().expect("address").port();
     let status = ServiceStatus { control_group: "/no/such.service".into(), ..running() };
-    let why = watched(Some(port)).verdict(&status, None).await.expect_err("not yet").why;
+    let why = watched(Some(port)).verdict(&status, &demand()).await.expect_err("not yet").why;
     assert_eq!(why, format!("it does not listen on port {port}"));
 }

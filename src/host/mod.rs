@@ -1,15 +1,18 @@
 //! The machine's seams. What is here knows nothing of releases: it speaks
 //! units, jobs, ports, users and programs.
 
+pub mod addresses;
 pub mod cgroup;
 pub mod child;
 pub mod disk;
 pub mod journal;
 pub mod machine;
 pub mod memory;
+mod netlink;
 pub mod nftables;
 pub mod priority;
 pub mod probe;
+pub mod ruleset;
 pub mod sock_diag;
 pub mod sockets;
 pub mod systemd;

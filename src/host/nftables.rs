@@ -1,6 +1,5 @@
 //! nftables, by nft(8): whole scripts, each of them one transaction. nft runs as
-//! a unit of its own: the daemon has no children, and no capability to change
-//! the network.
+//! a unit of its own: the daemon has no children.
 
 use super::systemd::Systemd;
 use super::transient::{Command, Ending};

@@ -1,7 +1,6 @@
 //! Asking a process of this machine whether it answers.
 
 use http_body_util::Empty;
-use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
@@ -9,6 +8,7 @@ use nix::libc::linger;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::Linger;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -17,20 +17,38 @@ use tokio::time::timeout;
 /// How long one probe may take.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Connects to a port of this machine, over IPv4 or else IPv6.
-pub async fn connect(port: u16) -> io::Result<()> {
-    within(open(port)).await.map(drop)
+/// The longest part of a redirect's target that an answer has, in characters.
+const LOCATION: usize = 200;
+
+/// What is asked for with GET.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub path: String,
+    pub host: String,
 }
 
-/// The status of GET `path`; redirects are not followed.
-pub async fn get(port: u16, path: &str) -> io::Result<u16> {
+/// An answer, as far as it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// Where a redirect leads.
+    pub location: Option<String>,
+}
+
+/// Connects to an address of this machine.
+pub async fn connect(to: SocketAddr) -> io::Result<()> {
+    within(TcpStream::connect(to)).await.map(drop)
+}
+
+/// The answer to GET; redirects are not followed.
+pub async fn get(at: SocketAddr, request: &Request) -> io::Result<Answer> {
     within(async {
-        let stream = open(port).await?;
+        let stream = TcpStream::connect(at).await?;
         let reset = ResetWhenGivenUp::of(&stream)?;
         let (mut sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let request = Request::get(path)
-            .header("host", format!("localhost:{port}"))
+        let request = hyper::Request::get(&request.path)
+            .header("host", &request.host)
             .header("user-agent", "deploy-agent")
             .header("connection", "close")
             .body(Empty::<Bytes>::new())
@@ -41,18 +59,13 @@ pub async fn get(port: u16, path: &str) -> io::Result<u16> {
             response = &mut response => response,
             _ = connection => response.await,
         };
-        let status = response.map_err(io::Error::other)?.status().as_u16();
+        let response = response.map_err(io::Error::other)?;
         reset.no_more();
-        Ok(status)
+        let location = response.headers().get("location").and_then(|to| to.to_str().ok());
+        let location = location.map(|to| to.chars().take(LOCATION).collect());
+        Ok(Answer { status: response.status().as_u16(), location })
     })
     .await
-}
-
-async fn open(port: u16) -> io::Result<TcpStream> {
-    match TcpStream::connect(("127.0.0.1", port)).await {
-        Ok(stream) => Ok(stream),
-        Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_| error),
-    }
 }
 
 /// A connection that is given up is reset: half closed, it would wait in a process
@@ -84,30 +97,38 @@ mod tests {
     use tokio::net::TcpListener;
 
     /// A server that gives one answer, and its port.
-    async fn server(answer: &'static str) -> u16 {
+    async fn server(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let port = listener.local_addr().expect("address").port();
+        let address = listener.local_addr().expect("address");
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("accept");
             let mut request = [0; 1024];
             let _ = stream.read(&mut request).await;
             let _ = stream.write_all(answer.as_bytes()).await;
         });
-        port
+        address
+    }
+
+    fn request(path: &str) -> Request {
+        Request { path: path.to_owned(), host: "www.example.com".to_owned() }
     }
 
     #[tokio::test]
     async fn the_status_is_what_the_server_says() {
-        let port = server("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
-        assert_eq!(get(port, "/health").await.expect("answer"), 503);
+        let busy = server("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+        let answer = get(busy, &request("/health")).await.expect("answer");
+        assert_eq!(answer, Answer { status: 503, location: None });
+        let moved = "HTTP/1.1 301 Moved\r\nlocation: https://x/\r\ncontent-length: 0\r\n\r\n";
+        let answer = get(server(moved).await, &request("/")).await.expect("answer");
+        assert_eq!(answer, Answer { status: 301, location: Some("https://x/".to_owned()) });
     }
 
     /// Where nobody answers: the process may hang for long after the probe is over.
     #[tokio::test]
     async fn a_probe_that_is_given_up_leaves_no_connection_behind() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let port = listener.local_addr().expect("address").port();
-        let probe = tokio::spawn(async move { get(port, "/").await });
+        let address = listener.local_addr().expect("address");
+        let probe = tokio::spawn(async move { get(address, &request("/")).await });
         let (mut stream, _) = listener.accept().await.expect("accept");
         let mut request = [0; 1024];
         while !request.starts_with(b"GET /") {
@@ -126,7 +147,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_speak_http_is_an_error() {
-        let port = server("SSH-2.0-OpenSSH\r\n").await;
-        get(port, "/").await.expect_err("no HTTP");
+        let ssh = server("SSH-2.0-OpenSSH\r\n").await;
+        get(ssh, &request("/")).await.expect_err("no HTTP");
     }
 }

@@ -4,20 +4,14 @@
 //! connections to tell of, where reading /proc/net/tcp took 50. Who listens is in a
 //! table of its own, which takes no time.
 
-use nix::sys::socket::sockopt::ReceiveTimeout;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
-};
-use nix::sys::time::{TimeVal, TimeValLike};
+use super::netlink::{self, attribute};
+use crate::release::reach::Endpoint;
+use nix::sys::socket::{AddressFamily, SockProtocol};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::IpAddr;
 
-/// Numbers of linux/netlink.h, linux/sock_diag.h and linux/tcp.h.
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+/// Numbers of linux/sock_diag.h and linux/tcp.h.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_DUMP: u16 = 0x300;
 const TCP_ESTABLISHED: u32 = 1 << 1;
 const TCP_SYN_RECV: u32 = 1 << 3;
 const TCP_CLOSE_WAIT: u32 = 1 << 8;
@@ -28,23 +22,24 @@ const TCP_LISTEN: u32 = 1 << 10;
 /// the kernel sends out without it.
 const OPEN: u32 = TCP_ESTABLISHED | TCP_SYN_RECV | TCP_CLOSE_WAIT;
 
-/// The kernel answers at once, or something is wrong; seconds.
-const ANSWER: i64 = 5;
+/// `struct inet_diag_req_v2`; bytes.
+const REQUEST: usize = 56;
 
-/// `struct nlmsghdr`, and `struct inet_diag_req_v2` after it; bytes.
-const HEADER: usize = 16;
-const REQUEST: usize = HEADER + 56;
-
-/// Where a `struct inet_diag_msg` has its local port and its inode; bytes.
+/// Where a `struct inet_diag_msg` has what is read of it, and its length; bytes.
 const PORT: usize = 4;
+const ADDRESS: usize = 8;
 const INODE: usize = 68;
+const ATTRIBUTES: usize = 72;
+
+/// The attribute that says whether a socket of IPv6 leaves IPv4 out; linux/inet_diag.h.
+const INET_DIAG_SKV6ONLY: u16 = 11;
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// A socket that listens for TCP connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listening {
-    pub port: u16,
+    pub endpoint: Endpoint,
     pub inode: u32,
 }
 
@@ -62,7 +57,16 @@ pub fn listening() -> io::Result<Vec<Listening>> {
 fn listener(socket: &[u8]) -> Option<Listening> {
     let port = u16::from_be_bytes(*socket.get(PORT..)?.first_chunk()?);
     let inode = u32::from_ne_bytes(*socket.get(INODE..)?.first_chunk()?);
-    Some(Listening { port, inode })
+    let address = socket.get(ADDRESS..)?;
+    let address = match i32::from(*socket.first()?) {
+        family if family == AddressFamily::Inet as i32 => {
+            IpAddr::from(*address.first_chunk::<4>()?)
+        }
+        _ => IpAddr::from(*address.first_chunk::<16>()?),
+    };
+    let v6only = attribute(socket.get(ATTRIBUTES..)?, INET_DIAG_SKV6ONLY);
+    let v6only = v6only.is_some_and(|value| value.first() == Some(&1));
+    Some(Listening { endpoint: Endpoint { address, port, v6only }, inode })
 }
 
 /// How many TCP connections clients have, over IPv4 or IPv6, with whoever
@@ -84,78 +88,27 @@ fn dump(
     port: u16,
     socket: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let kernel = ask(family, states, port)?;
-    answers(&kernel, socket)
+    let request = request(family, states, port);
+    netlink::dump(SockProtocol::NetlinkSockDiag, SOCK_DIAG_BY_FAMILY, &request, socket)
 }
 
-fn ask(family: AddressFamily, states: u32, port: u16) -> io::Result<OwnedFd> {
-    let kernel = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkSockDiag,
-    )?;
-    setsockopt(&kernel, ReceiveTimeout, &TimeVal::seconds(ANSWER))?;
-    send(kernel.as_raw_fd(), &request(family, states, port), MsgFlags::empty())?;
-    Ok(kernel)
-}
-
+/// `struct inet_diag_req_v2`. All of the socket's identity but its local port stays open.
 fn request(family: AddressFamily, states: u32, port: u16) -> Vec<u8> {
-    let mut request = Vec::with_capacity(REQUEST);
-    request.extend(u32::try_from(REQUEST).unwrap_or_default().to_ne_bytes());
-    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    request.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    request.extend([0; 8]);
-    request.extend([family as u8, SockProtocol::Tcp as u8, 0, 0]);
+    let mut request = vec![family as u8, SockProtocol::Tcp as u8, 0, 0];
     request.extend(states.to_ne_bytes());
-    // All of the socket's identity but its local port stays open.
     request.extend(port.to_be_bytes());
     request.resize(REQUEST, 0);
     request
 }
 
-/// Tells the sockets of a dump, to its end.
-fn answers(kernel: &OwnedFd, mut socket: impl FnMut(&[u8])) -> io::Result<()> {
-    // The kernel makes no piece of a dump longer than this.
-    let mut buffer = vec![0; 32 << 10];
-    loop {
-        let length = recv(kernel.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        while let Some(message) = next(&mut rest) {
-            match message.kind {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => return Err(message.error()),
-                _ => socket(message.payload),
-            }
-        }
-    }
-}
-
-struct Message<'a> {
-    kind: u16,
-    payload: &'a [u8],
-}
-
-impl Message<'_> {
-    fn error(&self) -> io::Error {
-        let code = self.payload.first_chunk().copied().map_or(0, i32::from_ne_bytes);
-        io::Error::from_raw_os_error(code.saturating_neg())
-    }
-}
-
-/// Takes the next message off, with the padding after it.
-fn next<'a>(rest: &mut &'a [u8]) -> Option<Message<'a>> {
-    let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
-    let kind = u16::from_ne_bytes(*rest.get(4..)?.first_chunk()?);
-    let payload = rest.get(HEADER..length)?;
-    *rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    Some(Message { kind, payload })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+    use nix::sys::socket::{Backlog, SockFlag, SockType, SockaddrIn6, sockopt};
+    use nix::sys::socket::{bind, listen, setsockopt, socket};
+    use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
     use std::time::{Duration, Instant};
 
     fn listener() -> (TcpListener, u16) {
@@ -196,11 +149,39 @@ mod tests {
         let held = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd()));
         let clients = connect(port);
         let mut ours = listening().expect("the listeners");
-        ours.retain(|found| found.port == port);
-        let [Listening { inode, .. }] = ours[..] else { panic!("{ours:?}") };
+        ours.retain(|found| found.endpoint.port == port);
+        let [Listening { inode, endpoint }] = ours[..] else { panic!("{ours:?}") };
+        assert_eq!(endpoint.to_string(), format!("[::]:{port}"));
         assert_eq!(held.expect("a link").to_string_lossy(), format!("socket:[{inode}]"));
         drop((socket, clients));
-        assert!(listening().expect("the listeners").iter().all(|found| found.port != port));
+        assert!(
+            listening().expect("the listeners").iter().all(|found| found.endpoint.port != port)
+        );
+    }
+
+    #[test]
+    fn a_listener_is_told_with_its_address() {
+        let v6only = || {
+            let family = AddressFamily::Inet6;
+            let socket = socket(family, SockType::Stream, SockFlag::empty(), None).expect("socket");
+            setsockopt(&socket, sockopt::Ipv6V6Only, &true).expect("option");
+            let any = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
+            bind(socket.as_raw_fd(), &any).expect("bind");
+            listen(&socket, Backlog::new(1).expect("backlog")).expect("listen");
+            TcpListener::from(socket)
+        };
+        let sockets = [
+            (TcpListener::bind("127.0.0.1:0").expect("bind"), "127.0.0.1:", ""),
+            (TcpListener::bind("[::1]:0").expect("bind"), "[::1]:", ""),
+            (TcpListener::bind("0.0.0.0:0").expect("bind"), "0.0.0.0:", ""),
+            (v6only(), "[::]:", " (IPv6 alone)"),
+        ];
+        let all = listening().expect("the listeners");
+        for (socket, address, only) in sockets {
+            let port = socket.local_addr().expect("address").port();
+            let found = all.iter().find(|found| found.endpoint.port == port).expect("told");
+            assert_eq!(found.endpoint.to_string(), format!("{address}{port}{only}"));
+        }
     }
 
     #[test]
@@ -230,20 +211,5 @@ mod tests {
         let clients: Vec<_> = (0..150).map(open).collect();
         assert_eq!(connections(port).expect("a count"), 300);
         drop(clients);
-    }
-
-    #[test]
-    fn a_message_that_lies_about_its_length_ends_the_reading() {
-        for length in [0_u32, 15, 17, u32::MAX] {
-            let mut bytes = length.to_ne_bytes().to_vec();
-            bytes.resize(HEADER, 0);
-            assert!(next(&mut bytes.as_slice()).is_none());
-        }
-    }
-
-    #[test]
-    fn an_error_of_the_kernel_keeps_its_number() {
-        let message = Message { kind: NLMSG_ERROR, payload: &(-2_i32).to_ne_bytes() };
-        assert_eq!(message.error().kind(), io::ErrorKind::NotFound);
     }
 }

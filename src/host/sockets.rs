@@ -1,9 +1,12 @@
 //! Which ports are listened on, and by whom.
 
 use super::cgroup::members;
-use super::sock_diag;
+use super::sock_diag::{self, Listening};
+use crate::release::reach::Endpoint;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// A process that listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +26,14 @@ impl Listener {
 
 /// The first process found that listens on this TCP port; proc_pid_net(5).
 pub fn listener(port: u16) -> Option<Listener> {
-    let inodes = listening_inodes(port);
+    let on_it = listening().into_iter().filter(|found| found.endpoint.port == port);
+    let inodes: HashSet<u32> = on_it.map(|found| found.inode).collect();
     if inodes.is_empty() {
         return None;
     }
     let pids = fs::read_dir("/proc").ok()?.flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .find(|pid| holds_socket(*pid, &inodes))
+        .find(|pid| sockets_of(*pid).iter().any(|inode| inodes.contains(inode)))
         .map(|pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -38,31 +42,19 @@ pub fn listener(port: u16) -> Option<Listener> {
         })
 }
 
-/// Whether a process of this control group listens on the port.
-pub fn listens(control_group: &str, port: u16) -> bool {
-    let inodes = listening_inodes(port);
-    !inodes.is_empty() && members(control_group).iter().any(|pid| holds_socket(*pid, &inodes))
-}
-
-/// The ports on which the processes of this control group listen.
-pub fn ports(control_group: &str) -> Vec<u16> {
-    let pids = members(control_group);
-    let mut ports: Vec<u16> = listening()
-        .into_iter()
-        .filter(|(_, inode)| {
-            let one = HashSet::from([inode.clone()]);
-            pids.iter().any(|pid| holds_socket(*pid, &one))
-        })
-        .map(|(port, _)| port)
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
+/// Where the processes of this control group listen.
+pub fn endpoints(control_group: &str) -> Vec<Endpoint> {
+    let held: HashSet<u32> = members(control_group).into_iter().flat_map(sockets_of).collect();
+    let ours = listening().into_iter().filter(|found| held.contains(&found.inode));
+    let mut endpoints: Vec<Endpoint> = ours.map(|found| found.endpoint).collect();
+    endpoints.sort_unstable();
+    endpoints.dedup();
+    endpoints
 }
 
 /// Every TCP port that something on this machine listens on.
 pub fn listening_ports() -> BTreeSet<u16> {
-    listening().into_iter().map(|(port, _)| port).collect()
+    listening().into_iter().map(|found| found.endpoint.port).collect()
 }
 
 /// Ports that the administrator keeps for others: ip(7).
@@ -70,44 +62,53 @@ pub fn reserved_ports() -> String {
     fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default()
 }
 
-fn listening_inodes(port: u16) -> HashSet<String> {
-    listening().into_iter().filter(|(found, _)| *found == port).map(|(_, inode)| inode).collect()
+fn listening() -> Vec<Listening> {
+    sock_diag::listening().unwrap_or_else(|_| listening_slowly())
 }
 
-fn listening() -> Vec<(u16, String)> {
-    let of = |found: sock_diag::Listening| (found.port, found.inode.to_string());
-    match sock_diag::listening() {
-        Ok(found) => found.into_iter().map(of).collect(),
-        Err(_) => listening_slowly(),
-    }
-}
-
-/// The same where the kernel has no `tcp_diag`; proc_pid_net(5).
-fn listening_slowly() -> Vec<(u16, String)> {
+/// The same where the kernel has no `tcp_diag`; proc_pid_net(5). It does not tell whether
+/// a socket of IPv6 leaves IPv4 out, which few do.
+fn listening_slowly() -> Vec<Listening> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let texts = tables.iter().filter_map(|path| fs::read_to_string(path).ok());
     texts.flat_map(|text| sockets_in(&text)).collect()
 }
 
-/// Port and inode of each socket in state LISTEN (0A), from the kernel's table.
-fn sockets_in(table: &str) -> Vec<(u16, String)> {
+/// Each socket in state LISTEN (0A), from the kernel's table.
+fn sockets_in(table: &str) -> Vec<Listening> {
     let socket = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        let local = fields.next()?;
+        let (address, port) = fields.next()?.rsplit_once(':')?;
         let (state, inode) = (fields.nth(1)?, fields.nth(5)?);
-        let port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
-        (state == "0A").then(|| (port, inode.to_owned()))
+        let port = u16::from_str_radix(port, 16).ok()?;
+        let endpoint = Endpoint { address: address_in(address)?, port, v6only: false };
+        (state == "0A").then_some(Listening { endpoint, inode: inode.parse().ok()? })
     };
     table.lines().skip(1).filter_map(socket).collect()
 }
 
-fn holds_socket(pid: u32, inodes: &HashSet<String>) -> bool {
-    let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok()).any(|target| {
-        let text = target.to_string_lossy();
-        let inode = text.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-        inode.is_some_and(|inode| inodes.contains(inode))
-    })
+/// An address as the kernel's table has it: words of 32 bits in the machine's own order.
+fn address_in(text: &str) -> Option<IpAddr> {
+    let word =
+        |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    match text.len() {
+        8 => Some(IpAddr::from(word(0)?)),
+        32 => {
+            let words = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
+            Some(IpAddr::from(<[u8; 16]>::try_from(words).ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// The inodes of the sockets that a process holds.
+fn sockets_of(pid: u32) -> Vec<u32> {
+    let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let targets = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+    let inode = |target: PathBuf| {
+        target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    };
+    targets.filter_map(inode).collect()
 }
 
 #[cfg(test)]
@@ -122,14 +123,25 @@ mod tests {
 
     #[test]
     fn only_a_listening_socket_on_the_port_counts() {
-        assert_eq!(sockets_in(TABLE), [(5000, "4242".to_owned())]);
+        let found: Vec<_> = sockets_in(TABLE);
+        let [Listening { endpoint, inode: 4242 }] = found[..] else { panic!("{found:?}") };
+        assert_eq!(endpoint.to_string(), "127.0.0.1:5000");
+    }
+
+    #[test]
+    fn the_kernels_table_has_addresses_of_both_families() {
+        let read = |text: &str| address_in(text).expect("an address").to_string();
+        let one = u32::from_ne_bytes([0, 0, 0, 1]);
+        assert_eq!(read(&format!("{}{one:08X}", "0".repeat(24))), "::1");
+        assert_eq!(read("00000000"), "0.0.0.0");
+        assert_eq!((address_in("0"), address_in("0000000é")), (None, None));
     }
 
     #[test]
     fn both_ways_find_the_same() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = socket.local_addr().expect("address").port();
-        let found = |all: Vec<(u16, String)>| all.into_iter().find(|(found, _)| *found == port);
+        let found = |all: Vec<Listening>| all.into_iter().find(|found| found.endpoint.port == port);
         assert!(found(listening()).is_some());
         assert_eq!(found(listening()), found(listening_slowly()));
     }
@@ -142,12 +154,11 @@ mod tests {
         drop(socket);
         assert_eq!(listener(port), None);
     }
+
     #[test]
     fn a_unit_that_does_not_run_listens_on_nothing() {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-        let port = socket.local_addr().expect("address").port();
-        assert!(!listens("", port));
-        assert!(ports("").is_empty());
+        let _socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        assert!(endpoints("").is_empty());
     }
 
     #[test]

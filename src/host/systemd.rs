@@ -70,6 +70,8 @@ pub struct ServiceStatus {
     /// Bytes; none where systemd does not account for it.
     pub memory: Option<u64>,
     pub control_group: String,
+    /// What the process last said of itself: STATUS= of sd_notify(3).
+    pub status_text: String,
     pub invocation_id: String,
 }
 
@@ -139,6 +141,17 @@ impl Systemd {
             }
         }
         started
+    }
+
+    /// Asks for units to be started, and does not wait: a start of Type=notify ends when
+    /// the process says that it is ready.
+    pub async fn begin_start(&self, units: &[String]) -> Result<()> {
+        for unit in units {
+            self.reset_failed(unit).await;
+            let asked = self.enqueue(Verb::Start, unit).await;
+            asked.map_err(|e| failed(format!("start {unit}"), e))?;
+        }
+        Ok(())
     }
 
     /// Stops units together; `stop_timeout` is the longest of theirs.
@@ -329,6 +342,7 @@ fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
         active_since: property(unit, "ActiveEnterTimestamp"),
         memory: (memory != u64::MAX && memory != 0).then_some(memory),
         control_group: property(service, "ControlGroup"),
+        status_text: property(service, "StatusText"),
         invocation_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }

@@ -5,6 +5,7 @@
 use super::identity::Identity;
 use super::name::{Label, ProcessType};
 use super::procfile::Procfile;
+use super::reach::Families;
 use super::settings::{
     Clients, Readiness, ReleaseSettings, Sandbox, Statuses, StopSignal, Strategy,
 };
@@ -29,6 +30,10 @@ pub struct Manifest {
     pub staged_at: Timestamp,
     /// The release that ran when this one was committed: where a rollback goes.
     pub replaced: Option<Label>,
+    /// The address families over which clients reached it when it was proved; none where
+    /// it was not, or by 0.1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves: Option<Families>,
     /// Entries of the unpacked tree, and their bytes.
     pub files: u64,
     pub bytes: u64,

@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod name;
 pub mod ports;
 pub mod procfile;
+pub mod reach;
 pub mod settings;
 pub mod url;
 

@@ -153,6 +153,7 @@ async fn fill(
         state: State::Staged,
         staged_at: jiff::Timestamp::now(),
         replaced: None,
+        serves: None,
         files: unpacked.files,
         bytes: unpacked.bytes,
         plan: Plan::new(&procfile, settings, &instance.settings.user),

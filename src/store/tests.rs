@@ -96,6 +96,7 @@ fn manifest(name: &str, time: i64) -> Manifest {
         state: State::Good,
         staged_at: Timestamp::from_second(time).unwrap(),
         replaced: None,
+        serves: None,
         files: 1,
         bytes: 1,
         plan: Plan::new(&procfile, &settings, "deploy-app"),

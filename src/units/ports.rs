@@ -6,12 +6,14 @@
 //! connections, and harms none that is established.
 
 use crate::release::manifest::{Manifest, Plan, Process};
+use crate::release::settings::Clients;
 use crate::store::Snapshot;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 /// The one table that is ours. Other tables are neither read nor changed.
 pub const TABLE: &str = "inet deploy";
+pub const TABLE_NAME: &str = "deploy";
 
 /// All public ports of this instance, and what stands behind them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,7 @@ pub struct Public {
     pub port: u16,
     /// Where this is empty, connections are refused.
     pub private: Vec<u16>,
+    pub clients: Clients,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +75,7 @@ impl PortMap {
         let private: Vec<u16> = plan.instances().filter(runs).filter_map(|one| one.port).collect();
         for protocol in protocols(plan) {
             let (protocol, port, private) = (*protocol, plan.port.get(), private.clone());
-            self.public.push(Public { protocol, port, private });
+            self.public.push(Public { protocol, port, private, clients: plan.clients });
         }
     }
 }
@@ -92,10 +95,21 @@ pub fn script(map: &PortMap) -> String {
     if map.public.is_empty() && map.private.is_empty() {
         return format!("add table {TABLE}\ndelete table {TABLE}\n");
     }
-    let mut rules = String::new();
+    let (mut rules, mut local) = (String::new(), String::new());
     for public in &map.public {
-        redirect(&mut rules, public);
+        match public.clients {
+            Clients::Anywhere => redirect(&mut rules, public),
+            Clients::Local => redirect(&mut local, public),
+        }
     }
+    // Only where some app asks for it: the others' map stays as it was.
+    let (local, to_local) = match local.as_str() {
+        "" => (String::new(), ""),
+        rules => (
+            format!("\tchain local {{\n\t\tfib daddr type != local return\n{rules}\t}}\n"),
+            "\t\tjump local\n",
+        ),
+    };
     let mut guards = String::new();
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         guard(&mut guards, protocol, &map.private);
@@ -109,14 +123,14 @@ table {TABLE} {{
 	chain public {{
 		fib daddr type != local return
 {rules}	}}
-	chain prerouting {{
+{local}	chain prerouting {{
 		type nat hook prerouting priority -100; policy accept;
 		jump public
 	}}
 	chain output {{
 		type nat hook output priority -100; policy accept;
 		jump public
-	}}
+{to_local}	}}
 	chain arrived {{
 		socket transparent 0 accept
 		socket transparent 1 accept
@@ -133,9 +147,13 @@ table {TABLE} {{
 
 /// A script with everything in it that a map may need, to be checked and not run.
 pub fn example() -> String {
-    let public = |protocol| Public { protocol, port: 1, private: vec![2, 3] };
+    let public = |protocol, clients| Public { protocol, port: 1, private: vec![2, 3], clients };
     let private = [(Protocol::Tcp, 2), (Protocol::Udp, 2)];
-    let public = vec![public(Protocol::Tcp), public(Protocol::Udp)];
+    let public = vec![
+        public(Protocol::Tcp, Clients::Anywhere),
+        public(Protocol::Udp, Clients::Anywhere),
+        public(Protocol::Tcp, Clients::Local),
+    ];
     script(&PortMap { public, private: private.into() })
 }
 
@@ -146,7 +164,7 @@ pub fn example() -> String {
 ///
 /// Only the port changes: the process sees the address that the client asked for.
 fn redirect(rules: &mut String, public: &Public) {
-    let Public { protocol, port, private } = public;
+    let Public { protocol, port, private, .. } = public;
     // The first packet that conntrack sees may be from the middle of a
     // connection, which belongs to whoever listens on the public port itself.
     let opening = match protocol {
@@ -185,7 +203,8 @@ mod tests {
     use super::*;
 
     fn map(private: &[u16]) -> PortMap {
-        let public = Public { protocol: Protocol::Tcp, port: 5000, private: private.to_vec() };
+        let (protocol, clients) = (Protocol::Tcp, Clients::Anywhere);
+        let public = Public { protocol, port: 5000, private: private.to_vec(), clients };
         let private = private.iter().map(|port| (Protocol::Tcp, *port)).collect();
         PortMap { public: vec![public], private }
     }
@@ -208,6 +227,18 @@ mod tests {
             format!("{rule} dnat to :29003"),
         ];
         assert_eq!(chain(&script, "public"), expected);
+    }
+
+    #[test]
+    fn local_clients_alone_come_by_the_output_hook_alone() {
+        let mut map = map(&[29001]);
+        map.public[0].clients = Clients::Local;
+        let script = script(&map);
+        assert_eq!(chain(&script, "public").len(), 1);
+        let rule = "tcp flags & (fin | syn | rst | ack) == syn tcp dport 5000 dnat to :29001";
+        assert_eq!(chain(&script, "local")[1], rule);
+        assert!(!chain(&script, "prerouting").contains(&"jump local"));
+        assert!(chain(&script, "output").contains(&"jump local"));
     }
 
     #[test]

@@ -2,14 +2,18 @@
 
 use super::command::{quote, shell};
 use crate::release::manifest::{Manifest, Plan, Service};
-use crate::release::settings::Sandbox;
+use crate::release::settings::{Readiness, Sandbox};
 use crate::store::Snapshot;
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
 /// Ends what the main process of a unit leaves behind: `stop.rs`. KillMode=mixed alone
 /// would kill that at once, and control-group would send a second SIGTERM to it.
 const STOP: &str = "/usr/lib/deploy-agent/deploy-stop";
+
+/// From the end of DEPLOY_HEALTH_TIMEOUT to systemd's own.
+const READY_GRACE: Duration = Duration::from_secs(10);
 
 /// What a process cannot do under every sandbox but `off`. Its own tree, its
 /// shared directory and /tmp aside, it sees the system read-only.
@@ -61,8 +65,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
-Type=exec
-User={user}
+{kind_of_start}User={user}
 Slice={slice}
 WorkingDirectory={tree}
 EnvironmentFile={env}
@@ -80,6 +83,7 @@ SyslogIdentifier={app}.{kind}.%i
 LogRateLimitIntervalSec=0
 LimitNOFILE=65536
 {memory}{sandbox}",
+        kind_of_start = kind_of_start(plan),
         user = plan.user,
         slice = super::slice(app),
         tree = path(&snapshot.tree(label)),
@@ -87,7 +91,7 @@ LimitNOFILE=65536
         environment = environment(snapshot, manifest, service),
         script = quote(&shell(&service.command)),
         signal = plan.stop_signal.name(),
-        stop = seconds(plan),
+        stop = milliseconds(plan.stop_timeout),
         memory = memory(plan),
         sandbox = sandbox(snapshot, manifest),
     )
@@ -129,9 +133,28 @@ fn memory(plan: &Plan) -> String {
     plan.memory_max.map(|bytes| format!("MemoryMax={bytes}\n")).unwrap_or_default()
 }
 
-/// systemd reads fractions: systemd.time(7).
-fn seconds(plan: &Plan) -> String {
-    format!("{}ms", plan.stop_timeout.as_millis())
+/// How systemd knows that a process has started, and that it still works.
+fn kind_of_start(plan: &Plan) -> String {
+    let mut lines = match plan.ready {
+        Readiness::Port => "Type=exec\n".to_owned(),
+        // A candidate that takes too long is the agent's to end, and to report.
+        Readiness::Notify => {
+            let longest = milliseconds(plan.health_timeout.saturating_add(READY_GRACE));
+            format!("Type=notify\nTimeoutStartSec={longest}\n")
+        }
+    };
+    if !plan.watchdog.is_zero() {
+        let _ = writeln!(lines, "WatchdogSec={}", milliseconds(plan.watchdog));
+    }
+    if plan.ready == Readiness::Notify || !plan.watchdog.is_zero() {
+        lines.push_str("NotifyAccess=all\n");
+    }
+    lines
+}
+
+/// As systemd.time(7) has it.
+fn milliseconds(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
 }
 
 /// A path in a unit file: every `%` doubled. Settings refuse a state directory

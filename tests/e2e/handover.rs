@@ -236,6 +236,62 @@ fn the_map_comes_back_after_the_firewall_was_loaded_again() {
     host.wait_for("answer", SOON, || host.served().filter(|served| served == "r2"));
 }
 
+/// What other programs do to the map, each of which would leave clients refused.
+#[test]
+fn the_map_comes_back_whoever_flushes_it() {
+    let host = serving_r1();
+    let damage = [
+        "nft flush ruleset",
+        "nft -f /etc/nftables.conf",
+        "systemctl stop nftables",
+        "nft delete table inet deploy",
+        "nft flush chain inet deploy public",
+        "nft flush chain inet deploy output; nft flush chain inet deploy prerouting",
+        "nft insert rule inet deploy public tcp dport 5000 return",
+    ];
+    for damage in damage {
+        host.sh(damage);
+        let since = Instant::now();
+        host.wait_for("answer", SOON, || host.served());
+        let took = since.elapsed();
+        println!("{damage}: clients were served again after {took:?}");
+        // It may have been served all along.
+        host.wait_for("whole map", SOON, || {
+            let rules = host.sh("nft list table inet deploy || true");
+            (rules.contains("dnat") && !rules.contains("dport 5000 return")).then_some(())
+        });
+    }
+    let journal = host.journal(&["-u", "deployd"]);
+    assert!(journal.contains("the port map (table inet deploy) was changed"), "{journal}");
+    let status = host.status();
+    assert!(status["port_map"].as_str().expect("a word").contains("loaded again: "), "{status:#}");
+    assert!(host.deploy(&["status"]).ok().contains("port map  flushed by another program"));
+    assert_eq!(status["healthy"], true);
+    // A map of somebody else's is left alone.
+    host.sh("nft add table inet somebody; nft add chain inet somebody theirs");
+    assert!(host.sh("nft list ruleset").contains("chain theirs"));
+}
+
+/// Healthy on its private port is not enough: nobody comes there.
+#[test]
+fn a_map_that_cannot_come_back_is_a_fault() {
+    let host = serving_r1();
+    host.sh(
+        "cp /usr/sbin/nft /root/nft; mv /usr/sbin/nft /usr/sbin/nft.gone; /root/nft flush ruleset",
+    );
+    let status = host.status();
+    assert_eq!(status["healthy"], false);
+    let fault = status["fault"].as_str().expect("a fault");
+    assert!(fault.contains("its public port 127.0.0.1:5000 does not"), "{fault}");
+    let said = host.deploy(&[&url("r1")]);
+    assert_ne!(said.status, Some(0), "{said:?}");
+    assert!(!said.stdout.contains("already running"), "{said:?}");
+    host.sh("mv /usr/sbin/nft.gone /usr/sbin/nft");
+    host.wait_for("answer", SOON, || host.served());
+    host.wait_for("health", SOON, || (host.status()["healthy"] == true).then_some(()));
+    assert_eq!(host.deploys("r1").stdout, "my-app r1 is already running\n");
+}
+
 #[test]
 fn without_nftables_it_is_a_restart_and_a_warning() {
     let host = Host::boot();

@@ -1,6 +1,7 @@
 //! A machine and a client on a network of the test's own. It ends with the last
 //! of its threads and sockets.
 
+use deploy_agent::release::settings::Clients;
 use deploy_agent::units::ports::{PortMap, Protocol, Public, script};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
@@ -78,7 +79,8 @@ impl World {
 
 /// A map of the one public port, TCP, to these private ones.
 pub fn map(private: &[u16]) -> PortMap {
-    let public = Public { protocol: Protocol::Tcp, port: PUBLIC, private: private.to_vec() };
+    let (protocol, clients) = (Protocol::Tcp, Clients::Anywhere);
+    let public = Public { protocol, port: PUBLIC, private: private.to_vec(), clients };
     let private = private.iter().map(|port| (Protocol::Tcp, *port)).collect();
     PortMap { public: vec![public], private }
 }

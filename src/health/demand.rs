@@ -1,0 +1,187 @@
+//! What a process of `web` must do to count as healthy: listen where its clients can
+//! reach it, and answer.
+
+use crate::host::addresses;
+use crate::host::probe::{self, Request};
+use crate::release::manifest::Manifest;
+use crate::release::reach::{Endpoint, Families};
+use crate::release::settings::{Clients, Statuses};
+use std::net::{IpAddr, SocketAddr};
+
+/// The same for all processes of a release.
+#[derive(Clone, Debug)]
+pub(super) struct Demand {
+    pub clients: Clients,
+    /// The families over which each process must be reached; none where any will do.
+    pub families: Families,
+    /// None where a connection is enough.
+    pub request: Option<Request>,
+    pub statuses: Statuses,
+}
+
+/// How clients reach a process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    pub families: Families,
+    /// Where this machine itself does.
+    pub address: Option<IpAddr>,
+}
+
+/// Why a process does not do it, and what would help.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shortfall {
+    pub why: String,
+    pub help: String,
+}
+
+impl Shortfall {
+    fn new(why: impl Into<String>, help: impl Into<String>) -> Shortfall {
+        Shortfall { why: why.into(), help: help.into() }
+    }
+}
+
+impl Demand {
+    pub fn of(manifest: &Manifest) -> Demand {
+        let plan = &manifest.plan;
+        let families = match plan.clients {
+            Clients::Anywhere => manifest.serves.unwrap_or_else(usual_families),
+            Clients::Local => Families::default(),
+        };
+        let request = plan.health_path.clone().map(|path| {
+            let host = plan.health_host.clone();
+            Request { path, host }
+        });
+        Demand { clients: plan.clients, families, request, statuses: plan.health_status.clone() }
+    }
+
+    /// Checks where a process listens, and that it answers there. Returns how its clients
+    /// reach it.
+    pub async fn check(&self, endpoints: &[Endpoint], port: u16) -> Result<Reach, Shortfall> {
+        let (on_port, others): (Vec<_>, Vec<_>) =
+            endpoints.iter().copied().partition(|endpoint| endpoint.port == port);
+        if on_port.is_empty() {
+            return Err(elsewhere(&others, port));
+        }
+        let reached = Families::reached(&on_port, self.clients);
+        let missing = self.families.without(reached);
+        if reached.is_empty() || !missing.is_empty() {
+            return Err(unreachable(&on_port, missing));
+        }
+        let mut address = None;
+        for endpoint in &on_port {
+            if !endpoint.families(self.clients).is_empty() {
+                self.answers(endpoint).await?;
+                address = address.or(Some(endpoint.target().ip()));
+            }
+        }
+        Ok(Reach { families: reached, address })
+    }
+
+    /// Connects to the public port as a client on this machine does. The kernel takes such
+    /// connections the same way as those from other machines, through the port map.
+    pub async fn public_path(&self, reach: Reach, port: u16) -> Result<(), Shortfall> {
+        let Some(address) = reach.address else { return Ok(()) };
+        let at = SocketAddr::from((address, port));
+        let help = "see whether `nft list table inet deploy` has the port, and what else \
+                    `nft list ruleset` does with it; `systemctl restart deploy-ports` loads the \
+                    port map again";
+        let shortfall = |error| {
+            let why = format!("the process answers, but its public port {at} does not: {error}");
+            Shortfall::new(why, help)
+        };
+        probe::connect(at).await.map_err(shortfall)
+    }
+
+    async fn answers(&self, endpoint: &Endpoint) -> Result<(), Shortfall> {
+        let at = endpoint.target();
+        let Some(request) = &self.request else {
+            let help = "it must accept connections on $PORT";
+            let connected = probe::connect(at).await;
+            return connected.map_err(|e| Shortfall::new(format!("connect to {at}: {e}"), help));
+        };
+        let path = &request.path;
+        let statuses = &self.statuses;
+        match probe::get(at, request).await {
+            Ok(answer) if statuses.contains(answer.status) => Ok(()),
+            Ok(answer) => {
+                let to = answer.location.map(|to| format!(" to {to}")).unwrap_or_default();
+                let why = format!("GET {path} at {at} answered {}{to}", answer.status);
+                Err(Shortfall::new(why, self.status_help(answer.status, &request.host)))
+            }
+            Err(error) => {
+                let why = format!("GET {path} at {at}: {error}");
+                let help = format!("DEPLOY_HEALTH_PATH must answer with a status of {statuses}");
+                Err(Shortfall::new(why, help))
+            }
+        }
+    }
+
+    fn status_help(&self, status: u16, host: &str) -> String {
+        let statuses = &self.statuses;
+        match status {
+            300..=399 => format!(
+                "redirects are not followed: name the path that answers by itself as \
+                 DEPLOY_HEALTH_PATH, or let DEPLOY_HEALTH_STATUS ({statuses}) include {status}"
+            ),
+            400 | 403 | 421 => format!(
+                "frameworks refuse hosts that they do not know, and this request had the Host \
+                 {host}: set DEPLOY_HEALTH_HOST to a name that the app accepts"
+            ),
+            401 => format!(
+                "name a path that needs no login as DEPLOY_HEALTH_PATH, or let \
+                 DEPLOY_HEALTH_STATUS ({statuses}) include {status}"
+            ),
+            _ => format!(
+                "DEPLOY_HEALTH_PATH must answer with one of DEPLOY_HEALTH_STATUS ({statuses})"
+            ),
+        }
+    }
+}
+
+/// What a release must serve that nobody knows more of: IPv4, or IPv6 on an instance
+/// that has nothing else.
+fn usual_families() -> Families {
+    match addresses::families() {
+        Families { ipv4: false, ipv6: true } => Families::IPV6,
+        _ => Families::IPV4,
+    }
+}
+
+fn elsewhere(others: &[Endpoint], port: u16) -> Shortfall {
+    let help = "the process must bind 0.0.0.0 (or [::]) and $PORT";
+    match others {
+        [] => Shortfall::new(format!("it does not listen on port {port}"), help),
+        others => {
+            let why = format!("it listens on {}, not on port {port}", list(others));
+            Shortfall::new(why, help)
+        }
+    }
+}
+
+fn unreachable(on_port: &[Endpoint], missing: Families) -> Shortfall {
+    let loopback = |endpoint: &Endpoint| endpoint.address.to_canonical().is_loopback();
+    let found = list(on_port);
+    if on_port.iter().all(loopback) {
+        let why = format!("it listens on {found}, where no client from another machine reaches it");
+        return Shortfall::new(
+            why,
+            "let it bind 0.0.0.0 or [::] (flask and uvicorn: --host 0.0.0.0; Node: \
+             listen(process.env.PORT) without 'localhost'); if its only client is a proxy on \
+             this instance, set DEPLOY_CLIENTS=local",
+        );
+    }
+    let why =
+        format!("it listens on {found}, where clients that come over {missing} do not reach it");
+    let help = match missing.ipv6 {
+        false => "let it bind 0.0.0.0, or [::] without IPV6_V6ONLY",
+        true => {
+            "let it bind [::], which serves IPv4 as well: clients reach the release that runs \
+                 now over IPv6"
+        }
+    };
+    Shortfall::new(why, help)
+}
+
+fn list(endpoints: &[Endpoint]) -> String {
+    endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

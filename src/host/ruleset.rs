@@ -1,0 +1,81 @@
+//! The kernel's nftables rules, as far as the agent has to know them: whether those of its
+//! own table are still the ones that it loaded, and when somebody changes any. Rules are
+//! read over netlink, which wants CAP_NET_ADMIN; they are changed by nft(8) alone.
+
+use super::netlink::{self, attribute};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, SockProtocol, bind, recv};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use tokio::io::unix::AsyncFd;
+
+/// Numbers of linux/netfilter/nfnetlink.h and nf_tables.h.
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_GETRULE: u16 = 7;
+const NFPROTO_INET: u8 = 1;
+const NFNLGRP_NFTABLES: u32 = 7;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+
+/// `struct nfgenmsg`; bytes.
+const HEADER: usize = 4;
+
+/// The rules of a table of the family `inet`, as a number that changes when they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    pub rules: usize,
+    hash: u64,
+}
+
+/// Reads the rules of a table; a table that is not there has none.
+pub fn fingerprint(table: &str) -> io::Result<Fingerprint> {
+    let mut hasher = DefaultHasher::new();
+    let mut rules = 0;
+    let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE;
+    let request = [NFPROTO_INET, 0, 0, 0];
+    netlink::dump(SockProtocol::NetlinkNetFilter, kind, &request, |rule| {
+        let attributes = rule.get(HEADER..).unwrap_or_default();
+        let named = attribute(attributes, NFTA_RULE_TABLE);
+        if named.and_then(|name| name.strip_suffix(b"\0")) == Some(table.as_bytes()) {
+            rules += 1;
+            attribute(attributes, NFTA_RULE_CHAIN).hash(&mut hasher);
+            attribute(attributes, NFTA_RULE_EXPRESSIONS).hash(&mut hasher);
+        }
+    })?;
+    Ok(Fingerprint { rules, hash: hasher.finish() })
+}
+
+/// The kernel's announcements of changes to any rules.
+pub struct Changes(AsyncFd<OwnedFd>);
+
+impl Changes {
+    pub fn follow() -> io::Result<Changes> {
+        let kernel = netlink::open(SockProtocol::NetlinkNetFilter)?;
+        let groups = 1 << (NFNLGRP_NFTABLES - 1);
+        bind(kernel.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+        fcntl(&kernel, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        // SAFETY: the descriptor is owned by the value that is registered, and stays open and
+        // the same for as long as that lives.
+        let registered = unsafe { AsyncFd::register(kernel) };
+        Ok(Changes(registered?))
+    }
+
+    /// Waits for the next change, and takes all that have been announced by then.
+    pub async fn next(&self) -> io::Result<()> {
+        let mut ready = self.0.readable().await?;
+        let mut buffer = [0; 4 << 10];
+        loop {
+            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                // Some were lost: a change all the same.
+                Err(nix::Error::ENOBUFS) => {}
+                Err(nix::Error::EAGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        ready.clear_ready();
+        Ok(())
+    }
+}
