@@ -1,8 +1,9 @@
-//! THE STORY: lock, resolve, stage, prove, commit, converge, settle, finish.
+//! THE STORY: lock, resolve, stage, release phase, prove, commit, converge, settle, finish.
 //! Whatever fails, the release that ran before runs on or runs again, and the
 //! exit code says which.
 
 mod back;
+mod phase;
 mod record;
 mod recover;
 
@@ -21,6 +22,7 @@ use crate::stage::{self, Found, Staged};
 use crate::store::{Locked, Stopped};
 use crate::{admit, units};
 use back::Failed;
+use phase::Phase;
 use record::Attempt;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -55,11 +57,17 @@ struct Committed {
     since: Instant,
 }
 
-/// Deploys the release at `url`.
-pub async fn deploy(instance: &Instance, app: Locked, url: &ReleaseUrl) -> Result<Done> {
+/// Deploys the release at `url`, with its release phase where the caller or its settings
+/// want that.
+pub async fn deploy(
+    instance: &Instance,
+    app: Locked,
+    url: &ReleaseUrl,
+    run_release: bool,
+) -> Result<Done> {
     let mut attempt = Attempt::begin(instance, &app, "deploy", Some(url))?;
     instance.warm.remember(app.current()?);
-    let result = deploy_steps(instance, &app, url, &mut attempt).await;
+    let result = deploy_steps(instance, &app, url, run_release, &mut attempt).await;
     attempt.record(instance, &app, &result);
     result
 }
@@ -68,14 +76,17 @@ async fn deploy_steps(
     instance: &Instance,
     app: &Locked,
     url: &ReleaseUrl,
+    run_release: bool,
     attempt: &mut Attempt,
 ) -> Result<Done> {
     let start = Instant::now();
     let found = resolve_steps(instance, app, url).await?;
+    let phase = Phase::new(&found.settings, run_release);
     if let Some(manifest) = &found.installed
         && is_running(instance, app, manifest).await?
     {
         attempt.of(&manifest.label);
+        phase.pass_over(instance, app, manifest)?;
         return Ok(already(app, manifest));
     }
     attempt.under_way(app)?;
@@ -83,6 +94,7 @@ async fn deploy_steps(
     attempt.of(&staged.manifest.label);
     admit::in_time(instance, &staged.manifest)?;
     staged.manifest.replaced = other(app, &staged.manifest)?.or(staged.manifest.replaced);
+    phase.run(instance, app, &staged.manifest).await?;
     let candidate = prove(instance, app, staged).await?;
     let committed = commit(instance, app, candidate).await?;
     let settled = settle(instance, app, committed).await?;

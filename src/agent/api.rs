@@ -24,6 +24,9 @@ pub struct Deploy {
     pub url: String,
     #[serde(default)]
     pub no_wait: bool,
+    /// Run the release phase, whatever DEPLOY_RELEASE_PHASE says.
+    #[serde(default)]
+    pub run_release: bool,
     /// Answer as soon as the deploy has begun, with the event that says so.
     #[serde(default)]
     pub detach: bool,
@@ -178,12 +181,34 @@ pub struct PlanStatus {
     /// Whether the archive has to be fetched.
     pub fetch: bool,
     pub build: Option<String>,
+    /// The Procfile's `release`.
+    #[serde(default)]
+    pub release_phase: Option<PlannedPhase>,
+    /// The services of the Procfile, those of which none is started among them.
+    #[serde(default)]
+    pub types: Vec<PlannedType>,
     pub start: Vec<PlannedProcess>,
     pub stop: Vec<PlannedProcess>,
     /// Names in env that come, go, or have another value.
     pub env_added: Vec<String>,
     pub env_removed: Vec<String>,
     pub env_changed: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlannedPhase {
+    pub command: String,
+    /// Also in a deploy that does not ask for it.
+    pub always: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PlannedType {
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// How many processes of it are started.
+    pub count: u16,
+    pub command: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,13 +1,13 @@
 //! What a deploy would change; nothing on the instance is touched.
 
-use super::api::{PlanStatus, PlannedProcess};
+use super::api::{PlanStatus, PlannedPhase, PlannedProcess, PlannedType};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::release::env::Env;
-use crate::release::manifest::{Manifest, Plan, Process};
+use crate::release::manifest::{Manifest, Plan, Process, Service};
 use crate::release::name::{Label, ProcessType};
 use crate::release::procfile::Procfile;
-use crate::release::settings::{SET_BY_AGENT, Strategy};
+use crate::release::settings::{ReleasePhase, SET_BY_AGENT, Strategy};
 use crate::release::url::ReleaseUrl;
 use crate::stage::{self, Found, peek};
 use crate::store::{App, Snapshot};
@@ -47,12 +47,26 @@ pub async fn plan(instance: &Instance, app: &App, url: &ReleaseUrl) -> Result<Pl
         nothing,
         fetch: here.is_none(),
         build: procfile.build().filter(|_| here.is_none()).map(str::to_owned),
+        release_phase: procfile.release().map(|command| PlannedPhase {
+            command: command.to_owned(),
+            always: settings.release_phase == ReleasePhase::Always,
+        }),
+        types: types(&plan),
         start,
         stop,
         env_added: names.added,
         env_removed: names.removed,
         env_changed: names.changed,
     })
+}
+
+fn types(plan: &Plan) -> Vec<PlannedType> {
+    let planned = |service: &Service| PlannedType {
+        kind: service.kind.to_string(),
+        count: service.count,
+        command: service.command.clone(),
+    };
+    plan.processes.iter().map(planned).collect()
 }
 
 fn processes(app: &App, label: &Label, plan: &Plan) -> Vec<PlannedProcess> {

@@ -138,16 +138,19 @@ async fn post_deploy(
     let asked: api::Deploy = body(&bytes)?;
     let url = operator.url(&asked.url)?;
     let timeout = asked.timeout_ms.map_or(api::TIMEOUT, Duration::from_millis);
+    let run_release = asked.run_release;
+    // Those who want the release phase and those who do not want different work.
+    let what = format!("deploy {url}{}", if run_release { " --run-release" } else { "" });
     let request = Request {
         no_wait: asked.no_wait,
         // What `current` names may have changed since the other was asked for.
         joins: !url.is_current(),
         deadline: Instant::now().checked_add(timeout),
-        ..Request::new(url.app(), format!("deploy {url}"), operator.name)
+        ..Request::new(url.app(), what, operator.name)
     };
     let piece = work.start(request, move |instance| async move {
         let app = lock(&instance, url.app())?;
-        Ok(done(deploy::deploy(&instance, app, &url).await?))
+        Ok(done(deploy::deploy(&instance, app, &url, run_release).await?))
     })?;
     match asked.detach {
         true => Ok((StatusCode::ACCEPTED, Json(piece.begun())).into_response()),

@@ -124,7 +124,7 @@ impl Watcher {
             let app = instance.store.app(watched.release.app());
             let locked = app.lock()?;
             locked.set_watched(&watched)?;
-            let result = deploy::deploy(&instance, locked, &watched.release).await;
+            let result = deploy::deploy(&instance, locked, &watched.release, false).await;
             (watched.exit, watched.message) = match &result {
                 Ok(done) => (Some(Exit::Done), done.message.clone()),
                 Err(error) => (Some(error.exit()), error.chain()),

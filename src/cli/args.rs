@@ -64,7 +64,9 @@ pub enum Command {
     /// Run a release's Procfile in the foreground: no root, no systemd.
     ///
     /// TARGET is a release's URL, or a directory with a Procfile (and perhaps a
-    /// file `env`). Ctrl-C stops it.
+    /// file `env`). Ctrl-C stops it, as an instance stops services; the second one
+    /// kills what is left. Your HOME stays; DEPLOY_SHARED is a directory that goes with
+    /// the run, unless your environment names one.
     Run(RunArgs),
     /// What the processes wrote to stdout and stderr.
     Logs(LogsArgs),
@@ -88,6 +90,10 @@ pub struct DeployArgs {
     /// Fail with exit code 40 instead of waiting for another deploy of the app.
     #[arg(long)]
     pub no_wait: bool,
+    /// Run the Procfile's `release` once before the release starts, such as a migration
+    /// of the database. In a group of instances, ask one of them for it.
+    #[arg(long)]
+    pub run_release: bool,
     /// Print the deploy's id and return; it goes on without this command.
     #[arg(long)]
     pub detach: bool,
@@ -190,12 +196,16 @@ pub struct RunArgs {
     /// A release's URL, or a directory.
     #[arg(value_name = "URL|DIR")]
     pub target: String,
-    /// The process types to run; by default all services.
+    /// The process types to run; by default all services. `build` or `release` alone
+    /// runs that to its end.
     #[arg(value_name = "TYPE")]
     pub types: Vec<String>,
     /// The port of `web`.
     #[arg(long)]
     pub port: Option<u16>,
+    /// Run it although you are root, and with root's rights.
+    #[arg(long)]
+    pub as_root: bool,
 }
 
 #[derive(Debug, Args)]

@@ -78,8 +78,8 @@ async fn perform(cli: Cli) -> Result<Exit> {
 
 async fn deploy(args: DeployArgs) -> Result<Exit> {
     let timeout_ms = Some(args.timeout.as_millis().try_into().unwrap_or(u64::MAX));
-    let DeployArgs { url, no_wait, detach, json, timings, .. } = args;
-    let request = api::Deploy { url: checked(url)?, no_wait, detach, timeout_ms };
+    let DeployArgs { url, no_wait, run_release, detach, json, timings, .. } = args;
+    let request = api::Deploy { url: checked(url)?, no_wait, run_release, detach, timeout_ms };
     if detach {
         let begun: Event = Client::connect().await?.ask("/v1/deploy", &request).await?;
         render::begun(&begun, json);

@@ -1,6 +1,6 @@
 //! Answers as tables for people.
 
-use crate::agent::api::{AppStatus, PlanStatus, PlannedProcess, ReleaseStatus};
+use crate::agent::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ReleaseStatus};
 use crate::error::{Error, Result};
 use crate::store::Entry;
 use jiff::{SignedDuration, Timestamp};
@@ -8,6 +8,9 @@ use serde_json::Value;
 use std::fmt::Write;
 
 const NONE: &str = "no app is installed; `deploy URL` installs one\n";
+
+/// What clients have of a release that has no process of `web`.
+const NO_WEB: &str = "  no web    no port is opened: a process is healthy while it stays up\n";
 
 pub fn status(apps: &[AppStatus]) -> String {
     let mut text = String::new();
@@ -134,6 +137,22 @@ pub fn plan(plan: &PlanStatus) -> String {
     let _ = writeln!(text, "  fetch     {fetch}");
     if let Some(build) = &plan.build {
         let _ = writeln!(text, "  build     {build}");
+    }
+    if let Some(phase) = &plan.release_phase {
+        let when = if phase.always { "before the start" } else { "only with --run-release" };
+        let _ = writeln!(text, "  release   {when}: {}", phase.command);
+    }
+    let kinds = |wanted: &dyn Fn(&PlannedType) -> bool| {
+        let kinds = plan.types.iter().filter(|kind| wanted(kind));
+        kinds.map(|kind| format!("{} x{}", kind.kind, kind.count)).collect::<Vec<_>>().join(", ")
+    };
+    let _ = writeln!(text, "  runs      {}", kinds(&|kind| kind.count > 0));
+    for idle in plan.types.iter().filter(|kind| kind.count == 0) {
+        let _ =
+            writeln!(text, "  not run   {}, by DEPLOY_CONCURRENCY: {}", idle.kind, idle.command);
+    }
+    if !plan.types.iter().any(|kind| kind.kind == "web" && kind.count > 0) {
+        text.push_str(NO_WEB);
     }
     let mut list = |title: &str, processes: &[PlannedProcess]| {
         for process in processes {

@@ -20,8 +20,10 @@ pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
         let what = "its state is another machine's: its releases are staged here, none runs";
         instance.events.warn(format!("{}: {what}", app.name()));
     }
-    if let Err(error) = stage::abandon(instance, &app).await {
-        instance.events.warn(error.chain());
+    for abandoned in [stage::abandon(instance, &app).await, stop_phase(instance, &app).await] {
+        if let Err(error) = abandoned {
+            instance.events.warn(error.chain());
+        }
     }
     let current = app.current()?.map(|label| app.manifest(&label)).transpose()?;
     let (interrupted, settling) = match (Attempt::interrupted(&app)?, current) {
@@ -44,6 +46,14 @@ pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
     };
     attempt.record(instance, &app, &result);
     result
+}
+
+/// Stops the release phase of a deploy that was cut off; it is not run again.
+async fn stop_phase(instance: &Instance, app: &Locked) -> Result<()> {
+    match app.under_way() {
+        Some(_) => stage::phase::stop(instance, app).await,
+        None => Ok(()),
+    }
 }
 
 /// The settle window of what was committed begins again.

@@ -1,5 +1,9 @@
 //! Transient units: how the agent runs a program without ever having a child.
 
+mod property;
+
+pub use property::properties;
+
 use super::systemd::Systemd;
 use crate::error::{Error, Result};
 use futures_util::StreamExt;
@@ -36,6 +40,10 @@ pub enum Property {
     Int(i32),
     Text(String),
     List(Vec<String>),
+    /// Bytes, or flags.
+    Number(u64),
+    /// What is allowed, and nothing else is.
+    Allowed(Vec<String>),
     /// Paths of environment files, all of which must exist.
     EnvironmentFiles(Vec<String>),
     /// A path and its mount options.
@@ -64,7 +72,7 @@ impl Systemd {
         let mut removed = self.manager.receive_job_removed().await.map_err(cannot)?;
         self.reset_failed(&unit).await;
         reach!("systemd: before run {unit}");
-        let properties = properties(command, writer).map_err(cannot)?;
+        let properties = all_properties(command, writer).map_err(cannot)?;
         let job = self
             .manager
             .start_transient_unit(unit.clone(), "fail".into(), properties, Vec::new())
@@ -109,7 +117,7 @@ impl Systemd {
     }
 }
 
-fn properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, OwnedVariant)>> {
+fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, OwnedVariant)>> {
     let own = |value: Variant<'_>| OwnedVariant::try_from(value);
     let program = command.argv.first().cloned().unwrap_or_default();
     let exec = vec![(program, command.argv, vec!["no-env-expand".to_owned()])];
@@ -133,6 +141,8 @@ fn properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, Ow
             Property::Int(value) => own(Variant::from(value))?,
             Property::Text(value) => own(Variant::from(value))?,
             Property::List(value) => own(Variant::from(value))?,
+            Property::Number(value) => own(Variant::from(value))?,
+            Property::Allowed(names) => own(Variant::from((true, names)))?,
             Property::Pairs(value) => own(Variant::from(value))?,
             Property::Binds(pairs) => {
                 // MS_REC of mount(2): what is mounted below comes along.
@@ -151,7 +161,10 @@ fn properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, Ow
 }
 
 /// Hands on each line, long ones cut, until the last writer is gone.
-async fn lines(output: impl AsyncRead + Unpin, line: &mut impl FnMut(String)) -> io::Result<()> {
+pub(super) async fn lines(
+    output: impl AsyncRead + Unpin,
+    line: &mut impl FnMut(String),
+) -> io::Result<()> {
     let mut output = BufReader::with_capacity(LINE, output);
     let mut text = Vec::new();
     loop {

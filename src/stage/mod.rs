@@ -1,6 +1,8 @@
 //! Brings a release onto the disk, complete and checked, touching nothing that runs.
 
 mod build;
+mod once;
+pub mod phase;
 pub mod ports;
 pub mod fetch;
 pub mod inflate;
@@ -163,7 +165,7 @@ async fn fill(
 /// Ends what is left of a stage whose daemon was killed: its build, then its files.
 pub async fn abandon(instance: &Instance, app: &Locked) -> Result<()> {
     for label in app.unfinished()? {
-        build::stop(instance, app.name(), &label).await?;
+        once::stop(instance, build::BUILD, app.name(), &label).await?;
     }
     blocking(|| app.remove_leftovers())?;
     app.sweep_at_leisure();

@@ -6,7 +6,7 @@ pub mod ports;
 mod service;
 
 use crate::host::nftables::NFT;
-use crate::release::manifest::{Manifest, Process};
+use crate::release::manifest::{Manifest, Process, Service};
 use crate::release::name::{AppName, Label, ProcessType};
 use crate::release::settings::Strategy;
 use crate::store::Snapshot;
@@ -107,6 +107,17 @@ pub fn behind_the_map(snapshot: &Snapshot) -> BTreeMap<String, u16> {
         manifest.plan.instances().filter_map(unit)
     });
     processes.collect()
+}
+
+/// What a command of the release that runs once is given, and is kept from, as lines of a
+/// unit file: what a process of the same type would be.
+pub fn confinement(snapshot: &Snapshot, manifest: &Manifest, command: &Service) -> String {
+    service::confinement(snapshot, manifest, command)
+}
+
+/// What bash is given to run a Procfile's command as a service.
+pub fn script(command: &str) -> String {
+    command::shell(command)
 }
 
 /// All units of an app, by their path below the generator's directory: a

@@ -97,6 +97,12 @@ LimitNOFILE=65536
     )
 }
 
+/// The lines of [`super::confinement`].
+pub(super) fn confinement(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
+    let environment = environment(snapshot, manifest, service);
+    format!("{environment}{}{}", memory(&manifest.plan), sandbox(snapshot, manifest))
+}
+
 /// What the agent tells every process. `PORT` is not here: it comes from a
 /// drop-in of the one process that it belongs to.
 fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {

@@ -28,6 +28,7 @@ mod metadata;
 mod network;
 mod operating;
 mod package;
+mod phase;
 mod reach;
 mod refused;
 mod resources;

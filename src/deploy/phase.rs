@@ -1,0 +1,72 @@
+//! Whether a deploy runs the release phase, and what its failure means.
+
+use crate::admit;
+use crate::error::{Exit, Result};
+use crate::event::Step;
+use crate::instance::Instance;
+use crate::release::manifest::{Manifest, State};
+use crate::release::settings::{ReleasePhase, ReleaseSettings};
+use crate::stage::phase;
+use crate::store::Locked;
+use std::time::Duration;
+
+/// What a deploy was told of the release phase.
+pub(super) struct Phase {
+    /// By its caller, with `--run-release`.
+    asked: bool,
+    /// By DEPLOY_RELEASE_PHASE.
+    always: bool,
+    timeout: Duration,
+}
+
+impl Phase {
+    pub fn new(settings: &ReleaseSettings, asked: bool) -> Phase {
+        let always = settings.release_phase == ReleasePhase::Always;
+        Phase { asked, always, timeout: settings.build_timeout }
+    }
+
+    /// Runs it where that was asked for, and says so where it was not. A release that
+    /// fails here is not started; what runs is not touched.
+    pub async fn run(&self, instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
+        let Some(command) = self.command(instance, app, manifest)? else { return Ok(()) };
+        if !self.asked && !self.always {
+            let text = format!("not run, which `deploy --run-release` does: {command}");
+            instance.events.step(Step::Release, text);
+            return Ok(());
+        }
+        instance.events.step(Step::Release, command.as_str());
+        if let Err(error) = phase::run(instance, app, manifest, command, self.timeout).await {
+            // One that is good, or current, stays what it was to a rollback.
+            let is_new =
+                manifest.state != State::Good && app.current()? != Some(manifest.label.clone());
+            if error.exit() == Exit::Unusable && is_new {
+                app.set_state(&manifest.label, State::Failed)?;
+            }
+            return Err(error);
+        }
+        admit::in_time(instance, manifest)
+    }
+
+    /// Says that there was nothing to run it for.
+    pub fn pass_over(&self, instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
+        let (name, label) = (app.name(), &manifest.label);
+        if (self.asked || self.always) && self.command(instance, app, manifest)?.is_some() {
+            let why = format!("{name} {label} is already running");
+            instance.events.step(Step::Release, format!("not run: {why}"));
+        }
+        Ok(())
+    }
+
+    fn command(
+        &self,
+        instance: &Instance,
+        app: &Locked,
+        manifest: &Manifest,
+    ) -> Result<Option<String>> {
+        let command = phase::command(app, manifest)?;
+        if command.is_none() && self.asked {
+            instance.events.warn("--run-release: the Procfile has no `release`");
+        }
+        Ok(command)
+    }
+}

@@ -1,0 +1,134 @@
+//! Lines of a unit file as the properties that a transient unit takes, so that a command
+//! which runs once is confined by the very text that confines a service.
+
+use super::Property;
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+
+/// How the value of a property is written in a unit file; the types on D-Bus are those of
+/// org.freedesktop.systemd1(5).
+#[derive(Clone, Copy)]
+enum Form {
+    /// `yes`
+    Bool,
+    /// A word.
+    Text,
+    /// A path or an assignment, of which there may be several lines.
+    List,
+    /// Words of one line.
+    Words,
+    /// Words that are allowed, and no others.
+    Allowed,
+    /// A number of bytes.
+    Bytes,
+    /// Empty, or `yes` where that allows nothing: the set of no flag.
+    Nothing,
+    /// The name of an error.
+    Errno,
+    /// `PATH:OPTIONS`
+    Mount,
+}
+
+const FORMS: [(&str, Form); 28] = [
+    ("AmbientCapabilities", Form::Nothing),
+    ("CapabilityBoundingSet", Form::Nothing),
+    ("Environment", Form::List),
+    ("LockPersonality", Form::Bool),
+    ("MemoryMax", Form::Bytes),
+    ("NoNewPrivileges", Form::Bool),
+    ("PrivateDevices", Form::Bool),
+    ("PrivateMounts", Form::Bool),
+    ("PrivateTmp", Form::Bool),
+    ("ProtectClock", Form::Bool),
+    ("ProtectControlGroups", Form::Bool),
+    ("ProtectHome", Form::Text),
+    ("ProtectHostname", Form::Bool),
+    ("ProtectKernelLogs", Form::Bool),
+    ("ProtectKernelModules", Form::Bool),
+    ("ProtectKernelTunables", Form::Bool),
+    ("ProtectProc", Form::Text),
+    ("ProtectSystem", Form::Text),
+    ("ReadWritePaths", Form::List),
+    ("RemoveIPC", Form::Bool),
+    ("RestrictAddressFamilies", Form::Allowed),
+    ("RestrictNamespaces", Form::Nothing),
+    ("RestrictRealtime", Form::Bool),
+    ("RestrictSUIDSGID", Form::Bool),
+    ("SystemCallArchitectures", Form::Words),
+    ("SystemCallErrorNumber", Form::Errno),
+    ("SystemCallFilter", Form::Allowed),
+    ("TemporaryFileSystem", Form::Mount),
+];
+
+/// Reads `Name=value` lines. A line that cannot be said over D-Bus is an error: without
+/// it the command would be less confined than the text says.
+pub fn properties(text: &str) -> Result<Vec<(&'static str, Property)>> {
+    let mut read: Vec<(&'static str, Property)> = Vec::new();
+    for line in text.lines() {
+        let refused = || Error::failed(format!("make a property of the line {line}"));
+        let (name, value) = line.split_once('=').ok_or_else(refused)?;
+        let known = FORMS.iter().find(|(known, _)| *known == name);
+        let (name, form) = known.ok_or_else(refused)?;
+        let property = property(*form, value).ok_or_else(refused)?;
+        match (read.iter_mut().find(|(there, _)| there == name), property) {
+            (Some((_, Property::List(all))), Property::List(more)) => all.extend(more),
+            (Some((_, Property::Pairs(all))), Property::Pairs(more)) => all.extend(more),
+            (_, property) => read.push((name, property)),
+        }
+    }
+    Ok(read)
+}
+
+fn property(form: Form, value: &str) -> Option<Property> {
+    let words = || value.split_ascii_whitespace().map(str::to_owned).collect();
+    Some(match form {
+        Form::Bool => Property::Bool(match value {
+            "yes" => true,
+            "no" => false,
+            _ => return None,
+        }),
+        Form::Text => Property::Text(value.to_owned()),
+        Form::List => Property::List(vec![literal(value)]),
+        Form::Words => Property::List(words()),
+        Form::Allowed if value.starts_with('~') => return None,
+        Form::Allowed => Property::Allowed(words()),
+        Form::Bytes => Property::Number(value.parse().ok()?),
+        Form::Nothing if value.is_empty() || value == "yes" => Property::Number(0),
+        Form::Nothing => return None,
+        Form::Errno if value == "EPERM" => Property::Int(Errno::EPERM as i32),
+        Form::Errno => return None,
+        Form::Mount => {
+            let (path, options) = value.split_once(':').unwrap_or((value, ""));
+            Property::Pairs(vec![(literal(path), options.to_owned())])
+        }
+    })
+}
+
+/// The text with `%%` as what it stands for, and the number of a process that is alone.
+fn literal(value: &str) -> String {
+    value.replace("%i", "1").replace("%%", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_one_name_become_one_property() {
+        let text = "ReadWritePaths=-/a/100%%\nPrivateTmp=yes\nReadWritePaths=-/b\n";
+        let read = properties(text).expect("properties");
+        let [("ReadWritePaths", Property::List(paths)), ("PrivateTmp", Property::Bool(true))] =
+            &read[..]
+        else {
+            panic!("{} properties", read.len());
+        };
+        assert_eq!(paths, &["-/a/100%", "-/b"]);
+    }
+
+    #[test]
+    fn a_line_that_would_be_lost_is_an_error() {
+        for line in ["Unheard=yes", "PrivateTmp=perhaps", "SystemCallFilter=~@mount", "no line"] {
+            assert!(properties(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The commands of a release that run once, to their end, in a transient unit of
+//! the app's slice: its `build` and its `release`.
+
+use super::TIME_OVER;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::host::disk::Room;
+use crate::host::transient::{Command, Ending, STOP_TIMEOUT};
+use crate::instance::Instance;
+use crate::release::name::{AppName, Label};
+use crate::store::Locked;
+use nix::errno::Errno;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How many of its last lines an error carries.
+const LAST_LINES: usize = 20;
+
+/// A line of the Procfile that is no service.
+pub(super) struct Once<'a> {
+    /// The line's type, and the step that it belongs to.
+    pub kind: &'static str,
+    /// What it is called in an error.
+    pub what: String,
+    pub label: &'a Label,
+    /// How long it may take where the caller gives it all the time.
+    pub timeout: Duration,
+    /// What the operator can do if it fails.
+    pub help: String,
+}
+
+/// Runs `command` to its end; its output goes to the caller and the journal.
+///
+/// # Errors
+///
+/// `Exit::Unusable` if it fails or takes longer than it may, `Exit::Source` if the time of
+/// the caller is over before.
+pub(super) async fn run(
+    instance: &Instance,
+    app: &Locked,
+    once: Once<'_>,
+    command: Command,
+) -> Result<()> {
+    let mut last = VecDeque::new();
+    let line = |line: String| {
+        let (app, release, stage) = (app.name(), once.label, once.kind);
+        tracing::info!(DEPLOY_APP = %app, DEPLOY_RELEASE = %release, DEPLOY_STAGE = stage, "{line}");
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line.clone());
+        instance.events.push(Event::Output { line });
+    };
+    let what = format!("{} ({}.service)", once.what, command.unit);
+    let over = || Error::source(what.clone()).because(TIME_OVER);
+    // Zero would be no limit at all: systemd.service(5).
+    if command.timeout.is_zero() {
+        return Err(over());
+    }
+    match instance.systemd.run(command, line).await? {
+        Ending::Success => Ok(()),
+        Ending::Failure(_) if instance.remaining(once.timeout).is_zero() => {
+            Err(over().with_log(last.into()))
+        }
+        Ending::Failure(why) => {
+            let error = Error::unusable(what).help(once.help);
+            let error = match ran_out_of_space(app, &last) {
+                // As the kernel says it: whoever stages looks for it.
+                true => error.because(Error::unusable(why).because(Errno::ENOSPC)),
+                false => error.because(why),
+            };
+            Err(error.with_log(last.into()))
+        }
+    }
+}
+
+/// A full disk is no failure of the command's own, but only the command itself is told.
+fn ran_out_of_space(app: &Locked, last: &VecDeque<String>) -> bool {
+    let words = [Errno::ENOSPC, Errno::EDQUOT].map(Errno::desc);
+    let says = |line: &String| words.iter().any(|words| line.contains(words));
+    Room::at(app.dir()).is_ok_and(|room| room.is_used_up()) || last.iter().any(says)
+}
+
+/// Stops a command that goes on although nobody waits for it any more.
+pub(super) async fn stop(
+    instance: &Instance,
+    kind: &str,
+    app: &AppName,
+    label: &Label,
+) -> Result<()> {
+    let unit = format!("{}.service", name(kind, app, label));
+    match instance.systemd.active_state(&unit).await?.as_str() {
+        "inactive" | "failed" => Ok(()),
+        _ => instance.systemd.stop(&[unit], STOP_TIMEOUT).await,
+    }
+}
+
+/// The unit's name, without a suffix.
+pub(super) fn name(kind: &str, app: &AppName, label: &Label) -> String {
+    format!("deploy-{app}-{kind}-{label}")
+}

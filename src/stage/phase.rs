@@ -1,0 +1,84 @@
+//! The release phase: the Procfile's `release`, run once for a staged release, as its
+//! processes will run: as the app's user, in its tree and sandbox, with its env.
+
+use super::once::{self, Once};
+use crate::error::Result;
+use crate::host::transient::{Command, Property, properties};
+use crate::instance::Instance;
+use crate::release::manifest::{Manifest, Service};
+use crate::release::procfile::Procfile;
+use crate::store::{App, Locked};
+use crate::units;
+use std::time::Duration;
+
+/// The line's type.
+const RELEASE: &str = "release";
+
+/// The command of an installed release's `release`; none where it has none.
+pub fn command(app: &App, manifest: &Manifest) -> Result<Option<String>> {
+    let text = app.procfile(&manifest.label)?;
+    // A release whose Procfile does not parse was not installed.
+    let procfile = text.and_then(|text| Procfile::parse(&text).ok());
+    Ok(procfile.and_then(|procfile| procfile.release().map(str::to_owned)))
+}
+
+/// Runs `command` to its end, in at most `timeout`.
+pub async fn run(
+    instance: &Instance,
+    app: &Locked,
+    manifest: &Manifest,
+    command: String,
+    timeout: Duration,
+) -> Result<()> {
+    let label = &manifest.label;
+    let help = "correct it and publish the release anew; DEPLOY_BUILD_TIMEOUT says how long it \
+                may take, and with DEPLOY_RELEASE_PHASE=manual a deploy without --run-release \
+                leaves it out";
+    let once = Once {
+        kind: RELEASE,
+        what: format!("release phase of {} {label}", app.name()),
+        label,
+        timeout,
+        help: help.to_owned(),
+    };
+    let run = unit(instance, app, manifest, command, timeout)?;
+    once::run(instance, app, once, run).await
+}
+
+/// Stops a release phase that goes on although nobody waits for it any more.
+pub async fn stop(instance: &Instance, app: &App) -> Result<()> {
+    for manifest in app.snapshot()?.releases {
+        once::stop(instance, RELEASE, app.name(), &manifest.label).await?;
+    }
+    Ok(())
+}
+
+fn unit(
+    instance: &Instance,
+    app: &Locked,
+    manifest: &Manifest,
+    command: String,
+    timeout: Duration,
+) -> Result<Command> {
+    let snapshot = app.snapshot()?;
+    let (label, plan) = (&manifest.label, &manifest.plan);
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let argv = vec!["/bin/bash".to_owned(), "-c".to_owned(), command.clone()];
+    let process = Service { kind: RELEASE.parse()?, command, count: 1 };
+    let mut properties = properties(&units::confinement(&snapshot, manifest, &process))?;
+    properties.extend([
+        // Where memory ends it is this that goes, before anything that runs.
+        ("OOMScoreAdjust", Property::Int(1000)),
+        ("User", Property::Text(plan.user.clone())),
+        ("Slice", Property::Text(units::slice(app.name()))),
+        ("WorkingDirectory", Property::Text(text(snapshot.tree(label)))),
+        ("EnvironmentFiles", Property::EnvironmentFiles(vec![text(snapshot.env_path(label))])),
+    ]);
+    Ok(Command {
+        unit: once::name(RELEASE, app.name(), label),
+        description: format!("Release phase of {} release {label}", app.name()),
+        argv,
+        timeout: instance.remaining(timeout),
+        properties,
+    })
+}
