@@ -1,57 +1,42 @@
 //! `deploy run`: a release's processes in the foreground, without root and
 //! without systemd, to try a release on a laptop.
 
+mod interrupts;
+mod tree;
+
 use super::args::RunArgs;
 use crate::error::{Error, Exit, Result};
-use crate::event::Events;
-use crate::host::child::Child;
-use crate::release::env::Env;
+use crate::host::child::{self, Child};
+use crate::host::descendants;
 use crate::release::manifest::Plan;
-use crate::release::procfile::Procfile;
-use crate::release::settings::{AgentSettings, ReleaseSettings, SET_BY_AGENT, Strategy};
-use crate::release::url::ReleaseUrl;
-use crate::source::Sources;
-use crate::stage::fetch::fetch;
-use crate::stage::unpack::{Limits, Owner};
+use crate::release::settings::Strategy;
+use crate::units;
 use futures_util::future::select_all;
-use nix::unistd::{getegid, geteuid, mkdtemp};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use interrupts::Interrupts;
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::env;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use tokio::sync::oneshot;
-
-/// A release in a directory, ready to run.
-struct Tree {
-    dir: PathBuf,
-    env: Env,
-    procfile: Procfile,
-    settings: ReleaseSettings,
-    /// The directory is ours, and goes with us.
-    temporary: Option<Temporary>,
-}
-
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    #[expect(clippy::disallowed_methods, reason = "it is no part of the agent's state")]
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+use tree::Tree;
 
 pub async fn run(args: RunArgs) -> Result<Exit> {
-    let mut interrupted = interrupted()?;
+    if geteuid().is_root() && !args.as_root {
+        return Err(refused_to_root());
+    }
+    let interrupts = Interrupts::catch()?;
+    descendants::adopt().map_err(|e| Error::failed("adopt what processes leave").because(e))?;
     let tree = if args.target.contains("://") {
         let url = args.target.parse()?;
         tokio::select! {
-            tree = fetched(&url) => tree?,
-            _ = &mut interrupted => return Ok(Exit::Done),
+            tree = tree::fetched(&url) => tree?,
+            () = interrupts.first() => return Ok(Exit::Done),
         }
     } else {
-        local(Path::new(&args.target))?
+        tree::local(Path::new(&args.target))?
     };
     let user = geteuid().to_string();
     let mut plan = Plan::new(&tree.procfile, &tree.settings, &user);
@@ -60,173 +45,174 @@ pub async fn run(args: RunArgs) -> Result<Exit> {
     if let Some(port) = args.port.and_then(std::num::NonZeroU16::new) {
         plan.port = port;
     }
-    if tree.temporary.is_some()
-        && let Some(command) = tree.procfile.build()
-        && !one_off(&tree, "build", command, &plan, &mut interrupted).await?
+    let run = Run { stop: Stop::new(&plan), tree, plan, interrupts };
+    let (build, release) = (run.tree.procfile.build(), run.tree.procfile.release());
+    let line = match args.types.as_slice() {
+        [only] if only == "build" => Some(("build", build)),
+        [only] if only == "release" => Some(("release", release)),
+        _ => None,
+    };
+    if run.tree.is_fetched()
+        && let Some(command) = build
+        && !run.once("build", command).await?
     {
         return Ok(Exit::Done);
     }
-    if args.types == ["release"] {
-        let command = tree.procfile.release();
-        let command =
-            command.ok_or_else(|| Error::usage("run release").because("the Procfile has none"))?;
-        one_off(&tree, "release", command, &plan, &mut interrupted).await?;
-        return Ok(Exit::Done);
+    match line {
+        Some(("build", Some(_))) if run.tree.is_fetched() => Ok(Exit::Done),
+        Some((kind, Some(command))) => run.once(kind, command).await.map(|_| Exit::Done),
+        Some((kind, None)) => {
+            Err(Error::usage(format!("run {kind}")).because("the Procfile has none"))
+        }
+        None => run.services(&args.types).await,
     }
-    services(&tree, &plan, &args.types, interrupted).await
 }
 
-async fn services(
-    tree: &Tree,
-    plan: &Plan,
-    types: &[String],
-    interrupted: oneshot::Receiver<()>,
-) -> Result<Exit> {
-    let mut children = Vec::new();
-    for process in plan.instances() {
-        let kind = process.kind.as_str();
-        if !types.is_empty() && !types.iter().any(|wanted| wanted == kind) {
-            continue;
+/// What a release holds is not to be run as root by mistake: on an instance its processes
+/// run as an own user, in a sandbox.
+fn refused_to_root() -> Error {
+    let error = Error::usage("run a release as root");
+    let error = error.because("its commands could change all of this machine");
+    error.help(match env::var("SUDO_USER") {
+        Ok(user) if user != "root" => {
+            "run it without sudo; --as-root runs it as root all the same".to_owned()
         }
-        let name = process.to_string();
-        let mut environment = environment(tree, &name);
-        if let Some(port) = process.port {
+        _ => "run it as another user, such as `runuser -u USER -- deploy run …` or `sudo -u USER \
+              deploy run …`; --as-root runs it as root all the same"
+            .to_owned(),
+    })
+}
+
+/// How processes are stopped.
+struct Stop {
+    signal: Signal,
+    timeout: Duration,
+}
+
+impl Stop {
+    fn new(plan: &Plan) -> Stop {
+        let signal = Signal::from_str(plan.stop_signal.name()).unwrap_or(Signal::SIGTERM);
+        Stop { signal, timeout: plan.stop_timeout }
+    }
+}
+
+struct Run {
+    tree: Tree,
+    plan: Plan,
+    stop: Stop,
+    interrupts: Interrupts,
+}
+
+impl Run {
+    /// Runs processes of these types, or all, until one ends or the operator interrupts them.
+    async fn services(&self, types: &[String]) -> Result<Exit> {
+        self.check(types)?;
+        let mut children = Vec::new();
+        for process in self.plan.instances() {
+            let kind = process.kind.as_str();
+            if !types.is_empty() && !types.iter().any(|wanted| wanted == kind) {
+                continue;
+            }
+            let service = self.plan.processes.iter().find(|service| service.kind == process.kind);
+            let Some(service) = service else { continue };
+            match self.spawn(&process.to_string(), &service.command, process.port) {
+                Ok(child) => children.push(child),
+                Err(error) => {
+                    self.end(children).await;
+                    return Err(error);
+                }
+            }
+        }
+        if children.is_empty() {
+            let error = Error::usage("run the Procfile's services");
+            return Err(error.because("DEPLOY_CONCURRENCY has none of them run"));
+        }
+        let ended = {
+            let mains = child::mains(&children);
+            let waits = children.iter_mut().map(|child| {
+                Box::pin(async move { (child.name().to_owned(), child.wait().await) })
+            });
+            tokio::select! {
+                () = self.interrupts.first() => None,
+                () = child::reap(mains) => None,
+                (ended, _, _) = select_all(waits) => Some(ended),
+            }
+        };
+        self.end(children).await;
+        match ended {
+            None => Ok(Exit::Done),
+            Some((name, status)) => {
+                let why = status.map_or_else(|e| e.to_string(), |status| status.to_string());
+                Err(Error::unhealthy(format!("{name} did not stay up")).because(why))
+            }
+        }
+    }
+
+    fn check(&self, types: &[String]) -> Result<()> {
+        let all: Vec<_> =
+            self.plan.processes.iter().map(|service| service.kind.to_string()).collect();
+        let Some(unknown) = types.iter().find(|wanted| !all.contains(wanted)) else {
+            return Ok(());
+        };
+        let once = ["build", "release"].contains(&unknown.as_str());
+        let error = Error::usage(format!("run {unknown}"));
+        Err(match once {
+            true => error
+                .because("it runs once, and the others go on")
+                .help(format!("run it alone: `deploy run … {unknown}`")),
+            false => error.because(format!("the Procfile has {}", all.join(", "))),
+        })
+    }
+
+    /// Runs a command to its end; false where the operator interrupted it.
+    async fn once(&self, kind: &str, command: &str) -> Result<bool> {
+        let mut child = self.spawn(&format!("{kind}.1"), command, None)?;
+        let mains = child::mains(std::slice::from_ref(&child));
+        let ended = tokio::select! {
+            status = child.wait() => Some(status),
+            () = child::reap(mains) => None,
+            () = self.interrupts.first() => None,
+        };
+        match ended {
+            None => self.end(vec![child]).await,
+            // As on an instance, what it has left is not waited for.
+            Some(_) => child::stop(vec![child], self.stop.signal, Duration::ZERO, async {}).await,
+        }
+        match ended {
+            None => Ok(false),
+            Some(Ok(status)) if status.success() => Ok(true),
+            Some(Ok(status)) => {
+                Err(Error::unusable(format!("run {kind}")).because(status.to_string()))
+            }
+            Some(Err(error)) => Err(Error::failed(format!("run {kind}")).because(error)),
+        }
+    }
+
+    async fn end(&self, children: Vec<Child>) {
+        let Stop { signal, timeout } = self.stop;
+        child::stop(children, signal, timeout, self.interrupts.second()).await;
+    }
+
+    fn spawn(&self, name: &str, command: &str, port: Option<u16>) -> Result<Child> {
+        let mut environment = self.environment(name);
+        if let Some(port) = port {
             environment.insert("PORT".into(), port.to_string());
-            environment.insert("PUBLIC_PORT".into(), plan.port.to_string());
+            environment.insert("PUBLIC_PORT".into(), self.plan.port.to_string());
         }
-        let service = plan.processes.iter().find(|service| service.kind == process.kind);
-        let Some(service) = service else { continue };
-        children.push((name.clone(), spawn(tree, &name, &service.command, &environment)?));
+        let prefix = name.to_owned();
+        let print = move |line: String| {
+            let _ = writeln!(std::io::stdout(), "{prefix:<9} | {line}");
+        };
+        let script = units::script(command);
+        Child::spawn(name, &script, &self.tree.dir, &environment, print)
+            .map_err(|e| Error::failed(format!("start {name}")).because(e))
     }
-    if children.is_empty() {
-        let all: Vec<_> = plan.processes.iter().map(|service| service.kind.to_string()).collect();
-        let why = format!("the Procfile has {}", all.join(", "));
-        return Err(Error::usage(format!("run {}", types.join(" "))).because(why));
+
+    /// What a service would be given, with the caller's own home, paths and locale.
+    fn environment(&self, process: &str) -> BTreeMap<String, String> {
+        let own = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR"];
+        let own = own.into_iter().filter_map(|name| Some((name.to_owned(), env::var(name).ok()?)));
+        let agent = [("PS".to_owned(), process.to_owned())];
+        own.chain(self.tree.variables()).chain(agent).collect()
     }
-    let ended = {
-        let waits = children
-            .iter_mut()
-            .map(|(name, child)| Box::pin(async move { (name.clone(), child.wait().await) }));
-        tokio::select! {
-            _ = interrupted => None,
-            (ended, _, _) = select_all(waits) => Some(ended),
-        }
-    };
-    for (_, child) in children {
-        child.stop(plan.stop_timeout).await;
-    }
-    match ended {
-        None => Ok(Exit::Done),
-        Some((name, status)) => {
-            let why = status.map_or_else(|e| e.to_string(), |status| status.to_string());
-            Err(Error::unhealthy(format!("{name} did not stay up")).because(why))
-        }
-    }
-}
-
-/// Runs a command to its end; false where the operator interrupted it.
-async fn one_off(
-    tree: &Tree,
-    name: &str,
-    command: &str,
-    plan: &Plan,
-    interrupted: &mut oneshot::Receiver<()>,
-) -> Result<bool> {
-    let mut child = spawn(tree, name, command, &environment(tree, name))?;
-    let ended = tokio::select! {
-        status = child.wait() => Some(status),
-        _ = interrupted => None,
-    };
-    match ended {
-        None => {
-            child.stop(plan.stop_timeout).await;
-            Ok(false)
-        }
-        Some(Ok(status)) if status.success() => Ok(true),
-        Some(Ok(status)) => Err(Error::unusable(format!("run {name}")).because(status.to_string())),
-        Some(Err(error)) => Err(Error::failed(format!("run {name}")).because(error)),
-    }
-}
-
-fn spawn(
-    tree: &Tree,
-    name: &str,
-    command: &str,
-    environment: &BTreeMap<String, String>,
-) -> Result<Child> {
-    let prefix = name.to_owned();
-    let print = move |line: String| {
-        let _ = writeln!(std::io::stdout(), "{prefix:<9} | {line}");
-    };
-    Child::spawn(command, &tree.dir, environment, print)
-        .map_err(|e| Error::failed(format!("start {name}")).because(e))
-}
-
-/// What systemd would give the process, with the caller's own paths and locale.
-fn environment(tree: &Tree, process: &str) -> BTreeMap<String, String> {
-    let own = ["PATH", "HOME", "USER", "LANG", "TERM"];
-    let own = own.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
-    let release = tree.env.iter().filter(|(name, _)| !SET_BY_AGENT.contains(name));
-    let release = release.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let agent = [("PS".to_owned(), process.to_owned())];
-    own.chain(release).chain(agent).collect()
-}
-
-fn local(dir: &Path) -> Result<Tree> {
-    let read = |name: &str| {
-        let path = dir.join(name);
-        fs::read(&path)
-            .map_err(|e| (e.kind(), Error::unusable(format!("read {}", path.display())).because(e)))
-    };
-    let text =
-        read("Procfile").map_err(|(_, error)| error.help("name a directory with a Procfile"))?;
-    let env = match read("env") {
-        Ok(bytes) => bytes,
-        Err((std::io::ErrorKind::NotFound, _)) => Vec::new(),
-        Err((_, error)) => return Err(error),
-    };
-    tree(dir.to_owned(), &text, &env, None)
-}
-
-async fn fetched(url: &ReleaseUrl) -> Result<Tree> {
-    let resolved = Sources::new().resolve(url).await?;
-    let env = resolved.env().await?;
-    let made = mkdtemp(&std::env::temp_dir().join(format!("deploy-run-{}", "X".repeat(6))));
-    let dir = made.map_err(|e| Error::failed("make a temporary directory").because(e))?;
-    let temporary = Temporary(dir.clone());
-    let handle =
-        File::open(&dir).map_err(|e| Error::failed("open the temporary directory").because(e))?;
-    let settings = AgentSettings::from_env(&Env::default())?;
-    let limits = Limits { max_bytes: settings.max_unpacked, max_files: settings.max_files };
-    let owner = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
-    let memory = settings.max_fetch_memory;
-    fetch(&resolved, handle.into(), owner, limits, memory, &Events::default(), None).await?;
-    let path = dir.join("Procfile");
-    let text = fs::read(&path)
-        .map_err(|e| Error::unusable(format!("read Procfile of {url}")).because(e))?;
-    tree(dir, &text, &env, Some(temporary))
-}
-
-fn tree(dir: PathBuf, procfile: &[u8], env: &[u8], temporary: Option<Temporary>) -> Result<Tree> {
-    let refused = |file: &str, error: crate::release::ParseError| {
-        let help = error.help.clone().unwrap_or_else(|| "correct it".to_owned());
-        Error::unusable(dir.join(file).display().to_string()).because(error).help(help)
-    };
-    let env = Env::parse(env).map_err(|e| refused("env", e))?;
-    let procfile = Procfile::parse(procfile).map_err(|e| refused("Procfile", e))?;
-    let settings = ReleaseSettings::merge(&Env::default(), &env)?;
-    Ok(Tree { dir, env, procfile, settings, temporary })
-}
-
-/// Completes at the first SIGINT or SIGTERM.
-fn interrupted() -> Result<oneshot::Receiver<()>> {
-    let what = |e: std::io::Error| Error::failed("wait for signals").because(e);
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(what)?;
-    let (sender, receiver) = oneshot::channel();
-    let wait = move || {
-        signals.forever().next();
-        let _ = sender.send(());
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(what)?;
-    Ok(receiver)
 }

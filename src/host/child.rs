@@ -1,20 +1,34 @@
 //! Child processes of the `deploy` command, for trying a release without
 //! systemd. The daemon never has any.
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use std::collections::BTreeMap;
+use super::descendants::{self, Id, Stat, descendants};
+use super::transient::lines;
+use nix::sys::signal::Signal;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::AsyncRead;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
 
-/// A shell command in a process group of its own.
+/// How often is looked whether anything is left.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long the kernel may take to end what was killed, and its last words to arrive.
+const LAST: Duration = Duration::from_secs(5);
+
+/// A shell command in a process group of its own, so that a terminal's signals do not
+/// reach it, with all that it has started.
 pub struct Child {
+    /// As `PS` of its environment has it.
+    name: String,
     child: tokio::process::Child,
-    group: Option<Pid>,
+    main: i32,
+    output: Vec<JoinHandle<()>>,
+    /// Whether its main process has ended.
+    ended: bool,
 }
 
 impl Child {
@@ -22,6 +36,7 @@ impl Child {
     /// it writes goes to `line`.
     #[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
     pub fn spawn(
+        name: &str,
         script: &str,
         dir: &Path,
         environment: &BTreeMap<String, String>,
@@ -31,40 +46,168 @@ impl Child {
         command.arg("-c").arg(script).current_dir(dir).env_clear().envs(environment);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        if let Some(output) = child.stdout.take() {
-            tokio::spawn(copy(output, line.clone()));
+        let main = child.id().map(u32::cast_signed).ok_or(io::ErrorKind::NotFound)?;
+        let mut output = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            output.push(tokio::spawn(copy(stdout, line.clone())));
         }
-        if let Some(output) = child.stderr.take() {
-            tokio::spawn(copy(output, line));
+        if let Some(stderr) = child.stderr.take() {
+            output.push(tokio::spawn(copy(stderr, line)));
         }
-        Ok(Child { child, group })
+        Ok(Child { name: name.to_owned(), child, main, output, ended: false })
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits for the end of its main process.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
+        let status = self.child.wait().await;
+        self.ended = true;
+        status
     }
 
-    /// SIGTERM to all of the group, then SIGKILL.
-    pub async fn stop(mut self, timeout: Duration) {
-        self.signal(Signal::SIGTERM);
-        if tokio::time::timeout(timeout, self.child.wait()).await.is_err() {
-            self.signal(Signal::SIGKILL);
-            let _ = self.child.wait().await;
-        }
-        self.signal(Signal::SIGKILL);
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            let _ = killpg(group, signal);
-        }
+    fn has_ended(&mut self) -> bool {
+        self.ended |= !matches!(self.child.try_wait(), Ok(None));
+        self.ended
     }
 }
 
-async fn copy(output: impl AsyncRead + Unpin, line: impl Fn(String)) {
-    let mut lines = BufReader::new(output).split(b'\n');
-    while let Ok(Some(text)) = lines.next_segment().await {
-        line(String::from_utf8_lossy(&text).into_owned());
+/// Takes note of the ends of what the children have left, for as long as it is polled.
+pub async fn reap(mains: Vec<i32>) {
+    loop {
+        descendants::reap(&mains);
+        sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// The numbers of the main processes.
+pub fn mains(children: &[Child]) -> Vec<i32> {
+    children.iter().map(|child| child.main).collect()
+}
+
+/// Ends all children as systemd ends a service: the main process gets `signal` alone. When
+/// it has ended, each process that is left of it gets the signal once. What is there when
+/// the time is over, or when `hurry` completes, is killed.
+pub async fn stop(
+    mut children: Vec<Child>,
+    signal: Signal,
+    timeout: Duration,
+    hurry: impl Future<Output = ()>,
+) {
+    let deadline = Instant::now() + timeout;
+    let mut stopping = Stopping { mains: mains(&children), signal, told: BTreeSet::new() };
+    for child in &mut children {
+        if !child.has_ended()
+            && let Some(main) = descendants::stat(child.main)
+        {
+            stopping.tell(main.id);
+        }
+    }
+    let ended = async {
+        while stopping.goes_on(&mut children) {
+            sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        _ = timeout_at(deadline, ended) => {}
+        () = hurry => {}
+    }
+    kill_all(&mut children).await;
+    for output in children.iter_mut().flat_map(|child| child.output.drain(..)) {
+        let _ = timeout_at(Instant::now() + LAST, output).await;
+    }
+}
+
+/// Who was told to end.
+struct Stopping {
+    mains: Vec<i32>,
+    signal: Signal,
+    told: BTreeSet<Id>,
+}
+
+impl Stopping {
+    fn tell(&mut self, id: Id) {
+        if self.told.insert(id) {
+            id.signal(self.signal);
+        }
+    }
+
+    /// Tells those that are to be told now; whether anything is left.
+    fn goes_on(&mut self, children: &mut [Child]) -> bool {
+        descendants::reap(&self.mains);
+        let there: Vec<Stat> = descendants().into_iter().filter(|stat| !stat.ended).collect();
+        let all_ended = all_have_ended(children);
+        let mut left_of: BTreeMap<usize, Vec<Stat>> = BTreeMap::new();
+        for stat in there.iter().filter(|stat| !self.mains.contains(&stat.id.pid)) {
+            // What belongs to nobody waits for all: the last index stands for that.
+            let owner = owner(stat, &there, children).unwrap_or(children.len());
+            left_of.entry(owner).or_default().push(*stat);
+        }
+        for (owner, left) in left_of {
+            let may_be_told = children.get(owner).map_or(all_ended, |child| child.ended);
+            if may_be_told {
+                due(&left).for_each(|stat| self.tell(stat.id));
+            }
+        }
+        !all_ended || !there.is_empty()
+    }
+}
+
+/// Those that may be told now. The reading end of a pipeline ends by itself when the writer
+/// has ended, and its last lines with it: it is told only if it is then still there.
+fn due(left: &[Stat]) -> impl Iterator<Item = &Stat> {
+    let readers: Vec<bool> = left
+        .iter()
+        .map(|stat| {
+            let others = left.iter().filter(|other| other.id != stat.id);
+            let mut written = others.flat_map(|other| [1, 2].map(|fd| other.id.pipe(fd)));
+            stat.id.pipe(0).is_some_and(|pipe| written.any(|other| other.as_ref() == Some(&pipe)))
+        })
+        .collect();
+    let all = readers.iter().all(|reads| *reads);
+    left.iter().zip(readers).filter(move |(_, reads)| all || !reads).map(|(stat, _)| stat)
+}
+
+/// The child that a process comes from: by its parents, its process group, or, where it has
+/// left both, its environment.
+fn owner(stat: &Stat, there: &[Stat], children: &[Child]) -> Option<usize> {
+    let by_number = |pid: i32| children.iter().position(|child| child.main == pid);
+    let mut at = *stat;
+    for _ in 0..there.len() {
+        if let Some(owner) = by_number(at.id.pid).or_else(|| by_number(at.group)) {
+            return Some(owner);
+        }
+        match there.iter().find(|parent| parent.id.pid == at.parent) {
+            Some(parent) => at = *parent,
+            None => break,
+        }
+    }
+    children.iter().position(|child| at.id.was_given(&format!("PS={}", child.name)))
+}
+
+/// Asks each of them, so that each knows it of itself.
+fn all_have_ended(children: &mut [Child]) -> bool {
+    let running = children.iter_mut().map(Child::has_ended).filter(|ended| !ended);
+    running.count() == 0
+}
+
+async fn kill_all(children: &mut [Child]) {
+    let mains = mains(children);
+    let deadline = Instant::now() + LAST;
+    loop {
+        descendants::reap(&mains);
+        let left: Vec<Stat> = descendants().into_iter().filter(|stat| !stat.ended).collect();
+        left.iter().for_each(|stat| stat.id.signal(Signal::SIGKILL));
+        let ended = all_have_ended(children);
+        if (ended && left.is_empty()) || Instant::now() > deadline {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn copy(output: impl AsyncRead + Unpin, mut line: impl FnMut(String)) {
+    let _ = lines(output, &mut line).await;
 }

@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod cgroup;
 pub mod child;
+pub mod descendants;
 pub mod disk;
 pub mod journal;
 pub mod machine;

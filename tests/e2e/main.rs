@@ -20,6 +20,7 @@ mod deadlines;
 mod deploying;
 mod env;
 mod express;
+mod foreground;
 mod graceful;
 mod handover;
 mod host;

@@ -1,0 +1,214 @@
+//! `deploy run`: what a release does on a laptop, by a user who is not root.
+
+use crate::host::{Host, SOON};
+use crate::instance::{Image, Job, Output};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const JOB: &str = include_str!("foreground/job.py");
+
+/// Fifteen ways to start one program, and three to leave it behind.
+const KINDS: &str = r#"a_direct: python3 job.py
+b_script: ./worker
+c_bash: bash -c 'cd . && python3 job.py'
+d_sh: sh -c 'echo x; python3 job.py'
+e_env_script: env A=1 ./worker
+f_and: cd . && python3 job.py
+g_assignment: A=1 python3 job.py
+h_timeout: timeout 3600 python3 job.py
+i_npm: npm run worker
+k_pipe: python3 job.py | cat
+l_nice: nice -n 5 python3 job.py
+m_and_script: true && ./worker
+n_login: bash -lc "python3 job.py; echo ended"
+o_default: python3 ${JOB:-job.py}
+p_subshell: (python3 job.py)
+q_background: python3 job.py & wait
+r_session: (setsid python3 job.py &); exec sleep 4711
+s_stranger: (env -i setsid /usr/bin/python3 job.py s_stranger.1 &); exec sleep 4711
+"#;
+
+const WORKER: &str = "#!/bin/sh\necho preparing\npython3 job.py \"$@\"\n";
+const PACKAGE: &str = r#"{"name":"job","version":"1.0.0","scripts":{"worker":"python3 job.py"}}"#;
+
+/// An image with the npm of Debian.
+fn image() -> Image {
+    let make = "apt-get update -q
+        apt-get install -q --yes --no-install-recommends nodejs npm
+        rm -rf /var/cache/apt /var/lib/apt/lists; mkdir -p /var/cache/apt/archives/partial";
+    let inputs: [&Path; 0] = [];
+    Host::image_on(Image::base().layer("npm", &inputs, make), "npm-agent")
+}
+
+impl Host {
+    /// A directory with a Procfile, as a developer has it.
+    fn lay(&self, procfile: &str, env: &str) {
+        self.write("/srv/shop/Procfile", procfile);
+        self.write("/srv/shop/env", env);
+        self.write("/srv/shop/job.py", JOB);
+        self.write("/srv/shop/worker", WORKER);
+        self.write("/srv/shop/package.json", PACKAGE);
+        self.sh("chmod 755 /srv/shop/worker; rm -rf /var/tmp/jobs
+            install -d -o deployer /var/tmp/jobs");
+    }
+
+    /// `deploy run` in a session of its own, as a terminal would start it.
+    fn runs(&self, arguments: &[&str]) -> Job {
+        let words = ["setsid", "--wait", "runuser", "-u", "deployer", "--", "deploy", "run"];
+        self.command(&[&words, &["/srv/shop"][..], arguments].concat()).spawn()
+    }
+
+    /// What every job has written down, in the order of their names.
+    fn jobs(&self) -> Vec<(String, String)> {
+        let text = self.sh("cd /var/tmp/jobs; for job in *; do echo $job $(cat $job); done");
+        let split = |line: &str| line.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()));
+        text.lines().filter_map(split).collect()
+    }
+
+    fn wait_for_jobs(&self, count: usize) {
+        self.wait_for("jobs", SOON, || (self.jobs().len() == count).then_some(()));
+    }
+
+    /// As Ctrl-C does it: to all of the terminal's foreground group.
+    fn interrupt(&self) {
+        self.sh("kill -INT -- -$(ps -o pgid= -C deploy | tr -d ' ')");
+    }
+
+    fn runs_nothing(&self) {
+        self.exec(&["pgrep", "-f", "job.py|sleep 4711"]).exits(1);
+        let left = self.sh("find /tmp -maxdepth 1 -name 'deploy-run-*'");
+        assert_eq!(left, "");
+    }
+}
+
+fn has_line(said: &Output, line: &str) -> bool {
+    said.stdout.lines().any(|one| one == line)
+}
+
+#[test]
+fn every_job_is_told_once_to_end_however_it_was_started() {
+    let host = Host::of(&image());
+    host.lay(KINDS, "");
+    let count = KINDS.lines().count();
+    let running = host.runs(&[]);
+    host.wait_for_jobs(count);
+    host.interrupt();
+    running.output().exits(0);
+    let jobs = host.jobs();
+    assert_eq!(jobs.len(), count, "{jobs:?}");
+    for (name, wrote) in jobs {
+        // timeout(1) sends its child what it was sent, and then its own group.
+        let twice = name == "h_timeout.1" && wrote == "begun SIGTERM SIGTERM done";
+        assert!(twice || wrote == "begun SIGTERM done", "{name}: {wrote}");
+    }
+    host.runs_nothing();
+}
+
+#[test]
+fn a_process_that_ends_by_itself_ends_the_others_as_they_want_it() {
+    let host = Host::boot();
+    let ends = "one: until [ -e /var/tmp/jobs/go ]; do sleep 0.1; done; exit 3\n";
+    let others = "two: ./worker\nthree: python3 job.py\n";
+    let leaves = "four: python3 job.py & python3 job.py four.2 & wait\n";
+    host.lay(&format!("{ends}{others}{leaves}"), "export DEPLOY_STOP_SIGNAL=USR1\n");
+    let running = host.runs(&[]);
+    host.wait_for_jobs(4);
+    host.sh("touch /var/tmp/jobs/go");
+    let said = running.output().exits(12);
+    assert!(said.stdout.contains("one.1 did not stay up: exit status: 3"), "{said:?}");
+    let mut jobs = host.jobs();
+    jobs.retain(|(name, _)| name != "go");
+    assert_eq!(jobs.len(), 4, "{jobs:?}");
+    assert!(jobs.iter().all(|(_, wrote)| wrote == "begun SIGUSR1 done"), "{jobs:?}");
+    host.runs_nothing();
+}
+
+#[test]
+fn what_does_not_end_is_killed_when_the_time_is_over_or_at_the_second_interrupt() {
+    let host = Host::boot();
+    let stays = "one: trap '' TERM; touch /var/tmp/jobs/one; while :; do sleep 4711; done\n\
+                 two: (trap '' TERM; setsid sleep 4711 &); python3 job.py\n";
+    host.lay(stays, "export DEPLOY_STOP_TIMEOUT=2s\n");
+    let running = host.runs(&[]);
+    host.wait_for_jobs_or_files(2);
+    host.interrupt();
+    running.output().exits(0);
+    assert!(host.jobs().contains(&("two.1".into(), "begun SIGTERM done".into())));
+    host.runs_nothing();
+
+    host.lay(stays, "export DEPLOY_STOP_TIMEOUT=1h\n");
+    let running = host.runs(&[]);
+    host.wait_for_jobs_or_files(2);
+    let begin = Instant::now();
+    host.interrupt();
+    host.wait_for("end of the job", SOON, || {
+        host.jobs().contains(&("two.1".into(), "begun SIGTERM done".into())).then_some(())
+    });
+    host.interrupt();
+    running.output().exits(0);
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    host.runs_nothing();
+}
+
+impl Host {
+    /// Jobs, some of which leave an empty file.
+    fn wait_for_jobs_or_files(&self, count: usize) {
+        let files = || self.sh("ls /var/tmp/jobs").lines().count();
+        self.wait_for("jobs", SOON, || (files() == count).then_some(()));
+        self.wait_for("begin", SOON, || (!self.jobs().is_empty()).then_some(()));
+    }
+}
+
+#[test]
+fn a_process_has_what_a_service_would_be_given() {
+    let host = Host::boot();
+    let web = "web: env; echo to stdout >/dev/stdout; echo to stderr >/dev/stderr; \
+               touch $DEPLOY_SHARED/file && echo can write; printf 'last words'; exit 3\n";
+    let once = "release: echo migrates as $PS for $GREETING; (sleep 4711 &)\nbuild: exit 4\n";
+    host.lay(&format!("{web}{once}"), "export GREETING=hello PORT=7000 HELD=\n");
+    let said = host.runs(&["web"]).output().exits(12);
+    for line in [
+        "PORT=7000",
+        "PUBLIC_PORT=7000",
+        "PS=web.1",
+        "HOME=/home/deployer",
+        "DEPLOY_APP=shop",
+        "DEPLOY_ENVIRONMENT=development",
+        "DEPLOY_RELEASE=local",
+        "GREETING=hello",
+        "to stdout",
+        "to stderr",
+        "can write",
+        "last words",
+    ] {
+        assert!(has_line(&said, &format!("web.1     | {line}")), "{line}: {said:?}");
+    }
+    let said = host.runs(&["release"]).output().exits(0);
+    assert!(has_line(&said, "release.1 | migrates as release.1 for hello"), "{said:?}");
+    let said = host.runs(&["build"]).output().exits(10);
+    assert!(said.stdout.contains("run build: exit status: 4"), "{said:?}");
+    let said = host.runs(&["web", "release"]).output().exits(2);
+    assert!(said.stderr.contains("run it alone: `deploy run … release`"), "{said:?}");
+    let said = host.runs(&["wep"]).output().exits(2);
+    assert!(said.stdout.contains("run wep: the Procfile has web"), "{said:?}");
+    host.runs_nothing();
+}
+
+#[test]
+fn nothing_of_a_release_runs_as_root_by_mistake() {
+    let host = Host::boot();
+    host.lay("web: id -un; exit 3\nrelease: id -un\n", "");
+    for arguments in [&["run", "/srv/shop"][..], &["run", "/srv/shop", "release"]] {
+        let said = host.deploy(arguments).exits(2);
+        assert!(!said.stdout.contains("| root"), "{said:?}");
+        assert!(
+            said.stderr.contains("help: run it as another user, such as `runuser -u"),
+            "{said:?}"
+        );
+        let sudo = host.command(&[&["deploy"], arguments].concat());
+        let said = sudo.env("SUDO_USER", "deployer").output().exits(2);
+        assert!(said.stderr.contains("help: run it without sudo"), "{said:?}");
+    }
+    let said = host.deploy(&["run", "/srv/shop", "release", "--as-root"]).exits(0);
+    assert!(has_line(&said, "release.1 | root"), "{said:?}");
+}
