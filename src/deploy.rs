@@ -3,6 +3,7 @@
 //! exit code says which.
 
 mod back;
+mod clash;
 mod record;
 mod recover;
 

@@ -103,6 +103,8 @@ fn manifest(app: &str, dir: &Path, nth: i64, agent: &Env, settings: &AgentSettin
         serves: None,
         files: 1,
         bytes: 1,
+        homes: true,
+        process_dirs: release.process_dirs.clone(),
         plan: Plan::new(&procfile, &release, &settings.user),
     }
 }

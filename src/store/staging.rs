@@ -1,6 +1,10 @@
 //! A release in work: `.staging-LABEL`, which becomes `LABEL` by one rename when
 //! it is whole and on the disk.
 
+mod homes;
+
+pub use homes::Homes;
+
 use super::durable::{self, unwritable};
 use super::lock::manifest_json;
 use super::{App, Locked};
@@ -27,6 +31,8 @@ pub struct Staging {
     dir: PathBuf,
     /// Where the release will be once it is finished.
     destination: PathBuf,
+    /// The app's own directory, whatever release runs.
+    shared: PathBuf,
     label: Label,
     /// The handle of `app/`.
     tree: OwnedFd,
@@ -49,7 +55,7 @@ impl Locked {
             let _ = durable::remove_tree(&dir);
         })?;
         let (destination, label) = (self.release_dir(label), label.clone());
-        Ok(Staging { dir, destination, label, tree, owner, finished: false })
+        Ok(Staging { dir, destination, shared, label, tree, owner, finished: false })
     }
 }
 
@@ -104,10 +110,25 @@ impl Staging {
     /// Makes a directory of the tree that the processes may write to, and its
     /// parents; nothing is followed out of the tree.
     pub fn make_writable(&self, relative: &str) -> Result<()> {
+        self.make_directory("DEPLOY_WRITABLE", "writable", relative)
+    }
+
+    /// Likewise a directory of which each process is to see its own.
+    pub fn make_process_dir(&self, relative: &str) -> Result<()> {
+        self.make_directory("DEPLOY_PROCESS_DIRS", "process", relative)
+    }
+
+    /// Whether the tree has this directory, and no link on the way to it.
+    pub fn has_directory(&self, relative: &str) -> bool {
+        open_beneath(&self.tree, Path::new(relative), OFlag::O_DIRECTORY).is_ok()
+    }
+
+    fn make_directory(&self, setting: &str, kind: &str, relative: &str) -> Result<()> {
         let cannot = |e: io::Error| {
-            let help = "DEPLOY_WRITABLE names directories; the archive must not hold a file or a \
-                        link of that name";
-            Error::unusable(format!("make the writable directory {relative}")).because(e).help(help)
+            let help = format!(
+                "{setting} names directories; the archive must not hold a file or a link of that name"
+            );
+            Error::unusable(format!("make the {kind} directory {relative}")).because(e).help(help)
         };
         let mut at = self.tree()?;
         for part in Path::new(relative).components() {
