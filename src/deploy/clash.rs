@@ -3,11 +3,12 @@
 use crate::clues;
 use crate::host::sockets;
 use crate::instance::Instance;
-use crate::release::manifest::Manifest;
+use crate::release::manifest::{Manifest, Process};
+use crate::release::name::Label;
 use crate::release::settings::Strategy;
 use crate::store::App;
 use crate::units;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do where a release does not care whose port it is.
 const WAYS_OUT: &str = "two releases run side by side while one is proved: derive each further \
@@ -44,6 +45,51 @@ pub(super) async fn help(
     Some(format!("a port that it binds is taken; held are {}; {WAYS_OUT}", held.join(", ")))
 }
 
+/// Warns of each process that listens on fewer ports than that of the release which it
+/// replaces and which still runs: a server may go on without a port that it found taken.
+pub(super) async fn warn_of_missing_ports(
+    instance: &Instance,
+    app: &App,
+    new: &Manifest,
+    before: Option<&Label>,
+) {
+    let Some(old) = before.and_then(|label| app.manifest(label).ok()) else { return };
+    if new.plan.strategy != Strategy::Handover {
+        return;
+    }
+    for process in new.plan.instances() {
+        let name = process.to_string();
+        let Some(theirs) = old.plan.instances().find(|other| other.to_string() == name) else {
+            continue;
+        };
+        let held = further_ports(instance, app, &old, &theirs).await;
+        let own = further_ports(instance, app, new, &process).await;
+        if own.len() < held.len() {
+            let missing: Vec<_> = held.difference(&own).map(u16::to_string).collect();
+            instance.events.warn(format!(
+                "{name} of {} does not listen on {}, as {name} of {} does; if it found the port \
+                 taken: {WAYS_OUT}",
+                new.label,
+                missing.join(", "),
+                old.label
+            ));
+        }
+    }
+}
+
+/// The ports on which a process of a release listens, beside its private one.
+async fn further_ports(
+    instance: &Instance,
+    app: &App,
+    manifest: &Manifest,
+    process: &Process,
+) -> BTreeSet<u16> {
+    let unit = units::service(app.name(), &manifest.label, process);
+    let Ok(status) = instance.systemd.status(&unit).await else { return BTreeSet::new() };
+    let ports = sockets::ports(&status.control_group).into_iter();
+    ports.filter(|port| process.port != Some(*port)).collect()
+}
+
 /// The ports on which processes of the app's other releases listen, beside the private
 /// port of each, and whose they are: `web.1 of r41`.
 async fn held_by_others(
@@ -55,10 +101,7 @@ async fn held_by_others(
     let Ok(snapshot) = app.snapshot() else { return held };
     let others = snapshot.releases.iter().filter(|other| other.label != failed.label);
     for (other, process) in others.flat_map(|m| m.plan.instances().map(move |one| (m, one))) {
-        let unit = units::service(app.name(), &other.label, &process);
-        let Ok(status) = instance.systemd.status(&unit).await else { continue };
-        let ports = sockets::ports(&status.control_group).into_iter();
-        let further = ports.filter(|port| process.port != Some(*port));
+        let further = further_ports(instance, app, other, &process).await.into_iter();
         held.extend(further.map(|port| (port, format!("{process} of {}", other.label))));
     }
     held

@@ -250,3 +250,25 @@ impl Plan {
         self.singleton.contains(kind)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_of_0_1_has_no_homes_and_the_plan_of_a_release_that_asks_for_nothing() {
+        let settings = ReleaseSettings::merge(&Default::default(), &Default::default());
+        let procfile = Procfile::parse(b"web: ./web").expect("a Procfile");
+        let plan = Plan::new(&procfile, &settings.expect("settings"), "deploy-app");
+        let mut json = serde_json::json!({
+            "format": FORMAT, "label": "r1", "url": "s3://releases/my-app/production/r1",
+            "identity": { "archive": {}, "env": {} }, "state": "good",
+            "staged_at": "2026-11-21T00:00:00Z", "replaced": null, "files": 1, "bytes": 1,
+            "plan": plan,
+        });
+        json["plan"].as_object_mut().expect("an object").remove("process_dirs");
+        let manifest: Manifest = serde_json::from_value(json).expect("a manifest");
+        assert!(!manifest.homes && manifest.process_dirs.is_empty());
+        assert!(manifest.plan.is_same(&plan), "it is not staged again");
+    }
+}

@@ -122,6 +122,10 @@ fn a_release_of_0_1_keeps_its_home_and_the_next_one_finds_what_it_left_there() {
     host.deploy(&["rollback"]).exits(0);
     assert_eq!(home(&host), format!("{DIR}/shared"));
     assert_eq!(host.served().as_deref(), Some("r1"));
+
+    host.publish(&Release::new("r3").set("HOME=/srv"));
+    host.deploys("r3");
+    assert_eq!(home(&host), "/srv");
 }
 
 #[test]
@@ -225,9 +229,20 @@ fn a_fixed_port_that_the_running_release_holds_is_named_with_its_holder() {
     let said = host.deploy(&[&url("r3")]).exits(12);
     assert!(said.stderr.contains("help: port 9090 is held by web.1 of r1; "), "{said:?}");
 
+    let silent = METRICS.replace(
+        "metrics.bind((\"0.0.0.0\", 9090))\nmetrics.listen()",
+        "try: metrics.bind((\"0.0.0.0\", 9090)); metrics.listen()\nexcept OSError: pass",
+    );
+    host.publish(&release("silent").file("metrics.py", silent));
+    let said = host.deploys("silent");
+    let warned = "web.1 of silent does not listen on 9090, as web.1 of r1 does";
+    assert!(said.stderr.contains(warned), "{said:?}");
+    host.deploy(&["rollback"]).exits(0);
+
     let derived = METRICS.replace("9090", "int(__import__('os').environ['PORT']) - 10000");
     host.publish(&release("r4").file("metrics.py", derived));
-    host.deploys("r4");
+    let said = host.deploys("r4");
+    assert!(!said.stderr.contains("does not listen on"), "{said:?}");
     host.publish(&release("r5").set("DEPLOY_STRATEGY=restart"));
     host.deploys("r5");
 }
