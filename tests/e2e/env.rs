@@ -35,10 +35,11 @@ const PIECES: [&str; 24] = [
 ];
 
 /// What systemd and the agent tell every process, and a bash on the way to it.
-const NOT_OF_ENV: [&str; 21] = [
+const NOT_OF_ENV: [&str; 22] = [
     "DEPLOY_APP",
     "DEPLOY_ENVIRONMENT",
     "DEPLOY_RELEASE",
+    "DEPLOY_SHARED",
     "HOME",
     "INVOCATION_ID",
     "JOURNAL_STREAM",
