@@ -23,6 +23,21 @@ use std::path::{Path, PathBuf};
 const BUILD: &str = "build";
 /// What only saves work, where 0.1 had it too: what is in there stays warm.
 const CACHES: [&str; 2] = [".cache", ".npm"];
+/// What people put into a home for programs that read it there.
+const CONFIGURATION: [&str; 12] = [
+    ".aws",
+    ".docker",
+    ".gnupg",
+    ".kube",
+    ".my.cnf",
+    ".netrc",
+    ".npmrc",
+    ".pg_service.conf",
+    ".pgpass",
+    ".postgresql",
+    ".pypirc",
+    ".ssh",
+];
 /// The most links of one home.
 const MOST: usize = 1000;
 /// A directory that `build` left with more entries than this is one link.
@@ -86,8 +101,8 @@ impl Staging {
         unwritable(&self.dir.join("home").join(process), cause)
     }
 
-    /// The entries of `shared/` that no dot hides, and the caches there; none where they
-    /// are too many.
+    /// The entries of `shared/` that no dot hides or that are configuration; none where
+    /// they are too many. Makes the caches there.
     fn lasting(&self) -> io::Result<Option<Vec<Link>>> {
         let shared: OwnedFd = File::open(&self.shared)?.into();
         for cache in CACHES {
@@ -96,7 +111,9 @@ impl Staging {
             }
         }
         let Some(entries) = entries(&shared, MOST)? else { return Ok(None) };
-        let seen = entries.into_iter().filter(|(name, _)| !name.as_bytes().starts_with(b"."));
+        let configures = |name: &OsStr| CONFIGURATION.iter().any(|known| name == OsStr::new(known));
+        let lasts = |name: &OsStr| !name.as_bytes().starts_with(b".") || configures(name);
+        let seen = entries.into_iter().filter(|(name, _)| lasts(name));
         let links = seen.map(|(name, _)| {
             let target = self.shared.join(&name);
             (name, target)

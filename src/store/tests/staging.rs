@@ -103,6 +103,7 @@ fn a_home_shows_what_an_app_left_in_its_old_one_and_what_the_build_left() {
     let shared = world.app.shared();
     fs::create_dir(shared.join("uploads")).unwrap();
     fs::create_dir(shared.join(".pm2")).unwrap();
+    fs::write(shared.join(".pgpass"), "").unwrap();
     let homes = begin(&staging);
     staging.make_build_home(&homes).unwrap();
     let (build, later) = staging.build_home().expect("the home of build");
@@ -114,7 +115,7 @@ fn a_home_shows_what_an_app_left_in_its_old_one_and_what_the_build_left() {
     staging.finish(&manifest("r1", 1)).unwrap();
 
     let home = world.path("releases/r1/home/web.2");
-    assert_eq!(names_in(&home), [".cache", ".local", ".netrc", ".npm", "uploads"]);
+    assert_eq!(names_in(&home), [".cache", ".local", ".netrc", ".npm", ".pgpass", "uploads"]);
     assert_eq!(fs::metadata(&home).unwrap().permissions().mode() & 0o7777, 0o700);
     assert_eq!(target(home.join("uploads")), Some(shared.join("uploads")));
     assert_eq!(target(home.join(".cache")), Some(shared.join(".cache")));
