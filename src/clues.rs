@@ -65,8 +65,9 @@ fn help(log: &[String], sandbox: Sandbox) -> Option<String> {
             Sandbox::Full | Sandbox::Off => "",
         };
         return Some(format!(
-            "install the command in /usr/local/bin, or name its directory in PATH in the \
-             release's env{hidden}"
+            "install the command in /usr/local/bin, name it by its path in the release \
+             (./bin/server), or set PATH in the release's env; a script is not found either where \
+             its `#!` line names a program that is not there{hidden}"
         ));
     }
     None

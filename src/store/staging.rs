@@ -2,6 +2,7 @@
 //! it is whole and on the disk.
 
 mod homes;
+mod process_dirs;
 
 pub use homes::Homes;
 
@@ -110,25 +111,10 @@ impl Staging {
     /// Makes a directory of the tree that the processes may write to, and its
     /// parents; nothing is followed out of the tree.
     pub fn make_writable(&self, relative: &str) -> Result<()> {
-        self.make_directory("DEPLOY_WRITABLE", "writable", relative)
-    }
-
-    /// Likewise a directory of which each process is to see its own.
-    pub fn make_process_dir(&self, relative: &str) -> Result<()> {
-        self.make_directory("DEPLOY_PROCESS_DIRS", "process", relative)
-    }
-
-    /// Whether the tree has this directory, and no link on the way to it.
-    pub fn has_directory(&self, relative: &str) -> bool {
-        open_beneath(&self.tree, Path::new(relative), OFlag::O_DIRECTORY).is_ok()
-    }
-
-    fn make_directory(&self, setting: &str, kind: &str, relative: &str) -> Result<()> {
         let cannot = |e: io::Error| {
-            let help = format!(
-                "{setting} names directories; the archive must not hold a file or a link of that name"
-            );
-            Error::unusable(format!("make the {kind} directory {relative}")).because(e).help(help)
+            let help = "DEPLOY_WRITABLE names directories; the archive must not hold a file or a \
+                        link of that name";
+            Error::unusable(format!("make the writable directory {relative}")).because(e).help(help)
         };
         let mut at = self.tree()?;
         for part in Path::new(relative).components() {

@@ -225,9 +225,18 @@ fn a_fixed_port_that_the_running_release_holds_is_named_with_its_holder() {
         "metrics.bind((\"0.0.0.0\", 9090))",
         "try: metrics.bind((\"0.0.0.0\", 9090))\nexcept OSError as e: sys.exit(f\"0.0.0.0:9090: {e}\")",
     );
-    host.publish(&release("r3").file("metrics.py", telling));
+    host.publish(&release("r3").file("metrics.py", telling.as_str()));
     let said = host.deploy(&[&url("r3")]).exits(12);
     assert!(said.stderr.contains("help: port 9090 is held by web.1 of r1; "), "{said:?}");
+
+    host.sh("systemd-run --quiet --unit=other python3 -m http.server 9191");
+    let answers = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9191"];
+    host.wait_for("the other server", SOON, || {
+        (host.exec(&answers).status == Some(0)).then_some(())
+    });
+    host.publish(&release("r4").file("metrics.py", telling.replace("9090", "9191")));
+    let said = host.deploy(&[&url("r4")]).exits(12);
+    assert!(said.stderr.contains("help: port 9191 is held by python3 ("), "{said:?}");
 
     let silent = METRICS.replace(
         "metrics.bind((\"0.0.0.0\", 9090))\nmetrics.listen()",
@@ -240,9 +249,9 @@ fn a_fixed_port_that_the_running_release_holds_is_named_with_its_holder() {
     host.deploy(&["rollback"]).exits(0);
 
     let derived = METRICS.replace("9090", "int(__import__('os').environ['PORT']) - 10000");
-    host.publish(&release("r4").file("metrics.py", derived));
-    let said = host.deploys("r4");
+    host.publish(&release("r5").file("metrics.py", derived));
+    let said = host.deploys("r5");
     assert!(!said.stderr.contains("does not listen on"), "{said:?}");
-    host.publish(&release("r5").set("DEPLOY_STRATEGY=restart"));
-    host.deploys("r5");
+    host.publish(&release("r6").set("DEPLOY_STRATEGY=restart"));
+    host.deploys("r6");
 }

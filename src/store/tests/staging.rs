@@ -167,3 +167,21 @@ fn a_home_never_has_more_links_than_are_good_for_it() {
     assert!(error.chain().contains("$DEPLOY_SHARED"), "{}", error.chain());
     assert!(staging.begin_homes().unwrap().is_none(), "shared/ stays the home");
 }
+
+#[test]
+fn a_process_directory_is_not_made_through_a_link_or_a_file() {
+    let world = World::new();
+    let outside = world.root.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let staging = world.staging("r1");
+    let tree = staging.tree_paths().0;
+    symlink(&outside, tree.join("tmp")).unwrap();
+    fs::write(tree.join("file"), "").unwrap();
+    for path in ["tmp", "tmp/pids", "file", "file/deep"] {
+        let error = staging.make_process_dir(path).expect_err(path);
+        assert_eq!(error.exit(), Exit::Unusable, "{path}");
+        assert!(!staging.has_directory(path), "{path}");
+    }
+    staging.make_process_dir("run/a").unwrap();
+    assert!(staging.has_directory("run/a") && names_in(&outside).is_empty());
+}
