@@ -86,8 +86,8 @@ async fn further_ports(
 ) -> BTreeSet<u16> {
     let unit = units::service(app.name(), &manifest.label, process);
     let Ok(status) = instance.systemd.status(&unit).await else { return BTreeSet::new() };
-    let ports = sockets::ports(&status.control_group).into_iter();
-    ports.filter(|port| process.port != Some(*port)).collect()
+    let listens = sockets::endpoints(&status.control_group).into_iter();
+    listens.map(|endpoint| endpoint.port).filter(|port| process.port != Some(*port)).collect()
 }
 
 /// The ports on which processes of the app's other releases listen, beside the private
