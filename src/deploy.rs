@@ -3,6 +3,7 @@
 //! exit code says which.
 
 mod back;
+mod clash;
 mod phase;
 mod record;
 mod recover;
@@ -98,6 +99,8 @@ async fn deploy_steps(
     let candidate = prove(instance, app, staged).await?;
     let committed = commit(instance, app, candidate).await?;
     let settled = settle(instance, app, committed).await?;
+    let Committed { manifest, before, .. } = &settled;
+    clash::warn_of_missing_ports(instance, app, manifest, before.as_ref()).await;
     Ok(finish(instance, app, settled, "deployed", start).await)
 }
 

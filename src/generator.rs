@@ -141,6 +141,8 @@ mod tests {
                 serves: None,
                 files: 1,
                 bytes: 1,
+                homes: true,
+                process_dirs: Vec::new(),
                 plan: Plan::new(&procfile, &settings.unwrap(), "deploy-app"),
             };
             let app = self.store().app(&app.parse().unwrap()).lock().unwrap();

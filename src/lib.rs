@@ -33,6 +33,7 @@ pub mod source;
 pub mod store;
 pub mod release;
 pub mod host;
+mod clues;
 pub mod event;
 pub mod timings;
 pub mod error;

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! apps/APP/current -> releases/r42   the commit point
-//! apps/APP/releases/r42/{release.json,env,app/}
+//! apps/APP/releases/r42/{release.json,env,app/,home/}
 //! apps/APP/releases/.staging-r43/    in work
 //! apps/APP/shared/                   the app's own, kept across releases
 //! apps/APP/reserve/                  room for what must be written to a full disk
 //! apps/APP/history.jsonl, stopped, underway.json, watch.json, machine, lock
 //! ```
 //!
-//! Everything but `app/` and `shared/` belongs to root, so a path down to them
+//! Everything but `app/`, what lies in `home/`, and `shared/` belongs to root, so a path down to them
 //! cannot be changed by an app; what lies inside them is opened by handle only.
 
 mod durable;
@@ -23,7 +23,7 @@ mod watched;
 
 pub use history::Entry;
 pub use lock::Locked;
-pub use staging::Staging;
+pub use staging::{Homes, Staging};
 pub use underway::UnderWay;
 pub use watched::Watched;
 
@@ -101,6 +101,11 @@ impl Snapshot {
     /// The directory that the app's processes may write to, whatever release runs.
     pub fn shared(&self) -> PathBuf {
         self.dir.join("shared")
+    }
+
+    /// The homes of an installed release: `build` and one for each process.
+    pub fn homes(&self, label: &Label) -> PathBuf {
+        self.dir.join("releases").join(label.as_str()).join("home")
     }
 
     pub fn release(&self, label: &Label) -> Option<&Manifest> {

@@ -103,8 +103,16 @@ fn manifest(app: &str, dir: &Path, nth: i64, agent: &Env, settings: &AgentSettin
         serves: None,
         files: 1,
         bytes: 1,
+        homes: true,
+        process_dirs: process_dirs(&env(&dir.join("env")), &release),
         plan: Plan::new(&procfile, &release, &settings.user),
     }
+}
+
+/// Those that were asked for by name: no tree is there that could have others.
+fn process_dirs(env: &Env, settings: &ReleaseSettings) -> Vec<String> {
+    let by_name = env.get("DEPLOY_PROCESS_DIRS").map(|_| settings.process_dirs.clone());
+    by_name.unwrap_or_default()
 }
 
 fn env(path: &Path) -> Env {

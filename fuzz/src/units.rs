@@ -50,6 +50,8 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
         serves: None,
         files: 1,
         bytes: 1,
+        homes: true,
+        process_dirs: settings.process_dirs.clone(),
         plan: plan(procfile, agent, settings),
     };
     Snapshot {

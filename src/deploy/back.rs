@@ -1,6 +1,8 @@
 //! The way back: what a failed release leaves is undone, and whatever ran before
 //! runs again.
 
+use super::clash;
+use crate::clues;
 use crate::converge::{self, converge};
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
@@ -87,7 +89,7 @@ impl Failed {
             true => restore(instance, app, current.as_ref()).await,
             false => converge(instance, app).await,
         };
-        let why = self.quote_log(instance, why).await;
+        let why = self.quote_log(instance, app, why).await;
         if let Err(error) = restored {
             return self.stuck(why, error);
         }
@@ -135,7 +137,7 @@ impl Failed {
     }
 
     /// Adds the last lines that the failed release's processes wrote.
-    async fn quote_log(&self, instance: &Instance, why: Error) -> Error {
+    async fn quote_log(&self, instance: &Instance, locked: &Locked, why: Error) -> Error {
         let (app, label) = (self.manifest.url.app(), &self.manifest.label);
         let unit = |process| units::service(app, label, &process);
         let units: Vec<String> = self.manifest.plan.instances().map(unit).collect();
@@ -144,7 +146,11 @@ impl Failed {
         let own = lines.into_iter().filter_map(|(identifier, text)| {
             identifier.strip_prefix(&prefix).map(|process| format!("{process}: {text}"))
         });
-        why.with_log(own.collect())
+        let why = why.with_log(own.collect());
+        match clash::help(instance, locked, &self.manifest, why.log()).await {
+            Some(help) => why.help(help),
+            None => clues::explain(why, self.manifest.plan.sandbox),
+        }
     }
 }
 

@@ -5,10 +5,12 @@ mod property;
 pub use property::properties;
 
 use super::systemd::Systemd;
+use super::user;
 use crate::error::{Error, Result};
 use futures_util::StreamExt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::fchown;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use zbus::{Fd, OwnedVariant, Variant};
@@ -68,6 +70,7 @@ impl Systemd {
         let (reader, writer) = tokio::net::unix::pipe::pipe()
             .and_then(|(tx, rx)| Ok((rx, tx.into_blocking_fd()?)))
             .map_err(|e| Error::failed(format!("make a pipe for {unit}")).because(e))?;
+        give_to_its_user(&command, &writer)?;
         let deadline = command.timeout + LAST_WORDS * 6;
         let mut removed = self.manager.receive_job_removed().await.map_err(cannot)?;
         self.reset_failed(&unit).await;
@@ -115,6 +118,20 @@ impl Systemd {
             }
         }
     }
+}
+
+/// Makes the pipe the user's that the program runs as: /dev/stdout and /dev/stderr are
+/// opened anew by whoever names them, and the pipe's own mode keeps others out.
+fn give_to_its_user(command: &Command, pipe: &OwnedFd) -> Result<()> {
+    let mut properties = command.properties.iter();
+    let user = properties.find_map(|(name, property)| match property {
+        Property::Text(user) if *name == "User" => Some(user),
+        _ => None,
+    });
+    let Some(user) = user else { return Ok(()) };
+    let ids = user::ids(user)?;
+    fchown(pipe, Some(ids.uid), Some(ids.gid))
+        .map_err(|e| Error::failed(format!("give {}.service its output", command.unit)).because(e))
 }
 
 fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, OwnedVariant)>> {

@@ -37,6 +37,12 @@ pub struct Manifest {
     /// Entries of the unpacked tree, and their bytes.
     pub files: u64,
     pub bytes: u64,
+    /// Whether each process has a home of its own. Those of 0.1.0 had `shared/` alone.
+    #[serde(default)]
+    pub homes: bool,
+    /// The directories of the tree of which each process really sees its own.
+    #[serde(default)]
+    pub process_dirs: Vec<String>,
     pub plan: Plan,
 }
 
@@ -103,6 +109,9 @@ pub struct Plan {
     pub singleton: Vec<ProcessType>,
     /// Paths below `app/` that the processes may write to.
     pub writable: Vec<String>,
+    /// As the settings have it; [`Manifest::process_dirs`] says what came of it.
+    #[serde(default = "process_dirs")]
+    pub process_dirs: Vec<String>,
     pub sandbox: Sandbox,
     /// Bytes; none means no limit.
     pub memory_max: Option<u64>,
@@ -120,6 +129,11 @@ pub struct Service {
 /// The `Host` of the probe before it could be chosen.
 fn health_host() -> String {
     "localhost".to_owned()
+}
+
+/// The built-in value of DEPLOY_PROCESS_DIRS, which 0.1.0 did not know.
+fn process_dirs() -> Vec<String> {
+    vec!["tmp/pids".to_owned()]
 }
 
 impl Service {
@@ -173,6 +187,7 @@ impl Plan {
             stop_signal: settings.stop_signal,
             stop_timeout: settings.stop_timeout,
             writable: settings.writable.clone(),
+            process_dirs: settings.process_dirs.clone(),
             sandbox: settings.sandbox,
             memory_max: settings.memory_max,
         }
@@ -233,5 +248,27 @@ impl Plan {
     /// Whether the type may run in two releases at once while one is proved.
     pub fn is_singleton(&self, kind: &ProcessType) -> bool {
         self.singleton.contains(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_of_0_1_has_no_homes_and_the_plan_of_a_release_that_asks_for_nothing() {
+        let settings = ReleaseSettings::merge(&Default::default(), &Default::default());
+        let procfile = Procfile::parse(b"web: ./web").expect("a Procfile");
+        let plan = Plan::new(&procfile, &settings.expect("settings"), "deploy-app");
+        let mut json = serde_json::json!({
+            "format": FORMAT, "label": "r1", "url": "s3://releases/my-app/production/r1",
+            "identity": { "archive": {}, "env": {} }, "state": "good",
+            "staged_at": "2026-11-21T00:00:00Z", "replaced": null, "files": 1, "bytes": 1,
+            "plan": plan,
+        });
+        json["plan"].as_object_mut().expect("an object").remove("process_dirs");
+        let manifest: Manifest = serde_json::from_value(json).expect("a manifest");
+        assert!(!manifest.homes && manifest.process_dirs.is_empty());
+        assert!(manifest.plan.is_same(&plan), "it is not staged again");
     }
 }

@@ -5,7 +5,7 @@ use super::once::{self, Once};
 use crate::error::Result;
 use crate::host::transient::{Command, Property};
 use crate::instance::Instance;
-use crate::release::settings::ReleaseSettings;
+use crate::release::settings::{ReleaseSettings, Sandbox};
 use crate::release::url::ReleaseUrl;
 use crate::store::{Locked, Staging};
 use crate::units;
@@ -50,16 +50,20 @@ fn unit(
     let (now, later) = staging.tree_paths();
     let releases = text(&app.releases_dir());
     let (now, later, shared) = (text(&now), text(&later), text(&app.shared()));
-    let mut environment = vec![
-        format!("HOME={shared}"),
+    // It is bound to its own place too; without one the shared directory is its home.
+    let home = staging.build_home().map(|(now, later)| (text(&now), text(&later)));
+    let own = home.as_ref().map_or(&shared, |(_, later)| later);
+    let environment = vec![
+        format!("HOME={own}"),
         format!("DEPLOY_APP={}", url.app()),
         format!("DEPLOY_ENVIRONMENT={}", url.environment()),
         format!("DEPLOY_RELEASE={}", staging.label()),
+        format!("DEPLOY_SHARED={shared}"),
+        "PS=build.1".to_owned(),
     ];
-    environment.push("PS=build.1".to_owned());
-    let protect = ["NoNewPrivileges", "PrivateTmp", "PrivateDevices", "RestrictSUIDSGID"];
-    let mut properties: Vec<(&'static str, Property)> =
-        protect.into_iter().map(|name| (name, Property::Bool(true))).collect();
+    let mut writable = vec![later.clone(), shared];
+    writable.extend(home.iter().map(|(_, later)| later.clone()));
+    let mut properties = confinement(settings.sandbox, writable);
     properties.extend([
         // Where memory ends it is the build that goes, before anything that runs.
         ("OOMScoreAdjust", Property::Int(1000)),
@@ -68,11 +72,8 @@ fn unit(
         ("WorkingDirectory", Property::Text(later.clone())),
         ("Environment", Property::List(environment)),
         ("EnvironmentFiles", Property::EnvironmentFiles(vec![text(&staging.env_path())])),
-        ("ProtectSystem", Property::Text("strict".into())),
-        ("ProtectHome", Property::Text("yes".into())),
-        ("ReadWritePaths", Property::List(vec![later.clone(), shared])),
         ("TemporaryFileSystem", Property::Pairs(vec![(releases, "mode=0755".into())])),
-        ("BindPaths", Property::Binds(vec![(now, later)])),
+        ("BindPaths", Property::Binds([(now, later)].into_iter().chain(home).collect())),
     ]);
     Command {
         unit: once::name(BUILD, app.name(), staging.label()),
@@ -81,4 +82,22 @@ fn unit(
         timeout: instance.remaining(settings.build_timeout),
         properties,
     }
+}
+
+/// What a build sees of the file system and may do to it: as much as a process does. The
+/// other limits of `strict` are not among it: a build may need what a service does not.
+fn confinement(sandbox: Sandbox, writable: Vec<String>) -> Vec<(&'static str, Property)> {
+    let (system, home, devices) = match sandbox {
+        Sandbox::Strict => ("strict", "yes", Some("PrivateDevices")),
+        Sandbox::Full => ("full", "read-only", None),
+        Sandbox::Off => return Vec::new(),
+    };
+    let protect = ["NoNewPrivileges", "PrivateTmp", "RestrictSUIDSGID"].into_iter().chain(devices);
+    let protect = protect.map(|name| (name, Property::Bool(true)));
+    let paths = [
+        ("ProtectSystem", Property::Text(system.into())),
+        ("ProtectHome", Property::Text(home.into())),
+        ("ReadWritePaths", Property::List(writable)),
+    ];
+    protect.chain(paths).collect()
 }

@@ -5,6 +5,7 @@ mod once;
 pub mod phase;
 pub mod ports;
 pub mod fetch;
+mod homes;
 pub mod inflate;
 pub mod peek;
 pub mod ring;
@@ -15,6 +16,7 @@ mod writeback;
 
 pub use resolve::resolve;
 
+use crate::clues;
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
 use crate::host::user::Ids;
@@ -140,12 +142,22 @@ async fn fill(
     let unpacked = unpacked.map_err(named)?;
     let procfile = procfile(staging, resolved)?;
     check_formation(&procfile, settings).map_err(named)?;
+    let plan = Plan::new(&procfile, settings, &instance.settings.user);
+    let homes = homes::begin(instance, app, staging)?;
     if let Some(command) = procfile.build() {
         instance.events.step(Step::Build, command);
-        build::build(instance, app, staging, resolved.url(), settings, command).await?;
+        if let Some(homes) = &homes {
+            staging.make_build_home(homes)?;
+        }
+        let built = build::build(instance, app, staging, resolved.url(), settings, command).await;
+        built.map_err(|error| clues::explain(error, settings.sandbox))?;
     }
     for path in &settings.writable {
         staging.make_writable(path)?;
+    }
+    let process_dirs = homes::process_dirs(instance, staging, env, settings)?;
+    if let Some(homes) = &homes {
+        staging.make_homes(homes, homes::processes(&procfile, &plan))?;
     }
     Ok(Manifest {
         format: FORMAT,
@@ -158,7 +170,9 @@ async fn fill(
         serves: None,
         files: unpacked.files,
         bytes: unpacked.bytes,
-        plan: Plan::new(&procfile, settings, &instance.settings.user),
+        homes: homes.is_some(),
+        process_dirs,
+        plan,
     })
 }
 

@@ -1,6 +1,11 @@
 //! A release in work: `.staging-LABEL`, which becomes `LABEL` by one rename when
 //! it is whole and on the disk.
 
+mod homes;
+mod process_dirs;
+
+pub use homes::Homes;
+
 use super::durable::{self, unwritable};
 use super::lock::manifest_json;
 use super::{App, Locked};
@@ -27,6 +32,8 @@ pub struct Staging {
     dir: PathBuf,
     /// Where the release will be once it is finished.
     destination: PathBuf,
+    /// The app's own directory, whatever release runs.
+    shared: PathBuf,
     label: Label,
     /// The handle of `app/`.
     tree: OwnedFd,
@@ -49,7 +56,7 @@ impl Locked {
             let _ = durable::remove_tree(&dir);
         })?;
         let (destination, label) = (self.release_dir(label), label.clone());
-        Ok(Staging { dir, destination, label, tree, owner, finished: false })
+        Ok(Staging { dir, destination, shared, label, tree, owner, finished: false })
     }
 }
 

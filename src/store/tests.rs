@@ -99,6 +99,8 @@ fn manifest(name: &str, time: i64) -> Manifest {
         serves: None,
         files: 1,
         bytes: 1,
+        homes: true,
+        process_dirs: Vec::new(),
         plan: Plan::new(&procfile, &settings, "deploy-app"),
     }
 }

@@ -15,32 +15,39 @@ const STOP: &str = "/usr/lib/deploy-agent/deploy-stop";
 /// From the end of DEPLOY_HEALTH_TIMEOUT to systemd's own.
 const READY_GRACE: Duration = Duration::from_secs(10);
 
-/// What a process cannot do under every sandbox but `off`. Its own tree, its
-/// shared directory and /tmp aside, it sees the system read-only.
+/// What a process cannot do under every sandbox but `off`.
 const PROTECTED: &str = "\
 NoNewPrivileges=yes
 PrivateTmp=yes
-PrivateDevices=yes
-ProtectHome=yes
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
 ProtectControlGroups=yes
-ProtectClock=yes
 ProtectHostname=yes
-RestrictRealtime=yes
 RestrictSUIDSGID=yes
-LockPersonality=yes
 CapabilityBoundingSet=
 AmbientCapabilities=
 ";
 
-/// What `strict` adds. `MemoryDenyWriteExecute=` is not among it: it breaks V8
-/// and the JVM, which write the code they run. Nor are the calls of
+/// What `full` adds: it takes no device away, as `ProtectClock=` would, and shows home
+/// directories, where runtimes may lie.
+const FULL: &str = "\
+ProtectSystem=full
+ProtectHome=read-only
+";
+
+/// What `strict` adds: its own tree, its home, its shared directory and /tmp aside, a
+/// process sees the system read-only. `MemoryDenyWriteExecute=` is not among it: it
+/// breaks V8 and the JVM, which write the code they run. Nor are the calls of
 /// `@privileged` and `@resources` that `@system-service` has: without
 /// capabilities the kernel refuses what would harm, and runtimes use the rest,
 /// such as a chown(2) to oneself.
 const STRICT: &str = "\
+PrivateDevices=yes
+ProtectHome=yes
+ProtectClock=yes
+RestrictRealtime=yes
+LockPersonality=yes
 ProtectSystem=strict
 ProtectProc=invisible
 PrivateMounts=yes
@@ -51,6 +58,9 @@ SystemCallErrorNumber=EPERM
 SystemCallArchitectures=native
 RemoveIPC=yes
 ";
+
+/// A directory of which each process sees its own: for whatever user, and small.
+const PROCESS_DIR: &str = "mode=1777,nosuid,nodev,size=16m";
 
 pub(super) fn text(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let (app, label, kind) = (&snapshot.app, &manifest.label, &service.kind);
@@ -93,14 +103,14 @@ LimitNOFILE=65536
         signal = plan.stop_signal.name(),
         stop = milliseconds(plan.stop_timeout),
         memory = memory(plan),
-        sandbox = sandbox(snapshot, manifest),
+        sandbox = sandbox(snapshot, manifest, service),
     )
 }
 
 /// The lines of [`super::confinement`].
 pub(super) fn confinement(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let environment = environment(snapshot, manifest, service);
-    format!("{environment}{}{}", memory(&manifest.plan), sandbox(snapshot, manifest))
+    format!("{environment}{}{}", memory(&manifest.plan), sandbox(snapshot, manifest, service))
 }
 
 /// What the agent tells every process. `PORT` is not here: it comes from a
@@ -108,7 +118,8 @@ pub(super) fn confinement(snapshot: &Snapshot, manifest: &Manifest, service: &Se
 fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let variables = [
         format!("PS={}.%i", service.kind),
-        format!("HOME={}", path(&snapshot.shared())),
+        format!("HOME={}", home(snapshot, manifest, service)),
+        format!("DEPLOY_SHARED={}", path(&snapshot.shared())),
         format!("DEPLOY_APP={}", snapshot.app),
         format!("DEPLOY_ENVIRONMENT={}", manifest.url.environment()),
         format!("DEPLOY_RELEASE={}", manifest.label),
@@ -119,20 +130,42 @@ fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> S
     })
 }
 
-fn sandbox(snapshot: &Snapshot, manifest: &Manifest) -> String {
+/// The home of the process: its own, or that of all where the release has none.
+fn home(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
+    match manifest.homes {
+        true => format!("{}/{}.%i", path(&snapshot.homes(&manifest.label)), service.kind),
+        false => path(&snapshot.shared()),
+    }
+}
+
+fn sandbox(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let plan = &manifest.plan;
+    let tree = snapshot.tree(&manifest.label);
+    let own = |relative: &String| manifest.process_dirs.contains(relative);
+    let own_dirs = manifest.process_dirs.iter().fold(String::new(), |mut lines, relative| {
+        let dir = path(&tree.join(relative));
+        let _ = writeln!(lines, "TemporaryFileSystem={dir}:{PROCESS_DIR}");
+        lines
+    });
     let protected = match plan.sandbox {
         Sandbox::Strict => format!("{PROTECTED}{STRICT}"),
-        Sandbox::Full => format!("{PROTECTED}ProtectSystem=full\n"),
+        Sandbox::Full => format!("{PROTECTED}{FULL}"),
+        // What is mounted for the process lies where the app's user may put a link to
+        // anywhere: it must not be able to show a setuid program another /etc.
+        Sandbox::Off if !own_dirs.is_empty() => return format!("NoNewPrivileges=yes\n{own_dirs}"),
         Sandbox::Off => return String::new(),
     };
-    let tree = snapshot.tree(&manifest.label);
-    let trees = plan.writable.iter().map(|relative| tree.join(relative));
-    let writable = trees.chain([snapshot.shared()]);
-    writable.fold(protected, |mut lines, writable| {
-        let _ = writeln!(lines, "ReadWritePaths=-{}", path(&writable));
+    let trees = plan.writable.iter().filter(|relative| !own(relative));
+    let trees = trees.map(|relative| path(&tree.join(relative)));
+    let homes =
+        [home(snapshot, manifest, service), path(&snapshot.homes(&manifest.label).join("build"))];
+    let homes = homes.into_iter().filter(|_| manifest.homes);
+    let writable = trees.chain(homes).chain([path(&snapshot.shared())]);
+    let lines = writable.fold(protected, |mut lines, writable| {
+        let _ = writeln!(lines, "ReadWritePaths=-{writable}");
         lines
-    })
+    });
+    lines + &own_dirs
 }
 
 fn memory(plan: &Plan) -> String {

@@ -57,7 +57,7 @@ impl Release {
 
     /// With a build that waits for `Host::go`.
     pub fn waiting(self) -> Release {
-        let build = "build: until [ -e \"$HOME/go\" ]; do sleep 0.1; done";
+        let build = "build: until [ -e \"$DEPLOY_SHARED/go\" ]; do sleep 0.1; done";
         self.procfile(&format!("web: python3 app.py web\nworker: python3 app.py worker\n{build}\n"))
     }
 

@@ -16,7 +16,7 @@ const APP: &str = "/var/lib/deploy/apps/nasty";
 
 /// Writes down how it was called, for each process in a directory of its own.
 const SHOW: &str = "#!/bin/sh
-seen=\"$HOME/seen/${PS%.1}\"
+seen=\"$DEPLOY_SHARED/seen/${PS%.1}\"
 mkdir -p \"$seen\"
 cat /proc/$$/cmdline >>\"$seen/arguments\"
 cat /proc/$$/environ >>\"$seen/environment\"

@@ -165,7 +165,7 @@ fn its_units_are_accepted_and_safe() {
 
 /// What a process tries, and whether it works.
 const TRIES: [(&str, &str); 12] = [
-    ("touch tmp/x log/x \"$HOME/x\" /tmp/x", "yes"),
+    ("touch tmp/x log/x \"$HOME/x\" \"$DEPLOY_SHARED/x\" /tmp/x", "yes"),
     ("exec 3<>/dev/tcp/10.77.0.1/9000", "yes"),
     ("touch x", "no"),
     ("touch /etc/x /var/x /usr/x /run/x", "no"),
@@ -186,8 +186,9 @@ fn a_process_can_do_what_it_needs_and_no_more() {
         .iter()
         .map(|(command, _)| format!("({command}) >&2 && echo yes || echo no\n"))
         .collect();
-    let probe =
-        format!("(\n{script}) >\"$HOME/new\"\nmv \"$HOME/new\" \"$HOME/tried\"\nexec sleep 3600\n");
+    let probe = format!(
+        "(\n{script}) >\"$DEPLOY_SHARED/new\"\nmv \"$DEPLOY_SHARED/new\" \"$DEPLOY_SHARED/tried\"\nexec sleep 3600\n"
+    );
     host.publish(&Release::new("r1").file("probe.sh", probe).procfile("probe: bash probe.sh\n"));
     host.deploys("r1");
     let tried = "/var/lib/deploy/apps/my-app/shared/tried";

@@ -35,10 +35,11 @@ const PIECES: [&str; 24] = [
 ];
 
 /// What systemd and the agent tell every process, and a bash on the way to it.
-const NOT_OF_ENV: [&str; 21] = [
+const NOT_OF_ENV: [&str; 22] = [
     "DEPLOY_APP",
     "DEPLOY_ENVIRONMENT",
     "DEPLOY_RELEASE",
+    "DEPLOY_SHARED",
     "HOME",
     "INVOCATION_ID",
     "JOURNAL_STREAM",
@@ -85,7 +86,8 @@ fn a_process_gets_what_bash_gives() {
         port.as_str(),
         "PUBLIC_PORT=5000",
         "PS=web.1",
-        "HOME=/var/lib/deploy/apps/my-app/shared",
+        "HOME=/var/lib/deploy/apps/my-app/releases/r1/home/web.1",
+        "DEPLOY_SHARED=/var/lib/deploy/apps/my-app/shared",
         "DEPLOY_APP=my-app",
         "DEPLOY_ENVIRONMENT=production",
         "DEPLOY_RELEASE=r1",

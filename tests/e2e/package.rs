@@ -178,7 +178,8 @@ fn an_upgrade_is_not_noticed_by_the_app() {
 
 /// A release whose build waits until the test says that it may end.
 fn gated(name: &str) -> Release {
-    let build = "build: touch $HOME/building; until [ -e $HOME/go ]; do sleep 0.1; done";
+    let build =
+        "build: touch $DEPLOY_SHARED/building; until [ -e $DEPLOY_SHARED/go ]; do sleep 0.1; done";
     let processes = "web: python3 app.py web\nworker: python3 app.py worker\n";
     Release::new(name).procfile(&format!("{processes}{build}\n"))
 }

@@ -1,4 +1,4 @@
-"""Does a job every few seconds and counts them, across releases, in $HOME."""
+"""Does a job every few seconds and counts them, across releases, in $DEPLOY_SHARED."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 VERSION = Path("VERSION").read_text().strip()
-COUNT = Path(os.environ["HOME"], "jobs-done")
+COUNT = Path(os.environ.get("DEPLOY_SHARED", "."), "jobs-done")
 
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())

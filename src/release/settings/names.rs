@@ -52,8 +52,15 @@ pub(super) const FOR_AGENT: [(&str, &str); 9] = [
 
 /// What the agent itself gives to each process. systemd lets an EnvironmentFile win over
 /// `Environment=`, so these are left out of the env file that the agent writes.
-pub const SET_BY_AGENT: &[&str] =
-    &["PORT", "PUBLIC_PORT", "PS", "DEPLOY_APP", "DEPLOY_ENVIRONMENT", "DEPLOY_RELEASE"];
+pub const SET_BY_AGENT: &[&str] = &[
+    "PORT",
+    "PUBLIC_PORT",
+    "PS",
+    "DEPLOY_APP",
+    "DEPLOY_ENVIRONMENT",
+    "DEPLOY_RELEASE",
+    "DEPLOY_SHARED",
+];
 
 /// Read by the AWS SDK, the HTTP client and the TLS stack, in either case where curl does.
 const FOR_LIBRARIES: [&str; 6] =

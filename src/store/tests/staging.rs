@@ -86,3 +86,102 @@ fn a_procfile_is_a_file_of_the_tree_and_no_novel() {
     let error = staging.procfile().unwrap_err();
     assert!(error.chain().contains("not a file"), "{}", error.chain());
 }
+
+/// The target of a link in a directory; none where it is something else.
+fn target(path: PathBuf) -> Option<PathBuf> {
+    fs::read_link(path).ok()
+}
+
+fn begin(staging: &Staging) -> crate::store::Homes {
+    staging.begin_homes().unwrap().expect("homes")
+}
+
+#[test]
+fn a_home_shows_what_an_app_left_in_its_old_one_and_what_the_build_left() {
+    let world = World::new();
+    let staging = world.staging("r1");
+    let shared = world.app.shared();
+    fs::create_dir(shared.join("uploads")).unwrap();
+    fs::create_dir(shared.join(".pm2")).unwrap();
+    fs::write(shared.join(".pgpass"), "").unwrap();
+    let homes = begin(&staging);
+    staging.make_build_home(&homes).unwrap();
+    let (build, later) = staging.build_home().expect("the home of build");
+    assert_eq!(later, world.path("releases/r1/home/build"));
+    fs::create_dir_all(build.join(".local/bin")).unwrap();
+    fs::write(build.join(".netrc"), "").unwrap();
+    nix::unistd::mkfifo(&build.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    staging.make_homes(&homes, ["web.1", "web.2"].map(str::to_owned).into_iter()).unwrap();
+    staging.finish(&manifest("r1", 1)).unwrap();
+
+    let home = world.path("releases/r1/home/web.2");
+    assert_eq!(names_in(&home), [".cache", ".local", ".netrc", ".npm", ".pgpass", "uploads"]);
+    assert_eq!(fs::metadata(&home).unwrap().permissions().mode() & 0o7777, 0o700);
+    assert_eq!(target(home.join("uploads")), Some(shared.join("uploads")));
+    assert_eq!(target(home.join(".cache")), Some(shared.join(".cache")));
+    assert_eq!(target(home.join(".netrc")), Some("../build/.netrc".into()));
+    assert_eq!(target(home.join(".local")), None, "each process has its own");
+    assert_eq!(target(home.join(".local/bin")), Some("../../build/.local/bin".into()));
+    assert!(home.join(".netrc").is_file() && home.join(".local/bin").is_dir());
+}
+
+#[test]
+fn nothing_in_a_home_is_made_through_a_link_or_in_place_of_anything() {
+    let world = World::new();
+    let outside = world.root.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), "").unwrap();
+    let staging = world.staging("r1");
+    symlink(&outside, world.app.shared().join(".cache")).unwrap();
+    let homes = begin(&staging);
+    staging.make_build_home(&homes).unwrap();
+    let (build, _) = staging.build_home().expect("the home of build");
+    symlink(&outside, build.join(".config")).unwrap();
+    staging.make_homes(&homes, ["web.1".to_owned()].into_iter()).unwrap();
+    let home = build.with_file_name("web.1");
+    assert_eq!(target(home.join(".config")), Some("../build/.config".into()));
+    assert_eq!(names_in(&outside), ["secret"]);
+    let error = staging.make_homes(&homes, ["web.1".to_owned()].into_iter()).unwrap_err();
+    assert!(error.chain().contains("exists"), "{}", error.chain());
+}
+
+#[test]
+fn a_home_never_has_more_links_than_are_good_for_it() {
+    let world = World::new();
+    let staging = world.staging("r1");
+    let homes = begin(&staging);
+    staging.make_build_home(&homes).unwrap();
+    let (build, _) = staging.build_home().expect("the home of build");
+    fs::create_dir(build.join("many")).unwrap();
+    for number in 0..101 {
+        fs::write(build.join(format!("many/{number}")), "").unwrap();
+    }
+    staging.make_homes(&homes, ["web.1".to_owned()].into_iter()).unwrap();
+    let home = build.with_file_name("web.1");
+    assert_eq!(target(home.join("many")), Some("../build/many".into()));
+    for number in 0..1001 {
+        fs::write(build.join(format!("file-{number}")), "").unwrap();
+        fs::write(world.app.shared().join(format!("file-{number}")), "").unwrap();
+    }
+    let error = staging.make_homes(&homes, ["web.2".to_owned()].into_iter()).unwrap_err();
+    assert!(error.chain().contains("$DEPLOY_SHARED"), "{}", error.chain());
+    assert!(staging.begin_homes().unwrap().is_none(), "shared/ stays the home");
+}
+
+#[test]
+fn a_process_directory_is_not_made_through_a_link_or_a_file() {
+    let world = World::new();
+    let outside = world.root.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let staging = world.staging("r1");
+    let tree = staging.tree_paths().0;
+    symlink(&outside, tree.join("tmp")).unwrap();
+    fs::write(tree.join("file"), "").unwrap();
+    for path in ["tmp", "tmp/pids", "file", "file/deep"] {
+        let error = staging.make_process_dir(path).expect_err(path);
+        assert_eq!(error.exit(), Exit::Unusable, "{path}");
+        assert!(!staging.has_directory(path), "{path}");
+    }
+    staging.make_process_dir("run/a").unwrap();
+    assert!(staging.has_directory("run/a") && names_in(&outside).is_empty());
+}

@@ -1,0 +1,77 @@
+//! What the processes of a release do not share: their homes, and the directories of
+//! the tree that each of them has for itself.
+
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::release::env::Env;
+use crate::release::manifest::Plan;
+use crate::release::procfile::Procfile;
+use crate::release::settings::{ReleaseSettings, Sandbox};
+use crate::store::{Homes, Locked, Staging};
+use std::path::Path;
+
+/// Begins the homes of a release, or says why its $HOME is the shared directory.
+pub(super) fn begin(instance: &Instance, app: &Locked, staging: &Staging) -> Result<Option<Homes>> {
+    let homes = staging.begin_homes()?;
+    if homes.is_none() {
+        let (name, shared) = (app.name(), app.shared());
+        instance.events.warn(format!(
+            "{name}: {} has so many entries that it stays the $HOME of every process; let the app \
+             write to $DEPLOY_SHARED, and keep few entries at its top",
+            shared.display()
+        ));
+    }
+    Ok(homes)
+}
+
+/// The processes that need a home: what runs, and the release phase.
+pub(super) fn processes(procfile: &Procfile, plan: &Plan) -> impl Iterator<Item = String> {
+    let phase = procfile.release().map(|_| "release.1".to_owned());
+    plan.instances().map(|process| process.to_string()).chain(phase).collect::<Vec<_>>().into_iter()
+}
+
+/// The directories of which each process sees its own: those that the tree has, and,
+/// where the setting was written down, all that it names.
+pub(super) fn process_dirs(
+    instance: &Instance,
+    staging: &Staging,
+    env: &Env,
+    settings: &ReleaseSettings,
+) -> Result<Vec<String>> {
+    let set = [env, &instance.agent_env].map(|env| env.get("DEPLOY_PROCESS_DIRS").is_some());
+    let by_name = set.contains(&true);
+    let mut dirs = outermost(&settings.process_dirs);
+    if by_name {
+        dirs.iter().try_for_each(|path| staging.make_process_dir(path))?;
+    } else if settings.sandbox == Sandbox::Off {
+        dirs.clear();
+    }
+    dirs.retain(|path| staging.has_directory(path));
+    Ok(dirs)
+}
+
+/// Without the paths that lie in another one of them: each sees an empty directory.
+fn outermost(paths: &[String]) -> Vec<String> {
+    let covered = |path: &str, other: &String| {
+        path != other.as_str() && Path::new(path).starts_with(Path::new(other))
+    };
+    let mut outermost: Vec<String> = paths
+        .iter()
+        .filter(|path| !paths.iter().any(|other| covered(path, other)))
+        .cloned()
+        .collect();
+    outermost.sort();
+    outermost.dedup();
+    outermost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_in_another_one_is_not_named_twice() {
+        let paths = ["tmp/pids/a", "tmp/pids", "run", "running", "run"].map(str::to_owned);
+        assert_eq!(outermost(&paths), ["run", "running", "tmp/pids"]);
+    }
+}

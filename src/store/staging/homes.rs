@@ -1,0 +1,215 @@
+//! The home directories of a release in work: one for its `build`, and one for each of
+//! its processes, so that no two processes share a pid file, a socket or a lock in $HOME.
+//!
+//! A home begins with links: to the caches, which every release shares; to what an app
+//! of 0.1, whose $HOME was `shared/`, has left there; and to what `build` left in its own
+//! home. Whoever fills a home follows no link, and gives it to the app's user last.
+
+use super::{Staging, open_beneath};
+use crate::error::{Error, Result};
+use crate::store::durable::{self, unwritable};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::unistd::symlinkat;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, FileType};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, fchown};
+use std::path::{Path, PathBuf};
+
+/// The home of `build`, beside those of the processes.
+const BUILD: &str = "build";
+/// What only saves work, where 0.1 had it too: what is in there stays warm.
+const CACHES: [&str; 2] = [".cache", ".npm"];
+/// What people put into a home for programs that read it there.
+const CONFIGURATION: [&str; 12] = [
+    ".aws",
+    ".docker",
+    ".gnupg",
+    ".kube",
+    ".my.cnf",
+    ".netrc",
+    ".npmrc",
+    ".pg_service.conf",
+    ".pgpass",
+    ".postgresql",
+    ".pypirc",
+    ".ssh",
+];
+/// The most links of one home.
+const MOST: usize = 1000;
+/// A directory that `build` left with more entries than this is one link.
+const MANY: usize = 100;
+
+/// A link in a home, by its name and its target.
+type Link = (OsString, PathBuf);
+
+/// The homes of one release.
+#[derive(Debug)]
+pub struct Homes {
+    /// `home/`, which belongs to root.
+    dir: OwnedFd,
+    /// What every home begins with.
+    common: Vec<Link>,
+}
+
+/// What `build` left in its home.
+enum Left {
+    One(OsString),
+    /// A directory that each process gets as its own, with a link for each entry.
+    Directory(OsString, Vec<OsString>),
+}
+
+impl Staging {
+    /// Makes room for homes; none where `shared/` has so many entries that it must be the
+    /// $HOME of this release too.
+    pub fn begin_homes(&self) -> Result<Option<Homes>> {
+        let Some(mut common) = self.lasting().map_err(|e| unwritable(&self.shared, e))? else {
+            return Ok(None);
+        };
+        common.extend(CACHES.map(|name| (name.into(), self.shared.join(name))));
+        let path = self.dir.join("home");
+        durable::make_dir(&path, 0o755)?;
+        let dir = File::open(&path).map_err(|e| unwritable(&path, e))?.into();
+        Ok(Some(Homes { dir, common }))
+    }
+
+    /// Makes the home of `build`.
+    pub fn make_build_home(&self, homes: &Homes) -> Result<()> {
+        self.make_home(homes, BUILD, &[]).map_err(|e| self.no_home(BUILD, e))
+    }
+
+    /// Where the home of `build` lies now, and where it will lie; none where it has none.
+    pub fn build_home(&self) -> Option<(PathBuf, PathBuf)> {
+        let now = self.dir.join("home").join(BUILD);
+        now.is_dir().then(|| (now, self.destination.join("home").join(BUILD)))
+    }
+
+    /// Makes the home of each of these processes, with what `build` left.
+    pub fn make_homes(&self, homes: &Homes, of: impl Iterator<Item = String>) -> Result<()> {
+        let left = left_by_build(&homes.dir).map_err(|e| self.no_home(BUILD, e))?;
+        for process in of {
+            let made = self.make_home(homes, &process, &left);
+            made.map_err(|e| self.no_home(&process, e))?;
+        }
+        Ok(())
+    }
+
+    fn no_home(&self, process: &str, cause: io::Error) -> Error {
+        unwritable(&self.dir.join("home").join(process), cause)
+    }
+
+    /// The entries of `shared/` that no dot hides or that are configuration; none where
+    /// they are too many. Makes the caches there.
+    fn lasting(&self) -> io::Result<Option<Vec<Link>>> {
+        let shared: OwnedFd = File::open(&self.shared)?.into();
+        for cache in CACHES {
+            if let Some(made) = make_directory(&shared, cache.as_ref())? {
+                fchown(&made, Some(self.owner.uid), Some(self.owner.gid))?;
+            }
+        }
+        let Some(entries) = entries(&shared, MOST)? else { return Ok(None) };
+        let configures = |name: &OsStr| CONFIGURATION.iter().any(|known| name == OsStr::new(known));
+        let lasts = |name: &OsStr| !name.as_bytes().starts_with(b".") || configures(name);
+        let seen = entries.into_iter().filter(|(name, _)| lasts(name));
+        let links = seen.map(|(name, _)| {
+            let target = self.shared.join(&name);
+            (name, target)
+        });
+        Ok(Some(links.collect()))
+    }
+
+    fn make_home(&self, homes: &Homes, name: &str, left: &[Left]) -> io::Result<()> {
+        let taken = || io::Error::from(io::ErrorKind::AlreadyExists);
+        let home = make_directory(&homes.dir, name.as_ref())?.ok_or_else(taken)?;
+        for (name, target) in &homes.common {
+            link(&home, name, target)?;
+        }
+        for left in left {
+            match left {
+                Left::One(name) => link(&home, name, &Path::new("../build").join(name))?,
+                Left::Directory(name, entries) => self.mirror(&home, name, entries)?,
+            }
+        }
+        fchown(&home, Some(self.owner.uid), Some(self.owner.gid))
+    }
+
+    /// Makes a directory of the home with a link for each of these entries of the build's.
+    fn mirror(&self, home: &OwnedFd, name: &OsStr, entries: &[OsString]) -> io::Result<()> {
+        let Some(directory) = make_directory(home, name)? else { return Ok(()) };
+        let target = Path::new("../../build").join(name);
+        for entry in entries {
+            link(&directory, entry, &target.join(entry))?;
+        }
+        fchown(&directory, Some(self.owner.uid), Some(self.owner.gid))
+    }
+}
+
+/// What is to be seen of the build's home in each other one.
+fn left_by_build(homes: &OwnedFd) -> io::Result<Vec<Left>> {
+    let build = match open_beneath(homes, BUILD.as_ref(), OFlag::O_DIRECTORY) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let many = || io::Error::other("`build` left too much in $HOME; $DEPLOY_SHARED has room");
+    let mut left = Vec::new();
+    let mut links = 0;
+    for (name, kind) in entries(&build, MOST)?.ok_or_else(many)? {
+        let below = match kind.is_dir() {
+            true => entries(&open_beneath(&build, name.as_ref(), OFlag::O_DIRECTORY)?, MANY)?,
+            false => None,
+        };
+        let below: Option<Vec<_>> =
+            below.map(|all| all.into_iter().map(|(name, _)| name).collect());
+        links += below.as_ref().map_or(1, Vec::len);
+        left.push(match below {
+            Some(below) => Left::Directory(name, below),
+            None => Left::One(name),
+        });
+    }
+    if links > MOST {
+        return Err(many());
+    }
+    Ok(left)
+}
+
+/// The files, directories and links of a directory, by name; none where they are more
+/// than `most`. A socket or a pipe belongs to the process that made it.
+fn entries(directory: &OwnedFd, most: usize) -> io::Result<Option<Vec<(OsString, FileType)>>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_socket() || kind.is_fifo() {
+            continue;
+        }
+        if found.len() == most {
+            return Ok(None);
+        }
+        found.push((entry.file_name(), kind));
+    }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(Some(found))
+}
+
+/// Makes a directory for the app's user alone; none where there is something already.
+fn make_directory(beneath: &OwnedFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+    match mkdirat(beneath, name, Mode::S_IRWXU) {
+        Ok(()) => {}
+        Err(nix::Error::EEXIST) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    }
+    let made = open_beneath(beneath, name.as_ref(), OFlag::O_DIRECTORY)?;
+    fchmod(&made, Mode::S_IRWXU)?;
+    Ok(Some(made))
+}
+
+/// Makes a link, unless there is something of its name already.
+fn link(directory: &OwnedFd, name: &OsStr, target: &Path) -> io::Result<()> {
+    match symlinkat(target, directory, name) {
+        Err(e) if e != nix::Error::EEXIST => Err(e.into()),
+        _ => Ok(()),
+    }
+}
