@@ -5,7 +5,7 @@ use super::args::RunArgs;
 use crate::error::{Error, Exit, Result};
 use crate::event::Events;
 use crate::host::child::Child;
-use crate::release::env::Env;
+use crate::release::env::{Env, STANDARD_PATH};
 use crate::release::manifest::Plan;
 use crate::release::procfile::Procfile;
 use crate::release::settings::{AgentSettings, ReleaseSettings, SET_BY_AGENT, Strategy};
@@ -212,7 +212,8 @@ fn tree(dir: PathBuf, procfile: &[u8], env: &[u8], temporary: Option<Temporary>)
         let help = error.help.clone().unwrap_or_else(|| "correct it".to_owned());
         Error::unusable(dir.join(file).display().to_string()).because(error).help(help)
     };
-    let env = Env::parse(env).map_err(|e| refused("env", e))?;
+    let path = std::env::var("PATH").unwrap_or_else(|_| STANDARD_PATH.to_owned());
+    let env = Env::parse_on(env, &path).map_err(|e| refused("env", e))?;
     let procfile = Procfile::parse(procfile).map_err(|e| refused("Procfile", e))?;
     let settings = ReleaseSettings::merge(&Env::default(), &env)?;
     Ok(Tree { dir, env, procfile, settings, temporary })
