@@ -5,6 +5,7 @@ use crate::converge::{self, converge};
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
 use crate::health::Watch;
+use crate::host::disk;
 use crate::instance::Instance;
 use crate::release::manifest::{Manifest, State};
 use crate::release::name::Label;
@@ -144,7 +145,23 @@ impl Failed {
         let own = lines.into_iter().filter_map(|(identifier, text)| {
             identifier.strip_prefix(&prefix).map(|process| format!("{process}: {text}"))
         });
-        why.with_log(own.collect())
+        let own: Vec<String> = own.collect();
+        let why = match own.iter().any(|line| disk::says_read_only(line)) {
+            true => why.help(self.help_for_read_only()),
+            false => why,
+        };
+        why.with_log(own)
+    }
+
+    /// Says where the processes may write, and which setting changes that.
+    fn help_for_read_only(&self) -> String {
+        let mut places = self.manifest.plan.writable.clone();
+        places.extend(["$DEPLOY_SHARED".to_owned(), "/tmp".to_owned()]);
+        format!(
+            "write below one of {}; name other directories of the release in DEPLOY_WRITABLE, or \
+             open the machine with DEPLOY_SANDBOX=full",
+            places.join(", ")
+        )
     }
 }
 

@@ -75,6 +75,11 @@ pub fn is_full(error: &Error) -> bool {
     false
 }
 
+/// Whether a process wrote that a file system is read-only: EROFS, as languages word it.
+pub fn says_read_only(line: &str) -> bool {
+    line.to_ascii_lowercase().contains("read-only file system")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

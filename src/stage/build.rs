@@ -4,7 +4,7 @@
 use super::TIME_OVER;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::host::disk::Room;
+use crate::host::disk::{Room, says_read_only};
 use crate::host::transient::{Command, Ending, Property, STOP_TIMEOUT};
 use crate::instance::Instance;
 use crate::release::name::{AppName, Label};
@@ -51,8 +51,16 @@ pub(super) async fn build(
             Err(over().with_log(last.into()))
         }
         Ending::Failure(why) => {
-            let help = "run it where the release is made, or try it with `deploy run`; \
-                        DEPLOY_BUILD_TIMEOUT says how long it may take";
+            let help = match last.iter().any(|line| says_read_only(line)) {
+                true => {
+                    "write to the release's tree, $DEPLOY_SHARED or /tmp; what belongs elsewhere \
+                     belongs into the instance's image"
+                }
+                false => {
+                    "run it where the release is made, or try it with `deploy run`; \
+                     DEPLOY_BUILD_TIMEOUT says how long it may take"
+                }
+            };
             let error = Error::unusable(what).help(help);
             let error = match ran_out_of_space(app, &last) {
                 // As the kernel says it: whoever stages looks for it.

@@ -1,6 +1,7 @@
 //! Brings a release onto the disk, complete and checked, touching nothing that runs.
 
 mod build;
+pub mod misplaced;
 pub mod ports;
 pub mod fetch;
 pub mod inflate;
@@ -9,6 +10,8 @@ pub mod ring;
 mod resolve;
 mod room;
 pub mod unpack;
+mod surprises;
+mod writable;
 mod writeback;
 
 pub use resolve::resolve;
@@ -137,14 +140,13 @@ async fn fill(
     let unpacked = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
     let unpacked = unpacked.map_err(named)?;
     let procfile = procfile(staging, resolved)?;
+    surprises::warn(&instance.events, env, &procfile, settings);
     check_formation(&procfile, settings).map_err(named)?;
     if let Some(command) = procfile.build() {
         instance.events.step(Step::Build, command);
         build::build(instance, app, staging, resolved.url(), settings, command).await?;
     }
-    for path in &settings.writable {
-        staging.make_writable(path)?;
-    }
+    writable::make(staging, settings)?;
     Ok(Manifest {
         format: FORMAT,
         label: staging.label().clone(),
@@ -194,9 +196,8 @@ fn installed(
 fn procfile(staging: &Staging, resolved: &Resolved) -> Result<Procfile> {
     let Some(text) = staging.procfile()? else {
         let what = format!("read Procfile of {}", resolved.url());
-        let help = "a file named Procfile must be at the root of the archive, such as \
-                    `tar czf source.tar.gz -C my-app .` makes it";
-        return Err(Error::unusable(what).because("the archive has none").help(help));
+        let help = misplaced::help(&staging.tree_paths().0);
+        return Err(Error::unusable(what).because("the archive has none at its root").help(help));
     };
     Procfile::parse(&text).map_err(|e| refused(resolved, "Procfile", e))
 }
