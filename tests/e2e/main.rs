@@ -34,4 +34,5 @@ mod resources;
 mod rollback;
 mod stop;
 mod units;
+mod usual;
 mod watch;
