@@ -37,6 +37,21 @@ pub fn explain(error: Error, sandbox: Sandbox) -> Error {
 
 fn help(log: &[String], sandbox: Sandbox) -> Option<String> {
     let says = |is: &dyn Fn(&str) -> bool| log.iter().any(|line| is(line));
+    if says(&is_read_only) {
+        return Some(
+            match sandbox {
+                Sandbox::Strict => {
+                    "write below $HOME, $DEPLOY_SHARED, /tmp or a directory of the release that \
+                 DEPLOY_WRITABLE names, or open the machine with DEPLOY_SANDBOX=full"
+                }
+                Sandbox::Full | Sandbox::Off => {
+                    "write below $HOME, $DEPLOY_SHARED or /tmp: DEPLOY_SANDBOX=full keeps the \
+                 system's own directories read-only"
+                }
+            }
+            .to_owned(),
+        );
+    }
     if says(&is_output_refused) {
         return Some(
             "stdout and stderr lead to the journal, which no path opens: write to the descriptor \
@@ -89,6 +104,11 @@ pub fn ports(text: &str) -> impl Iterator<Item = u16> + '_ {
     words.filter_map(|word| word.parse().ok()).filter(|port| *port > 0)
 }
 
+/// EROFS, as languages word it.
+fn is_read_only(line: &str) -> bool {
+    line.to_ascii_lowercase().contains("read-only file system")
+}
+
 fn is_output_refused(line: &str) -> bool {
     let refused = ["No such device or address", "ENXIO", "Permission denied", "EACCES"];
     let named = OUTPUT.iter().any(|path| line.contains(path));
@@ -130,6 +150,13 @@ mod tests {
             assert!(advice(line, Sandbox::Strict).contains("(`>&2`)"), "{line}");
         }
         assert_eq!(advice("web.1: open /dev/snd: Permission denied", Sandbox::Strict), "");
+    }
+
+    #[test]
+    fn a_read_only_place_names_those_that_are_not() {
+        let line = "web.1: OSError: [Errno 30] Read-only file system: 'cache/x'";
+        assert!(advice(line, Sandbox::Strict).contains("DEPLOY_WRITABLE"));
+        assert!(advice(line, Sandbox::Full).contains("$DEPLOY_SHARED"));
     }
 
     #[test]

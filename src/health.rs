@@ -341,13 +341,38 @@ impl Watched {
         };
         let what = format!("{} did not stay up ({})", self.name, self.unit);
         let help = match (memory, self.memory_max) {
-            (false, _) => format!("read what it wrote: `journalctl -u {}`", self.unit),
+            (false, _) => self.help_for_exit(status),
             (true, None) => "the instance has too little memory for it".to_owned(),
             (true, Some(most)) => {
                 format!("let it use less than {most} bytes, or raise DEPLOY_MEMORY_MAX")
             }
         };
         Err(Error::unhealthy(what).because(why).help(help))
+    }
+
+    /// What helps against the statuses that say why by themselves: bash(1), EXIT STATUS.
+    fn help_for_exit(&self, status: &ServiceStatus) -> String {
+        let read = format!("read what it wrote: `journalctl -u {}`", self.unit);
+        let kind = &self.kind;
+        match (status.exec_main_code, status.exec_main_status) {
+            (1, 0) if kind.as_str() == "web" => {
+                format!("keep it in the foreground, without an option such as --daemon; {read}")
+            }
+            (1, 0) => format!(
+                "keep it in the foreground; if {kind} is a one-off and no service, set \
+                 DEPLOY_CONCURRENCY={kind}=0 in the release's env (beside others: web=2,{kind}=0)"
+            ),
+            (1, 126) => format!(
+                "pack the program with its x bit, built for this machine's architecture, and with \
+                 a program in its `#!` line that the app's user may run; {read}"
+            ),
+            (1, 127) => format!(
+                "name the program by its path in the release (./bin/server), install it, or set \
+                 PATH in env; a script is not found either where its `#!` line names a program \
+                 that is not there; {read}"
+            ),
+            _ => read,
+        }
     }
 
     async fn verdict(

@@ -23,7 +23,7 @@ mod watched;
 
 pub use history::Entry;
 pub use lock::Locked;
-pub use staging::{Homes, Staging};
+pub use staging::{Homes, Staging, Unwritable, WhyUnwritable};
 pub use underway::UnderWay;
 pub use watched::Watched;
 

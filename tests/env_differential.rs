@@ -8,7 +8,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the reference is bash itself")]
 
-use deploy_agent::release::env::Env;
+use deploy_agent::release::env::{Env, STANDARD_PATH};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -75,6 +75,7 @@ fn as_bash_reads(texts: &[&str]) -> Vec<Variables> {
         .args(&names)
         .env_clear()
         .env("LC_ALL", "C.UTF-8")
+        .env("PATH", STANDARD_PATH)
         .current_dir(dir.path())
         .status()
         .unwrap();
@@ -93,14 +94,17 @@ fn variables(file: &Path) -> Variables {
         .collect()
 }
 
-/// A clean bash exports a few variables itself, and this one was given its locale.
+/// A clean bash exports a few variables itself, and this one was given its locale and PATH.
 fn without_bash_own(mut bash: Variables, ours: &Variables) -> Variables {
     for own in ["PWD", "OLDPWD", "SHLVL", "_"] {
         bash.remove(own.as_bytes());
     }
-    let locale = b"LC_ALL".as_slice();
-    if !ours.contains_key(locale) && bash.get(locale).is_some_and(|value| value == b"C.UTF-8") {
-        bash.remove(locale);
+    for (name, given) in [("LC_ALL", "C.UTF-8"), ("PATH", STANDARD_PATH)] {
+        let name = name.as_bytes();
+        let is_given = bash.get(name).is_some_and(|value| value == given.as_bytes());
+        if !ours.contains_key(name) && is_given {
+            bash.remove(name);
+        }
     }
     bash
 }
@@ -129,11 +133,13 @@ fn valid_file() -> impl Strategy<Value = String> {
 fn command() -> impl Strategy<Value = String> {
     let words = prop::collection::vec(prop_oneof![9 => assignment(), 1 => name()], 1..4);
     let plain = prop::collection::vec(assignment(), 1..4);
+    let marks = prop_oneof![3 => Just("export"), 1 => Just("declare -x"), 1 => Just("typeset\t-x")];
     let blank = "( |\t|  |\\\\\n){1,2}";
     prop_oneof![
         1 => "( |\t){0,2}#[ -~é]{0,9}\n",
         1 => "[ \t\n]{0,3}\n",
-        4 => (words, blank, ending()).prop_map(|(words, blank, end)| format!("export {}{end}", words.join(&blank))),
+        4 => (marks, words, blank, ending())
+            .prop_map(|(marks, words, blank, end)| format!("{marks} {}{end}", words.join(&blank))),
         3 => (plain, blank, ending()).prop_map(|(words, blank, end)| format!("{}{end}", words.join(&blank))),
     ]
 }
@@ -150,12 +156,13 @@ fn assignment() -> impl Strategy<Value = String> {
 fn name() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "A", "B", "C", "D_1", "E", "FOO", "LANG", "LC_ALL", "HOME", "PATH", "TERM", "_x", "a",
+        "PWD", "SHLVL", "OLDPWD", "_",
     ])
     .prop_map(str::to_owned)
 }
 
 fn reference() -> impl Strategy<Value = String> {
-    let known = prop::sample::select(vec!["A", "B", "C", "D_1", "E", "FOO"]);
+    let known = prop::sample::select(vec!["A", "B", "C", "D_1", "E", "FOO", "PATH"]);
     (known, any::<bool>())
         .prop_map(|(name, braced)| if braced { format!("${{{name}}}") } else { format!("${name}") })
 }
@@ -250,6 +257,9 @@ fn shell_text() -> impl Strategy<Value = String> {
         "B=",
         "export ",
         "export A=",
+        "declare -x ",
+        "declare ",
+        "-x",
         "A",
         "B",
         "$A",

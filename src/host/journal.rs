@@ -73,6 +73,8 @@ fn entry(line: &str) -> Option<(String, String)> {
 pub fn become_reader(identifiers: &[String], follow: bool, lines: u32) -> std::io::Error {
     let mut command = std::process::Command::new(JOURNALCTL);
     command.args(identifiers.iter().map(|id| format!("--identifier={id}")));
+    // Lines with control characters, such as colours, too: without it they are "blob data".
+    command.arg("--all");
     command.arg(format!("--lines={lines}"));
     if follow {
         command.arg("--follow");

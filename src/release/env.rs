@@ -1,8 +1,8 @@
 //! The release's `env`: a bash file of assignments, read without bash.
 //!
 //! What is accepted gives the environment that `set -a; . ./env` gives in a clean bash with
-//! a UTF-8 locale, byte for byte; `tests/env_differential.rs` compares the two. Whatever
-//! else bash would do is refused with its line and column. An error never holds a part of a
+//! a UTF-8 locale and the standard PATH, byte for byte, but for what every bash sets itself;
+//! `tests/env_differential.rs` compares the two. Whatever else bash would do is refused with its line and column. An error never holds a part of a
 //! value, not even a word that looks like a command: it may be the rest of an unquoted
 //! password.
 
@@ -16,7 +16,7 @@ mod value;
 mod write;
 
 use super::ParseError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The longest env file, in bytes.
@@ -29,17 +29,43 @@ const LONGEST_VARIABLE: usize = 32 * 4096 - 1;
 /// and keeps the canonical file, at most twice as long, one that `Env::parse` reads.
 const LONGEST_TOTAL: usize = LONGEST_FILE / 2;
 
+/// What PATH is before an env file sets it: what systemd gives a service, systemd.exec(5),
+/// with the directories that only some machines keep apart.
+pub const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The variables of an env file, sorted by name. `Debug` shows no value.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Env {
     variables: BTreeMap<String, String>,
+    ignored: BTreeSet<&'static str>,
 }
+
+/// Equal are those that give a process the same.
+impl PartialEq for Env {
+    fn eq(&self, other: &Env) -> bool {
+        self.variables == other.variables
+    }
+}
+
+impl Eq for Env {}
 
 impl Env {
     /// Reads a whole env file; of several assignments to one name the last wins.
     pub fn parse(bytes: &[u8]) -> Result<Env, ParseError> {
+        Env::parse_on(bytes, STANDARD_PATH)
+    }
+
+    /// The same where `$PATH` is another one.
+    pub fn parse_on(bytes: &[u8], path: &str) -> Result<Env, ParseError> {
         let text = super::text(bytes, LONGEST_FILE)?;
-        Ok(Env { variables: parse::parse(text)? })
+        let (variables, ignored) = parse::parse(text, path)?;
+        Ok(Env { variables, ignored })
+    }
+
+    /// Names that the file assigns to no effect: every shell between it and the app sets
+    /// them itself.
+    pub fn ignored(&self) -> impl Iterator<Item = &'static str> {
+        self.ignored.iter().copied()
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -92,8 +92,13 @@ fn process_line(number: usize, line: &str) -> Result<(ProcessType, &str), ParseE
 
     let (name, rest) =
         line.split_once(':').ok_or_else(|| refused("", "not a process").help(shape))?;
-    let process_type: ProcessType =
-        name.parse().map_err(|_| refused("", "not a process type before the colon").help(shape))?;
+    let process_type: ProcessType = name.parse().map_err(|_| {
+        let refused = refused("", "not a process type before the colon");
+        match name.trim_matches(BLANK).parse::<ProcessType>() {
+            Ok(meant) => refused.help(format!("write `{meant}:` without blanks around the type")),
+            Err(_) => refused.help(shape),
+        }
+    })?;
     let unfit = |c: char| c != '\t' && (c.is_control() || super::is_noncharacter(c));
     if let Some(at) = line.find(unfit) {
         return Err(refused(&line[..at], "a control character"));
@@ -182,6 +187,11 @@ mod tests {
             let error = Procfile::parse(text.as_bytes()).expect_err(text);
             assert_eq!((error.line, error.column), (line, column), "{text:?}: {error}");
             assert!(error.what.contains(what), "{text:?}: {error}");
+        }
+        for text in ["web : a", " web: a", "\tweb\t: a"] {
+            let error = Procfile::parse(text.as_bytes()).unwrap_err();
+            let help = "write `web:` without blanks around the type";
+            assert_eq!(error.help.as_deref(), Some(help), "{text:?}");
         }
         assert_eq!(
             Procfile::parse(b"web: a\nx: \xff").unwrap_err().to_string(),

@@ -225,6 +225,11 @@ pub struct WatchSettings {
 }
 
 impl ReleaseSettings {
+    /// Whether `writable` is what it is where nobody sets it.
+    pub fn is_writable_built_in(&self) -> bool {
+        self.writable.iter().map(String::as_str).eq(names::WRITABLE.split(','))
+    }
+
     /// A bad value of the release ends as `Exit::Unusable`, one of the agent as
     /// `Exit::Usage`.
     pub fn merge(agent: &Env, release: &Env) -> Result<ReleaseSettings, Error> {

@@ -15,6 +15,7 @@ mod parts;
 mod retry;
 mod s3;
 mod span;
+mod unread;
 
 pub use crate::release::checksum::{Algorithm, Checksum};
 pub use crate::release::identity::{Identity, Mark, Validator};
@@ -120,6 +121,11 @@ impl Sources {
                 Ok(Resolved { url, compression, archive, env, timing: self.timing.clone() })
             }
             (archive, env, refused) => {
+                if archive.is_none()
+                    && let Some(error) = unread::find(&directory, &url).await
+                {
+                    return Err(error);
+                }
                 let refused =
                     refused.unwrap_or_else(|| missing(&url, archive.is_some(), env.is_some()));
                 Err(directory.explain(&["env", Compression::Zstd.archive_name()], refused).await)

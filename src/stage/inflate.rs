@@ -3,19 +3,21 @@
 //! What is wrong with the compression is named here (truncated, corrupt, followed
 //! by something else); what is wrong with the tar inside is `unpack`'s.
 
+mod members;
+
 use crate::error::Error;
 use crate::release::compression::Compression;
+use members::{Format, Members};
 use std::io::{self, BufRead, ErrorKind, Read};
 
-/// The largest window a zstd frame may ask for, as a power of two: 128 MiB. It is
-/// what `zstd --ultra -22` needs, and the limit of the `zstd` program itself.
-const WINDOW_LOG_MAX: u32 = 27;
+/// What helps against damage on the way.
+const AGAIN: &str = "pack and upload the release again";
 
 /// A reader of the tar stream inside `compressed`.
 ///
 /// Gzip of several members (pigz, concatenated files) and zstd of several frames
-/// read as one stream. Truncated input, corrupt data, a failed checksum and bytes
-/// after the end are errors of the reader, each an [`Error`] inside the
+/// read as one stream; zeros after the last one are nothing. Truncated input, corrupt
+/// data, a failed checksum and other bytes after the end are errors of the reader, each an [`Error`] inside the
 /// `io::Error`. `compressed` hands its own failures up the same way, and they come
 /// through as they are: any other error of it would look like corrupt data.
 ///
@@ -24,21 +26,16 @@ pub fn inflate<'a>(
     compressed: impl BufRead + Send + 'a,
     how: Compression,
 ) -> Result<Box<dyn Read + Send + 'a>, Error> {
+    let members = |compressed, format| {
+        let started = Members::new(compressed, format);
+        started.map_err(|e| Error::failed("cannot start the decoder of the archive").because(e))
+    };
     let decoder: Box<dyn Read + Send + 'a> = match how {
-        Compression::Zstd => Box::new(
-            zstd_decoder(compressed)
-                .map_err(|error| Error::failed("cannot start the zstd decoder").because(error))?,
-        ),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(compressed)),
+        Compression::Zstd => Box::new(members(compressed, Format::Zstd)?),
+        Compression::Gzip => Box::new(members(compressed, Format::Gzip)?),
         Compression::Plain => Box::new(compressed),
     };
     Ok(Box::new(Inflated { decoder, how, begun: false }))
-}
-
-fn zstd_decoder<R: BufRead>(compressed: R) -> io::Result<zstd::Decoder<'static, R>> {
-    let mut decoder = zstd::Decoder::with_buffer(compressed)?;
-    decoder.window_log_max(WINDOW_LOG_MAX)?;
-    Ok(decoder)
 }
 
 /// The decoded bytes, with errors that say what is wrong with the archive.
@@ -77,15 +74,14 @@ impl Inflated<'_> {
         let said = error.to_string();
         let strange =
             said.contains("Unknown frame descriptor") || said.contains("invalid gzip header");
-        let again = "pack and upload the release again";
         if error.kind() == ErrorKind::UnexpectedEof {
             Error::unusable(format!("{name} is truncated"))
                 .because(format!("the {format} stream ends before its end mark"))
-                .help(again)
+                .help(AGAIN)
         } else if strange && self.begun {
             Error::unusable(format!("{name} has other bytes after its end"))
                 .because(format!("what follows the {format} stream is not {format}"))
-                .help(again)
+                .help(AGAIN)
         } else if strange {
             Error::unusable(format!("{name} is not in the {format} format"))
                 .because(error)
@@ -95,7 +91,7 @@ impl Inflated<'_> {
                 .because("its zstd window is larger than 128 MiB")
                 .help("compress with zstd's --long=27 or less")
         } else {
-            Error::unusable(format!("{name} is corrupt")).because(error).help(again)
+            Error::unusable(format!("{name} is corrupt")).because(error).help(AGAIN)
         }
     }
 }
@@ -193,6 +189,47 @@ mod tests {
             let packed = [pack(&data()), b"<html>not here</html>".to_vec()].concat();
             assert!(refusal(&packed, how).ends_with("has other bytes after its end"));
             assert!(refusal(b"PK\x03\x04 something else entirely", how).contains("is not in the"));
+        }
+    }
+
+    #[test]
+    fn zeros_may_fill_the_last_block_and_nothing_else() {
+        let data = data();
+        for (how, pack) in PACKED {
+            let after = |tail: &[u8]| [&pack(&data)[..], tail].concat();
+            for zeros in [1, 2, 3, 4, 9, 10, 511, 10_239, 1 << 20] {
+                assert_eq!(read(&after(&vec![0; zeros]), how).unwrap(), data, "{zeros}");
+            }
+            let (short, long) = (vec![0; 3], vec![0; 17 << 20]);
+            let again = [&short[..], &pack(b"again")].concat();
+            let tails: [&[u8]; 6] =
+                [&long, b"\n", b"\0\0\0x", b"x\0\0", b"<html>not here</html>", &again];
+            for tail in tails {
+                let said = refusal(&after(tail), how);
+                assert!(said.ends_with("has other bytes after its end"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_does_not_matter_how_the_bytes_arrive() {
+        struct Drops<'a>(&'a [u8], bool);
+        impl Read for Drops<'_> {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                self.1 = !self.1;
+                match self.1 {
+                    true => Err(ErrorKind::Interrupted.into()),
+                    false => self.0.read(into),
+                }
+            }
+        }
+        let data = data();
+        for (how, pack) in PACKED {
+            let packed = [pack(&data), pack(b"more"), vec![0; 700]].concat();
+            let compressed = BufReader::with_capacity(1, Drops(&packed, false));
+            let mut out = Vec::new();
+            inflate(compressed, how).unwrap().read_to_end(&mut out).unwrap();
+            assert!(out == [&data[..], b"more"].concat());
         }
     }
 

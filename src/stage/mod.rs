@@ -3,6 +3,7 @@
 mod build;
 mod once;
 pub mod phase;
+pub mod misplaced;
 pub mod ports;
 pub mod fetch;
 mod homes;
@@ -12,6 +13,8 @@ pub mod ring;
 mod resolve;
 mod room;
 pub mod unpack;
+mod surprises;
+mod writable;
 mod writeback;
 
 pub use resolve::resolve;
@@ -141,6 +144,7 @@ async fn fill(
     let unpacked = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
     let unpacked = unpacked.map_err(named)?;
     let procfile = procfile(staging, resolved)?;
+    surprises::warn(&instance.events, env, &procfile, settings);
     check_formation(&procfile, settings).map_err(named)?;
     let plan = Plan::new(&procfile, settings, &instance.settings.user);
     let homes = homes::begin(instance, app, staging)?;
@@ -152,9 +156,7 @@ async fn fill(
         let built = build::build(instance, app, staging, resolved.url(), settings, command).await;
         built.map_err(|error| clues::explain(error, settings.sandbox))?;
     }
-    for path in &settings.writable {
-        staging.make_writable(path)?;
-    }
+    writable::make(staging, settings)?;
     let process_dirs = homes::process_dirs(instance, staging, env, settings)?;
     if let Some(homes) = &homes {
         staging.make_homes(homes, homes::processes(&procfile, &plan))?;
@@ -210,9 +212,8 @@ fn installed(
 fn procfile(staging: &Staging, resolved: &Resolved) -> Result<Procfile> {
     let Some(text) = staging.procfile()? else {
         let what = format!("read Procfile of {}", resolved.url());
-        let help = "a file named Procfile must be at the root of the archive, such as \
-                    `tar czf source.tar.gz -C my-app .` makes it";
-        return Err(Error::unusable(what).because("the archive has none").help(help));
+        let help = misplaced::help(&staging.tree_paths().0);
+        return Err(Error::unusable(what).because("the archive has none at its root").help(help));
     };
     Procfile::parse(&text).map_err(|e| refused(resolved, "Procfile", e))
 }

@@ -69,14 +69,15 @@ pub struct Unpacked {
 /// Kept from the archive: names byte for byte, permissions whatever the umask,
 /// times of modification, hard links, symlinks, holes. Of two entries with one name
 /// the later one counts. Not kept: owners, extended attributes, access times, the
-/// sticky bit, times of symlinks, and the mode of the root, which is the caller's.
+/// sticky bit, setuid and setgid of directories, times of symlinks, and the mode of the
+/// root, which is the caller's.
 ///
 /// # Errors
 ///
 /// An archive that breaks a rule is unusable, and the error names the entry: names
 /// that are absolute, hold `..` or lie beneath a link; links that leave the release;
-/// hard links to anything not unpacked before; devices, fifos, unknown types; setuid
-/// and setgid; more than `limits`; damage, truncation, or data after the end. An
+/// hard links to anything not unpacked before; devices, fifos, unknown types; files with
+/// setuid or setgid; more than `limits`; damage, truncation, or data after the end. An
 /// [`Error`] inside an `io::Error` of `tar` is returned as it is. What was unpacked
 /// until then stays: removing it is the caller's.
 pub fn unpack(
@@ -139,7 +140,7 @@ fn unpack_next<R: Share>(
     let Some(Entry { name, kind, mode, modified }) = archive.next()? else { return Ok(false) };
     let name = Name::parse(&name)?;
     let look = Look { mode, modified };
-    if !matches!(kind, Kind::Symlink(_)) {
+    if !matches!(kind, Kind::Symlink(_) | Kind::Directory) {
         check_mode(mode)?;
     }
     match kind {
@@ -206,12 +207,13 @@ fn fill<R: Share>(
 }
 
 /// Such a bit would make a program run as the app's user for whoever calls it. The
-/// sticky bit means nothing among files of one owner, and is left out.
+/// sticky bit, and these bits of a directory (build servers have setgid directories, for
+/// a common group), mean nothing among files of one owner, and are left out.
 fn check_mode(mode: u32) -> Result<(), Fault> {
     match mode & 0o6000 {
         0 => Ok(()),
         _ => Err(Fault::refused(format!("its mode {mode:04o} has the setuid or setgid bit"))
-            .with_help("pack without these bits: chmod -R u-s,g-s")),
+            .with_help("clear these bits before packing: chmod u-s,g-s FILE")),
     }
 }
 

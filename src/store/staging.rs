@@ -13,12 +13,14 @@ use crate::error::{Error, Result};
 use crate::host::user::Ids;
 use crate::release::manifest::Manifest;
 use crate::release::name::{Label, ReleaseName};
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, fchownat};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, chown, fchown};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 /// What the name of a staging directory begins with, before the label.
@@ -108,28 +110,49 @@ impl Staging {
         durable::write_for_later(&self.env_path(), text.as_bytes(), 0o600)
     }
 
-    /// Makes a directory of the tree that the processes may write to, and its
-    /// parents; nothing is followed out of the tree.
-    pub fn make_writable(&self, relative: &str) -> Result<()> {
-        let cannot = |e: io::Error| {
-            let help = "DEPLOY_WRITABLE names directories; the archive must not hold a file or a \
-                        link of that name";
-            Error::unusable(format!("make the writable directory {relative}")).because(e).help(help)
-        };
-        let mut at = self.tree()?;
-        for part in Path::new(relative).components() {
-            let part = Path::new(&part);
-            let made = match mkdirat(&at, part, Mode::from_bits_truncate(0o755)) {
-                Ok(()) => true,
-                Err(nix::Error::EEXIST) => false,
-                Err(e) => return Err(cannot(e.into())),
+    /// Sees to it that the processes find what they may write to: a directory of the
+    /// tree, which is made with its parents where nothing is there. A file stays a file,
+    /// and a link within the tree stays a link; no link is followed out of the tree.
+    pub fn make_writable(&self, relative: &str) -> Result<(), Unwritable> {
+        let mut path = PathBuf::new();
+        let mut parts = Path::new(relative).components().peekable();
+        while let Some(part) = parts.next() {
+            let parent = match path.as_os_str().is_empty() {
+                true => inside(&self.tree, Path::new(".")),
+                false => inside(&self.tree, &path),
             };
-            at = open_beneath(&at, part, OFlag::O_DIRECTORY).map_err(cannot)?;
-            if made {
-                fchown(&at, Some(self.owner.uid), Some(self.owner.gid)).map_err(cannot)?;
-            }
+            path.push(part);
+            let is_last = parts.peek().is_none();
+            let made = parent.and_then(|parent| self.make_part(&parent, &path, is_last));
+            made.map_err(|why| Unwritable { at: path.clone(), why })?;
         }
         Ok(())
+    }
+
+    /// Makes the last directory of `path`, unless something is there that will do.
+    fn make_part(
+        &self,
+        parent: &OwnedFd,
+        path: &Path,
+        may_be_file: bool,
+    ) -> Result<(), WhyUnwritable> {
+        let name = path.file_name().unwrap_or_default();
+        match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => {
+                let (uid, gid) = (Uid::from_raw(self.owner.uid), Gid::from_raw(self.owner.gid));
+                let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+                Ok(fchownat(parent, name, Some(uid), Some(gid), flags)?)
+            }
+            Err(Errno::EEXIST) => {
+                let mode = fstat(inside(&self.tree, path)?)?.st_mode;
+                match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
+                    SFlag::S_IFDIR => Ok(()),
+                    SFlag::S_IFREG if may_be_file => Ok(()),
+                    _ => Err(WhyUnwritable::Kind),
+                }
+            }
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Puts everything on the disk, then gives the release its name.
@@ -158,6 +181,43 @@ impl Drop for Staging {
         {
             tracing::warn!("{}", error.chain());
         }
+    }
+}
+
+/// Opens what a path leads to within the tree, links followed.
+fn inside(tree: &OwnedFd, path: &Path) -> Result<OwnedFd, WhyUnwritable> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    openat2(tree, path, how).map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENOTDIR => WhyUnwritable::Dangling,
+        Errno::EXDEV => WhyUnwritable::Outside,
+        errno => errno.into(),
+    })
+}
+
+/// Why processes cannot be let write to a path of the tree.
+#[derive(Debug)]
+pub struct Unwritable {
+    /// Below the tree: the path itself, or what lies on the way to it.
+    pub at: PathBuf,
+    pub why: WhyUnwritable,
+}
+
+#[derive(Debug)]
+pub enum WhyUnwritable {
+    /// A link to something that is not there.
+    Dangling,
+    /// A link out of the tree.
+    Outside,
+    /// Neither file nor directory, or a file with something below it.
+    Kind,
+    System(Errno),
+}
+
+impl From<Errno> for WhyUnwritable {
+    fn from(errno: Errno) -> Self {
+        WhyUnwritable::System(errno)
     }
 }
 

@@ -8,6 +8,7 @@
 mod build;
 mod hostile;
 mod limits;
+mod made_by;
 mod odd;
 mod owner;
 mod random;

@@ -18,6 +18,7 @@ fn unpacked(entries: &[Vec<u8>]) -> World {
 #[test]
 fn names_are_kept_byte_for_byte() {
     let (long_one, long_two) = ("d/".repeat(150) + "gnu", "e/".repeat(150) + "pax");
+    let long_same = "f/".repeat(150) + "gnu and pax";
     let world = unpacked(&[
         file(b"caf\xe9\xff", b"latin"),
         file("d\u{e9}j\u{e0} vu ✓", b"utf-8"),
@@ -32,7 +33,12 @@ fn names_are_kept_byte_for_byte() {
         symlink("link", "short"),
         pax(b'x', &[("path", b""), ("linkpath", b"x\xffy")]),
         symlink("link2", "short"),
+        long(b'L', &long_same),
+        pax(b'x', &[("path", long_same.as_bytes()), ("linkpath", b"both")]),
+        long(b'K', "both"),
+        symlink("short", "short"),
     ]);
+    assert_eq!(world.seen(&long_same).holds, b"both");
     let read = |name: &[u8]| fs::read(world.release().join(OsStr::from_bytes(name))).unwrap();
     assert_eq!(read(b"caf\xe9\xff"), b"latin");
     assert_eq!(read("d\u{e9}j\u{e0} vu ✓".as_bytes()), b"utf-8");
@@ -61,6 +67,8 @@ fn modes_are_the_archives() {
         with_mode(b'5', "locked/deep", 0o000),
         file("locked/deep/later", b"x"),
         with_mode(b'5', "sticky", 0o1777),
+        with_mode(b'5', "setgid", 0o2775),
+        with_mode(b'5', "setuid", 0o4711),
         with_mode(b'5', "own", 0o700),
         with_mode(b'0', "none", 0o000),
         with_mode(b'0', "all", 0o777),
@@ -71,6 +79,8 @@ fn modes_are_the_archives() {
         ("locked", 0o40555),
         ("locked/deep", 0o40000),
         ("sticky", 0o40777),
+        ("setgid", 0o40775),
+        ("setuid", 0o40711),
         ("own", 0o40700),
         ("none", 0o100000),
         ("all", 0o100777),
@@ -120,6 +130,19 @@ fn a_thousand_directories_get_their_modes_and_times_however_deep_they_lie() {
     for (name, mode, time) in inner().chain(outer(0o000)) {
         let seen = world.seen(&name);
         assert_eq!((seen.mode, seen.modified), (0o40000 | mode, (time as i64, 0)), "{name}");
+    }
+}
+
+#[test]
+fn an_entry_for_the_root_alone_is_the_root() {
+    for root in ["/", "//", "/.", "/./", ".", "./"] {
+        let world = World::new();
+        let before = world.release().metadata().unwrap();
+        let entries = [with_mode(b'5', root, 0o000), file("f", b"x")];
+        world.unpack(&archive(&entries)[..]).unwrap();
+        assert_eq!(world.unpacked().len(), 1, "{root}");
+        let after = world.release().metadata().unwrap();
+        assert_eq!((after.mode(), after.uid()), (before.mode(), before.uid()), "{root}");
     }
 }
 

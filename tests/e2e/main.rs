@@ -38,4 +38,5 @@ mod rollback;
 mod sandbox;
 mod stop;
 mod units;
+mod usual;
 mod watch;

@@ -48,6 +48,12 @@ fn good() -> Seeds {
             archive(&[file("Procfile", b"web: ./serve\n"), file("serve", b"#!/bin/sh\n")]),
         ),
         ("good-rich", archive(&rich)),
+        ("good-root-by-slash", archive(&[directory("/"), directory("//."), file("f", b"x")])),
+        ("good-setgid-directory", archive(&[with_mode(b'5', "d", 0o2775)])),
+        (
+            "good-gnu-and-pax-agree",
+            archive(&[long(b'L', "a"), pax(b'x', &[("path", b"a")]), file("x", b"")]),
+        ),
         (
             "good-sparse-0.1",
             archive(&[
@@ -162,7 +168,7 @@ fn kinds() -> Seeds {
         ("bad-fifo", archive(&[entry(b'6', "pipe", b"")])),
         ("bad-unknown-type", archive(&[entry(0x1b, "x", b"")])),
         ("bad-setuid", archive(&[with_mode(b'0', "su", 0o4755)])),
-        ("bad-setgid-directory", archive(&[with_mode(b'5', "d", 0o2775)])),
+        ("bad-setgid", archive(&[with_mode(b'0', "sg", 0o2755)])),
         ("bad-large-file", with_header(b'0', "f", b"", |header| header.set_size(1 << 40))),
         (
             "bad-large-by-pax",
@@ -227,12 +233,14 @@ fn compressed() -> Seeds {
         ("good-gzip", of(b"g", &[&gz])),
         ("good-gzip-in-pieces", of(b"G", &[&gz])),
         ("good-gzip-members", of(b"g", &[&gzip(front), &gzip(b""), &gzip(back)])),
+        ("good-gzip-padded", of(b"G", &[&gz, &[0; 600]])),
         ("good-zstd", of(b"z", &[&zst])),
         ("good-zstd-in-pieces", of(b"Z", &[&zst])),
         ("good-zstd-frames", of(b"z", &[&zstd(front, 10), skippable, &zstd(back, 27)])),
         ("bad-gzip-truncated", of(b"g", &[&gz[..gz.len() - 5]])),
         ("bad-gzip-checksum", of(b"g", &[&gz[..gz.len() - 8], &[0; 8]])),
         ("bad-gzip-tail", of(b"g", &[&gz, b"<html>"])),
+        ("bad-gzip-padded-and-more", of(b"G", &[&gz, &[0; 600], &gz])),
         ("bad-gzip-bomb", of(b"g", &[&gzip(&bomb)])),
         ("bad-zstd-truncated", of(b"z", &[&zst[..zst.len() - 1]])),
         ("bad-zstd-checksum", of(b"z", &[&zst[..zst.len() - 4], &[0; 4]])),

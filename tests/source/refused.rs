@@ -22,6 +22,22 @@ async fn says_which_part_of_a_release_is_missing() {
     server.delete(BUCKET, ARCHIVE);
     let error = resolve(&sources, R1).await.unwrap_err();
     says(&error, Exit::Source, &["r1 is no release", "no archive", "source.tar.gz"]);
+    for (name, help) in [
+        ("source.zip", "tar czf source.tar.gz"),
+        ("source.tgz", "upload it as source.tar.gz"),
+        ("source.tar.xz", "zstd >source.tar.zst"),
+        ("source.tar.bz2", "zstd >source.tar.zst"),
+    ] {
+        let key = format!("team/app/production/r1/{name}");
+        server.put(BUCKET, &key, "packed");
+        let error = resolve(&sources, R1).await.unwrap_err();
+        says(
+            &error,
+            Exit::Source,
+            &["r1 is no release", &format!("there is {name}, and no"), help],
+        );
+        server.delete(BUCKET, &key);
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::release::ParseError;
-use crate::release::env::Env;
+use crate::release::env::{Env, STANDARD_PATH};
 use crate::release::name::AppName;
 use crate::release::procfile::Procfile;
 use crate::release::settings::{AgentSettings, ReleaseSettings, SET_BY_AGENT};
@@ -117,8 +117,12 @@ pub(super) async fn fetched(url: &ReleaseUrl) -> Result<Tree> {
 #[expect(clippy::disallowed_methods, reason = "it is no part of the agent's state")]
 fn make_writable(tree: &Tree) -> Result<()> {
     tree.settings.writable.iter().try_for_each(|relative| {
+        let path = tree.dir.join(relative);
+        if path.symlink_metadata().is_ok() {
+            return Ok(());
+        }
         let what = || format!("make the writable directory {relative}");
-        fs::create_dir_all(tree.dir.join(relative)).map_err(|e| Error::unusable(what()).because(e))
+        fs::create_dir_all(path).map_err(|e| Error::unusable(what()).because(e))
     })
 }
 
@@ -133,7 +137,8 @@ fn tree(
         let help = error.help.clone().unwrap_or_else(|| "correct it".to_owned());
         Error::unusable(dir.join(file).display().to_string()).because(error).help(help)
     };
-    let env = Env::parse(env).map_err(|e| refused("env", e))?;
+    let path = env::var("PATH").unwrap_or_else(|_| STANDARD_PATH.to_owned());
+    let env = Env::parse_on(env, &path).map_err(|e| refused("env", e))?;
     let procfile = Procfile::parse(procfile).map_err(|e| refused("Procfile", e))?;
     let settings = ReleaseSettings::merge(&Env::default(), &env)?;
     let shared = match env::var_os("DEPLOY_SHARED").filter(|shared| !shared.is_empty()) {

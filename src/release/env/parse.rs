@@ -4,21 +4,27 @@ use super::cursor::{Cursor, Place};
 use super::reserved;
 use super::value::{self, Scope};
 use crate::release::ParseError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) type Result<T> = std::result::Result<T, ParseError>;
 
-pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>> {
-    let mut parser = Parser { cursor: Cursor::new(text), scope: Scope::default() };
+/// What a text assigns, and the names that it assigns to no effect.
+pub(super) type Parsed = (BTreeMap<String, String>, BTreeSet<&'static str>);
+
+/// Reads a text; `path` is what PATH is before its first line.
+pub(super) fn parse(text: &str, path: &str) -> Result<Parsed> {
+    let scope = Scope { path: path.to_owned(), ..Scope::default() };
+    let mut parser = Parser { cursor: Cursor::new(text), scope, ignored: BTreeSet::new() };
     while parser.cursor.peek().is_some() {
         parser.command()?;
     }
-    Ok(parser.scope.variables)
+    Ok((parser.scope.variables, parser.ignored))
 }
 
 struct Parser<'a> {
     cursor: Cursor<'a>,
     scope: Scope,
+    ignored: BTreeSet<&'static str>,
 }
 
 impl Parser<'_> {
@@ -34,7 +40,7 @@ impl Parser<'_> {
                     .refuse("a byte order mark")
                     .help("save the file as UTF-8 without BOM"));
             }
-            Some(_) if self.takes_export() => self.export(start)?,
+            Some(_) if self.takes_export() || self.takes_declare() => self.export(start)?,
             Some(_) => self.assignments()?,
         }
         if self.cursor.peek() == Some('#') {
@@ -54,11 +60,32 @@ impl Parser<'_> {
         found
     }
 
+    /// `declare -x`, as `export -p` writes what it lists: in a file that is sourced the
+    /// same as `export`.
+    fn takes_declare(&mut self) -> bool {
+        let mut ahead = self.cursor;
+        let found = (ahead.take("declare") || ahead.take("typeset"))
+            && !ahead.take_while(|c| matches!(c, ' ' | '\t')).is_empty()
+            && ahead.take("-x")
+            && ahead.peek().is_none_or(value::ends_word);
+        if found {
+            self.cursor = ahead;
+        }
+        found
+    }
+
+    fn assign(&mut self, name: String, value: String) {
+        match reserved::set_by_every_bash(&name) {
+            Some(own) => drop(self.ignored.insert(own)),
+            None => drop(self.scope.variables.insert(name, value)),
+        }
+    }
+
     /// `A=1 B=$A`: bash assigns one after the other.
     fn assignments(&mut self) -> Result<()> {
         while let Some(start) = self.next_word() {
             match self.assignment(start, false)? {
-                (name, Some(value)) => self.scope.variables.insert(name, value),
+                (name, Some(value)) => self.assign(name, value),
                 (_, None) => return Err(not_an_assignment(start)),
             };
         }
@@ -80,7 +107,9 @@ impl Parser<'_> {
         if words == 0 {
             return Err(start.refuse("`export` without a name").help("write export NAME=value"));
         }
-        self.scope.variables.extend(assigned);
+        for (name, value) in assigned {
+            self.assign(name, value);
+        }
         Ok(())
     }
 
@@ -104,10 +133,22 @@ impl Parser<'_> {
         while self.cursor.take(" ") || self.cursor.take("\t") || self.cursor.take("\\\n") {}
     }
 
+    /// Behind the first part of a name: whether dots or dashes and then an `=` follow.
+    fn is_name_with_other_characters(&self) -> bool {
+        let mut ahead = self.cursor;
+        ahead.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+        ahead.peek() == Some('=')
+    }
+
     /// `NAME=value`, or in an `export` also `NAME`.
     fn assignment(&mut self, start: Place, exports: bool) -> Result<(String, Option<String>)> {
         let name = self.cursor.take_name().ok_or_else(|| not_an_assignment(start))?.to_owned();
         let next = self.cursor.peek();
+        if let Some(c @ ('.' | '-')) = next
+            && self.is_name_with_other_characters()
+        {
+            return Err(other_characters(start, c));
+        }
         if next == Some('[') {
             return Err(start
                 .refuse("an array element")
@@ -136,6 +177,18 @@ impl Parser<'_> {
         self.scope.total += name.len() + value.len() + 2;
         Ok((name, Some(value)))
     }
+}
+
+/// Neither names the variable: the line may be the rest of a value that needed quotes.
+fn other_characters(at: Place, c: char) -> ParseError {
+    let help = match c {
+        '.' => {
+            "write `_` for each dot: Spring reads SPRING_DATASOURCE_URL as spring.datasource.url; \
+             or give it in the Procfile's command, as -Dname=value"
+        }
+        _ => "write `_` for each `-`: MY_KEY in place of MY-KEY",
+    };
+    at.refuse(format!("a name with `{c}`, which no shell variable can have")).help(help)
 }
 
 /// A word that is shown to nobody: it may be the rest of a value that needed quotes.

@@ -4,13 +4,13 @@ use super::cursor::Place;
 use crate::release::ParseError;
 
 /// Names whose assignment does not give the app that value: readonly or computed by bash
-/// (`UID`, `RANDOM`), set again by every bash on its way to the app (`PWD`, `SHLVL`), never
-/// taken from the environment (`IFS`), or changing how bash reads on (`POSIXLY_CORRECT`).
+/// (`UID`, `RANDOM`), never taken from the environment (`IFS`), or changing how bash reads
+/// on (`POSIXLY_CORRECT`).
 /// Found by assigning every name that bash(1) and its binary mention, bash 5.2.
 ///
 /// Gives the name as an error may tell it: one of these, and not what the file says.
 pub(super) fn bash_own(name: &str) -> Option<&'static str> {
-    const OWN: [&str; 26] = [
+    const OWN: [&str; 22] = [
         "BASH",
         "BASHOPTS",
         "BASHPID",
@@ -23,23 +23,25 @@ pub(super) fn bash_own(name: &str) -> Option<&'static str> {
         "HISTCMD",
         "IFS",
         "LINENO",
-        "OLDPWD",
         "OPTIND",
         "PIPESTATUS",
         "POSIXLY_CORRECT",
         "PPID",
-        "PWD",
         "RANDOM",
         "SECONDS",
         "SHELLOPTS",
-        "SHLVL",
         "SRANDOM",
         "UID",
-        "_",
         "histchars",
     ];
     let prefixed = name.starts_with("BASH_").then_some("BASH_…");
     OWN.into_iter().find(|own| *own == name).or(prefixed)
+}
+
+/// Names that every bash sets again on its way to the app, so that no value of a file
+/// reaches it; `export -p` and `env` list them among all others.
+pub(super) fn set_by_every_bash(name: &str) -> Option<&'static str> {
+    ["OLDPWD", "PWD", "SHLVL", "_"].into_iter().find(|own| *own == name)
 }
 
 /// Names for which a clean bash has a value of its own, so that a bare `export NAME`

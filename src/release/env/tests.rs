@@ -35,6 +35,13 @@ fn reads_what_operators_write() {
         ("A='line\r\nend'", vec![("A", "line\r\nend")]),
         ("export A\nexport A=1\nexport A", vec![("A", "1")]),
         (
+            "declare -x A=\"two words\"\ntypeset\t-x B=$'1\\n2' C=\"\\$x\"\ndeclare -x D\n",
+            vec![("A", "two words"), ("B", "1\n2"), ("C", "$x")],
+        ),
+        ("PWD=/x SHLVL=2 _=/usr/bin/env A=1\ndeclare -x OLDPWD", vec![("A", "1")]),
+        ("export PWD='/x' A=$'1'\nOLDPWD=", vec![("A", "1")]),
+        ("PATH=/a\nPATH=$PATH:/b", vec![("PATH", "/a:/b")]),
+        (
             "LANG=C LC_ALL=en_US.UTF-8 HOME=/x",
             vec![("HOME", "/x"), ("LANG", "C"), ("LC_ALL", "en_US.UTF-8")],
         ),
@@ -43,6 +50,23 @@ fn reads_what_operators_write() {
             expected.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
         assert_eq!(variables(text), expected, "{text:?}");
     }
+}
+
+#[test]
+fn path_is_known_before_the_file_sets_it() {
+    let standard = format!("{STANDARD_PATH}:/x");
+    assert_eq!(variables("PATH=$PATH:/x"), [("PATH".to_owned(), standard.clone())]);
+    assert_eq!(variables("A=${PATH}:/x"), [("A".to_owned(), standard)]);
+    let env = Env::parse_on(b"export PATH=\"bin:$PATH\"", "/opt/bin").unwrap();
+    assert_eq!(env.get("PATH"), Some("bin:/opt/bin"));
+}
+
+#[test]
+fn tells_the_names_that_have_no_effect() {
+    let env = Env::parse(b"export SHLVL=1 A=2\nPWD=/x\nPWD=/y").unwrap();
+    assert_eq!(env.ignored().collect::<Vec<_>>(), ["PWD", "SHLVL"]);
+    assert_eq!(env, Env::parse(b"A=2").unwrap());
+    assert_eq!(env.to_environment_file(&[]), "A=\"2\"\n");
 }
 
 #[test]
@@ -89,7 +113,11 @@ fn says_where_and_why_a_file_is_refused() {
         ("A=\"$@\"", 1, 4, "a special parameter"),
         ("A=$_", 1, 3, "not set before"),
         ("A=pa$sword", 1, 5, "not set before"),
-        ("PATH=$PATH:/x", 1, 6, "not set before"),
+        ("A=$HOME/x", 1, 3, "each process has its own"),
+        ("PATH=\"$HOME/bin:$PATH\"", 1, 7, "each process has its own"),
+        ("A=$PWD/x", 1, 3, "not set before"),
+        ("PWD=/x\nA=$PWD", 2, 3, "not set before"),
+        ("A=$PATHS", 1, 3, "not set before"),
         ("export A=1 B=$A", 1, 14, "not set before"),
         ("A=$\"x\"", 1, 3, "a translated string"),
         ("A=~/x", 1, 3, "home directory"),
@@ -127,10 +155,24 @@ fn says_where_and_why_a_file_is_refused() {
         ("A=\"\\\u{7f}\"", 1, 4, "a control character behind a backslash"),
         ("A=$'\\\u{1}'", 1, 5, "a control character behind a backslash"),
         ("A=\\\u{1}", 1, 3, "a control character behind a backslash"),
+        // Names that no shell has.
+        ("spring.datasource.url=jdbc:x", 1, 1, "a name with `.`"),
+        ("A=1\nexport a.b-c=x", 2, 8, "a name with `.`"),
+        ("MY-KEY=x", 1, 1, "a name with `-`"),
+        ("export MY-KEY='x y'", 1, 8, "a name with `-`"),
+        ("MY-KEY", 1, 1, "not an assignment"),
+        ("a.out --x=y", 1, 1, "not an assignment"),
+        // Of what `declare` does, only `-x`.
+        ("declare A=1", 1, 1, "not an assignment"),
+        ("declare -rx A=1", 1, 1, "not an assignment"),
+        ("declare -xr A=1", 1, 1, "not an assignment"),
+        ("declare-x A=1", 1, 1, "not an assignment"),
+        ("declare -x", 1, 1, "without a name"),
+        ("declare -x A=$(x)", 1, 14, "a command substitution"),
         // Names that are bash's.
         ("UID=0", 1, 1, "UID means something to bash"),
         ("A=1 BASH_ENV=x", 1, 5, "BASH_… means something"),
-        ("export PWD", 1, 8, "PWD means something"),
+        ("export PPID", 1, 8, "PPID means something"),
         ("export PATH", 1, 8, "`export PATH` without a value"),
     ] {
         let error = Env::parse(text.as_bytes()).expect_err(text);
@@ -184,6 +226,8 @@ fn no_error_and_no_debug_output_holds_a_part_of_a_value() {
         "A=x MARKER~y",
         "A=x MARKER+=y",
         "A=x BASH_MARKER=y",
+        "A=x MARKER.y=z",
+        "A=x\nMARKER-y=z",
     ] {
         let error = Env::parse(text.as_bytes()).expect_err(text);
         assert!(!format!("{error} {error:?}").contains("MARKER"), "{text:?}: {error:?}");

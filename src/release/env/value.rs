@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 /// What the commands so far have done to bash.
 #[derive(Default)]
 pub(super) struct Scope {
+    /// What PATH is until a file sets it.
+    pub path: String,
     /// What its environment is.
     pub variables: BTreeMap<String, String>,
     /// The bytes of all assignments.
@@ -167,7 +169,13 @@ impl Value<'_, '_> {
 
     /// The name is not told: of an unquoted password, it would be a part.
     fn expand(&mut self, at: Place, name: &str) -> Result<()> {
-        let Some(value) = self.scope.variables.get(name) else {
+        let set = self.scope.variables.get(name);
+        let Some(value) = set.or_else(|| (name == "PATH").then_some(&self.scope.path)) else {
+            if name == "HOME" {
+                return Err(at
+                    .refuse("`$HOME`, which each process has its own of")
+                    .help("set it in the Procfile: `web: PATH=\"$HOME/bin:$PATH\" ./server`"));
+            }
             return Err(at
                 .refuse("a variable that this file has not set before")
                 .help("set it on a line above; single quotes keep a `$` as it is"));

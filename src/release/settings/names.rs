@@ -7,6 +7,9 @@ use crate::release::env::Env;
 /// Where the state is kept if nothing else is said.
 pub(super) const STATE_DIR: &str = "/var/lib/deploy";
 
+/// What processes may write to in their tree if nothing else is said.
+pub(super) const WRITABLE: &str = "tmp,log";
+
 /// The strategy of a release that asks for none.
 const DEFAULT_STRATEGY: &str = "handover";
 
@@ -31,7 +34,7 @@ pub(super) const FOR_ANYONE: [(&str, &str); 23] = [
     ("DEPLOY_RELEASE_PHASE", "manual"),
     ("DEPLOY_SINGLETON", ""),
     ("DEPLOY_UDP", "no"),
-    ("DEPLOY_WRITABLE", "tmp,log"),
+    ("DEPLOY_WRITABLE", WRITABLE),
     ("DEPLOY_PROCESS_DIRS", "tmp/pids"),
     ("DEPLOY_SANDBOX", "strict"),
     ("DEPLOY_MEMORY_MAX", ""),
@@ -78,10 +81,12 @@ pub(super) fn check_agent(agent: &Env) -> Result<(), Error> {
             return Err(refused(set_by_agent()).help(format!("take {name} out of {AGENT_FILE}")));
         }
         let known = FOR_ANYONE.iter().chain(&FOR_AGENT).map(|(name, _)| *name);
-        return Err(refused("no setting of the agent has this name".into()).help(format!(
-            "did you mean {}? What an app needs belongs into the env of its release",
-            nearest(name, known.chain(FOR_LIBRARIES))
-        )));
+        let app = "set what an app needs in the env of its release";
+        let help = match near(name, known.chain(FOR_LIBRARIES)) {
+            Some(near) => format!("did you mean {near}? If not, {app}"),
+            None => format!("see `man deploy-agent.env` for the names; {app}"),
+        };
+        return Err(refused("no setting of the agent has this name".into()).help(help));
     }
     Ok(())
 }
@@ -102,8 +107,13 @@ pub(super) fn check_release(release: &Env) -> Result<(), Error> {
             return Err(refused(set_by_agent()).help(format!("publish the release without {name}")));
         }
         let known = FOR_ANYONE.iter().map(|(name, _)| *name);
-        return Err(refused("no setting has this name".into())
-            .help(format!("did you mean {}?", nearest(name, known))));
+        let help = match near(name, known) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "give a variable of the app another name: those that begin with DEPLOY_ are \
+                     the agent's (`man deploy-agent.env`)"
+                .to_owned(),
+        };
+        return Err(refused("no setting has this name".into()).help(help));
     }
     Ok(())
 }
@@ -135,7 +145,12 @@ fn set_by_agent() -> String {
     "the agent sets this for each process".into()
 }
 
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+/// The name that was perhaps meant: one that differs in no more than a third of its
+/// letters, DEPLOY_ aside.
+fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let upper = shown(name).to_ascii_uppercase();
-    known.min_by_key(|known| strsim::damerau_levenshtein(&upper, known)).unwrap_or("PORT")
+    let distance = |known: &str| strsim::damerau_levenshtein(&upper, known);
+    let near = known.min_by_key(|known| distance(known))?;
+    let letters = upper.strip_prefix("DEPLOY_").unwrap_or(&upper).len();
+    (distance(near) * 3 <= letters).then_some(near)
 }

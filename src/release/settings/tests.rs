@@ -228,11 +228,18 @@ fn the_command_line_takes_the_same_durations() {
 }
 
 #[test]
-fn suggests_the_nearest_name_for_an_unknown_one() {
+fn suggests_a_near_name_for_an_unknown_one() {
     let error = of_release("DEPLOY_SETLE=90s").unwrap_err();
     assert_eq!(error.exit(), Exit::Unusable);
     assert_eq!(error.chain(), "env: DEPLOY_SETLE: no setting has this name");
     assert_eq!(error.advice(), Some("did you mean DEPLOY_SETTLE?"));
+    for name in ["DEPLOY_ENV", "DEPLOY_TIMEOUT", "DEPLOY_HOST", "DEPLOY_"] {
+        let error = of_release(&format!("{name}=production")).unwrap_err();
+        let help = error.advice().unwrap();
+        assert!(help.starts_with("give a variable of the app another name"), "{name}: {help}");
+    }
+    let error = of_agent("DATABASE_URL=x").unwrap_err();
+    assert!(error.advice().unwrap().ends_with("set what an app needs in the env of its release"));
     for (name, meant) in [
         ("DEPLOY_KEEP_RELEASE", "DEPLOY_KEEP_RELEASES"),
         ("Port", "PORT"),

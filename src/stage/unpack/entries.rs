@@ -214,15 +214,16 @@ fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), Fault> {
     }
 }
 
-/// The name by GNU's long form, by pax, or in the header itself. Where both long
-/// forms are there, tools disagree on which one counts.
+/// The name by GNU's long form, by pax, or in the header itself. Where both long forms are
+/// there (commons-compress writes both), they must agree: tools do not on which one counts.
 fn one_of(
     gnu: Option<Vec<u8>>,
     pax: Option<Vec<u8>>,
     header: impl Fn() -> Option<Vec<u8>>,
 ) -> Result<Vec<u8>, Fault> {
     match (gnu, pax) {
-        (Some(_), Some(_)) => Err(Fault::refused("GNU and pax headers both name one entry")),
+        (Some(gnu), Some(pax)) if gnu == pax => Ok(pax),
+        (Some(_), Some(_)) => Err(Fault::refused("GNU and pax headers name it differently")),
         (Some(name), None) | (None, Some(name)) => Ok(name),
         (None, None) => Ok(header().unwrap_or_default()),
     }

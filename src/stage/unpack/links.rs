@@ -17,13 +17,34 @@ const MAX_BYTES: usize = 4095;
 /// the way of: openat2(2) cannot say that `..` stayed beneath while names move.
 const TRIES: usize = 1000;
 
-const INSIDE: &str = "links must point inside the release, relatively; for a Python environment: python -m venv --copies";
+/// What to do about a link that leads out of the release, by where it leads.
+fn advice(target: &[u8]) -> &'static str {
+    let parts: Vec<&[u8]> = components(target).collect();
+    let last = parts.last().copied().unwrap_or_default();
+    let is_absolute = target.starts_with(b"/");
+    match parts.as_slice() {
+        [b"dev" | b"proc", ..] if is_absolute => {
+            "log to stdout and stderr, which the journal keeps, in place of a file"
+        }
+        _ if last.starts_with(b"python") => {
+            "make the Python environment in `build` (python3 -m venv venv), or pack one of \
+             `python3 -m venv --copies` and start programs as `venv/bin/python3 -m NAME`: its \
+             scripts name the directory that it was made in"
+        }
+        _ if parts.contains(&&b"shared"[..]) => {
+            "make the link in `build`, to the app's shared directory: `ln -s \"$DEPLOY_SHARED/uploads\" \
+             uploads`"
+        }
+        _ => "point links inside the release, relatively, or pack what they point to: tar -h",
+    }
+}
 
 /// Refuses a target that leaves the root at any point, read as text from where
 /// `link` stands.
 pub(super) fn check_target(link: &Name, target: &[u8]) -> Result<(), Fault> {
     let refused = |why: &str| {
-        Err(Fault::refused(format!("it links to \"{}\", {why}", shown(target))).with_help(INSIDE))
+        Err(Fault::refused(format!("it links to \"{}\", {why}", shown(target)))
+            .with_help(advice(target)))
     };
     if target.is_empty() || target.contains(&0) || target.len() > MAX_BYTES {
         return refused("which no link can");
@@ -48,7 +69,7 @@ pub(super) fn check_resolved(root: BorrowedFd<'_>, link: &[u8]) -> Result<(), Fa
     match resolve(root, link) {
         Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
         Err(Errno::EXDEV) => {
-            Err(Fault::refused("the link leads out of the release").with_help(INSIDE))
+            Err(Fault::refused("the link leads out of the release").with_help(advice(b"")))
         }
         Err(Errno::ELOOP) => {
             Err(Fault::refused("the link leads in a circle or through too many others"))
@@ -96,6 +117,18 @@ mod tests {
         }
         assert!(why(check_target(&link, b"/usr/bin/python3")).contains("an absolute path"));
         assert!(why(check_target(&link, b"")).contains("no link can"));
+        for (target, help) in [
+            (&b"/usr/bin/python3.11"[..], "python3 -m venv"),
+            (b"/dev/stdout", "log to stdout"),
+            (b"../../../../shared/log", "$DEPLOY_SHARED"),
+            (b"/srv/my-app/shared/uploads", "$DEPLOY_SHARED"),
+            (b"../../../../x", "tar -h"),
+        ] {
+            let Err(Fault::Refused { help: Some(said), .. }) = check_target(&link, target) else {
+                panic!("{target:?} is accepted");
+            };
+            assert!(said.contains(help), "{said}");
+        }
         assert!(why(check_target(&link, b"a\0b")).contains("no link can"));
         assert!(why(check_target(&link, &[b'a'; 4096])).contains("no link can"));
     }

@@ -25,7 +25,8 @@ impl Name {
         if raw.contains(&0) {
             return Err(Fault::refused("its name holds a NUL byte"));
         }
-        if raw.starts_with(b"/") {
+        // An entry for the root alone leads nowhere else: Python's `add(d, arcname="/")`.
+        if raw.starts_with(b"/") && components(raw).next().is_some() {
             return Err(Fault::refused("its name is absolute")
                 .with_help("pack with relative names: tar -C DIRECTORY -cf source.tar ."));
         }
@@ -119,6 +120,9 @@ mod tests {
             (&b"a"[..], &b"a"[..]),
             (b"./a//b/./c/", b"a/b/c"),
             (b"./", b""),
+            (b"/", b""),
+            (b"//", b""),
+            (b"/./.", b""),
             (b"caf\xe9/\xff \\ \n", b"caf\xe9/\xff \\ \n"),
             (b"...", b"..."),
             (b"a..b/..c", b"a..b/..c"),
@@ -131,6 +135,8 @@ mod tests {
     fn refuses_names_that_lead_elsewhere() {
         assert_eq!(why(b""), "its name is empty");
         assert_eq!(why(b"/etc/passwd"), "its name is absolute");
+        assert_eq!(why(b"/.."), "its name is absolute");
+        assert_eq!(why(b"//./x"), "its name is absolute");
         assert_eq!(why(b"a\0b"), "its name holds a NUL byte");
         for raw in [&b".."[..], b"../a", b"a/../../b", b"a/..", b"./.."] {
             assert_eq!(why(raw), "its name has a component `..`");

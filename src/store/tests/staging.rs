@@ -46,21 +46,41 @@ fn writable_directories_are_made_with_their_parents() {
 }
 
 #[test]
-fn a_writable_directory_is_not_made_through_a_link_or_a_file() {
+fn no_link_leads_a_writable_path_out_of_the_tree() {
     let world = World::new();
     let outside = world.root.path().join("outside");
     fs::create_dir(&outside).unwrap();
     let staging = world.staging("r1");
     let tree = staging.tree_paths().0;
     symlink(&outside, tree.join("tmp")).unwrap();
-    symlink("real", tree.join("inside")).unwrap();
-    fs::create_dir(tree.join("real")).unwrap();
-    fs::write(tree.join("file"), "").unwrap();
-    for path in ["tmp", "tmp/deep", "inside/deep", "file", "file/deep"] {
-        let error = staging.make_writable(path).expect_err(path);
-        assert_eq!(error.exit(), Exit::Unusable, "{path}");
+    symlink("../../../../outside", tree.join("up")).unwrap();
+    for (path, at) in [("tmp", "tmp"), ("tmp/deep", "tmp"), ("up/a/b", "up")] {
+        let found = staging.make_writable(path).expect_err(path);
+        assert!(matches!(found.why, WhyUnwritable::Outside), "{path}: {found:?}");
+        assert_eq!(found.at.to_str(), Some(at));
     }
-    assert!(names_in(&outside).is_empty() && names_in(&tree.join("real")).is_empty());
+    assert!(names_in(&outside).is_empty());
+}
+
+#[test]
+fn files_and_inner_links_may_be_writable_as_they_are() {
+    let world = World::new();
+    let staging = world.staging("r1");
+    let tree = staging.tree_paths().0;
+    fs::create_dir(tree.join("real")).unwrap();
+    symlink("real", tree.join("inside")).unwrap();
+    symlink("nowhere", tree.join("dangling")).unwrap();
+    fs::write(tree.join("file"), "kept").unwrap();
+    symlink("../file", tree.join("real/linked")).unwrap();
+    for path in ["file", "inside", "inside/deep", "inside/linked"] {
+        staging.make_writable(path).unwrap_or_else(|found| panic!("{path}: {found:?}"));
+    }
+    assert_eq!(fs::read(tree.join("file")).unwrap(), b"kept");
+    assert!(tree.join("real/deep").is_dir() && tree.join("inside").is_symlink());
+    let why = |path| staging.make_writable(path).unwrap_err().why;
+    assert!(matches!(why("dangling"), WhyUnwritable::Dangling));
+    assert!(matches!(why("dangling/deep"), WhyUnwritable::Dangling));
+    assert!(matches!(why("file/deep"), WhyUnwritable::Kind));
 }
 
 #[test]

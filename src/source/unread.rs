@@ -1,0 +1,32 @@
+//! Archives that releases are uploaded as and that are not read.
+
+use super::Directory;
+use super::object::{Ask, Look};
+use crate::error::Error;
+use crate::release::compression::Compression;
+use crate::release::url::ReleaseUrl;
+use futures_util::future::join_all;
+
+const AS_TAR: &str = "pack it as a tar: `tar czf source.tar.gz -C my-app .`";
+
+/// Their names, and what to do about each.
+const UNREAD: [(&str, &str); 7] = [
+    ("source.zip", AS_TAR),
+    ("source.tgz", "upload it as source.tar.gz"),
+    ("source.tar.zstd", "upload it as source.tar.zst"),
+    ("source.tzst", "upload it as source.tar.zst"),
+    ("source.tar.xz", "compress it with zstd: `xz -dc source.tar.xz | zstd >source.tar.zst`"),
+    ("source.tar.bz2", "compress it with zstd: `bzip2 -dc source.tar.bz2 | zstd >source.tar.zst`"),
+    ("source.tar.lz4", "compress it with zstd: `lz4 -dc source.tar.lz4 | zstd >source.tar.zst`"),
+];
+
+/// Names the archive of another format that lies where a release has none that is read.
+/// It asks for each of them at once, and only after no release was found.
+pub(super) async fn find(directory: &Directory, url: &ReleaseUrl) -> Option<Error> {
+    let looks = join_all(UNREAD.map(|(name, _)| directory.look(name, None, Ask::Head))).await;
+    let mut found = UNREAD.iter().zip(looks).filter(|(_, look)| matches!(look, Ok(Look::Found(_))));
+    let ((name, help), _) = found.next()?;
+    let names = Compression::ALL.map(Compression::archive_name).join(", ");
+    let why = format!("there is {name}, and no archive that is read ({names})");
+    Some(Error::source(format!("{url} is no release")).because(why).help(*help))
+}

@@ -1,0 +1,43 @@
+//! What the processes may write to within their tree: DEPLOY_WRITABLE.
+
+use crate::error::{Error, Result};
+use crate::release::settings::ReleaseSettings;
+use crate::store::{Staging, Unwritable, WhyUnwritable};
+
+/// Makes every path of DEPLOY_WRITABLE one that processes can write to. Where the
+/// setting is the built-in one, a path that cannot be is no fault: nobody asked for it.
+pub(super) fn make(staging: &Staging, settings: &ReleaseSettings) -> Result<()> {
+    for path in &settings.writable {
+        match staging.make_writable(path) {
+            Ok(()) => {}
+            Err(Unwritable { why: WhyUnwritable::Dangling | WhyUnwritable::Kind, .. })
+                if settings.is_writable_built_in() => {}
+            Err(found) => return Err(refused(path, &found)),
+        }
+    }
+    Ok(())
+}
+
+fn refused(path: &str, found: &Unwritable) -> Error {
+    let (why, help) = match found.why {
+        WhyUnwritable::Dangling => (
+            "it is a link to something that is not there".to_owned(),
+            "make the directory in `build`, or name it in DEPLOY_WRITABLE in place of the link",
+        ),
+        WhyUnwritable::Outside => (
+            "it is a link that leads out of the release".to_owned(),
+            "leave the link out, or set DEPLOY_WRITABLE (tmp,log where it is not set) to \
+             directories of the release",
+        ),
+        WhyUnwritable::Kind => (
+            "it is no directory".to_owned(),
+            "name directories of the release in DEPLOY_WRITABLE, or a file without a path below it",
+        ),
+        WhyUnwritable::System(errno) => {
+            (errno.to_string(), "check the owner and the mode of what `build` made there")
+        }
+    };
+    let at = found.at.to_string_lossy();
+    let why = if at == path { why } else { format!("{at}: {why}") };
+    Error::unusable(format!("make {path} writable (DEPLOY_WRITABLE)")).because(why).help(help)
+}
