@@ -34,6 +34,7 @@ mod reach;
 mod refused;
 mod resources;
 mod rollback;
+mod same;
 mod stop;
 mod units;
 mod watch;
