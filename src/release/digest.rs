@@ -35,8 +35,8 @@ impl Sha256 {
     }
 }
 
-/// Adds up bytes in their order. It is ring's, whose assembly takes 0.6 s for a
-/// gigabyte on a processor with SHA instructions, in a debug build too.
+/// Adds up bytes in their order. It is ring's, whose assembly is as fast in a debug
+/// build.
 #[derive(Clone)]
 pub(crate) struct Hasher(Context);
 

@@ -9,6 +9,8 @@ mod instance;
 mod load;
 #[path = "../s3/mod.rs"]
 mod s3;
+#[path = "../stores/mod.rs"]
+mod stores;
 
 mod app;
 mod archives;
