@@ -9,12 +9,13 @@ FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check deb failpoints-deb test crash-matrix soak bench bench-handover demo fuzz $(FUZZ) requirements
+.PHONY: help check deb failpoints-deb test stores crash-matrix soak bench bench-handover demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
 	@echo 'make deb           the package: $(DEB)'
 	@echo 'make test          all tests, on instances that it boots; needs root'
+	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
 	@echo 'make crash-matrix  a deploy dies at each of its points, in every way; needs root'
 	@echo 'make demo          a release deployed, rolled back and refused, to watch; needs root'
 	@echo 'make fuzz          parsers and unpacker on input made up for SECONDS=$(SECONDS) each; needs root'
@@ -49,6 +50,9 @@ failpoints-deb: cargo-deb
 test: requirements root deb failpoints-deb
 	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --no-fail-fast
 	DEPLOY_DEB=$(DEB) cargo test --locked --test demo
+
+stores: requirements root deb
+	DEPLOY_DEB=$(DEB) cargo test --locked --test e2e stores:: -- --include-ignored
 
 crash-matrix: requirements root failpoints-deb
 	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --test crash

@@ -16,7 +16,7 @@ use crate::event::Step;
 use crate::health::Watch;
 use crate::instance::Instance;
 use crate::release::manifest::{Manifest, Plan, State};
-use crate::release::name::Label;
+use crate::release::name::{Label, ReleaseName};
 use crate::release::settings::{Readiness, Strategy};
 use crate::release::url::ReleaseUrl;
 use crate::stage::{self, Found, Staged};
@@ -88,11 +88,16 @@ async fn deploy_steps(
     {
         attempt.of(&manifest.label);
         phase.pass_over(instance, app, manifest)?;
-        return Ok(already(app, manifest));
+        return Ok(already(app, manifest, found.resolved.name()));
     }
     attempt.under_way(app)?;
+    let name = found.resolved.name().clone();
     let mut staged = stage_steps(instance, app, found).await?;
     attempt.of(&staged.manifest.label);
+    if staged.reused && is_running(instance, app, &staged.manifest).await? {
+        phase.pass_over(instance, app, &staged.manifest)?;
+        return Ok(already(app, &staged.manifest, &name));
+    }
     admit::in_time(instance, &staged.manifest)?;
     staged.manifest.replaced = other(app, &staged.manifest)?.or(staged.manifest.replaced);
     phase.run(instance, app, &staged.manifest).await?;
@@ -122,7 +127,7 @@ async fn roll_back_steps(
     let mut manifest = admit::rollback(app, to)?;
     attempt.of(&manifest.label);
     if is_running(instance, app, &manifest).await? {
-        return Ok(already(app, &manifest));
+        return Ok(already(app, &manifest, manifest.url.release()));
     }
     attempt.under_way(app)?;
     admit::private_ports(instance, app, &mut manifest).await?;
@@ -412,7 +417,13 @@ async fn is_running(instance: &Instance, app: &Locked, manifest: &Manifest) -> R
     Ok(Watch::new(manifest).fault(&instance.systemd).await?.is_none())
 }
 
-fn already(app: &Locked, manifest: &Manifest) -> Done {
-    let message = format!("{} {} is already running", app.name(), manifest.label);
+fn already(app: &Locked, manifest: &Manifest, name: &ReleaseName) -> Done {
+    let message = match name == manifest.url.release() {
+        true => format!("{} {} is already running", app.name(), manifest.label),
+        false => {
+            let (app, label) = (app.name(), &manifest.label);
+            format!("{app} {name} is the same content as {label}, which is already running")
+        }
+    };
     Done { message, release: Some(manifest.label.clone()) }
 }

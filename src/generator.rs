@@ -134,7 +134,12 @@ mod tests {
                 format: FORMAT,
                 label: label.parse().unwrap(),
                 url: format!("s3://releases/{app}/production/{label}").parse().unwrap(),
-                identity: Identity { archive: unknown.clone(), env: unknown },
+                identity: Identity {
+                    archive: unknown.clone(),
+                    env: unknown,
+                    content: None,
+                    also: Vec::new(),
+                },
                 state: State::Good,
                 staged_at: jiff::Timestamp::UNIX_EPOCH,
                 replaced: None,

@@ -116,15 +116,28 @@ impl Snapshot {
         self.release(self.current.as_ref()?)
     }
 
-    /// Where a rollback goes: the good release that the current one replaced,
-    /// else the newest good one staged before it.
+    /// Where a rollback goes: the good release that the current one replaced, else the
+    /// newest good one staged before it. One that is the current one under another
+    /// label is no way back.
     pub fn rollback_target(&self) -> Option<&Manifest> {
         let current = self.current()?;
-        let good =
-            |manifest: &&Manifest| manifest.state == State::Good && manifest.label != current.label;
+        let good = |manifest: &&Manifest| {
+            let other = manifest.label != current.label && !manifest.is_twin_of(current);
+            manifest.state == State::Good && other
+        };
         let replaced = current.replaced.as_ref().and_then(|label| self.release(label));
         let older = |manifest: &&Manifest| manifest.staged_at < current.staged_at;
         replaced.filter(good).or_else(|| self.releases.iter().rev().filter(good).find(older))
+    }
+
+    /// The newest good release that holds something else than the current one: however
+    /// often that is published again, there is a way back from it.
+    pub fn last_of_other_content(&self) -> Option<&Manifest> {
+        let current = self.current()?;
+        let other = |manifest: &&Manifest| {
+            manifest.state == State::Good && !manifest.has_content_of(current)
+        };
+        self.releases.iter().rev().filter(|m| m.label != current.label).find(other)
     }
 }
 

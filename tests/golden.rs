@@ -96,7 +96,12 @@ fn manifest(app: &str, dir: &Path, nth: i64, agent: &Env, settings: &AgentSettin
         format: FORMAT,
         url: format!("s3://releases/{app}/production/{label}").parse().expect("a URL"),
         label: label.parse().expect("a label"),
-        identity: Identity { archive: unknown.clone(), env: unknown },
+        identity: Identity {
+            archive: unknown.clone(),
+            env: unknown,
+            content: None,
+            also: Vec::new(),
+        },
         state: State::Good,
         staged_at: jiff::Timestamp::from_second(nth).expect("a time"),
         replaced: None,

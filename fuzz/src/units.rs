@@ -38,7 +38,12 @@ pub fn check(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSetti
 }
 
 fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettings) -> Snapshot {
-    let identity = Identity { archive: Validator::default(), env: Validator::default() };
+    let identity = Identity {
+        archive: Validator::default(),
+        env: Validator::default(),
+        content: None,
+        also: Vec::new(),
+    };
     let manifest = Manifest {
         format: FORMAT,
         label: "r1".parse().expect("a label"),

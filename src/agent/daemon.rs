@@ -14,6 +14,7 @@ use crate::source::Sources;
 use crate::store::{App, Store};
 use crate::{converge, deploy, units};
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::unistd::User;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -33,6 +34,7 @@ pub fn run() -> Result<()> {
         // SAFETY: no other thread runs yet.
         unsafe { std::env::set_var(name, value) };
     }
+    set_home();
     let listener = take_listener()?;
     make_room_for_files(&listener);
     memory::share();
@@ -43,6 +45,17 @@ pub fn run() -> Result<()> {
         .build()
         .map_err(|e| Error::failed("start the daemon's runtime").because(e))?;
     runtime.block_on(live(listener, signals, variables))
+}
+
+/// systemd gives a service of root's no HOME, below which the SDK looks for `.aws`.
+fn set_home() {
+    if std::env::var_os("HOME").is_some_and(|home| !home.is_empty()) {
+        return;
+    }
+    if let Ok(Some(user)) = User::from_uid(nix::unistd::geteuid()) {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("HOME", user.dir) };
+    }
 }
 
 /// Where threads share the table of open files, the kernel waits for an RCU grace period

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 pub async fn plan(instance: &Instance, app: &App, url: &ReleaseUrl) -> Result<PlanStatus> {
     let resolved = instance.sources.resolve(url).await?;
-    let Found { resolved, env, settings, installed: here } =
+    let Found { resolved, env, settings, installed: here, .. } =
         stage::find(instance, app, resolved).await?;
     let snapshot = app.snapshot()?;
     let text = match &here {

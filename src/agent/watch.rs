@@ -103,13 +103,15 @@ impl Watcher {
         }
         let last = app.watched().filter(|last| last.url == *url);
         let rests = |last: &&Watched| Stand::of(&app, last).rests(last, interval);
-        let known = last.as_ref().filter(rests).map(|last| &last.mark);
+        let known = last.as_ref().map(named);
+        let rests = last.as_ref().is_some_and(|last| rests(&last));
         let sources = self.0.work.sources();
-        let Some(news) = sources.news(url, known).await? else { return Ok(()) };
+        let news = sources.news(url, known.as_ref().filter(|_| rests)).await?;
+        let Some(news) = news else { return Ok(()) };
         // What is refused here is no deploy yet, and nothing for the history.
         admit::environment(&app, &news.url)?;
         sources.resolve(&news.url).await?;
-        let again = last.filter(|last| last.mark == news.mark);
+        let again = last.filter(|_| known.is_some_and(|known| known.is_same(&news)));
         self.start(url, news, again.map_or(1, |last| last.tries + 1))
     }
 
@@ -169,6 +171,11 @@ impl Watcher {
     fn trouble(&self) -> MutexGuard<'_, BTreeMap<AppName, String>> {
         self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the URL named then.
+fn named(last: &Watched) -> News {
+    News { mark: last.mark.clone(), url: last.release.clone() }
 }
 
 fn none() -> WatchStatus {

@@ -73,6 +73,12 @@ impl Checksum {
         let full_object = full_object && !value.contains('-');
         Some(Checksum { algorithm, value: value.to_owned(), full_object })
     }
+
+    /// Whether these cannot be of the same bytes.
+    pub(super) fn contradicts(&self, other: &Checksum) -> bool {
+        let whole = self.full_object && other.full_object;
+        whole && self.algorithm == other.algorithm && self.value != other.value
+    }
 }
 
 /// Adds up the bytes of one object, in their order.

@@ -46,6 +46,18 @@ pub struct Manifest {
     pub plan: Plan,
 }
 
+impl Manifest {
+    /// Whether both hold the same archive and env, whatever their labels.
+    pub fn has_content_of(&self, other: &Manifest) -> bool {
+        self.identity.is_same(&self.url, &other.identity, &other.url)
+    }
+
+    /// Whether to go from one to the other changes nothing.
+    pub fn is_twin_of(&self, other: &Manifest) -> bool {
+        self.has_content_of(other) && self.plan.is_same(&other.plan)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {

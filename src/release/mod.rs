@@ -3,6 +3,7 @@
 
 pub mod checksum;
 pub mod compression;
+pub mod digest;
 pub mod env;
 pub mod identity;
 pub mod manifest;

@@ -77,6 +77,12 @@ impl FromStr for ReleaseUrl {
         }
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| refused("no s3://, https:// or file://"))?;
+        if scheme == "s3" && rest.starts_with("arn:") {
+            return Err(refused("an ARN where the bucket's name belongs").help(
+                "write the access point's alias, which `aws s3control get-access-point` shows and \
+                 which ends with -s3alias: s3://ALIAS/APP/ENVIRONMENT/RELEASE",
+            ));
+        }
         if rest.contains(['?', '#']) {
             return Err(refused("a `?` or `#`: a query or a fragment cannot name a directory")
                 .help(
@@ -282,6 +288,7 @@ mod tests {
             ("s3://releases/a/p/..", "`.` or `..`"),
             ("s3://Releases/a/p/r", "bucket name"),
             ("s3://b/a/p/r", "bucket name"),
+            ("s3://arn:aws:s3:eu-west-1:1:accesspoint/mine/a/p/r", "an ARN where"),
             ("s3://-bad/a/p/r", "bucket name"),
             ("s3:///a/p/r", "bucket name"),
             ("s3://releases/a b/p/r", "\"a b\" is not an app name"),

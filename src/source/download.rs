@@ -1,5 +1,6 @@
 //! One object read from its first byte to its last, and checked at the end.
 
+use super::encoding;
 use super::object::Object;
 use super::parts::Parts;
 use super::retry::Timing;
@@ -19,6 +20,9 @@ pub struct Download {
     /// Bytes handed out so far.
     at: u64,
     ended: bool,
+    /// Of an object that is labelled with an encoding: its first bytes, until there are
+    /// enough to tell whether the label is true.
+    head: Option<Vec<u8>>,
 }
 
 enum Way {
@@ -35,7 +39,8 @@ impl Download {
             Some(parts) => Way::InParts(Box::new(parts)),
             None => Way::as_one(&object, &timing, 0),
         };
-        Download { object, timing, verifier, way, at: 0, ended: false }
+        let head = object.encoding.is_some().then(Vec::new);
+        Download { object, timing, verifier, way, at: 0, ended: false, head }
     }
 
     /// The next bytes; none after the last one, once size and stored checksum
@@ -64,12 +69,37 @@ impl Download {
     }
 
     async fn checked(&mut self) -> Result<Option<Bytes>> {
-        let Some(bytes) = self.any_way().await? else { return self.verify().map(|()| None) };
-        self.at += bytes.len() as u64;
-        if let Some(verifier) = &mut self.verifier {
-            verifier.update(&bytes);
+        if self.head.is_some() {
+            return self.examined().await;
         }
+        let Some(bytes) = self.counted().await? else { return self.verify().map(|()| None) };
         Ok(Some(bytes))
+    }
+
+    /// The first bytes at once, which nobody may see before it is known what they are.
+    async fn examined(&mut self) -> Result<Option<Bytes>> {
+        while self.head.as_ref().is_some_and(|head| head.len() < encoding::HEAD) {
+            let Some(bytes) = self.counted().await? else { break };
+            self.head.get_or_insert_default().extend_from_slice(&bytes);
+        }
+        let head = self.head.take().unwrap_or_default();
+        let label = self.object.encoding.as_deref().unwrap_or_default();
+        encoding::check(&self.object.url, label, &head[..head.len().min(encoding::HEAD)])?;
+        match head.is_empty() {
+            true => self.verify().map(|()| None),
+            false => Ok(Some(head.into())),
+        }
+    }
+
+    async fn counted(&mut self) -> Result<Option<Bytes>> {
+        let next = self.any_way().await?;
+        if let Some(bytes) = &next {
+            self.at += bytes.len() as u64;
+            if let Some(verifier) = &mut self.verifier {
+                verifier.update(bytes);
+            }
+        }
+        Ok(next)
     }
 
     async fn any_way(&mut self) -> Result<Option<Bytes>> {

@@ -68,8 +68,8 @@ impl Directory {
             return Ok(Look::Refused(error.help("put a regular file there")));
         }
         let handle = object::Handle::File(Handle(Arc::new(file)));
-        let object =
-            Object { url, validator: validator(&metadata), handle, begun: Begun::default() };
+        let (validator, begun) = (validator(&metadata), Begun::default());
+        let object = Object { url, validator, handle, begun, encoding: None };
         Ok(Look::Found(Box::new(object)))
     }
 }
@@ -79,8 +79,16 @@ fn validator(metadata: &Metadata) -> Validator {
         size: Some(metadata.size()),
         last_modified: Some(format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec())),
         inode: Some(metadata.ino()),
+        device: Some(metadata.dev()),
+        changed: Some(format!("{}.{:09}", metadata.ctime(), metadata.ctime_nsec())),
         ..Validator::default()
     }
+}
+
+/// Whether an open file has the bytes that it had: a link to it that comes or goes, or
+/// a change of its mode, is no writing.
+fn is_unwritten(before: &Validator, now: &Validator) -> bool {
+    (before.size, &before.last_modified) == (now.size, &now.last_modified)
 }
 
 impl Handle {
@@ -91,7 +99,7 @@ impl Handle {
             let read = blocking(move || read(&reader, at)).await.map_err(Failure::Final)?;
             let unreadable = |error| Failure::Final(unreadable(&object.url, error));
             let (bytes, found) = read.map_err(unreadable)?;
-            if found != object.validator {
+            if !is_unwritten(&object.validator, &found) {
                 return Err(Failure::Final(object.changed("it was written to")));
             }
             let next = at + bytes.len() as u64;

@@ -1,7 +1,7 @@
 //! What `…/ENVIRONMENT/current` names, and whether it names something else now.
 
 use super::object::{Ask, Look, Object};
-use super::{Download, Mark, Sources};
+use super::{Download, Identity, Mark, Sources};
 use crate::error::{Error, Result};
 use crate::release::name::ReleaseName;
 use crate::release::url::ReleaseUrl;
@@ -17,30 +17,47 @@ pub struct News {
     pub url: ReleaseUrl,
 }
 
+impl News {
+    /// Whether both name the same release.
+    pub fn is_same(&self, other: &News) -> bool {
+        self.url == other.url
+            && match (&self.mark, &other.mark) {
+                (Mark::Pointer(_), Mark::Pointer(_)) => true,
+                (Mark::Release(one), Mark::Release(other)) => {
+                    one.is_same(&self.url, other, &self.url)
+                }
+                _ => false,
+            }
+    }
+}
+
 impl Sources {
-    /// Whether `url`, which ends with `current`, names something else than when it
-    /// was known by `known`: one conditional request where it has a pointer.
+    /// Whether `url`, which ends with `current`, names something else than it did when
+    /// it was known. A pointer is compared by what it says: a file server may give two
+    /// of them, written in the same second, the same ETag. Only an S3 that has their
+    /// MD5 as the ETag is asked with a condition.
     ///
     /// # Errors
     ///
     /// As [`Sources::resolve`].
-    pub async fn news(&self, url: &ReleaseUrl, known: Option<&Mark>) -> Result<Option<News>> {
-        let pointer = match known {
+    pub async fn news(&self, url: &ReleaseUrl, known: Option<&News>) -> Result<Option<News>> {
+        let pointer = match known.map(|known| &known.mark) {
             Some(Mark::Pointer(validator)) => Some(validator),
             _ => None,
         };
-        match self.directory(url, None).await?.look("current", pointer, Ask::Get).await? {
-            Look::Same => Ok(None),
+        let directory = self.directory(url, None).await?;
+        let news = match directory.look("current", pointer, Ask::Get).await? {
+            Look::Same => return Ok(None),
             Look::Found(object) => {
                 let mark = Mark::Pointer(object.validator.clone());
-                let url = self.follow(url, *object).await?;
-                Ok(Some(News { mark, url }))
+                News { mark, url: self.follow(url, *object).await? }
             }
             Look::Missing | Look::Refused(_) => {
-                let mark = Mark::Release(self.resolve(url).await?.identity());
-                Ok((known != Some(&mark)).then(|| News { mark, url: url.clone() }))
+                let seen = self.resolve(url).await?.sighting();
+                News { mark: Mark::Release(Box::new(Identity::of(seen, None))), url: url.clone() }
             }
-        }
+        };
+        Ok((!known.is_some_and(|known| known.is_same(&news))).then_some(news))
     }
 
     /// Reads a pointer.
@@ -51,6 +68,12 @@ impl Sources {
         let unusable = || Error::unusable(format!("{url_of_pointer} is unusable")).help(help);
         let bytes =
             Download::new(pointer, self.timing.clone(), 0).read(LONGEST_POINTER, help).await?;
+        if let Some(which) = byte_order_mark(&bytes) {
+            let why = format!("it begins with the byte order mark of {which}");
+            let help = "write it without one: `printf r42 >current`, or in PowerShell \
+                        `Set-Content -Encoding ascii current r42`";
+            return Err(unusable().because(why).help(help));
+        }
         let text = String::from_utf8(bytes).map_err(|error| unusable().because(error))?;
         let name: ReleaseName =
             text.trim().parse().map_err(|error: Error| unusable().because(error))?;
@@ -60,4 +83,11 @@ impl Sources {
         }
         Ok(followed)
     }
+}
+
+/// What Windows programs like to begin a text with.
+fn byte_order_mark(bytes: &[u8]) -> Option<&'static str> {
+    let marks: [(&[u8], _); 3] =
+        [(b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")];
+    marks.into_iter().find(|(mark, _)| bytes.starts_with(mark)).map(|(_, which)| which)
 }

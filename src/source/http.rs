@@ -2,6 +2,7 @@
 
 use super::network;
 use super::object::{self, Ask, Begun, Body, Look, Object, Opened};
+use super::proxy;
 use super::retry::{Failure, Timing, retry};
 use crate::error::{Error, Result};
 use crate::release::identity::Validator;
@@ -50,25 +51,13 @@ impl Directory {
         Directory { client, url, timing }
     }
 
-    pub async fn look(&self, name: &str, known: Option<&Validator>, ask: Ask) -> Result<Look> {
+    pub async fn look(&self, name: &str, ask: Ask) -> Result<Look> {
         let url = format!("{}/{name}", self.url);
-        retry(&self.timing, || self.ask(&url, known, ask)).await
+        retry(&self.timing, || self.ask(&url, ask)).await
     }
 
-    async fn ask(&self, url: &str, known: Option<&Validator>, how: Ask) -> Result<Look, Failure> {
-        let etag = known.and_then(|known| known.etag.as_deref());
-        let modified = known.and_then(|known| known.last_modified.as_deref());
-        let ask = |method| {
-            let mut request = self.client.request(method, url);
-            for (name, value) in
-                [(header::IF_NONE_MATCH, etag), (header::IF_MODIFIED_SINCE, modified)]
-            {
-                if let Some(value) = value {
-                    request = request.header(name, value);
-                }
-            }
-            send(url, request)
-        };
+    async fn ask(&self, url: &str, how: Ask) -> Result<Look, Failure> {
+        let ask = |method| send(url, self.client.request(method, url));
         let method = if how == Ask::Get { Method::GET } else { Method::HEAD };
         let mut response = ask(method).await?;
         if matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
@@ -76,23 +65,27 @@ impl Directory {
             // Its headers are enough; the body is dropped with the connection.
             response = ask(Method::GET).await?;
         }
+        if how == Ask::Head && response.status().is_success() && !validator(&response).pins() {
+            // Some compute what pins a page with the page alone.
+            response = ask(Method::GET).await?;
+        }
         // Where servers send a browser that asks for a directory.
         let is_directory = response.url().path().ends_with('/');
         match response.status() {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Look::Missing),
-            StatusCode::NOT_MODIFIED => Ok(Look::Same),
             status if status.is_success() && is_directory => Ok(Look::Missing),
             status if status.is_success() => {
-                let validator = validator(response.headers());
-                if validator.etag.is_none() && validator.last_modified.is_none() {
+                let validator = validator(&response);
+                if !validator.pins() {
                     return Err(Failure::Final(unpinnable(url)));
                 }
                 let handle = object::Handle::Http(Handle { client: self.client.clone() });
+                let encoding = text(response.headers(), header::CONTENT_ENCODING);
                 let begun = match how {
                     Ask::Get => Begun::with(body(url, response)),
                     Ask::Head => Begun::default(),
                 };
-                let object = Object { url: url.to_owned(), validator, handle, begun };
+                let object = Object { url: url.to_owned(), validator, handle, begun, encoding };
                 Ok(Look::Found(Box::new(object)))
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -106,33 +99,28 @@ impl Directory {
 impl Handle {
     pub async fn open(&self, object: &Object, range: Option<String>) -> Result<Opened, Failure> {
         let mut request = self.client.get(&object.url);
-        let Validator { etag, last_modified, .. } = &object.validator;
-        match (etag, last_modified) {
-            (Some(etag), _) if !etag.starts_with("W/") => {
-                request = request.header(header::IF_MATCH, etag)
-            }
+        let last_modified = &object.validator.last_modified;
+        match (object.validator.strong_etag(), last_modified) {
+            (Some(etag), _) => request = request.header(header::IF_MATCH, etag),
+            // A weak ETag matches nothing; it is compared below.
             (None, Some(modified)) => {
                 request = request.header(header::IF_UNMODIFIED_SINCE, modified)
             }
-            // A weak ETag matches nothing; it is compared below.
-            _ => {}
+            (None, None) => {}
         }
         if let Some(range) = range {
             request = request.header(header::RANGE, range);
         }
         let response = send(&object.url, request).await?;
         let offset = begin(object, &response)?;
-        let found = validator(response.headers());
-        if (&found.etag, &found.last_modified) != (etag, last_modified) {
-            return Err(Failure::Final(object.changed("another one is stored there now")));
-        }
+        object.check(&validator(&response))?;
         Ok(Opened { body: body(&object.url, response), offset })
     }
 }
 
 fn body(url: &str, response: Response) -> Body {
     let url = url.to_owned();
-    let lost = move |error: reqwest::Error| network::unreachable(&url, &error.without_url());
+    let lost = move |error: reqwest::Error| network::unreachable(&url, None, &error.without_url());
     response.bytes_stream().map_err(lost).boxed()
 }
 
@@ -148,13 +136,18 @@ fn begin(object: &Object, response: &Response) -> Result<u64, Failure> {
             })
         }
         StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE => {
-            Err(Failure::Final(object.changed("another one is stored there now")))
+            Err(Failure::Final(object.is_another()))
         }
         StatusCode::NOT_FOUND | StatusCode::GONE => {
             Err(Failure::Final(object.changed("it was removed")))
         }
         status => Err(failure(&object.url, status)),
     }
+}
+
+/// Of `bytes 5-9/10`: 10, the size of all of the object.
+pub(super) fn whole_size(content_range: &str) -> Option<u64> {
+    content_range.rsplit_once('/')?.1.trim().parse().ok()
 }
 
 /// Of `bytes 5-9/10`: 5.
@@ -169,20 +162,25 @@ async fn send(url: &str, request: RequestBuilder) -> Result<Response, Failure> {
         // Where a redirect led may hold a signature.
         let error = error.without_url();
         let is_final = error.is_redirect() || error.is_builder();
-        match network::unreachable(url, &error) {
+        let proxy = proxy::on_the_way_to(url);
+        match network::unreachable(url, proxy.as_deref(), &error) {
             Failure::Transient(error) if is_final => Failure::Final(error),
             failure => failure,
         }
     })
 }
 
-fn validator(headers: &HeaderMap) -> Validator {
-    let etag = text(headers, header::ETAG);
-    let modified = || text(headers, header::LAST_MODIFIED);
+fn validator(response: &Response) -> Validator {
+    let headers = response.headers();
+    let range = text(headers, header::CONTENT_RANGE);
+    let size = match response.status() {
+        StatusCode::PARTIAL_CONTENT => range.as_deref().and_then(whole_size),
+        _ => text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+    };
     Validator {
-        last_modified: etag.as_ref().map_or_else(modified, |_| None),
-        etag,
-        size: text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+        etag: text(headers, header::ETAG),
+        last_modified: text(headers, header::LAST_MODIFIED),
+        size,
         ..Validator::default()
     }
 }
@@ -199,14 +197,18 @@ fn failure(url: &str, status: StatusCode) -> Failure {
 }
 
 fn refused(url: &str, status: StatusCode) -> Error {
+    let proxy = proxy::on_the_way_to(url);
     let help = match status {
+        status if proxy::may_answer(status.as_u16()) && proxy.is_some() => {
+            proxy.as_deref().map(network::answer_of_a_proxy).unwrap_or_default()
+        }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "let the server give it to this instance without a password, or publish to S3"
+            "let the server give it to this instance without a password, or publish to S3".into()
         }
         status if status.is_server_error() => {
-            "look into the server's log, and run the deploy again"
+            "look into the server's log, and run the deploy again".into()
         }
-        _ => "check the URL",
+        _ => "check the URL".to_owned(),
     };
     Error::source(format!("{url} cannot be read"))
         .because(format!("the server answers {status}"))

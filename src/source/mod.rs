@@ -5,6 +5,7 @@
 //! two releases.
 
 mod download;
+mod encoding;
 mod file;
 mod follow;
 mod http;
@@ -12,13 +13,14 @@ mod network;
 mod object;
 mod pace;
 mod parts;
+mod proxy;
 mod retry;
 mod s3;
 mod span;
 mod unread;
 
 pub use crate::release::checksum::{Algorithm, Checksum};
-pub use crate::release::identity::{Identity, Mark, Validator};
+pub use crate::release::identity::{Identity, Mark, Sighting, Validator};
 pub use download::Download;
 pub use follow::News;
 pub use retry::Timing;
@@ -183,18 +185,14 @@ enum Directory {
 }
 
 impl Directory {
-    /// Asks for an object and, where it is `known`, only whether it is another one now.
+    /// Asks for an object and, where it is `known` and the source can say for sure, only
+    /// whether it is another one now.
     async fn look(&self, name: &str, known: Option<&Validator>, ask: Ask) -> Result<Look> {
-        let look = match self {
-            Directory::S3(directory) => directory.look(name, known, ask).await?,
-            Directory::Http(directory) => directory.look(name, known, ask).await?,
-            Directory::File(directory) => directory.look(name).await?,
-        };
-        Ok(match look {
-            // Not every server knows conditional requests.
-            Look::Found(object) if known == Some(&object.validator) => Look::Same,
-            look => look,
-        })
+        match self {
+            Directory::S3(directory) => directory.look(name, known, ask).await,
+            Directory::Http(directory) => directory.look(name, ask).await,
+            Directory::File(directory) => directory.look(name).await,
+        }
     }
 
     /// The same failure, or the reason that the source gives for one of these names.
@@ -226,8 +224,17 @@ impl Resolved {
         self.url.release()
     }
 
-    pub fn identity(&self) -> Identity {
-        Identity { archive: self.archive.validator.clone(), env: self.env.validator.clone() }
+    /// What the source says of it.
+    pub fn sighting(&self) -> Sighting {
+        let named = |object: &Object, name: &str| Validator {
+            name: Some(name.to_owned()),
+            ..object.validator.clone()
+        };
+        Sighting {
+            url: self.url.clone(),
+            archive: named(&self.archive, self.compression.archive_name()),
+            env: named(&self.env, "env"),
+        }
     }
 
     pub fn compression(&self) -> Compression {
@@ -261,6 +268,6 @@ impl Resolved {
 impl fmt::Debug for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut resolved = f.debug_struct("Resolved");
-        resolved.field("url", &self.url).field("identity", &self.identity()).finish_non_exhaustive()
+        resolved.field("seen", &self.sighting()).finish_non_exhaustive()
     }
 }

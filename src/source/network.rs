@@ -15,28 +15,41 @@ enum Obstacle {
     Clock,
     Certificate,
     Tls,
+    /// The proxy does not connect us.
+    Tunnel,
     Other,
 }
 
 impl Obstacle {
     fn may_pass_at_boot(self) -> bool {
-        use Obstacle::{Certificate, Clock, Name, Other, Refused, Route, Timeout, Tls};
+        use Obstacle::{Certificate, Clock, Name, Other, Refused, Route, Timeout, Tls, Tunnel};
         match self {
             Name | Refused | Route | Timeout | Clock => true,
-            Certificate | Tls | Other => false,
+            Certificate | Tls | Tunnel | Other => false,
         }
     }
 }
 
-/// The failure of a request to `url` that got no answer. `cause` is told by its
-/// innermost reason: the layers above it only say that a request failed.
-pub(super) fn unreachable(url: &str, cause: &(dyn StdError + 'static)) -> Failure {
+/// The failure of a request to `url` that got no answer, sent through `proxy` where there
+/// is one. `cause` is told by its innermost reason: the layers above it only say that a
+/// request failed.
+pub(super) fn unreachable(
+    url: &str,
+    proxy: Option<&str>,
+    cause: &(dyn StdError + 'static),
+) -> Failure {
     let reasons = reasons(cause);
     let obstacle = reasons.iter().map(|reason| obstacle(*reason));
     let obstacle = obstacle.rev().find(|obstacle| *obstacle != Obstacle::Other);
     let obstacle = obstacle.unwrap_or(Obstacle::Other);
     let innermost = reasons.last().map(|reason| reason.to_string()).unwrap_or_default();
-    let (what, help) = advice(obstacle);
+    let (what, help) = match proxy.and_then(|proxy| advice_for_proxy(obstacle, proxy)) {
+        Some(advice) => advice,
+        None => {
+            let (what, help) = advice(obstacle);
+            (what.to_owned(), help.to_owned())
+        }
+    };
     let error = Error::source(format!("{url}: {what}")).because(innermost).help(help);
     let error = if obstacle.may_pass_at_boot() { error.at_boot() } else { error };
     match obstacle {
@@ -82,6 +95,8 @@ fn obstacle(reason: &(dyn StdError + 'static)) -> Obstacle {
         return tls(error);
     }
     match reason.to_string() {
+        text if text.contains("tunnel error: proxy authorization") => Obstacle::Tunnel,
+        text if text.contains("tunnel error: unsuccessful") => Obstacle::Tunnel,
         text if text.contains("dns error") => Obstacle::Name,
         text if text.contains("timed out") || text.contains("timeout") => Obstacle::Timeout,
         _ => Obstacle::Other,
@@ -97,6 +112,35 @@ fn tls(error: &rustls::Error) -> Obstacle {
         rustls::Error::InvalidCertificate(_) => Obstacle::Certificate,
         _ => Obstacle::Tls,
     }
+}
+
+/// Who asks a proxy has no connection to anyone else: what failed on the way is the
+/// proxy's. What TLS says is the server's.
+fn advice_for_proxy(obstacle: Obstacle, proxy: &str) -> Option<(String, String)> {
+    let what = match obstacle {
+        Obstacle::Name => format!("the name of the proxy {proxy} cannot be resolved"),
+        Obstacle::Refused => format!("the proxy {proxy} refuses the connection"),
+        Obstacle::Route => format!("there is no route to the proxy {proxy}"),
+        Obstacle::Timeout => format!("the proxy {proxy}, or the server behind it, does not answer"),
+        Obstacle::Tunnel => format!("the proxy {proxy} does not connect to the server"),
+        Obstacle::Clock | Obstacle::Certificate | Obstacle::Tls | Obstacle::Other => return None,
+    };
+    let help = match obstacle {
+        Obstacle::Tunnel => {
+            "allow the server in the proxy, or name it in NO_PROXY; a proxy that wants a password \
+             takes it from HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+        }
+        _ => "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY in /etc/deploy/agent.env, and the proxy",
+    };
+    Some((what, help.to_owned()))
+}
+
+/// What to do about an answer that no server would sign.
+pub(super) fn answer_of_a_proxy(proxy: &str) -> String {
+    format!(
+        "look into the log of the proxy {proxy}, by way of which the server is asked; name the \
+         server in NO_PROXY to ask it directly"
+    )
 }
 
 fn advice(obstacle: Obstacle) -> (&'static str, &'static str) {
@@ -133,6 +177,10 @@ fn advice(obstacle: Obstacle) -> (&'static str, &'static str) {
             "no TLS connection to the server",
             "check that https is what is spoken at that host and port",
         ),
+        Obstacle::Tunnel => (
+            "the proxy does not connect to the server",
+            "allow the server in the proxy, or name it in NO_PROXY",
+        ),
         Obstacle::Other => (
             "the connection failed",
             "try again; if it stays so, check the network between this instance and the server",
@@ -148,8 +196,29 @@ mod tests {
 
     fn said(cause: &(dyn StdError + 'static)) -> (String, String) {
         let (Failure::Final(error) | Failure::Transient(error)) =
-            unreachable("https://host/r1/env", cause);
+            unreachable("https://host/r1/env", None, cause);
         (error.chain(), error.advice().unwrap().to_owned())
+    }
+
+    #[test]
+    fn the_fault_of_a_proxy_names_the_proxy() {
+        let by_proxy = |cause: io::Error| {
+            let (Failure::Final(error) | Failure::Transient(error)) =
+                unreachable("https://host/r1/env", Some("proxy.local:3128"), &cause);
+            format!("{} | {}", error.chain(), error.advice().unwrap())
+        };
+        for (cause, expected) in [
+            (io::Error::from(ErrorKind::ConnectionRefused), "refuses the connection"),
+            (io::Error::other("tunnel error: unsuccessful"), "does not connect to the server"),
+            (io::Error::other("failed to lookup address information: x"), "cannot be resolved"),
+        ] {
+            let said = by_proxy(cause);
+            assert!(said.contains("the proxy proxy.local:3128"), "{said}");
+            assert!(said.contains(expected) && said.contains("NO_PROXY"), "{said}");
+        }
+        let unknown = Tls::InvalidCertificate(CertificateError::UnknownIssuer);
+        let said = by_proxy(io::Error::new(ErrorKind::InvalidData, unknown));
+        assert!(said.contains("the server's certificate"), "{said}");
     }
 
     #[test]
@@ -174,7 +243,7 @@ mod tests {
             (io::Error::new(ErrorKind::InvalidData, clock), true),
             (io::Error::new(ErrorKind::InvalidData, issuer), false),
         ] {
-            let (Failure::Final(error) | Failure::Transient(error)) = unreachable("", &cause);
+            let (Failure::Final(error) | Failure::Transient(error)) = unreachable("", None, &cause);
             assert_eq!(error.is_at_boot(), expected, "{cause}");
         }
     }

@@ -34,6 +34,8 @@ pub(super) struct Object {
     pub validator: Validator,
     pub handle: Handle,
     pub begun: Begun,
+    /// `Content-Encoding`, where the answer had one.
+    pub encoding: Option<String>,
 }
 
 /// A body that came with the answer, for whoever reads the object first.
@@ -92,9 +94,32 @@ impl Object {
         }
     }
 
-    pub fn changed(&self, how: &str) -> Error {
+    pub fn changed(&self, how: impl Into<String>) -> Error {
+        let help = match &self.handle {
+            Handle::Http(_) => {
+                "run the deploy again; a release that is published should never change, and \
+                 servers that share a name must give the same ETag and Last-Modified \
+                 (`rsync --times` keeps them)"
+            }
+            Handle::S3(_) | Handle::File(_) => {
+                "run the deploy again; a release that is published should never change"
+            }
+        };
         Error::source(format!("{} changed while it was being read", self.url))
-            .because(how.to_owned())
-            .help("run the deploy again; a release that is published should never change")
+            .because(how.into())
+            .help(help)
+    }
+
+    /// An error where an answer to a later request is about another object.
+    pub fn check(&self, answer: &Validator) -> Result<(), Failure> {
+        match self.validator.contradiction(answer) {
+            Some(how) => Err(Failure::Final(self.changed(how))),
+            None => Ok(()),
+        }
+    }
+
+    /// The server has refused the conditions of a request that names this object.
+    pub fn is_another(&self) -> Error {
+        self.changed(format!("the source no longer has the one with {}", self.validator))
     }
 }

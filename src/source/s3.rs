@@ -1,6 +1,8 @@
 //! S3, and what speaks its protocol.
 
 mod client;
+mod credentials;
+mod endpoint;
 mod refusal;
 
 pub(super) use client::S3;
@@ -13,7 +15,7 @@ use crate::release::checksum::Checksum;
 use crate::release::identity::Validator;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::primitives::{ByteStream, DateTimeFormat};
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -25,7 +27,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 macro_rules! validator {
     ($answer:expr) => {{
         let answer = &$answer;
-        let whole = answer.checksum_type().is_none_or(|kind| *kind == ChecksumType::FullObject);
+        let etag = answer.e_tag().filter(|etag| is_told(etag));
+        let whole = match answer.checksum_type() {
+            Some(kind) => *kind == ChecksumType::FullObject,
+            // Not every server that speaks S3 sends the type: of what was uploaded in
+            // parts, the checksum may be one of the parts' checksums.
+            None => etag.is_some_and(|etag| !etag.contains('-')),
+        };
         let checksums = [
             ("CRC64NVME", answer.checksum_crc64_nvme()),
             ("CRC32C", answer.checksum_crc32_c()),
@@ -35,17 +43,33 @@ macro_rules! validator {
         ];
         let mut checksums = checksums.into_iter();
         let checksum = checksums.find_map(|(name, value)| Checksum::new(name, value?, whole));
-        let modified = || answer.last_modified()?.fmt(DateTimeFormat::HttpDate).ok();
+        let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        let of_part = answer.content_range().map(super::http::whole_size);
         Validator {
-            etag: answer.e_tag().map(str::to_owned),
+            etag: etag.map(str::to_owned),
             // A bucket whose versioning was suspended says so by this word.
             version_id: answer.version_id().filter(|id| *id != "null").map(str::to_owned),
             checksum,
-            size: answer.content_length().and_then(|length| u64::try_from(length).ok()),
-            last_modified: answer.e_tag().map_or_else(modified, |_| None),
-            inode: None,
+            size: of_part.unwrap_or(length),
+            last_modified: answer
+                .last_modified()
+                .and_then(|modified| modified.fmt(DateTimeFormat::HttpDate).ok()),
+            ..Validator::default()
         }
     }};
+}
+
+/// Whether an ETag says anything: a MinIO that keeps none gives all objects the same.
+fn is_told(etag: &str) -> bool {
+    let digits = etag.trim_matches('"').split('-').next().unwrap_or_default();
+    digits.bytes().any(|digit| digit != b'0')
+}
+
+/// Whether an ETag is an MD5 of the bytes, as far as can be seen: then the same one is
+/// the same text, however soon after another one it was written.
+fn is_md5(etag: &str) -> bool {
+    let digits = etag.trim_matches('"');
+    digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// A prefix in a bucket.
@@ -63,6 +87,8 @@ pub(super) struct Handle {
     key: String,
     etag: Option<String>,
     version: Option<String>,
+    /// Where there is no ETag, the object is asked for as of this time.
+    unmodified_since: Option<DateTime>,
     /// Set once S3 has refused to read by version: that needs
     /// s3:GetObjectVersion, and the ETag pins the object as well.
     by_etag_alone: Arc<AtomicBool>,
@@ -77,7 +103,7 @@ impl S3 {
 impl Directory {
     pub async fn look(&self, name: &str, known: Option<&Validator>, ask: Ask) -> Result<Look> {
         let key = format!("{}/{name}", self.prefix);
-        let known = known.and_then(|known| known.etag.as_deref());
+        let known = known.and_then(|known| known.etag.as_deref()).filter(|etag| is_md5(etag));
         let mut found = self.ask(&key, known, ask).await;
         if found.as_ref().is_err_and(|refused| refused.kind == Kind::Nameless) {
             // The answer to HEAD has no body, so no code that would say more.
@@ -88,6 +114,11 @@ impl Directory {
             }
         }
         match found {
+            Ok(object) if !object.validator.pins() => Err(unpinnable(&object.url)),
+            // Not every server knows conditional requests.
+            Ok(object) if known.is_some() && known == object.validator.etag.as_deref() => {
+                Ok(Look::Same)
+            }
             Ok(object) => Ok(Look::Found(Box::new(object))),
             Err(Refused { kind: Kind::Missing, .. }) => Ok(Look::Missing),
             Err(Refused { kind: Kind::Same, .. }) => Ok(Look::Same),
@@ -104,26 +135,39 @@ impl Directory {
                 let head = |client: Client| {
                     let head = client.head_object().bucket(&self.bucket).key(key);
                     let head = head.set_if_none_match(known.clone());
+                    let head = head.set_request_payer(self.s3.payer());
                     head.checksum_mode(ChecksumMode::Enabled).send()
                 };
                 let head = self.s3.ask(asked, head).await?;
-                Ok(self.found(key, validator!(head), Begun::default()))
+                let encoding = head.content_encoding().map(str::to_owned);
+                Ok(self.found(key, validator!(head), Begun::default(), encoding))
             }
             Ask::Get => {
                 let get = |client: Client| {
                     let get = client.get_object().bucket(&self.bucket).key(key);
                     let get = get.set_if_none_match(known.clone());
+                    let get = get.set_request_payer(self.s3.payer());
                     get.checksum_mode(ChecksumMode::Enabled).send()
                 };
                 let get = self.s3.ask(asked, get).await?;
                 let validator = validator!(get);
                 let url = format!("s3://{}/{key}", self.bucket);
-                Ok(self.found(key, validator, Begun::with(body(url, get.body))))
+                let encoding = get.content_encoding().map(str::to_owned);
+                Ok(self.found(key, validator, Begun::with(body(url, get.body)), encoding))
             }
         }
     }
 
-    fn found(&self, key: &str, validator: Validator, begun: Begun) -> Object {
+    fn found(
+        &self,
+        key: &str,
+        validator: Validator,
+        begun: Begun,
+        encoding: Option<String>,
+    ) -> Object {
+        let modified = validator.last_modified.as_deref().filter(|_| validator.etag.is_none());
+        let modified =
+            modified.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
         let url = format!("s3://{}/{key}", self.bucket);
         let handle = object::Handle::S3(Handle {
             s3: self.s3.clone(),
@@ -131,9 +175,10 @@ impl Directory {
             key: key.to_owned(),
             etag: validator.etag.clone(),
             version: validator.version_id.clone(),
+            unmodified_since: modified,
             by_etag_alone: Arc::default(),
         });
-        Object { url, validator, handle, begun }
+        Object { url, validator, handle, begun, encoding }
     }
 
     /// The reason that S3 gives for any of these objects, or else what is known already.
@@ -148,7 +193,8 @@ impl Directory {
         let key = format!("{}/{name}", self.prefix);
         let asked = Asked { bucket: &self.bucket, key: &key };
         let get = |client: Client| {
-            client.get_object().bucket(&self.bucket).key(&key).range("bytes=0-0").send()
+            let get = client.get_object().bucket(&self.bucket).key(&key).range("bytes=0-0");
+            get.set_request_payer(self.s3.payer()).send()
         };
         let refused = self.s3.ask(asked, get).await.err()?;
         // An empty object has no first byte: that is no reason either.
@@ -161,7 +207,9 @@ impl Handle {
         let version = self.version.as_ref().filter(|_| !self.by_etag_alone.load(Ordering::Relaxed));
         let get = |client: Client| {
             let get = client.get_object().bucket(&self.bucket).key(&self.key);
+            let get = get.set_request_payer(self.s3.payer());
             let get = get.set_if_match(self.etag.clone()).set_version_id(version.cloned());
+            let get = get.set_if_unmodified_since(self.unmodified_since);
             get.set_range(range.clone()).send()
         };
         let asked = Asked { bucket: &self.bucket, key: &self.key };
@@ -174,21 +222,21 @@ impl Handle {
                 self.by_etag_alone.store(true, Ordering::Relaxed);
                 Err(Failure::Transient(refused.error))
             }
-            Kind::Changed => Err(Failure::Final(object.changed("another one is stored there now"))),
+            Kind::Changed => Err(Failure::Final(object.is_another())),
             Kind::Missing => Err(Failure::Final(object.changed("it was removed"))),
             // There were some when it was resolved: the instance's role may give them again.
-            Kind::Transient | Kind::NoCredentials => Err(Failure::Transient(refused.error)),
-            Kind::Same | Kind::Denied | Kind::Expired | Kind::Nameless | Kind::Other => {
+            Kind::Transient | Kind::NoCredentials | Kind::Expired => {
+                Err(Failure::Transient(refused.error))
+            }
+            Kind::Same | Kind::Denied | Kind::Nameless | Kind::Other => {
                 Err(Failure::Final(refused.error))
             }
         }
     }
 
     fn opened(&self, object: &Object, output: GetObjectOutput) -> Result<Opened, Failure> {
-        // Not every server that speaks S3 knows If-Match.
-        if output.e_tag() != self.etag.as_deref() {
-            return Err(Failure::Final(object.changed("another one is stored there now")));
-        }
+        // Not every server that speaks S3 knows the conditions.
+        object.check(&validator!(output))?;
         let begin = output.content_range().map(super::http::first_byte);
         let offset = match begin {
             Some(Some(offset)) => offset,
@@ -204,11 +252,20 @@ impl Handle {
     }
 }
 
+fn unpinnable(url: &str) -> Error {
+    Error::source(format!("{url} cannot be pinned"))
+        .because(
+            "the store gives neither an ETag nor a version nor a Last-Modified, so a change \
+             would go unseen",
+        )
+        .help("let the store keep ETags (JuiceFS: `juicefs gateway --keep-etag`)")
+}
+
 fn body(url: String, bytes: ByteStream) -> Body {
     let next = move |mut bytes: ByteStream| {
         let url = url.clone();
         async move {
-            let lost = |error| network::unreachable(&url, &error);
+            let lost = |error| network::unreachable(&url, None, &error);
             Some((bytes.next().await?.map_err(lost), bytes))
         }
     };

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::host::disk::{self, Room};
 use crate::release::compression::Compression;
+use crate::release::digest::{Hasher, Sha256};
 use crate::source::{Download, Resolved};
 use crate::timings::{Archive, Waits};
 use bytes::{Buf, Bytes};
@@ -30,6 +31,13 @@ const REPORT: Duration = Duration::from_millis(200);
 
 type Piece = Result<Bytes, Error>;
 
+/// What was brought onto the disk.
+pub struct Fetched {
+    pub unpacked: Unpacked,
+    /// Of the archive as it came; none where not all of it was read.
+    pub digest: Option<Sha256>,
+}
+
 /// Brings the archive of a resolved release into an empty directory; `memory` (bytes)
 /// is what it may fetch ahead.
 pub async fn fetch(
@@ -40,23 +48,29 @@ pub async fn fetch(
     memory: u64,
     events: &Events,
     deadline: Option<Instant>,
-) -> Result<Unpacked> {
+) -> Result<Fetched> {
     let (pieces, received) = mpsc::channel(IN_FLIGHT);
     let progress = Arc::new(Progress::new(resolved.archive_size(), events.clone()));
     let target = into.try_clone();
     let unpacked = spawn(received, resolved.compression(), into, owner, limits, progress.clone())?;
     let mut archive = resolved.archive(memory);
+    let (mut hasher, mut is_whole) = (Hasher::default(), true);
     while let Some(piece) = next(&mut archive, deadline).await {
         if let Ok(bytes) = &piece {
             progress.received(bytes.len());
         }
         // A closed channel: the unpacker has refused the archive and says why.
-        let last = piece.is_err();
+        let bytes = piece.as_ref().ok().cloned();
         let full = Instant::now();
         let sent = pieces.send(piece).await;
         progress.fetching.add(full.elapsed());
-        if sent.is_err() || last {
-            break;
+        // Behind the decoder, which has something to do meanwhile.
+        match bytes.filter(|_| sent.is_ok()) {
+            Some(bytes) => hasher.update(&bytes),
+            None => {
+                is_whole = false;
+                break;
+            }
         }
     }
     drop(pieces);
@@ -65,10 +79,11 @@ pub async fn fetch(
     reach!("fetch: all is unpacked");
     progress.report();
     events.archive(progress.timings());
-    unpacked.map_err(|error| match disk::is_full(&error) {
+    let unpacked = unpacked.map_err(|error| match disk::is_full(&error) {
         true => room::missed(&progress.reached(), target.ok().and_then(Room::at_file), error),
         false => error,
-    })
+    })?;
+    Ok(Fetched { unpacked, digest: is_whole.then(|| hasher.finish()) })
 }
 
 /// The next piece; past the deadline an error, so that the unpacker ends with it.

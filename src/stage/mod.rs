@@ -9,6 +9,7 @@ pub mod fetch;
 mod homes;
 pub mod inflate;
 pub mod peek;
+mod same;
 pub mod ring;
 mod resolve;
 mod room;
@@ -26,7 +27,9 @@ use crate::host::user::Ids;
 use crate::host::{disk, nftables};
 use crate::instance::{Instance, app_user, blocking};
 use crate::release::ParseError;
+use crate::release::digest::Sha256;
 use crate::release::env::Env;
+use crate::release::identity::{Content, Identity};
 use crate::release::manifest::{FORMAT, Manifest, Plan, State};
 use crate::release::procfile::Procfile;
 use crate::release::settings::{ReleaseSettings, SET_BY_AGENT, Strategy};
@@ -50,8 +53,11 @@ pub struct Staged {
 pub struct Found {
     pub resolved: Resolved,
     pub env: Env,
+    /// Of env's bytes.
+    pub env_digest: Sha256,
     pub settings: ReleaseSettings,
-    /// The same content, installed with the same settings.
+    /// What is surely the same content, installed with the same settings. Where that
+    /// cannot be known without the archive's bytes there is none.
     pub installed: Option<Manifest>,
 }
 
@@ -68,52 +74,61 @@ pub async fn find(instance: &Instance, app: &App, resolved: Resolved) -> Result<
         instance.events.warn(format!("no handover, but a restart: {}", why.chain()));
         settings.strategy = Strategy::Restart;
     }
-    let installed = installed(instance, app, &resolved, &settings)?;
-    Ok(Found { resolved, env, settings, installed })
+    let env_digest = Sha256::of(&bytes);
+    let installed = same::known(instance, app, &resolved, &env_digest, &settings)?;
+    Ok(Found { resolved, env, env_digest, settings, installed })
 }
 
 /// Stages what was found, unless it is installed already.
 pub async fn stage(instance: &Instance, app: &Locked, found: Found) -> Result<Staged> {
-    let Found { resolved, env, settings, installed } = found;
-    if let Some(manifest) = installed {
+    if let Some(manifest) = found.installed {
         return Ok(Staged { manifest, reused: true });
     }
+    let resolved = &found.resolved;
     let owner = app_user(&instance.settings)?;
     app.retire_failed()?;
-    room::make(instance, app, &resolved)?;
-    let mut staged = bring(instance, app, &resolved, &env, &settings, owner).await;
+    room::make(instance, app, resolved)?;
+    let mut staged = bring(instance, app, &found, owner).await;
     if let Err(error) = &staged
         && disk::is_full(error)
         && room::clear(instance, app, error)?
     {
-        staged = bring(instance, app, &resolved, &env, &settings, owner).await;
+        staged = bring(instance, app, &found, owner).await;
     }
-    let manifest = staged.map_err(|error| match disk::is_full(&error) {
-        true => room::full(&resolved, error),
+    staged.map_err(|error| match disk::is_full(&error) {
+        true => room::full(resolved, error),
         false => error,
-    })?;
-    Ok(Staged { manifest, reused: false })
+    })
 }
 
-/// Brings the release onto the disk; nothing stays of one that fails.
-async fn bring(
-    instance: &Instance,
-    app: &Locked,
-    resolved: &Resolved,
-    env: &Env,
-    settings: &ReleaseSettings,
-    owner: Ids,
-) -> Result<Manifest> {
+/// What a staging directory was filled with.
+enum Filled {
+    Whole(Box<Manifest>),
+    /// The bytes of a release that is installed: this one, which is used instead.
+    Again(Box<Manifest>),
+}
+
+/// Brings the release onto the disk; nothing stays of one that fails, or that is here
+/// already.
+async fn bring(instance: &Instance, app: &Locked, found: &Found, owner: Ids) -> Result<Staged> {
+    let resolved = &found.resolved;
     let label = app.free_label(resolved.name());
     instance.events.step(Step::Stage, describe(resolved));
     let staging = blocking(|| app.begin_staging(&label, owner))?;
-    match fill(instance, app, resolved, env, settings, &staging).await {
-        Ok(mut manifest) => {
+    match fill(instance, app, found, &staging).await {
+        Ok(Filled::Again(manifest)) => {
+            blocking(|| drop(staging));
+            let what = format!("it is {} once more, which is installed", manifest.label);
+            instance.events.step(Step::Stage, what);
+            let manifest = same::remember(app, *manifest, resolved.sighting())?;
+            Ok(Staged { manifest, reused: true })
+        }
+        Ok(Filled::Whole(mut manifest)) => {
             let _turn = ports::ALLOCATING.lock().await;
             ports::give(&instance.store, &mut manifest)?;
             let _sync = instance.events.part("sync");
             blocking(|| staging.finish(&manifest))?;
-            Ok(manifest)
+            Ok(Staged { manifest: *manifest, reused: false })
         }
         Err(error) => {
             blocking(|| drop(staging));
@@ -126,11 +141,10 @@ async fn bring(
 async fn fill(
     instance: &Instance,
     app: &Locked,
-    resolved: &Resolved,
-    env: &Env,
-    settings: &ReleaseSettings,
+    found: &Found,
     staging: &Staging,
-) -> Result<Manifest> {
+) -> Result<Filled> {
+    let Found { resolved, env, env_digest, settings, .. } = found;
     let named = |error| of(resolved, error);
     staging.write_env(&env.to_environment_file(SET_BY_AGENT))?;
     let limits = Limits {
@@ -141,12 +155,18 @@ async fn fill(
     let owner = Owner { uid: staging.owner().uid, gid: staging.owner().gid };
     let memory = instance.settings.max_fetch_memory;
     let (events, deadline) = (&instance.events, instance.deadline);
-    let unpacked = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
-    let unpacked = unpacked.map_err(named)?;
+    let fetched = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
+    let fetch::Fetched { unpacked, digest } = fetched.map_err(named)?;
     let procfile = procfile(staging, resolved)?;
     surprises::warn(&instance.events, env, &procfile, settings);
     check_formation(&procfile, settings).map_err(named)?;
     let plan = Plan::new(&procfile, settings, &instance.settings.user);
+    let content = digest.map(|archive| Content { archive, env: env_digest.clone() });
+    if let Some(content) = &content
+        && let Some(manifest) = same::installed(app, content, &plan)?
+    {
+        return Ok(Filled::Again(Box::new(manifest)));
+    }
     let homes = homes::begin(instance, app, staging)?;
     if let Some(command) = procfile.build() {
         instance.events.step(Step::Build, command);
@@ -161,11 +181,11 @@ async fn fill(
     if let Some(homes) = &homes {
         staging.make_homes(homes, homes::processes(&procfile, &plan))?;
     }
-    Ok(Manifest {
+    Ok(Filled::Whole(Box::new(Manifest {
         format: FORMAT,
         label: staging.label().clone(),
         url: resolved.url().clone(),
-        identity: resolved.identity(),
+        identity: Identity::of(resolved.sighting(), content),
         state: State::Staged,
         staged_at: jiff::Timestamp::now(),
         replaced: None,
@@ -175,7 +195,7 @@ async fn fill(
         homes: homes.is_some(),
         process_dirs,
         plan,
-    })
+    })))
 }
 
 /// Ends what is left of a stage whose daemon was killed: its build, then its files.
@@ -186,26 +206,6 @@ pub async fn abandon(instance: &Instance, app: &Locked) -> Result<()> {
     blocking(|| app.remove_leftovers())?;
     app.sweep_at_leisure();
     Ok(())
-}
-
-/// The same content, installed with the same settings: it need not be fetched.
-fn installed(
-    instance: &Instance,
-    app: &App,
-    resolved: &Resolved,
-    settings: &ReleaseSettings,
-) -> Result<Option<Manifest>> {
-    let snapshot = app.snapshot()?;
-    let same = |manifest: &&Manifest| manifest.identity == resolved.identity();
-    let candidates = snapshot.releases.iter().rev().filter(same);
-    for manifest in candidates {
-        let Some(text) = app.procfile(&manifest.label)? else { continue };
-        let Ok(procfile) = Procfile::parse(&text) else { continue };
-        if Plan::new(&procfile, settings, &instance.settings.user).is_same(&manifest.plan) {
-            return Ok(Some(manifest.clone()));
-        }
-    }
-    Ok(None)
 }
 
 /// Parses the Procfile of a tree that has just been unpacked.

@@ -141,17 +141,17 @@ impl Locked {
     }
 
     /// The labels to remove so that `keep` good releases stay, and as many that
-    /// were staged ahead. What is current and what a rollback would take are never
-    /// among them.
+    /// were staged ahead. What is current, what a rollback would take and the last good
+    /// one of other content are never among them.
     pub fn prunable(snapshot: &Snapshot, keep: usize) -> Vec<Label> {
         let current = snapshot.current();
         let back = snapshot.rollback_target().map(|manifest| &manifest.label);
+        let other = snapshot.last_of_other_content().map(|manifest| &manifest.label);
         let ahead = |m: &Manifest| current.is_none_or(|current| m.staged_at > current.staged_at);
         let (mut kept, mut kept_ahead) = (0, 0);
         let mut prunable = Vec::new();
         for manifest in snapshot.releases.iter().rev() {
-            let needed =
-                Some(&manifest.label) == snapshot.current.as_ref() || Some(&manifest.label) == back;
+            let needed = [snapshot.current.as_ref(), back, other].contains(&Some(&manifest.label));
             let stays = match manifest.state {
                 State::Good => kept < keep,
                 State::Staged => ahead(manifest) && kept_ahead < keep,
@@ -183,7 +183,8 @@ impl Locked {
             Some(_) => snapshot.rollback_target(),
             None => good(),
         };
-        let needed = [snapshot.current.as_ref(), back.map(|manifest| &manifest.label)];
+        let other = snapshot.last_of_other_content().map(|manifest| &manifest.label);
+        let needed = [snapshot.current.as_ref(), back.map(|manifest| &manifest.label), other];
         let ahead = |m: &&Manifest| {
             m.state == State::Staged && current.is_none_or(|now| m.staged_at > now.staged_at)
         };

@@ -92,7 +92,12 @@ fn manifest(name: &str, time: i64) -> Manifest {
         format: FORMAT,
         label: label(name),
         url: format!("s3://releases/my-app/production/{name}").parse().unwrap(),
-        identity: Identity { archive: unknown.clone(), env: unknown },
+        identity: Identity {
+            archive: unknown.clone(),
+            env: unknown,
+            content: None,
+            also: Vec::new(),
+        },
         state: State::Good,
         staged_at: Timestamp::from_second(time).unwrap(),
         replaced: None,

@@ -9,6 +9,8 @@ mod instance;
 mod load;
 #[path = "../s3/mod.rs"]
 mod s3;
+#[path = "../stores/mod.rs"]
+mod stores;
 
 mod app;
 mod archives;
@@ -35,6 +37,7 @@ mod reach;
 mod refused;
 mod resources;
 mod rollback;
+mod same;
 mod sandbox;
 mod stop;
 mod units;

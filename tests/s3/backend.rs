@@ -88,7 +88,7 @@ async fn collect(body: Option<StreamingBlob>) -> S3Result<Bytes> {
 }
 
 fn tag(entry: &Entry) -> Option<ETag> {
-    Some(ETag::Strong(entry.etag.clone()))
+    (!entry.etag.is_empty()).then(|| ETag::Strong(entry.etag.clone()))
 }
 
 #[async_trait::async_trait]

@@ -16,7 +16,7 @@ pub use objects::Stored;
 use backend::{Auth, Backend, Keys};
 use fault::Faults;
 use hyper::body::Incoming;
-use hyper::header::{IF_MATCH, IF_NONE_MATCH, RANGE};
+use hyper::header::{IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -45,6 +45,7 @@ pub struct Asked {
     pub range: Option<String>,
     pub if_match: Option<String>,
     pub if_none_match: Option<String>,
+    pub if_unmodified_since: Option<String>,
     pub query: Option<String>,
     /// Of the answer; none while there is none.
     pub status: Option<u16>,
@@ -131,6 +132,17 @@ impl S3Server {
     /// From now on every object of the bucket keeps its versions.
     pub fn keep_versions(&self, bucket: &str) {
         self.shared.objects.keep_versions(bucket);
+    }
+
+    /// From now on objects are stored as a gateway does that has no ETags.
+    pub fn keep_no_etags(&self) {
+        self.shared.objects.keep_no_etags();
+    }
+
+    /// From now on objects are stored as uploads in parts, by a server that does not say
+    /// of which kind their checksums are.
+    pub fn tell_no_types(&self) {
+        self.shared.objects.tell_no_types();
     }
 
     /// Answers 403 for what is missing, as S3 does to those who may not list.
@@ -253,6 +265,7 @@ impl Asked {
             range: header(RANGE),
             if_match: header(IF_MATCH),
             if_none_match: header(IF_NONE_MATCH),
+            if_unmodified_since: header(IF_UNMODIFIED_SINCE),
             query: request.uri().query().map(str::to_owned),
             status: None,
         }

@@ -44,6 +44,9 @@ struct State {
     /// Of versions and uploads.
     next_id: u32,
     listing_denied: bool,
+    without_etags: bool,
+    /// The number of parts in every ETag, and no type of a checksum.
+    untyped: bool,
 }
 
 pub enum Found {
@@ -67,6 +70,17 @@ impl Objects {
         self.state().versioned.insert(bucket.to_owned());
     }
 
+    /// From now on objects are stored as a gateway does that has no ETags.
+    pub fn keep_no_etags(&self) {
+        self.state().without_etags = true;
+    }
+
+    /// From now on objects are stored as uploads in parts, by a server that does not say
+    /// of which kind their checksums are.
+    pub fn tell_no_types(&self) {
+        self.state().untyped = true;
+    }
+
     pub fn deny_listing(&self) {
         self.state().listing_denied = true;
     }
@@ -80,7 +94,12 @@ impl Objects {
         let mut state = self.state();
         state.next_id += 1;
         let version = state.versioned.contains(bucket).then(|| format!("v{}", state.next_id));
-        let checksum = stored.checksum(&bytes);
+        let mut checksum = stored.checksum(&bytes);
+        let etag = if state.without_etags { String::new() } else { etag };
+        let etag = if state.untyped { format!("{etag}-2") } else { etag };
+        if state.untyped {
+            checksum.checksum_type = None;
+        }
         let modified = SystemTime::now().into();
         let entry = Entry { bytes, etag, checksum, modified, version };
         let versions = state.buckets.entry(bucket.to_owned()).or_default();

@@ -87,3 +87,23 @@ async fn those_that_nobody_renews_end_the_download() {
     let expected = ["source.tar.zst: the credentials have expired", "AWS_SESSION_TOKEN"];
     says(&error, Exit::Source, &expected);
 }
+
+/// As the metadata has it for a while: it still gives the keys that S3 takes no longer.
+#[tokio::test]
+async fn those_that_are_given_out_too_long_are_asked_for_again() {
+    let World { server, .. } = World::new();
+    server.expire(ACCESS);
+    server.accept(NEXT_ACCESS, SECRET);
+    let asked = Arc::new(Mutex::new(0));
+    let counted = asked.clone();
+    let provider = provide_credentials_fn(move || {
+        let mut asked = counted.lock().unwrap();
+        *asked += 1;
+        std::future::ready(Ok(keys(if *asked < 7 { ACCESS } else { NEXT_ACCESS })))
+    });
+    let provider = SharedCredentialsProvider::new(provider);
+    let sdk = sdk(&server.endpoint(), SECRET).into_builder().credentials_provider(provider);
+    let sources = Sources::with_timing(timing(), Some(sdk.build()));
+    let resolved = resolve(&sources, R1).await.unwrap();
+    assert!(read(&resolved).await.unwrap() == archive(), "other bytes");
+}

@@ -1,9 +1,10 @@
 //! Which release a URL names, and its bytes.
 
 use super::s3::Stored;
-use super::{BUCKET, ENV, R1, World, archive, read, resolve, says};
+use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, archive, read, resolve, says, sdk, timing};
 use deploy_agent::error::Exit;
 use deploy_agent::release::compression::Compression;
+use deploy_agent::source::Sources;
 
 #[tokio::test]
 async fn reads_an_archive_of_each_compression_and_the_env() {
@@ -41,13 +42,26 @@ async fn an_empty_object_is_read_as_empty() {
 }
 
 #[tokio::test]
-async fn the_same_bytes_have_the_same_identity_and_others_another() {
+async fn the_same_url_says_the_same_of_the_same_bytes_and_something_else_of_others() {
     let World { server, sources } = World::new();
-    let first = resolve(&sources, R1).await.unwrap().identity();
+    let first = resolve(&sources, R1).await.unwrap().sighting();
     server.put(BUCKET, ENV, "export A=1\n");
-    assert_eq!(resolve(&sources, R1).await.unwrap().identity(), first);
+    assert!(resolve(&sources, R1).await.unwrap().sighting().is_same(&first));
     server.put(BUCKET, ENV, "export A=2\n");
-    assert_ne!(resolve(&sources, R1).await.unwrap().identity(), first);
+    assert!(!resolve(&sources, R1).await.unwrap().sighting().is_same(&first));
+}
+
+#[tokio::test]
+async fn another_version_or_checksum_of_the_same_bytes_is_the_same() {
+    let World { server, sources } = World::new();
+    let first = resolve(&sources, R1).await.unwrap().sighting();
+    server.put_with_checksum(BUCKET, ARCHIVE, archive(), Stored::Right("SHA1"));
+    assert!(resolve(&sources, R1).await.unwrap().sighting().is_same(&first));
+    server.keep_versions(BUCKET);
+    for _ in 0..2 {
+        server.put_with_checksum(BUCKET, ARCHIVE, archive(), Stored::Right("CRC32"));
+        assert!(resolve(&sources, R1).await.unwrap().sighting().is_same(&first));
+    }
 }
 
 #[tokio::test]
@@ -86,9 +100,33 @@ async fn refuses_a_pointer_that_holds_no_release_name() {
         ("", "not a release name"),
         ("current", "points to itself"),
         (&long, "at most 256 bytes"),
+        ("\u{feff}r1", "byte order mark of UTF-8"),
     ] {
         server.put(BUCKET, "team/app/production/current", text);
         let error = resolve(&sources, url).await.unwrap_err();
         says(&error, Exit::Unusable, &["production/current", why]);
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_below_a_path_needs_no_slash_at_its_end() {
+    let World { server, .. } = World::new();
+    server.put("gateway", "releases/team/app/production/r1/source.tar.zst", "below");
+    server.put("gateway", "releases/team/app/production/r1/env", "");
+    for slash in ["", "/"] {
+        // The path is the bucket of a server that knows nothing of paths.
+        let endpoint = format!("{}/gateway{slash}", server.endpoint());
+        let sources = Sources::with_timing(timing(), Some(sdk(&endpoint, SECRET)));
+        let resolved = resolve(&sources, R1).await.unwrap();
+        assert_eq!(read(&resolved).await.unwrap(), b"below");
+    }
+}
+
+#[tokio::test]
+async fn a_checksum_of_parts_without_a_type_is_not_taken_for_one_of_the_whole() {
+    let World { server, sources } = World::new();
+    server.tell_no_types();
+    server.put_with_checksum(BUCKET, ARCHIVE, archive(), Stored::Wrong("SHA256", "AAAA"));
+    let resolved = resolve(&sources, R1).await.unwrap();
+    assert_eq!(read(&resolved).await.unwrap(), archive());
 }

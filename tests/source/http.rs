@@ -18,6 +18,8 @@ pub const STRONG: Habits = Habits {
     cut: (0, 0),
     status: None,
     conditional: false,
+    bare_head: false,
+    encoding: None,
     redirect: None,
 };
 
@@ -50,6 +52,7 @@ async fn resumes_with_each_kind_of_validator_and_with_or_without_ranges() {
         Habits { ignores_ranges: true, ..STRONG },
         Habits { ignores_ranges: true, ..DATED },
         Habits { knows_no_head: true, ..STRONG },
+        Habits { bare_head: true, ..DATED },
     ] {
         let world = World::new(Habits { cut: (150_000, 2), ..habits }).await;
         let resolved = resolve(&world.sources, &world.r1()).await.unwrap();
@@ -65,12 +68,47 @@ async fn a_page_that_changes_is_refused() {
         (Habits { etag: Some("W/\"1\""), ..STRONG }, Habits { etag: Some("W/\"2\""), ..STRONG }),
         (DATED, Habits { last_modified: Some("Sat, 21 Nov 2026 02:00:01 GMT"), ..DATED }),
     ] {
-        let world = World::new(before).await;
+        let world = World::new(before.clone()).await;
         let resolved = resolve(&world.sources, &world.r1()).await.unwrap();
-        *world.web.habits.lock().unwrap() = after;
+        *world.web.habits.lock().unwrap() = after.clone();
         let error = read(&resolved).await.unwrap_err();
-        says(&error, Exit::Source, &["source.tar.zst changed while it was being read"]);
+        let seen = |habits: Habits| habits.etag.or(habits.last_modified).unwrap();
+        let (before, after) = (seen(before), seen(after));
+        let what = "source.tar.zst changed while it was being read";
+        says(&error, Exit::Source, &[what, "it ", before, "rsync --times"]);
+        if before.starts_with("W/") {
+            says(&error, Exit::Source, &["before, and has", after]);
+        }
     }
+}
+
+#[tokio::test]
+async fn a_mirror_of_other_times_is_refused_with_what_was_seen() {
+    let before = Habits { etag: Some("W/\"1\""), ..DATED };
+    let world = World::new(before.clone()).await;
+    let resolved = resolve(&world.sources, &world.r1()).await.unwrap();
+    let later = Some("Sat, 21 Nov 2026 02:00:01 GMT");
+    *world.web.habits.lock().unwrap() = Habits { last_modified: later, ..before };
+    let error = read(&resolved).await.unwrap_err();
+    let seen = ["02:00:00 GMT, 400000 bytes before", "02:00:01 GMT, 400000 bytes now"];
+    says(&error, Exit::Source, &seen);
+}
+
+#[tokio::test]
+async fn an_encoding_is_refused_where_it_is_more_than_a_label() {
+    let world = World::new(Habits { encoding: Some("gzip"), ..STRONG }).await;
+    // What `archive` makes is no zstd, so something was done to it.
+    let error = read(&resolve(&world.sources, &world.r1()).await.unwrap()).await.unwrap_err();
+    says(&error, Exit::Source, &["source.tar.zst", "Content-Encoding: gzip", "gzip off"]);
+    let mut zstd = b"\x28\xb5\x2f\xfd".to_vec();
+    zstd.extend(archive());
+    world.web.put("/app/production/r1/source.tar.zst", zstd.clone());
+    let resolved = resolve(&world.sources, &world.r1()).await.unwrap();
+    assert!(read(&resolved).await.unwrap() == zstd);
+    assert_eq!(resolved.env().await.unwrap(), b"A=1\n");
+    world.web.put("/app/production/r1/env", &b"\x1f\x8b\x08\x00compressed"[..]);
+    let error = resolve(&world.sources, &world.r1()).await.unwrap().env().await.unwrap_err();
+    says(&error, Exit::Source, &["r1/env", "Content-Encoding: gzip"]);
 }
 
 #[tokio::test]

@@ -172,6 +172,9 @@ async fn a_server_that_is_not_there_is_told_from_one_that_is_silent() {
         Exit::Source,
         &["refuses the connection", "Connection refused", "AWS_ENDPOINT_URL"],
     );
+    let no_url = Sources::with_timing(timing(), Some(sdk("minio.local:9000", SECRET)));
+    let error = resolve(&no_url, R1).await.unwrap_err();
+    says(&error, Exit::Usage, &["AWS_ENDPOINT_URL is no URL", "https://minio.local:9000"]);
     let unnamed = Sources::with_timing(timing(), Some(sdk("http://s3.invalid", SECRET)));
     let error = resolve(&unnamed, R1).await.unwrap_err();
     says(&error, Exit::Source, &["cannot be resolved", "AWS_REGION"]);

@@ -226,3 +226,21 @@ async fn an_env_is_one_request() {
     assert_eq!(methods, ["GET", "GET"]);
     assert_eq!((&asked[0].if_match, asked[1].if_match.is_some()), (&None, true));
 }
+
+#[tokio::test]
+async fn without_etags_an_object_is_pinned_by_its_time_and_size() {
+    let world = World::new();
+    world.server.keep_no_etags();
+    world.server.put(BUCKET, ARCHIVE, archive());
+    world.server.put(BUCKET, ENV, "export A=1\n");
+    let resolved = resolve(&world.sources, R1).await.unwrap();
+    world.server.fault("GET", ARCHIVE, 1, Fault::Reset(50_000));
+    assert_eq!(read(&resolved).await.unwrap(), archive());
+    assert!(world.reads_of(ARCHIVE).iter().all(|read| read.if_unmodified_since.is_some()));
+
+    world.server.fault("GET", ARCHIVE, 1, Fault::Reset(50_000));
+    world.server.fault("GET", ARCHIVE, 1, Fault::Replaced(vec![7; 399_999]));
+    let error = read(&resolved).await.unwrap_err();
+    let what = "source.tar.zst changed while it was being read";
+    says(&error, Exit::Source, &[what, "no ETag", "400000 bytes before", "399999 bytes now"]);
+}

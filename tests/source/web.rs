@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RANGE,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED,
+    LOCATION, RANGE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -27,6 +28,9 @@ pub struct Habits {
     pub status: Option<u16>,
     /// It knows If-None-Match.
     pub conditional: bool,
+    /// Its answers to HEAD have no validators.
+    pub bare_head: bool,
+    pub encoding: Option<&'static str>,
     /// Where it sends everyone who asks below `/old`.
     pub redirect: Option<String>,
 }
@@ -103,7 +107,12 @@ impl Web {
             let range = format!("bytes {first}-{}/{size}", end - 1);
             response = response.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, range);
         }
-        for (name, value) in [(ETAG, habits.etag), (LAST_MODIFIED, habits.last_modified)] {
+        let is_bare = habits.bare_head && request.method() == Method::HEAD;
+        for (name, value) in [
+            (ETAG, habits.etag.filter(|_| !is_bare)),
+            (LAST_MODIFIED, habits.last_modified.filter(|_| !is_bare)),
+            (CONTENT_ENCODING, habits.encoding),
+        ] {
             if let Some(value) = value {
                 response = response.header(name, value);
             }

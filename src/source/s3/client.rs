@@ -1,9 +1,11 @@
 //! The S3 client: the SDK's own chain of regions and credentials, bounded in time.
 
+use super::credentials;
+use super::endpoint::{self, Endpoint};
 use super::refusal::{self, Answer, Asked, Kind, Refused};
 use crate::error::{Error, Result};
-use crate::source::network;
 use crate::source::retry::{Failure, Timing, retry};
+use crate::source::{network, proxy};
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -14,10 +16,11 @@ use aws_sdk_s3::config::{
     SharedCredentialsProvider, SharedHttpClient,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::types::RequestPayer;
 use aws_smithy_http_client as smithy;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext};
 use std::error::Error as StdError;
 use std::sync::{PoisonError, RwLock};
 use std::time::SystemTime;
@@ -28,37 +31,54 @@ const REGION_OF_OTHERS: &str = "us-east-1";
 pub(in crate::source) struct S3 {
     /// Another one once S3 has called the credentials expired.
     client: RwLock<Client>,
-    credentials: Option<SharedCredentialsProvider>,
+    credentials: Credentials,
     region: String,
     timing: Timing,
+    payer: Option<RequestPayer>,
+    trust: Option<TlsContext>,
+    /// On the way to it, for messages.
+    proxy: Option<String>,
+}
+
+enum Credentials {
+    /// Of a configuration that a test has made.
+    Given(Option<SharedCredentialsProvider>),
+    /// The SDK's chain: built anew where it fails, since it keeps what it found.
+    Chain,
 }
 
 impl S3 {
     /// With `sdk`, as it says; otherwise as the environment, the profile files and
     /// the instance's metadata say.
     pub async fn new(sdk: Option<&SdkConfig>, timing: &Timing) -> Result<S3> {
-        let sdk = match sdk {
-            Some(sdk) => sdk.clone(),
+        let (trust, payer) = (endpoint::trust()?, endpoint::payer()?);
+        let (sdk, credentials) = match sdk {
+            Some(sdk) => (sdk.clone(), Credentials::Given(sdk.credentials_provider())),
             None => {
                 let loader = aws_config::defaults(BehaviorVersion::latest());
                 // Instance metadata is on the link itself: never by way of a proxy.
-                loader.http_client(http_client(ProxyConfig::disabled())).load().await
+                let http = http_client(ProxyConfig::disabled(), trust.clone());
+                (loader.http_client(http).load().await, Credentials::Chain)
             }
         };
-        let by_service = std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|url| !url.is_empty());
-        let elsewhere = sdk.endpoint_url().is_some() || by_service;
+        let endpoint = Endpoint::of(&sdk)?;
+        let elsewhere = endpoint.is_some();
         let region = sdk.region().map(|region| region.as_ref().to_owned());
         let region = region.or_else(|| elsewhere.then(|| REGION_OF_OTHERS.to_owned()));
         let region = region.ok_or_else(no_region)?;
-        let config = config(&sdk, timing)
+        let mut config = config(&sdk, timing, trust.clone())
             .region(Region::new(region.clone()))
-            // Few servers other than Amazon's have a name for each bucket.
-            .force_path_style(elsewhere)
-            .build();
-        let client = Client::from_conf(config);
-        let client = RwLock::new(client);
-        let (credentials, timing) = (sdk.credentials_provider(), timing.clone());
-        Ok(S3 { client, credentials, region, timing })
+            .force_path_style(endpoint::is_path_style(elsewhere)?);
+        config.set_endpoint_url(endpoint.as_ref().map(|endpoint| endpoint.0.clone()));
+        let client = RwLock::new(Client::from_conf(config.build()));
+        let amazon = || format!("https://s3.{region}.amazonaws.com/");
+        let proxy = proxy::on_the_way_to(&endpoint.map_or_else(amazon, |endpoint| endpoint.0));
+        let timing = timing.clone();
+        Ok(S3 { client, credentials, region, timing, payer, trust, proxy })
+    }
+
+    pub(super) fn payer(&self) -> Option<RequestPayer> {
+        self.payer.clone()
     }
 
     /// Asks S3, and again while it has trouble.
@@ -73,7 +93,10 @@ impl S3 {
     {
         let ask = || async {
             match self.ask_once(asked, &request).await {
-                Err(Refused { kind: Kind::Transient, error }) => Err(Failure::Transient(error)),
+                // The instance's metadata may give old credentials for a while yet.
+                Err(Refused { kind: Kind::Transient | Kind::Expired, error }) => {
+                    Err(Failure::Transient(error))
+                }
                 answer => Ok(answer),
             }
         };
@@ -101,7 +124,7 @@ impl S3 {
         if refused.kind != Kind::Expired {
             return Err(refused);
         }
-        match Box::pin(request(self.renew())).await {
+        match Box::pin(request(self.renew().await)).await {
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.refused(asked, error).await),
         }
@@ -112,9 +135,24 @@ impl S3 {
     }
 
     /// A client that knows no credentials yet, in place of the one in use.
-    fn renew(&self) -> Client {
+    async fn renew(&self) -> Client {
+        match &self.credentials {
+            Credentials::Given(_) => self.replace(None),
+            Credentials::Chain => self.replace(Some(self.chain().await)),
+        }
+    }
+
+    async fn chain(&self) -> SharedCredentialsProvider {
+        credentials::chain(&self.region, self.trust.clone()).await
+    }
+
+    fn replace(&self, provider: Option<SharedCredentialsProvider>) -> Client {
         let mut client = self.client.write().unwrap_or_else(PoisonError::into_inner);
         let fresh = client.config().to_builder().identity_cache(IdentityCache::lazy().build());
+        let fresh = match provider {
+            Some(provider) => fresh.credentials_provider(provider),
+            None => fresh,
+        };
         *client = Client::from_conf(fresh.build());
         client.clone()
     }
@@ -125,47 +163,68 @@ impl S3 {
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
         if let Some(answer) = Answer::of(&error, SystemTime::now()) {
-            return refusal::explain(asked, &self.region, &answer);
+            let refused = refusal::explain(asked, &self.region, &answer);
+            return match &self.proxy {
+                Some(proxy) if answer.code.is_none() && proxy::may_answer(answer.status) => {
+                    let help = network::answer_of_a_proxy(proxy);
+                    Refused { error: refused.error.help(help), ..refused }
+                }
+                _ => refused,
+            };
         }
         let lost = match &error {
             SdkError::DispatchFailure(failure) => failure.is_io() || failure.is_timeout(),
             SdkError::TimeoutError(_) => true,
             _ => false,
         };
-        if !lost && let Some(error) = self.no_credentials(asked).await {
-            return Refused { kind: Kind::NoCredentials, error };
-        }
-        let never_sent = matches!(error, SdkError::ConstructionFailure(_));
-        let (kind, error) = match network::unreachable(&asked.to_string(), &error) {
+        let renewed = match if lost { None } else { self.provided().await } {
+            Some(Err(cause)) => {
+                let error = credentials::explain(&asked.to_string(), cause);
+                return Refused { kind: Kind::NoCredentials, error };
+            }
+            Some(Ok(is_new)) => is_new,
+            None => false,
+        };
+        let never_sent = matches!(error, SdkError::ConstructionFailure(_)) && !renewed;
+        let proxy = self.proxy.as_deref();
+        let (kind, error) = match network::unreachable(&asked.to_string(), proxy, &error) {
             Failure::Transient(error) if !never_sent => (Kind::Transient, error),
             Failure::Transient(error) | Failure::Final(error) => (Kind::Other, error),
         };
         Refused { kind, error }
     }
 
-    /// The SDK hides this reason among others, so the chain is asked once more.
-    async fn no_credentials(&self, asked: Asked<'_>) -> Option<Error> {
-        let credentials = self.credentials.as_ref()?.provide_credentials().await;
-        let cause = network::joined(&credentials.err()?);
-        Some(
-            Error::source(format!("{asked} cannot be read without AWS credentials"))
-                .because(cause)
-                .at_boot()
-                .help(
-                    "attach a role to this instance, and allow its metadata service (IMDSv2, hop \
-                     limit 1 is enough); searched were the environment and /etc/deploy/agent.env \
-                     (AWS_ACCESS_KEY_ID), the profile files (AWS_PROFILE), a web identity, a \
-                     container's role and the instance's metadata",
-                ),
-        )
+    /// Asks for credentials once more, since the SDK hides their failure among others.
+    /// Where there are some now, requests use them from here on; true if they come from
+    /// a new chain. None where nobody gives any.
+    async fn provided(&self) -> Option<Result<bool, String>> {
+        let (provider, is_new) = match &self.credentials {
+            Credentials::Given(given) => (given.clone()?, false),
+            Credentials::Chain => (self.chain().await, true),
+        };
+        match provider.provide_credentials().await {
+            Ok(_) => {
+                if is_new {
+                    self.replace(Some(provider));
+                }
+                Some(Ok(is_new))
+            }
+            Err(error) => {
+                let of_profile = match self.credentials {
+                    Credentials::Chain => credentials::fault_of_profile(&self.region).await,
+                    Credentials::Given(_) => None,
+                };
+                Some(Err(of_profile.unwrap_or_else(|| network::joined(&error))))
+            }
+        }
     }
 }
 
-fn config(sdk: &SdkConfig, timing: &Timing) -> Builder {
+fn config(sdk: &SdkConfig, timing: &Timing, trust: Option<TlsContext>) -> Builder {
     let timeouts =
         TimeoutConfig::builder().connect_timeout(timing.connect).read_timeout(timing.stall);
     Builder::from(sdk)
-        .http_client(http_client(ProxyConfig::from_env()))
+        .http_client(http_client(ProxyConfig::from_env(), trust))
         .timeout_config(timeouts.build())
         // What is asked again, and when, is the same for every source.
         .retry_config(RetryConfig::disabled())
@@ -175,12 +234,16 @@ fn config(sdk: &SdkConfig, timing: &Timing) -> Builder {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
 }
 
-fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
+pub(super) fn http_client(proxy: ProxyConfig, trust: Option<TlsContext>) -> SharedHttpClient {
     smithy::Builder::new().build_with_connector_fn(move |settings, runtime| {
         let mut connector = smithy::Connector::builder().proxy_config(proxy.clone());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(runtime.and_then(|runtime| runtime.sleep_impl()));
-        connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
+        let connector = connector.tls_provider(Provider::Rustls(CryptoMode::Ring));
+        match &trust {
+            Some(trust) => connector.tls_context(trust.clone()).build(),
+            None => connector.build(),
+        }
     })
 }
 
