@@ -9,7 +9,7 @@ FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check deb failpoints-deb test stores crash-matrix soak bench bench-handover demo fuzz $(FUZZ) requirements
+.PHONY: help check deb failpoints-deb test stores crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -17,6 +17,8 @@ help:
 	@echo 'make test          all tests, on instances that it boots; needs root'
 	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
 	@echo 'make crash-matrix  a deploy dies at each of its points, in every way; needs root'
+	@echo 'make apps          applications on Node, Python, Ruby, Go, Java and PHP, each handed over'
+	@echo '                   HANDOVERS=10 times under load, with what APPS names alone; needs root'
 	@echo 'make demo          a release deployed, rolled back and refused, to watch; needs root'
 	@echo 'make fuzz          parsers and unpacker on input made up for SECONDS=$(SECONDS) each; needs root'
 	@echo 'make soak STEPS=1000 SEED=1  a random walk of deploys, kills, reboots and faults; needs root'
@@ -56,6 +58,11 @@ stores: requirements root deb
 
 crash-matrix: requirements root failpoints-deb
 	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --test crash
+
+# `make test` plays three of them, with two handovers each.
+apps: requirements root deb
+	HANDOVERS=$(or $(HANDOVERS),10) DEPLOY_DEB=$(DEB) cargo test --locked --no-fail-fast --test apps -- \
+	    --include-ignored --nocapture $(APPS)
 
 demo: requirements root deb
 	DEPLOY_DEB=$(DEB) cargo test --locked --test demo

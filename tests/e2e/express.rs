@@ -11,8 +11,6 @@ use std::path::Path;
 /// server would. npm runs behind whatever proxy this machine has, so it is told
 /// to trust what this machine trusts.
 const MAKE: &str = "
-    apt-get update -q
-    apt-get install -q --yes --no-install-recommends nodejs npm
     mkdir /srv/shop
     cp package.json server.js Procfile /srv/shop/
     export NODE_EXTRA_CA_CERTS=$PWD/ca-certificates.crt
@@ -21,8 +19,7 @@ const MAKE: &str = "
     tar --owner=0 --group=0 -cf /srv/source.tar .
     gzip --keep -1 /srv/source.tar
     zstd --quiet --rm /srv/source.tar
-    rm -rf /root/.npm /var/cache/apt /var/lib/apt/lists
-    mkdir -p /var/cache/apt/archives/partial
+    rm -rf /root/.npm
 ";
 
 /// An image with node and the app, made once; our package is installed on top.
@@ -31,7 +28,8 @@ fn image() -> Image {
     let files = ["package.json", "server.js", "Procfile"].map(|name| dir.join(name));
     let trust = Path::new("/etc/ssl/certs/ca-certificates.crt");
     let inputs: Vec<&Path> = files.iter().map(|file| &**file).chain([trust]).collect();
-    Host::image_on(Image::base().layer("express", &inputs, MAKE), "express-agent")
+    let node = Image::base().with_packages("node", &["nodejs", "npm"]);
+    Host::image_on(node.layer("express", &inputs, MAKE), "express-agent")
 }
 
 /// The releases `NAME` of the app, from an archive that the image holds.

@@ -31,16 +31,13 @@ impl Image {
     }
 
     /// This image after `script` ran in it, as root, with this machine's
-    /// network and without systemd. `inputs` lie in its working directory
-    /// under their own names, and leave no trace.
+    /// network and without systemd. `inputs`, files or directories, lie in its
+    /// working directory under their own names, and leave no trace.
     ///
     /// Made once for a given image, script and content of the inputs. What was
     /// made under this name from others before is removed.
     pub fn layer(self, name: &str, inputs: &[&Path], script: &str) -> Image {
-        let contents: Vec<_> = inputs
-            .iter()
-            .map(|path| fs::read(path).must(format_args!("read {}", path.display())))
-            .collect();
+        let contents: Vec<_> = inputs.iter().map(|path| contents(path)).collect();
         let key = key(&(self.key, script, inputs, contents));
         let below = self.dirs.clone();
         self.topped(name, key, |upper| make_layer(&below, inputs, script, upper))
@@ -49,6 +46,19 @@ impl Image {
     /// The base with our package installed, as an AMI is baked: not yet booted.
     pub fn with_agent() -> Image {
         Image::base().layer("agent", &[&package()], "dpkg --install ./*.deb")
+    }
+
+    /// This image with these packages of Debian, kept under this name: one runtime
+    /// for all tests that need it.
+    pub fn with_packages(self, name: &str, packages: &[&str]) -> Image {
+        let script = format!(
+            "apt-get update -q
+            apt-get install -q --yes --no-install-recommends {}
+            rm -rf /var/cache/apt /var/lib/apt/lists
+            mkdir -p /var/cache/apt/archives/partial",
+            packages.join(" ")
+        );
+        self.layer(name, &[], &script)
     }
 
     /// overlayfs's `lowerdir=`.
@@ -93,6 +103,21 @@ pub fn package_of(variable: &str, target: &str) -> PathBuf {
     path.filter(|path| path.is_file()).unwrap_or_else(|| {
         panic!("{variable} names no package; use `make test`, or `make {target}` and its output")
     })
+}
+
+/// What lies there: of a file its bytes, of a directory that of all below it, in order.
+fn contents(path: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
+    let metadata = fs::metadata(path).must(format_args!("find {}", path.display()));
+    let mode = metadata.permissions().mode();
+    if !metadata.is_dir() {
+        let bytes = fs::read(path).must(format_args!("read {}", path.display()));
+        return vec![(path.to_owned(), mode, bytes)];
+    }
+    let entries = fs::read_dir(path).must(format_args!("list {}", path.display()));
+    let mut below: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    below.sort();
+    let whole = [(path.to_owned(), mode, Vec::new())];
+    whole.into_iter().chain(below.iter().flat_map(|path| contents(path))).collect()
 }
 
 /// Removes the directories of this name that no process holds.

@@ -1,0 +1,3 @@
+javac -d classes Main.java
+jar --create --file app.jar --main-class Main -C classes .
+rm -r classes

@@ -1,0 +1,68 @@
+//! Applications as people write them, on the servers and launchers that they
+//! use: deployed, handed over under load and refused, each as it is.
+//!
+//! An app is a directory here and a line below. The directory has what the app's
+//! repository would have: its Procfile and files, `env` for what every release of it
+//! has there, and `pack.sh` for what a build server does before it packs. It answers
+//! `/` at once and `/slow` after 6 s with $GREETING, and cannot start without that.
+//!
+//! `make test` plays the first three, and `make apps` all, with more handovers.
+
+#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
+#![allow(dead_code, reason = "these tests use a part of what all have")]
+
+#[path = "../e2e/app.rs"]
+mod app;
+#[path = "../e2e/host.rs"]
+mod host;
+#[path = "../instance/mod.rs"]
+mod instance;
+#[path = "../load/mod.rs"]
+mod load;
+#[path = "../s3/mod.rs"]
+mod s3;
+
+mod framework;
+mod handovers;
+mod reach;
+
+use framework::{App, Runtime};
+
+/// A test for each app.
+macro_rules! apps {
+    ($($(#[$attribute:meta])* $name:ident: $runtime:ident, $is_web:literal, $farewells:expr;)*) => {
+        $(
+            #[test]
+            $(#[$attribute])*
+            fn $name() {
+                let name = stringify!($name);
+                let runtime = Runtime::$runtime;
+                handovers::play(&App { name, runtime, is_web: $is_web, farewells: &$farewells });
+            }
+        )*
+    };
+}
+
+apps! {
+    django: Python, true, [("Handling signal: term", 1), ("Shutting down: Master", 1)];
+    express: Node, true, [("SIGTERM: closing", 1), ("\nclosed\n", 1)];
+    worker: Base, false, [("SIGTERM\n", 1), ("bye\n", 1)];
+    #[ignore = "`make apps` plays it"]
+    fastapi: Python, true, [("Shutting down", 1), ("Finished server process", 1)];
+    #[ignore = "`make apps` plays it"]
+    flask: Python, true, [("Shutting down", 1), ("Finished server process", 1)];
+    #[ignore = "`make apps` plays it"]
+    go: Go, true, [("SIGTERM: shutting down", 1)];
+    #[ignore = "`make apps` plays it"]
+    java: Java, true, [("SIGTERM: stopping", 1)];
+    #[ignore = "`make apps` plays it"]
+    php: Php, true, [("Finishing ...", 1), ("exiting, bye-bye!", 1)];
+    #[ignore = "`make apps` plays it"]
+    pm2: Node, true, [("SIGTERM: closing", 2)];
+    #[ignore = "`make apps` plays it"]
+    pnpm: Node, true, [("SIGTERM: closing", 1), ("\nclosed\n", 1)];
+    #[ignore = "`make apps` plays it"]
+    sinatra: Ruby, true, [("Gracefully shutting down workers", 1)];
+    #[ignore = "`make apps` plays it"]
+    unicorn: Ruby, true, [("master complete", 1)];
+}

@@ -1,0 +1,2 @@
+npm install --global --no-audit --no-fund --loglevel=error pnpm@10.34.9
+pnpm install --prod

@@ -1,0 +1,6 @@
+"use strict";
+
+exports.greeting = () => {
+  if (!process.env.GREETING) throw new Error("GREETING is not set");
+  return process.env.GREETING;
+};

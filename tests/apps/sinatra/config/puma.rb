@@ -1,0 +1,5 @@
+port ENV.fetch("PORT"), "0.0.0.0"
+environment "production"
+workers 2
+threads 5, 5
+preload_app!
