@@ -78,7 +78,7 @@ pub async fn switch(instance: &Instance, app: &App) -> Result<()> {
     ports::load(instance).await?;
     let active = instance.systemd.active_state(&target).await? == "active";
     match (wanted.is_empty(), active) {
-        (false, false) => instance.systemd.start(&[target]).await,
+        (false, false) => instance.systemd.begin_start(&target).await,
         (true, true) => instance.systemd.stop(&[target], Duration::ZERO).await,
         _ => Ok(()),
     }

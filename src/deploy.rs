@@ -17,7 +17,7 @@ use crate::health::Watch;
 use crate::instance::Instance;
 use crate::release::manifest::{Manifest, Plan, State};
 use crate::release::name::{Label, ReleaseName};
-use crate::release::settings::{Readiness, Strategy};
+use crate::release::settings::Strategy;
 use crate::release::url::ReleaseUrl;
 use crate::stage::{self, Found, Staged};
 use crate::store::{Locked, Stopped};
@@ -277,10 +277,7 @@ async fn start_and_watch(
 ) -> Result<()> {
     let starting = instance.events.part("start");
     let units = watch.not_running(&instance.systemd).await?;
-    let started = match plan.ready {
-        Readiness::Port => instance.systemd.start(&units).await,
-        Readiness::Notify => instance.systemd.begin_start(&units).await,
-    };
+    let started = instance.systemd.start(&units).await;
     drop(starting);
     // A job that fails while the candidate starts is the candidate's failure.
     started.map_err(|error| error.with_exit(Exit::Unhealthy))?;
@@ -414,7 +411,17 @@ async fn is_running(instance: &Instance, app: &Locked, manifest: &Manifest) -> R
         return Ok(false);
     }
     converge::ports::restore(&instance.systemd).await?;
-    Ok(Watch::new(manifest).fault(&instance.systemd).await?.is_none())
+    let mut watch = Watch::new(manifest);
+    if watch.fault(&instance.systemd).await?.is_some() {
+        return Ok(false);
+    }
+    if manifest.serves.is_none() {
+        watch.ask_for_reach(manifest);
+        if let Some(fault) = watch.fault(&instance.systemd).await? {
+            instance.events.warn(format!("it runs as version 0.1 has proved it, but {fault}"));
+        }
+    }
+    Ok(true)
 }
 
 fn already(app: &Locked, manifest: &Manifest, name: &ReleaseName) -> Done {

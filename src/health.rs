@@ -27,6 +27,9 @@ const STAYED_UP: Duration = Duration::from_secs(1);
 const SETTLE_LOOK: Duration = Duration::from_millis(500);
 /// A committed release fails when its probe fails this often in a row.
 const PROBE_FAILURES: u32 = 3;
+/// The same where only its public port does not answer: the port map is at fault then,
+/// which the daemon repairs, and the release before would stand behind the same one.
+const MAP_FAILURES: u32 = 20;
 
 /// A probe that the deadline cuts off before this says nothing.
 const FAIR: Duration = Duration::from_secs(1);
@@ -60,9 +63,11 @@ struct Watched {
     said: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// One run of a service. Its main process may be another one in the course of it, as when
+/// a server executes itself again.
+#[derive(Clone, PartialEq, Eq)]
 struct Seen {
-    main_pid: u32,
+    invocation: String,
     n_restarts: u32,
 }
 
@@ -92,14 +97,19 @@ impl Watch {
             && current.plan.clients == Clients::Anywhere
             && let Some(served) = current.serves
         {
+            let served = served.and(addresses::families());
             self.demand.families = self.demand.families.or(served);
         }
     }
 
     /// Takes it as it is, wherever it listens: it served before, and nothing better is there.
     pub fn accept_any_address(&mut self) {
-        self.demand.clients = Clients::Local;
-        self.demand.families = Families::default();
+        self.demand.accept_any_address();
+    }
+
+    /// Asks of a release that was never asked before that clients reach it.
+    pub fn ask_for_reach(&mut self, manifest: &Manifest) {
+        self.demand = Demand::of_new(manifest);
     }
 
     /// What the operator should know of a first release: over which family of this
@@ -269,7 +279,7 @@ impl Watch {
             }
             failures = if unanswered.is_some() { failures + 1 } else { 0 };
             if let Some(why) = unanswered
-                && failures >= PROBE_FAILURES
+                && failures >= if why.is_of_map { MAP_FAILURES } else { PROBE_FAILURES }
             {
                 return Err(why.stopped_answering());
             }
@@ -304,6 +314,8 @@ struct NotYet {
     unit: String,
     why: String,
     help: String,
+    /// It answers, but the port map does not lead to it.
+    is_of_map: bool,
 }
 
 impl NotYet {
@@ -326,8 +338,9 @@ impl NotYet {
 impl Watched {
     /// It neither ended nor was restarted since it was seen first.
     fn must_stay(&mut self, status: &ServiceStatus) -> Result<()> {
-        let now = Seen { main_pid: status.main_pid, n_restarts: status.n_restarts };
-        let same = *self.seen.get_or_insert(now) == now;
+        let (invocation, n_restarts) = (status.invocation_id.clone(), status.n_restarts);
+        let now = Seen { invocation, n_restarts };
+        let same = *self.seen.get_or_insert(now.clone()) == now;
         let up = matches!(status.active_state.as_str(), "active" | "activating" | "reloading");
         if up && same && status.sub_state != "auto-restart" {
             return Ok(());
@@ -458,12 +471,15 @@ impl Watched {
             return Ok(());
         };
         let path = demand.public_path(reach, port).await;
-        path.map_err(|Shortfall { why, help }| self.not_yet(why, &help))
+        path.map_err(|Shortfall { why, help }| NotYet {
+            is_of_map: true,
+            ..self.not_yet(why, &help)
+        })
     }
 
     fn not_yet(&self, why: String, help: &str) -> NotYet {
         let (process, unit) = (self.name.clone(), self.unit.clone());
-        NotYet { process, unit, why, help: help.to_owned() }
+        NotYet { process, unit, why, help: help.to_owned(), is_of_map: false }
     }
 }
 

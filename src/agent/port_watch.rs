@@ -9,36 +9,40 @@ use crate::host::ruleset::Changes;
 use crate::instance::Instance;
 use std::time::Duration;
 
-/// After the map was loaded again: two who disagree about a table must not keep the
-/// machine busy.
+/// After the map was loaded again, and twice as long each time that it has to be loaded
+/// once more: two programs that disagree about a table must not keep the machine busy.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Between tries to load the map again.
-const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Between looks that no announcement asks for.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Runs as long as the daemon.
 pub async fn run(work: Work) {
-    let changes = match Changes::follow() {
-        Ok(changes) => changes,
-        Err(error) => {
-            // A machine that has no nftables hands over no ports either.
-            return tracing::warn!("cannot watch the rules of nftables: {error}");
-        }
-    };
     loop {
-        if let Err(error) = changes.next().await {
-            tracing::error!("cannot watch the rules of nftables any more: {error}");
-            return;
+        match Changes::follow() {
+            Ok(changes) => until_it_fails(&changes, &work).await,
+            // A machine that has no nftables hands over no ports either.
+            Err(error) => return tracing::warn!("cannot watch the rules of nftables: {error}"),
         }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn until_it_fails(changes: &Changes, work: &Work) {
+    loop {
+        let mut pause = PAUSE;
         while !ports::is_intact().await {
-            let pause = match restore(&work).await {
-                Ok(()) => PAUSE,
-                Err(error) => {
-                    tracing::error!("the port map was changed: {}", error.chain());
-                    RETRY
-                }
-            };
+            if let Err(error) = restore(work).await {
+                tracing::error!("the port map is not as it should be: {}", error.chain());
+            }
             tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        match tokio::time::timeout(LOOK, changes.next()).await {
+            Ok(Err(error)) => return tracing::error!("follow the rules of nftables: {error}"),
+            Ok(Ok(())) | Err(_) => {}
         }
     }
 }

@@ -33,7 +33,7 @@ pub async fn status(
         healthy: false,
         fault: None,
         port: snapshot.current().filter(|m| m.plan.has_web()).map(|m| m.plan.port.get()),
-        port_map: port_map(&snapshot).await,
+        port_map: port_map(&snapshot),
         processes: Vec::new(),
         leaving: leaving(systemd, &snapshot, working.as_deref()).await?,
         rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
@@ -58,9 +58,9 @@ pub async fn status(
 }
 
 /// Who knows that another program flushes the port map now and then can make it stop.
-async fn port_map(snapshot: &Snapshot) -> Option<String> {
+fn port_map(snapshot: &Snapshot) -> Option<String> {
     snapshot.current().filter(|manifest| !manifest.plan.private_ports.is_empty())?;
-    let Restored { times, last } = converge::ports::restored().await?;
+    let Restored { times, last } = converge::ports::restored()?;
     let at = last.strftime("%Y-%m-%d %H:%M:%SZ");
     Some(format!("flushed by another program, and loaded again: {times} times, last at {at}"))
 }

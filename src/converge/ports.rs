@@ -11,17 +11,16 @@ use crate::units::ports::{PortMap, TABLE_NAME, script};
 use crate::units::{GENERATED, SCRIPT};
 use jiff::Timestamp;
 use std::path::Path;
+use std::sync::PoisonError;
 use tokio::sync::Mutex;
 
 /// What this run of the daemon has asked nft for last. Locked while the disk is read
 /// and what it says is loaded: another app's switch must not be undone by a map
 /// that was read before it.
-static LOADED: Mutex<State> = Mutex::const_new(State { loaded: None, restored: None });
+static LOADED: Mutex<Option<Loaded>> = Mutex::const_new(None);
 
-struct State {
-    loaded: Option<Loaded>,
-    restored: Option<Restored>,
-}
+/// Not behind [`LOADED`], which is held for as long as nft runs.
+static RESTORED: std::sync::Mutex<Option<Restored>> = std::sync::Mutex::new(None);
 
 struct Loaded {
     script: String,
@@ -39,6 +38,18 @@ pub struct Restored {
 }
 
 impl Loaded {
+    /// Loads a map into the kernel. One that fails is what the kernel should have, too.
+    async fn load(into: &mut Option<Loaded>, systemd: &Systemd, script: String) -> Result<()> {
+        let loaded = into.insert(Loaded { script, done: false, fingerprint: None });
+        nftables::load(systemd, &loaded.script).await?;
+        let fingerprint = ruleset::fingerprint(TABLE_NAME).ok();
+        // Another program may have flushed it since: that is announced, and repaired.
+        let flushed = fingerprint.is_some_and(|found| found.rules == 0);
+        loaded.done = !flushed || loaded.script == script_of_nothing();
+        loaded.fingerprint = fingerprint;
+        Ok(())
+    }
+
     /// Whether the kernel still has it. Without the right to look it is taken to be so.
     fn is_intact(&self) -> bool {
         let as_loaded = |now| Some(now) == self.fingerprint;
@@ -58,52 +69,45 @@ pub async fn load_for(instance: &Instance, candidate: &Manifest) -> Result<()> {
 }
 
 async fn apply(instance: &Instance, candidate: Option<&Manifest>) -> Result<()> {
-    let mut state = LOADED.lock().await;
+    let mut loaded = LOADED.lock().await;
     let map = PortMap::of(&read(&instance.store)?, candidate);
     let script = script(&map);
     // Where nobody asks for a map there may be no nftables either.
     let nothing = map == PortMap::default() && !Path::new(GENERATED).join(SCRIPT).exists();
-    let is_there = match &state.loaded {
+    let is_there = match &*loaded {
         Some(loaded) => loaded.script == script && loaded.is_intact(),
         None => nothing,
     };
-    if is_there { Ok(()) } else { state.load(&instance.systemd, script).await }
+    if is_there { Ok(()) } else { Loaded::load(&mut loaded, &instance.systemd, script).await }
 }
 
-impl State {
-    /// Loads a map, and notes what the kernel made of it. One that fails is noted as well:
-    /// it is what the kernel should have.
-    async fn load(&mut self, systemd: &Systemd, script: String) -> Result<()> {
-        let loaded = self.loaded.insert(Loaded { script, done: false, fingerprint: None });
-        nftables::load(systemd, &loaded.script).await?;
-        loaded.done = true;
-        loaded.fingerprint = ruleset::fingerprint(TABLE_NAME).ok();
-        Ok(())
-    }
+fn script_of_nothing() -> String {
+    script(&PortMap::default())
 }
 
 /// Whether the kernel still has the map that was loaded last.
 pub async fn is_intact() -> bool {
-    LOADED.lock().await.loaded.as_ref().is_none_or(Loaded::is_intact)
+    LOADED.lock().await.as_ref().is_none_or(Loaded::is_intact)
 }
 
 /// Loads the map again if somebody else has changed it, as a firewall does that flushes
 /// every table. Says whether that was so.
 pub async fn restore(systemd: &Systemd) -> Result<bool> {
-    let mut state = LOADED.lock().await;
-    let Some(loaded) = state.loaded.as_ref().filter(|loaded| !loaded.is_intact()) else {
+    let mut loaded = LOADED.lock().await;
+    let Some(found) = loaded.as_ref().filter(|loaded| !loaded.is_intact()) else {
         return Ok(false);
     };
-    let script = loaded.script.clone();
-    state.load(systemd, script).await?;
-    let times = state.restored.map_or(0, |restored| restored.times).saturating_add(1);
-    state.restored = Some(Restored { times, last: Timestamp::now() });
+    let script = found.script.clone();
+    Loaded::load(&mut loaded, systemd, script).await?;
+    let mut restored = RESTORED.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = restored.map_or(0, |restored| restored.times).saturating_add(1);
+    *restored = Some(Restored { times, last: Timestamp::now() });
     Ok(true)
 }
 
 /// How often that was so since the daemon started.
-pub async fn restored() -> Option<Restored> {
-    LOADED.lock().await.restored
+pub fn restored() -> Option<Restored> {
+    *RESTORED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All apps of this instance. One that cannot be read must not lose its ports

@@ -3,7 +3,7 @@
 
 use crate::host::addresses;
 use crate::host::probe::{self, Request};
-use crate::release::manifest::Manifest;
+use crate::release::manifest::{Manifest, State};
 use crate::release::reach::{Endpoint, Families};
 use crate::release::settings::{Clients, Statuses};
 use std::net::{IpAddr, SocketAddr};
@@ -42,9 +42,22 @@ impl Shortfall {
 
 impl Demand {
     pub fn of(manifest: &Manifest) -> Demand {
+        let mut demand = Demand::of_new(manifest);
+        // Proved by 0.1.0, which took any address: an upgrade is no reason to stop it.
+        if manifest.state == State::Good && manifest.serves.is_none() {
+            demand.accept_any_address();
+        }
+        demand
+    }
+
+    /// Of a release that was not proved yet, whatever it says.
+    pub fn of_new(manifest: &Manifest) -> Demand {
         let plan = &manifest.plan;
+        let served = manifest.serves.map(|served| served.and(addresses::families()));
         let families = match plan.clients {
-            Clients::Anywhere => manifest.serves.unwrap_or_else(usual_families),
+            Clients::Anywhere => {
+                served.filter(|served| !served.is_empty()).unwrap_or_else(usual_families)
+            }
             Clients::Local => Families::default(),
         };
         let request = plan.health_path.clone().map(|path| {
@@ -52,6 +65,10 @@ impl Demand {
             Request { path, host }
         });
         Demand { clients: plan.clients, families, request, statuses: plan.health_status.clone() }
+    }
+
+    pub fn accept_any_address(&mut self) {
+        (self.clients, self.families) = (Clients::Local, Families::default());
     }
 
     /// Checks where a process listens, and that it answers there. Returns how its clients

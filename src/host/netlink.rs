@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
 
 /// `struct nlmsghdr`; bytes.
@@ -20,7 +21,8 @@ const HEADER: usize = 16;
 /// The kernel answers at once, or something is wrong; seconds.
 const ANSWER: i64 = 5;
 
-/// Gives every object of a dump to `each`, to its end.
+/// Gives every object of a dump to `each`, to its end. What changes meanwhile makes the
+/// answer worthless: that is `Interrupted`.
 pub(super) fn dump(
     protocol: SockProtocol,
     kind: u16,
@@ -35,7 +37,11 @@ pub(super) fn dump(
         let length = recv(kernel.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         let mut rest = buffer.get(..length).unwrap_or_default();
         while let Some(message) = next(&mut rest) {
+            if message.flags & NLM_F_DUMP_INTR != 0 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             match message.kind {
+                NLMSG_DONE if message.code() < 0 => return Err(message.error()),
                 NLMSG_DONE => return Ok(()),
                 NLMSG_ERROR => return Err(message.error()),
                 _ => each(message.payload),
@@ -64,13 +70,17 @@ fn request(kind: u16, payload: &[u8]) -> Vec<u8> {
 
 struct Message<'a> {
     kind: u16,
+    flags: u16,
     payload: &'a [u8],
 }
 
 impl Message<'_> {
     fn error(&self) -> io::Error {
-        let code = self.payload.first_chunk().copied().map_or(0, i32::from_ne_bytes);
-        io::Error::from_raw_os_error(code.saturating_neg())
+        io::Error::from_raw_os_error(self.code().saturating_neg())
+    }
+
+    fn code(&self) -> i32 {
+        self.payload.first_chunk().copied().map_or(0, i32::from_ne_bytes)
     }
 }
 
@@ -78,9 +88,10 @@ impl Message<'_> {
 fn next<'a>(rest: &mut &'a [u8]) -> Option<Message<'a>> {
     let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
     let kind = u16::from_ne_bytes(*rest.get(4..)?.first_chunk()?);
+    let flags = u16::from_ne_bytes(*rest.get(6..)?.first_chunk()?);
     let payload = rest.get(HEADER..length)?;
     *rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    Some(Message { kind, payload })
+    Some(Message { kind, flags, payload })
 }
 
 /// The value of an attribute of this kind in a list of attributes.
@@ -112,7 +123,7 @@ mod tests {
 
     #[test]
     fn an_error_of_the_kernel_keeps_its_number() {
-        let message = Message { kind: NLMSG_ERROR, payload: &(-2_i32).to_ne_bytes() };
+        let message = Message { kind: NLMSG_ERROR, flags: 0, payload: &(-2_i32).to_ne_bytes() };
         assert_eq!(message.error().kind(), io::ErrorKind::NotFound);
     }
 

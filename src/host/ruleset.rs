@@ -29,8 +29,21 @@ pub struct Fingerprint {
     hash: u64,
 }
 
+/// How often the rules are read again that change while they are read.
+const TRIES: u32 = 5;
+
 /// Reads the rules of a table; a table that is not there has none.
 pub fn fingerprint(table: &str) -> io::Result<Fingerprint> {
+    let mut tries = 1;
+    loop {
+        match read(table) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && tries < TRIES => tries += 1,
+            read => return read,
+        }
+    }
+}
+
+fn read(table: &str) -> io::Result<Fingerprint> {
     let mut hasher = DefaultHasher::new();
     let mut rules = 0;
     let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE;

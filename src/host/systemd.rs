@@ -22,6 +22,8 @@ const GRACE: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(300);
 /// How long systemd may take to answer a call.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How long a start takes before it is looked at what it waits for.
+const NOTIFYING: Duration = Duration::from_millis(100);
 /// How many jobs are asked for before their ends are waited for: the connection
 /// keeps a bounded number of signals.
 const TOGETHER: usize = 16;
@@ -70,6 +72,8 @@ pub struct ServiceStatus {
     /// Bytes; none where systemd does not account for it.
     pub memory: Option<u64>,
     pub control_group: String,
+    /// Whether it is of Type=notify.
+    pub notifies: bool,
     /// What the process last said of itself: STATUS= of sd_notify(3).
     pub status_text: String,
     pub invocation_id: String,
@@ -77,7 +81,16 @@ pub struct ServiceStatus {
 
 impl ServiceStatus {
     pub fn is_running(&self) -> bool {
-        self.active_state == "active" && self.sub_state == "running"
+        match self.active_state.as_str() {
+            "active" => self.sub_state == "running",
+            // By RELOADING=1 of sd_notify(3): it serves meanwhile.
+            state => state == "reloading",
+        }
+    }
+
+    /// Its process runs, and systemd waits for its READY=1.
+    pub fn is_getting_ready(&self) -> bool {
+        self.notifies && self.sub_state == "start" && self.main_pid != 0
     }
 
     /// Whether it ended because memory did. Under cgroup v1 the kernel tells nobody,
@@ -128,30 +141,30 @@ impl Systemd {
     }
 
     /// Starts units together and waits for all of them; none of systemd's start
-    /// limits stands in the way, since what failed before is forgotten first.
+    /// limits stands in the way, since what failed before is forgotten first. A unit of
+    /// Type=notify is not waited for longer than until its process runs: whether that
+    /// becomes ready in time is its caller's to judge.
     pub async fn start(&self, units: &[String]) -> Result<()> {
         for unit in units {
             self.reset_failed(unit).await;
         }
         let started = self.jobs(Verb::Start, units, START).await;
         if started.is_err() {
-            // A job that still waits must not start anything later on.
+            // A job that still waits must not start anything later on; what runs may serve.
             for unit in units {
-                let _ = self.enqueue(Verb::Stop, unit).await;
+                if !self.status(unit).await.is_ok_and(|status| status.is_running()) {
+                    let _ = self.enqueue(Verb::Stop, unit).await;
+                }
             }
         }
         started
     }
 
-    /// Asks for units to be started, and does not wait: a start of Type=notify ends when
-    /// the process says that it is ready.
-    pub async fn begin_start(&self, units: &[String]) -> Result<()> {
-        for unit in units {
-            self.reset_failed(unit).await;
-            let asked = self.enqueue(Verb::Start, unit).await;
-            asked.map_err(|e| failed(format!("start {unit}"), e))?;
-        }
-        Ok(())
+    /// Asks for a target to be started. It is active when all that it wants is ready,
+    /// which may take as long as that likes.
+    pub async fn begin_start(&self, target: &str) -> Result<()> {
+        let asked = self.enqueue(Verb::Start, target).await;
+        asked.map(drop).map_err(|e| failed(format!("start {target}"), e))
     }
 
     /// Stops units together; `stop_timeout` is the longest of theirs.
@@ -217,7 +230,13 @@ impl Systemd {
         }
         let mut unsuccessful = Vec::new();
         while !waiting.is_empty() {
-            let Some(signal) = removed.next().await else { break };
+            let Ok(signal) = tokio::time::timeout(NOTIFYING, removed.next()).await else {
+                if verb != Verb::Stop {
+                    self.forget_those_that_notify(&mut waiting).await;
+                }
+                continue;
+            };
+            let Some(signal) = signal else { break };
             let Ok(job) = signal.args() else { continue };
             let Some(unit) = waiting.remove(&job.job) else { continue };
             // `skipped` is what a start of a running unit ends with.
@@ -226,6 +245,17 @@ impl Systemd {
             }
         }
         Ok(unsuccessful)
+    }
+
+    /// Leaves out the units whose process runs, and has yet to say that it is ready.
+    async fn forget_those_that_notify(&self, waiting: &mut HashMap<OwnedObjectPath, &str>) {
+        let mut begun = Vec::new();
+        for (job, unit) in waiting.iter() {
+            if self.status(unit).await.is_ok_and(|status| status.is_getting_ready()) {
+                begun.push(job.clone());
+            }
+        }
+        waiting.retain(|job, _| !begun.contains(job));
     }
 
     async fn enqueue(&self, verb: Verb, unit: &str) -> zbus::Result<OwnedObjectPath> {
@@ -342,6 +372,7 @@ fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
         active_since: property(unit, "ActiveEnterTimestamp"),
         memory: (memory != u64::MAX && memory != 0).then_some(memory),
         control_group: property(service, "ControlGroup"),
+        notifies: property::<String>(service, "Type") == "notify",
         status_text: property(service, "StatusText"),
         invocation_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
     }

@@ -122,6 +122,39 @@ fn a_family_that_clients_use_now_stays_served() {
     assert_eq!(host.served().as_deref(), Some("r1"));
 }
 
+/// A socket on [::] serves IPv6 as well, which nobody uses where there is none.
+#[test]
+fn a_family_that_the_instance_lacks_is_not_asked_for() {
+    let host = Host::boot();
+    host.publish(&release("r1", "BIND='[::]'"));
+    host.deploys("r1");
+    host.publish(&release("r2", "BIND=0.0.0.0"));
+    host.deploys("r2");
+    assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+/// 0.1.0 took any address: what it has proved runs on, and can be gone back to.
+#[test]
+fn a_release_that_0_1_proved_on_loopback_is_left_alone() {
+    let host = Host::boot();
+    host.publish(&release("r1", "BIND=127.0.0.1 DEPLOY_CLIENTS=local"));
+    host.deploys("r1");
+    let manifest = "/var/lib/deploy/apps/my-app/releases/r1/release.json";
+    host.sh(&format!("sed -i '/\"clients\"/d; /\"serves\"/,/}}/d' {manifest}"));
+    host.publish(&release("r1", "BIND=127.0.0.1"));
+    let text = host.sh(&format!("cat {manifest}"));
+    assert!(!text.contains("serves") && !text.contains("clients"), "{text}");
+    let before = host.pid("web.1");
+    let status = host.status();
+    assert_eq!((&status["healthy"], &status["fault"]), (&true.into(), &().into()));
+    host.deploy(&["restart", "my-app"]).exits(0);
+    assert_ne!(host.pid("web.1"), before);
+    host.publish(&release("r2", "BIND=0.0.0.0"));
+    host.deploys("r2");
+    host.deploy(&["rollback"]).exits(0);
+    assert_eq!(host.status()["release"], "r1");
+}
+
 #[test]
 fn a_process_that_moves_to_loopback_is_seen() {
     let host = Host::boot();
@@ -185,6 +218,17 @@ fn a_process_that_notifies_is_not_ready_before_it_says_so() {
     assert!(said.stdout.contains("it has not sent READY=1; it says: warming caches"), "{said:?}");
     assert!(said.stderr.contains("set DEPLOY_READY=port"), "{said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
+
+    // The start waits for the network, and is not taken for an end meanwhile.
+    host.write(
+        "/run/systemd/system/slow.service",
+        "[Unit]\nBefore=network-online.target\n[Service]\nType=oneshot\nExecStart=sleep 3\n",
+    );
+    host.sh("mkdir -p /run/systemd/system/network-online.target.wants
+        ln -s ../slow.service /run/systemd/system/network-online.target.wants/
+        systemctl daemon-reload; systemctl stop network-online.target");
+    host.publish(&release("later", &format!("NOTIFY=0.2 {notify}")));
+    host.deploys("later");
 
     // Any process of the unit may say it, and a type without a port too.
     let shell =
