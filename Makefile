@@ -51,6 +51,7 @@ failpoints-deb: cargo-deb
 
 test: requirements root deb failpoints-deb
 	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --no-fail-fast
+	DEPLOY_DEB=$(DEB) cargo test --locked --test apps -- express django worker
 	DEPLOY_DEB=$(DEB) cargo test --locked --test demo
 
 stores: requirements root deb
@@ -62,7 +63,7 @@ crash-matrix: requirements root failpoints-deb
 # `make test` plays three of them, with two handovers each.
 apps: requirements root deb
 	HANDOVERS=$(or $(HANDOVERS),10) DEPLOY_DEB=$(DEB) cargo test --locked --no-fail-fast --test apps -- \
-	    --include-ignored --nocapture $(APPS)
+	    --nocapture $(APPS)
 
 demo: requirements root deb
 	DEPLOY_DEB=$(DEB) cargo test --locked --test demo

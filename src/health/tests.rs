@@ -38,6 +38,9 @@ fn a_process_stays_while_it_is_the_one_that_was_seen_first() {
     for _ in 0..3 {
         process.must_stay(&running()).expect("the same process");
     }
+    // As of a server that executes itself again.
+    let another_pid = ServiceStatus { main_pid: 43, ..running() };
+    process.must_stay(&another_pid).expect("still the same run");
     let reloading = ServiceStatus { active_state: "reloading".into(), ..running() };
     process.must_stay(&reloading).expect("still the same");
 }
@@ -60,7 +63,10 @@ fn a_process_that_ended_or_was_restarted_did_not_stay() {
         ..running()
     };
     for (status, why) in [
-        (ServiceStatus { main_pid: 43, ..running() }, "it ended and was restarted"),
+        (
+            ServiceStatus { invocation_id: "another".into(), ..running() },
+            "it ended and was restarted",
+        ),
         (ServiceStatus { n_restarts: 4, ..running() }, "it ended and was restarted"),
         (ended("exit-code", 1, 3), "it ended: exit-code, exit status 3"),
         (ended("signal", 2, 11), "it ended: signal, signal 11"),

@@ -47,22 +47,13 @@ apps! {
     django: Python, true, [("Handling signal: term", 1), ("Shutting down: Master", 1)];
     express: Node, true, [("SIGTERM: closing", 1), ("\nclosed\n", 1)];
     worker: Base, false, [("SIGTERM\n", 1), ("bye\n", 1)];
-    #[ignore = "`make apps` plays it"]
     fastapi: Python, true, [("Shutting down", 1), ("Finished server process", 1)];
-    #[ignore = "`make apps` plays it"]
     flask: Python, true, [("Shutting down", 1), ("Finished server process", 1)];
-    #[ignore = "`make apps` plays it"]
     go: Go, true, [("SIGTERM: shutting down", 1)];
-    #[ignore = "`make apps` plays it"]
     java: Java, true, [("SIGTERM: stopping", 1)];
-    #[ignore = "`make apps` plays it"]
     php: Php, true, [("Finishing ...", 1), ("exiting, bye-bye!", 1)];
-    #[ignore = "`make apps` plays it"]
     pm2: Node, true, [("SIGTERM: closing", 2)];
-    #[ignore = "`make apps` plays it"]
     pnpm: Node, true, [("SIGTERM: closing", 1), ("\nclosed\n", 1)];
-    #[ignore = "`make apps` plays it"]
     sinatra: Ruby, true, [("Gracefully shutting down workers", 1)];
-    #[ignore = "`make apps` plays it"]
     unicorn: Ruby, true, [("master complete", 1)];
 }

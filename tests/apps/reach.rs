@@ -12,7 +12,6 @@ const REPACK: &str = "
 ";
 
 #[test]
-#[ignore = "`make apps` plays it"]
 fn uvicorn_on_its_default_address_is_refused_until_it_binds_all() {
     let app = App { name: "fastapi", runtime: Runtime::Python, is_web: true, farewells: &[] };
     let story = Story::of(&app);
