@@ -130,14 +130,16 @@ impl Snapshot {
         replaced.filter(good).or_else(|| self.releases.iter().rev().filter(good).find(older))
     }
 
-    /// The newest good release that holds something else than the current one: however
-    /// often that is published again, there is a way back from it.
+    /// A good release that holds something else than the current one, where a rollback
+    /// goes or else the newest: however often that is published again, there is a way
+    /// back from it.
     pub fn last_of_other_content(&self) -> Option<&Manifest> {
         let current = self.current()?;
         let other = |manifest: &&Manifest| {
             manifest.state == State::Good && !manifest.has_content_of(current)
         };
-        self.releases.iter().rev().filter(|m| m.label != current.label).find(other)
+        let newest = || self.releases.iter().rev().filter(|m| m.label != current.label).find(other);
+        self.rollback_target().filter(other).or_else(newest)
     }
 }
 
