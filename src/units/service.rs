@@ -2,7 +2,7 @@
 
 use super::command::{quote, shell};
 use crate::release::manifest::{Manifest, Plan, Service};
-use crate::release::settings::{Readiness, Sandbox};
+use crate::release::settings::{Readiness, Sandbox, StopSignal};
 use crate::store::Snapshot;
 use std::fmt::Write;
 use std::path::Path;
@@ -80,7 +80,7 @@ Slice={slice}
 WorkingDirectory={tree}
 EnvironmentFile={env}
 {environment}ExecStart=:/bin/bash -c {script}
-ExecStopPost=-{STOP} {signal}
+{stop_first}ExecStopPost=-{STOP} {signal}
 KillMode=mixed
 KillSignal={signal}
 Restart=always
@@ -100,11 +100,23 @@ LimitNOFILE=65536
         env = path(&snapshot.env_path(label)),
         environment = environment(snapshot, manifest, service),
         script = quote(&shell(&service.command)),
+        stop_first = stop_first(plan.stop_signal),
         signal = plan.stop_signal.name(),
         stop = milliseconds(plan.stop_timeout),
         memory = memory(plan),
         sandbox = sandbox(snapshot, manifest, service),
     )
+}
+
+/// A shell outlives these signals while it waits for the app: systemd would signal the
+/// shell alone.
+fn stop_first(signal: StopSignal) -> String {
+    match signal {
+        StopSignal::Int | StopSignal::Quit | StopSignal::Winch => {
+            format!("ExecStop=-{STOP} {} $MAINPID\n", signal.name())
+        }
+        StopSignal::Term | StopSignal::Hup | StopSignal::Usr1 | StopSignal::Usr2 => String::new(),
+    }
 }
 
 /// The lines of [`super::confinement`].

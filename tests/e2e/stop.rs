@@ -11,6 +11,7 @@ const JOB: &str = include_str!("stop/job.py");
 const SCRIPT: &str = "#!/bin/sh\necho preparing\npython3 job.py \"$@\"\n";
 
 /// Ways to start one program; the first ones become it, the others do not.
+/// Without `--foreground`, timeout(1) signals its program twice: alone, and with its group.
 const KINDS: &str = "\
 direct: python3 job.py
 niced: nice -n 5 python3 job.py
@@ -27,7 +28,7 @@ loginshell: bash -lc \"python3 job.py; echo ended\"
 pipe: python3 job.py | cat
 bothpiped: python3 job.py 2>&1 | tee /dev/null | cat
 subshell: (python3 job.py)
-timed: timeout 3600 python3 job.py
+timed: timeout --foreground 3600 python3 job.py
 background: python3 job.py & wait
 waitingsetsid: setsid --wait python3 job.py
 ";
@@ -141,32 +142,100 @@ fn a_request_outlives_the_launcher_of_the_process_that_serves_it() {
 #[test]
 fn what_does_not_end_in_its_time_is_killed() {
     let host = Host::boot();
-    let stubborn = "#!/bin/bash\n(trap '' TERM; exec sleep 4242) &\nwait\n";
-    let release = Release::empty("r1")
-        .file_of_mode(0o755, "bin/worker", stubborn)
-        .procfile("worker: ./bin/worker\n")
-        .set("DEPLOY_STOP_TIMEOUT=1s");
-    host.publish(&release);
-    host.deploys("r1");
-    let sleeps = || host.sh("pgrep -cf '^sleep 4242' || true").trim().to_owned();
-    host.wait_for("process", SOON, || (sleeps() == "1").then_some(()));
-    host.deploy(&["stop", "my-app"]).exits(0);
-    assert_eq!(sleeps(), "0");
+    let stubborn = "#!/bin/sh\n(trap '' TERM QUIT; exec sleep 4242) &\nwait\n";
+    for signal in ["TERM", "QUIT"] {
+        let release = Release::empty(signal)
+            .file_of_mode(0o755, "bin/worker", stubborn)
+            .procfile("worker: ./bin/worker\n")
+            .set("DEPLOY_STOP_TIMEOUT=1s")
+            .set(&format!("DEPLOY_STOP_SIGNAL={signal}"));
+        host.publish(&release);
+        host.deploys(signal);
+        let sleeps = || host.sh("pgrep -cf '^sleep 4242' || true").trim().to_owned();
+        host.wait_for("process", SOON, || (sleeps() == "1").then_some(()));
+        host.deploy(&["stop", "my-app"]).exits(0);
+        assert_eq!(sleeps(), "0", "{signal}");
+    }
 }
 
+/// Launchers that outlive one of these signals while they wait for their program.
 #[test]
 fn another_signal_than_sigterm_can_be_asked_for() {
+    const KINDS: &str = "\
+worker: python3 job.py
+script: ./bin/worker
+bashscript: ./bin/bashworker
+pipe: bash -c 'python3 job.py | cat'
+background: python3 job.py & wait
+timed: cd . && timeout --foreground 3600 python3 job.py; true
+trapped: python3 job.py & child=$!; trap 'kill -SIGNAL $child' SIGNAL; wait $child; wait $child
+";
     let host = Host::boot();
-    for signal in ["QUIT", "WINCH"] {
+    for signal in ["QUIT", "INT", "WINCH"] {
         let of = release(signal)
-            .procfile("worker: python3 job.py\npipe: python3 job.py\n")
+            .file_of_mode(0o755, "bin/bashworker", SCRIPT.replace("/bin/sh", "/bin/bash"))
+            .procfile(&KINDS.replace("SIGNAL", signal))
             .set(&format!("DEPLOY_STOP_SIGNAL={signal}"))
             .set(&format!("ENDS_AT=SIG{signal}"));
         host.publish(&of);
         host.deploys(signal);
+        let kinds = || KINDS.lines().filter_map(|line| line.split_once(':'));
+        host.wait_for("every process", SOON, || {
+            (notes(&host, signal).len() == kinds().count()).then_some(())
+        });
         host.deploy(&["stop", "my-app"]).exits(0);
         let expected = to_owned(&["begins", "signal", "done"]);
         let notes = notes(&host, signal);
-        assert_eq!((&notes["worker"], &notes["pipe"]), (&expected, &expected));
+        for (kind, _) in kinds() {
+            assert_eq!(notes[kind], expected, "{kind} at {signal}");
+        }
     }
+}
+
+/// The filter still has lines to read when the program has ended.
+#[test]
+fn a_slow_reader_of_a_pipeline_writes_its_last_lines() {
+    let host = Host::boot();
+    let job = "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [15])\n\
+        print('begins', flush=True)\nsignal.sigwait([15])\n\
+        for line in range(25): print('line', line)\n";
+    let filter = "import sys, time\nfor line in sys.stdin:\n    \
+        time.sleep(0.02)\n    print(line, end='', flush=True)\n";
+    let release = Release::empty("r1")
+        .file("job.py", job)
+        .file("filter.py", filter)
+        .procfile("worker: python3 job.py | python3 filter.py\n");
+    host.publish(&release);
+    host.deploys("r1");
+    let logged = |text: &str| {
+        let count = format!("journalctl -o cat -t my-app.worker.1 | grep -c '^{text}' || true");
+        host.sh(&count).trim().to_owned()
+    };
+    host.wait_for("process", SOON, || (logged("begins") == "1").then_some(()));
+    host.deploy(&["stop", "my-app"]).exits(0);
+    host.sh("journalctl --sync");
+    assert_eq!(logged("line"), "25");
+}
+
+/// Such a process is a zombie by its state, and works.
+#[test]
+fn a_process_whose_first_thread_has_ended_gets_its_signal_and_its_time() {
+    let host = Host::boot();
+    let job = "import ctypes, os, platform, signal, threading, time\n\
+        def note(what):\n    os.system(f'echo r1 worker {what} >>$DEPLOY_SHARED/notes')\n\
+        def work():\n    note('begins')\n    signal.sigwait([15])\n    note('signal')\n    \
+        time.sleep(1)\n    note('done')\n    os._exit(0)\n\
+        signal.pthread_sigmask(signal.SIG_BLOCK, [15])\n\
+        threading.Thread(target=work).start()\n\
+        ctypes.CDLL(None).syscall(60 if platform.machine() == 'x86_64' else 93, 0)\n";
+    let release = Release::empty("r1")
+        .file("job.py", job)
+        .procfile("worker: bash -c 'python3 job.py; true'\n");
+    host.publish(&release);
+    host.deploys("r1");
+    host.wait_for("process", SOON, || {
+        host.sh("ps -C python3 -o state=").contains('Z').then_some(())
+    });
+    host.deploy(&["stop", "my-app"]).exits(0);
+    assert_eq!(notes(&host, "r1")["worker"], to_owned(&["begins", "signal", "done"]));
 }
