@@ -128,7 +128,7 @@ mod tests {
         let readers = [filter, tee.clone()];
         assert!(progress.due(&readers, after(59)).is_empty());
         assert_eq!(pids(progress.due(&readers, after(60))), [2]);
-        assert!(progress.due(&[tee.clone()], after(69)).is_empty());
+        assert!(progress.due(std::slice::from_ref(&tee), after(69)).is_empty());
         assert_eq!(pids(progress.due(&[tee], after(70))), [3]);
     }
 
