@@ -142,14 +142,16 @@ mod tests {
 
     #[test]
     fn a_server_ends_its_workers_itself() {
-        let workers = [9, 10].map(|pid| Process { parent: 8, ..process(pid, "", &[]) });
+        // This process, which SIGQUIT would end, stands for the server.
+        let pid = i32::try_from(std::process::id()).expect("a pid");
+        let workers = [-9, -10].map(|worker| Process { parent: pid, ..process(worker, "", &[]) });
         let [one, other] = workers;
-        let main = process(8, "", &[]);
+        let main = process(pid, "", &[]);
         let began = Instant::now();
-        let mut progress = Progress::new(Signal::SIGQUIT, Some(8), began);
+        let mut progress = Progress::new(Signal::SIGQUIT, Some(pid), began);
         let all = [main, one.clone(), other.clone()];
-        assert_eq!(pids(progress.due(&all, began)), [8]);
+        assert_eq!(pids(progress.due(&all, began)), [pid]);
         assert!(progress.due(&all, began).is_empty());
-        assert_eq!(pids(progress.due(&[one, other], began)), [9, 10]);
+        assert_eq!(pids(progress.due(&[one, other], began)), [-9, -10]);
     }
 }
