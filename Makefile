@@ -55,7 +55,7 @@ test: requirements root deb failpoints-deb
 	DEPLOY_DEB=$(DEB) cargo test --locked --test demo
 
 stores: requirements root deb
-	DEPLOY_DEB=$(DEB) cargo test --locked --test e2e stores:: -- --include-ignored
+	DEPLOY_DEB=$(DEB) cargo test --locked --test stores
 
 crash-matrix: requirements root failpoints-deb
 	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --test crash

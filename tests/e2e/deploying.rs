@@ -66,7 +66,7 @@ fn refuses_broken_releases(host: &Host, exit: i32) {
         ("crash", "BEHAVE=crash", "web.1 did not stay up"),
         ("worker-crash", "BEHAVE_WORKER=crash", "worker.1 did not stay up"),
         ("late-crash", "BEHAVE=crash-after=1.5 DEPLOY_PROVE=20s", "web.1 did not stay up"),
-        ("wrong-port", "BEHAVE=port=5001", "it listens on [5001], not on port "),
+        ("wrong-port", "BEHAVE=port=5001", "it listens on 0.0.0.0:5001, not on port "),
         ("status-500", "BEHAVE=status=500 DEPLOY_HEALTH_PATH=/health", "answered 500"),
         ("hang", "BEHAVE=hang", "it does not listen on port "),
     ];

@@ -1,15 +1,13 @@
-//! The agent and the servers that others keep releases on, as their packages are. The
-//! short form is part of `make test`; `make stores` runs all. docs/stores.md has the
-//! table.
+//! The agent and the servers that others keep releases on, as their packages are. This
+//! is the short form, which is part of `make test`.
 
 mod files;
-mod gateways;
 
 use crate::host::Host;
 
 /// Releases of the app `app` below /srv/site. r1 and r2 have archives and envs of one
 /// size and one second, as two builds have; r3 is a copy of r1.
-const SITE: &str = "
+pub const SITE: &str = "
     set -e
     made() {
         mkdir -p /srv/site/app/production/$1 /tmp/$1
@@ -26,14 +24,14 @@ const SITE: &str = "
 ";
 
 /// What the app that runs says of itself.
-fn serves(host: &Host) -> String {
+pub fn serves(host: &Host) -> String {
     let url = format!("http://{}:5000/VERSION", host.address());
     host.network.http_get(&url).map(|answer| answer.body.trim().to_owned()).unwrap_or_default()
 }
 
 /// Deploys r1, r2 and back from `base`; what is right of each store.
 #[track_caller]
-fn deploys_what_was_asked_for(host: &Host, store: &str, base: &str) {
+pub fn deploys_what_was_asked_for(host: &Host, store: &str, base: &str) {
     let deploy = |release: &str| {
         let url = format!("{base}/app/production/{release}");
         host.deploy(&[&url]).exits(0).stdout
