@@ -40,9 +40,8 @@ async fn until_it_fails(changes: &Changes, work: &Work) {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        match tokio::time::timeout(LOOK, changes.next()).await {
-            Ok(Err(error)) => return tracing::error!("follow the rules of nftables: {error}"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(LOOK, changes.next()).await {
+            return tracing::error!("follow the rules of nftables: {error}");
         }
     }
 }
