@@ -184,7 +184,7 @@ pub struct PlanStatus {
     /// The Procfile's `release`.
     #[serde(default)]
     pub release_phase: Option<PlannedPhase>,
-    /// The services of the Procfile, those of which none is started among them.
+    /// All services of the Procfile, including those with a count of zero.
     #[serde(default)]
     pub types: Vec<PlannedType>,
     pub start: Vec<PlannedProcess>,

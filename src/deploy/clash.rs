@@ -45,8 +45,8 @@ pub(super) async fn help(
     Some(format!("a port that it binds is taken; held are {}; {WAYS_OUT}", held.join(", ")))
 }
 
-/// Warns of each process that listens on fewer ports than that of the release which it
-/// replaces and which still runs: a server may go on without a port that it found taken.
+/// Warns if a process listens on fewer ports than the process that it replaces, which still
+/// runs: a server may go on without a port that it found taken.
 pub(super) async fn warn_of_missing_ports(
     instance: &Instance,
     app: &App,

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::error::Exit;
+use crate::release::reach::Families;
+use crate::release::settings::Clients;
 
 fn watched(port: Option<u16>) -> Watched {
     let (name, unit) = ("web.1".to_owned(), "deploy-my-app-web-r1@1.service".to_owned());
