@@ -17,6 +17,7 @@ mod archives;
 mod boot;
 mod callers;
 mod commands;
+mod credentials;
 mod daemon;
 mod deadlines;
 mod deploying;
