@@ -82,8 +82,8 @@ impl Watch {
         (!gap.is_empty()).then(|| said(gap))
     }
 
-    /// The families over which clients reach every process that has a port; none where
-    /// there is no such process.
+    /// Returns the families over which clients reach every process that has a port, if any
+    /// process has one.
     pub fn serves(&self) -> Option<Families> {
         let reached = self.processes.iter().filter_map(|process| Some(process.reached?.families));
         reached.reduce(Families::and)

@@ -26,7 +26,7 @@ struct Loaded {
     script: String,
     /// Whether nft carried it out.
     done: bool,
-    /// The rules that the kernel had then; none where they could not be read.
+    /// The rules that the kernel had then, if they could be read.
     fingerprint: Option<Fingerprint>,
 }
 

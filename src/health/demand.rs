@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
     pub clients: Clients,
-    /// The families over which each process must be reached; none where any will do.
+    /// The families over which each process must be reached. Empty: any family will do.
     pub families: Families,
     /// None where a connection is enough.
     pub request: Option<Request>,

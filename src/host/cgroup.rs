@@ -26,7 +26,7 @@ pub fn own() -> Option<String> {
     systemds(&fs::read_to_string("/proc/self/cgroup").ok()?)
 }
 
-/// The line of systemd's own v1 hierarchy, else that of v2.
+/// Returns the group of systemd's own v1 hierarchy, else the group of v2.
 fn systemds(text: &str) -> Option<String> {
     let of = |hierarchy: &str| text.lines().find_map(|line| line.split_once(hierarchy));
     let (_, group) = of(":name=systemd:").or_else(|| of("0::"))?;

@@ -120,8 +120,8 @@ impl Systemd {
     }
 }
 
-/// Makes the pipe the user's that the program runs as: /dev/stdout and /dev/stderr are
-/// opened anew by whoever names them, and the pipe's own mode keeps others out.
+/// Gives the pipe to the user that the program runs as: opening /dev/stdout or /dev/stderr
+/// opens the pipe again, and its mode lets its owner alone do that.
 fn give_to_its_user(command: &Command, pipe: &OwnedFd) -> Result<()> {
     let mut properties = command.properties.iter();
     let user = properties.find_map(|(name, property)| match property {
