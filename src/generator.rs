@@ -1,5 +1,6 @@
 //! What `deploy-generator` does: every app's units, whatever the others are like.
 
+use crate::host::namespaces::possible;
 use crate::instance::{load_env, load_settings};
 use crate::release::manifest::Manifest;
 use crate::release::name::AppName;
@@ -80,7 +81,7 @@ fn write_unit(path: &Path, unit: &Unit) -> std::io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     match unit {
-        Unit::Text(text) => fs::write(path, text),
+        Unit::Text(text) => fs::write(path, possible(text.clone())),
         Unit::Link(target) => match symlink(target, path) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
             other => other,
@@ -142,6 +143,7 @@ mod tests {
                 },
                 state: State::Good,
                 staged_at: jiff::Timestamp::UNIX_EPOCH,
+                uids: Vec::new(),
                 replaced: None,
                 serves: None,
                 files: 1,
@@ -152,7 +154,8 @@ mod tests {
             };
             let app = self.store().app(&app.parse().unwrap()).lock().unwrap();
             let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-            let staging = app.begin_staging(&manifest.label, Ids { uid, gid }).unwrap();
+            let staging =
+                app.begin_staging(&manifest.label, Ids { uid, gid }, Ids { uid, gid }).unwrap();
             staging.finish(&manifest).unwrap();
             app.commit(&manifest.label).unwrap();
         }

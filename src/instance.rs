@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::host::systemd::Systemd;
-use crate::host::user::{self, Ids};
 use crate::release::env::Env;
 use crate::release::name::Label;
 use crate::release::settings::{AGENT_FILE, AgentSettings};
@@ -190,16 +189,4 @@ pub fn load_env() -> Result<Env> {
         let help = e.help.clone().unwrap_or_else(|| format!("correct {AGENT_FILE}"));
         what().because(e).help(help)
     })
-}
-
-/// The identity that apps get. Whoever has it must have no say over the agent.
-pub fn app_user(settings: &AgentSettings) -> Result<Ids> {
-    let name = &settings.user;
-    let ids = user::ids(name)?;
-    if ids.uid != 0 && !user::is_member(ids.uid, ids.gid, OPERATORS) {
-        return Ok(ids);
-    }
-    let why = format!("it is root, or in the group {OPERATORS}: apps could control the agent");
-    let error = Error::usage(format!("run apps as DEPLOY_USER={name}")).because(why);
-    Err(error.help("name a user of its own, such as deploy-app"))
 }

@@ -27,6 +27,7 @@ pub mod admit;
 pub mod converge;
 pub mod health;
 pub mod stage;
+pub mod owner;
 pub mod units;
 pub mod instance;
 pub mod source;

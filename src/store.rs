@@ -16,6 +16,7 @@ mod durable;
 mod history;
 mod lock;
 mod machine;
+mod ownership;
 mod reserve;
 mod staging;
 mod underway;
@@ -23,6 +24,7 @@ mod watched;
 
 pub use history::Entry;
 pub use lock::Locked;
+pub use ownership::Held;
 pub use staging::{Homes, Staging, Unwritable, WhyUnwritable};
 pub use underway::UnderWay;
 pub use watched::Watched;

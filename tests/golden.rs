@@ -104,13 +104,14 @@ fn manifest(app: &str, dir: &Path, nth: i64, agent: &Env, settings: &AgentSettin
         },
         state: State::Good,
         staged_at: jiff::Timestamp::from_second(nth).expect("a time"),
+        uids: vec![999, 998],
         replaced: None,
         serves: None,
         files: 1,
         bytes: 1,
         homes: true,
         process_dirs: process_dirs(&env(&dir.join("env")), &release),
-        plan: Plan::new(&procfile, &release, &settings.user),
+        plan: Plan::new(&procfile, &release, settings.user.as_deref().unwrap_or("app-my-app")),
     }
 }
 

@@ -51,6 +51,7 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
         identity,
         state: State::Good,
         staged_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        uids: Vec::new(),
         replaced: None,
         serves: None,
         files: 1,
@@ -70,7 +71,7 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
 
 /// With private ports, as it has them when it is staged.
 pub fn plan(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettings) -> Plan {
-    let mut plan = Plan::new(procfile, settings, &agent.user);
+    let mut plan = Plan::new(procfile, settings, agent.user.as_deref().unwrap_or("app-my-app"));
     let ports = allocate(plan.private_ports_needed(), &BTreeSet::new(), |_| true);
     plan.private_ports = ports.expect("enough private ports");
     plan

@@ -2,12 +2,13 @@
 
 use crate::converge::{self, converge};
 use crate::error::{Error, Exit, Result};
+use crate::event::Step;
 use crate::health::Watch;
 use crate::instance::{Instance, blocking};
 use crate::release::manifest::{Manifest, Process};
 use crate::release::name::AppName;
 use crate::store::{App, Locked, Stopped};
-use crate::{admit, units};
+use crate::{admit, owner, units};
 use std::collections::BTreeSet;
 
 /// An app, and perhaps one process type or process of it.
@@ -81,12 +82,27 @@ async fn restart(instance: &Instance, app: Locked, process: Option<&str>) -> Res
         // What is stopped stays so, unless it is named.
         None => chosen.retain(|process| !snapshot.stopped.covers(&process.to_string())),
     }
+    if process.is_none() && owner::is_to_move(instance, &snapshot) {
+        move_in(instance, &app).await?;
+    }
     converge::load_units(instance, &app.snapshot()?).await?;
     let units = units_of(&app, &manifest, &chosen);
     let restarted = instance.systemd.restart(&units, converge::longest_stop(&snapshot)).await;
     restarted.map_err(|error| error.with_exit(Exit::Unhealthy))?;
     prove(instance, &manifest, &chosen).await?;
     Ok(format!("restarted {} {}", app.name(), names(&chosen)))
+}
+
+/// Gives an app of 0.1.0 a user of its own. It stops for that, as it would anyway.
+async fn move_in(instance: &Instance, app: &Locked) -> Result<()> {
+    let live: Vec<String> = converge::live(instance, app).await?.into_iter().collect();
+    instance.systemd.stop(&live, converge::longest_stop(&app.snapshot()?)).await?;
+    instance.events.step(Step::Converge, format!("{} gets a user of its own", app.name()));
+    if let Err(error) = owner::move_in(instance, app).await {
+        // Whatever came of it, what ran runs again.
+        instance.events.warn(error.chain());
+    }
+    Ok(())
 }
 
 /// Stops processes until they are started again, over a reboot too.
@@ -121,6 +137,9 @@ pub async fn remove(instance: &Instance, app: Locked) -> Result<String> {
     blocking(|| app.remove_app())?;
     converge::ports::load(instance).await?;
     instance.systemd.daemon_reload().await?;
+    if let Err(error) = owner::remove(instance, &name).await {
+        instance.events.warn(error.chain());
+    }
     Ok(format!("removed {name}"))
 }
 

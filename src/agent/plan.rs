@@ -28,7 +28,7 @@ pub async fn plan(instance: &Instance, app: &App, url: &ReleaseUrl) -> Result<Pl
         return Err(Error::unusable(what).because("the archive has none"));
     };
     let procfile = Procfile::parse(&text).map_err(|e| stage::refused(&resolved, "Procfile", e))?;
-    let plan = Plan::new(&procfile, &settings, &instance.settings.user);
+    let plan = Plan::new(&procfile, &settings, &app.name().user());
     let label = match &here {
         Some(manifest) => manifest.label.clone(),
         None => app.free_label(resolved.name()),

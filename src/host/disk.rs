@@ -11,6 +11,9 @@ use std::path::Path;
 /// Below this nothing can be made any more that is worth the name; bytes, inodes.
 const NEXT_TO_NOTHING: (u64, u64) = (256 << 10, 4);
 
+/// Of a large file system this much is little, of a small one the fiftieth part; bytes.
+const SCARCE: u64 = 64 << 20;
+
 /// What may still be made on a file system by who has no right to its reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -19,6 +22,8 @@ pub struct Room {
     pub inodes: Option<u64>,
     /// What the smallest file takes; bytes.
     pub block: u64,
+    /// All there is on it, used or not; bytes.
+    pub size: u64,
 }
 
 impl Room {
@@ -40,6 +45,7 @@ impl Room {
             bytes: found.blocks_available().saturating_mul(found.fragment_size()),
             inodes: limited.then(|| found.files_available()),
             block: found.fragment_size(),
+            size: found.blocks().saturating_mul(found.fragment_size()),
         }
     }
 
@@ -47,6 +53,11 @@ impl Room {
     pub fn is_used_up(&self) -> bool {
         let (bytes, inodes) = NEXT_TO_NOTHING;
         self.bytes < bytes || self.has_no_inodes(inodes)
+    }
+
+    /// Whether what runs is soon without room for its own files.
+    pub fn is_scarce(&self) -> bool {
+        self.bytes < (self.size / 50).min(SCARCE)
     }
 
     fn has_no_inodes(&self, fewer_than: u64) -> bool {
@@ -80,7 +91,7 @@ mod tests {
     use super::*;
 
     fn room(bytes: u64, inodes: Option<u64>) -> Room {
-        Room { bytes, inodes, block: 4096 }
+        Room { bytes, inodes, block: 4096, size: 1 << 30 }
     }
 
     #[test]

@@ -20,6 +20,14 @@ pub fn share() {
     }
 }
 
+/// All memory of the machine; bytes. proc_meminfo(5)
+pub fn total() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
 /// Gives the memory that finished work has left back to the kernel; glibc keeps
 /// it otherwise. malloc_trim(3)
 pub fn give_back() {

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod journal;
 pub mod machine;
 pub mod memory;
+pub mod namespaces;
 mod netlink;
 pub mod nftables;
 pub mod priority;

@@ -44,6 +44,8 @@ pub enum Property {
     List(Vec<String>),
     /// Bytes, or flags.
     Number(u64),
+    /// A file mode creation mask.
+    Mode(u32),
     /// What is allowed, and nothing else is.
     Allowed(Vec<String>),
     /// Paths of environment files, all of which must exist.
@@ -159,6 +161,7 @@ fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String
             Property::Text(value) => own(Variant::from(value))?,
             Property::List(value) => own(Variant::from(value))?,
             Property::Number(value) => own(Variant::from(value))?,
+            Property::Mode(mask) => own(Variant::from(mask))?,
             Property::Allowed(names) => own(Variant::from((true, names)))?,
             Property::Pairs(value) => own(Variant::from(value))?,
             Property::Binds(pairs) => {

@@ -1,8 +1,20 @@
 //! Users and groups of the machine.
 
+use super::systemd::Systemd;
+use super::transient::{Command, Ending};
 use crate::error::{Error, Result};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;
+use std::path::Path;
+use std::time::Duration;
+
+/// Makes users in the system's own range: their journal is the system's, and no login
+/// screen shows them.
+const SYSUSERS: &str = "/usr/bin/systemd-sysusers";
+const USERDEL: &str = "/usr/sbin/userdel";
+/// How long either may take, which is milliseconds; bounded since another program may hold
+/// the lock of /etc/passwd.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The numeric identity of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,14 +23,109 @@ pub struct Ids {
     pub gid: u32,
 }
 
+/// A user that is to be there: all of it is text that needs no quotes in sysusers.d(5).
+pub struct Wanted {
+    pub name: String,
+    /// Its primary group, where that is not its own.
+    pub group: Option<String>,
+    /// What it is for. A user of the name with another one is somebody else.
+    pub comment: String,
+    pub home: String,
+}
+
 /// Looks a user up by name.
 pub fn ids(name: &str) -> Result<Ids> {
-    let what = || format!("look up the user {name} that apps run as");
-    let help = "create the user (the package does: `systemd-sysusers`), or correct DEPLOY_USER";
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok(Ids { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
-        Ok(None) => Err(Error::failed(what()).because("there is no such user").help(help)),
-        Err(error) => Err(Error::failed(what()).because(error)),
+    let help = "create the user, or correct DEPLOY_USER";
+    let missing = || cannot_find(name).because("there is no such user").help(help);
+    find(name)?.map(|user| ids_of(&user)).ok_or_else(missing)
+}
+
+fn ids_of(user: &User) -> Ids {
+    Ids { uid: user.uid.as_raw(), gid: user.gid.as_raw() }
+}
+
+fn find(name: &str) -> Result<Option<User>> {
+    User::from_name(name).map_err(|error| cannot_find(name).because(error))
+}
+
+fn cannot_find(name: &str) -> Error {
+    Error::failed(format!("look up the user {name} that apps run as"))
+}
+
+/// The users with these names, made where they are missing.
+pub async fn make<const N: usize>(systemd: &Systemd, wanted: [Wanted; N]) -> Result<[Ids; N]> {
+    if wanted.iter().any(|user| !matches!(find(&user.name), Ok(Some(_)))) {
+        add(systemd, &wanted).await?;
+    }
+    let mut all = [Ids { uid: 0, gid: 0 }; N];
+    for (user, ids) in wanted.iter().zip(&mut all) {
+        *ids = its_own(user)?;
+    }
+    Ok(all)
+}
+
+async fn add(systemd: &Systemd, wanted: &[Wanted]) -> Result<()> {
+    let mut argv = vec![SYSUSERS.to_owned(), "--inline".to_owned()];
+    argv.extend(wanted.iter().map(Wanted::line));
+    let names: Vec<&str> = wanted.iter().map(|user| user.name.as_str()).collect();
+    let names = names.join(", ");
+    let help = "see whether /etc can be written to, and is not locked (/etc/.pwd.lock)";
+    let what = format!("make the users {names}");
+    run(systemd, "deploy-sysusers", what, argv).await.map_err(|error| error.help(help))
+}
+
+/// The ids of the user, unless somebody else has its name.
+fn its_own(wanted: &Wanted) -> Result<Ids> {
+    let what = || Error::usage(format!("run as the user {}", wanted.name));
+    let Some(user) = find(&wanted.name)? else {
+        return Err(what().because("it is not there although it was made"));
+    };
+    if user.gecos.to_string_lossy() != wanted.comment {
+        let why = format!("it is not the agent's own, which is called {:?}", wanted.comment);
+        return Err(what().because(why).help("rename that user, or the app"));
+    }
+    Ok(ids_of(&user))
+}
+
+/// Removes users with these names and comments, as far as they are there.
+pub async fn remove(systemd: &Systemd, users: &[Wanted]) -> Result<()> {
+    for user in users {
+        if find(&user.name)?.is_some() && its_own(user).is_ok() {
+            let argv = vec![USERDEL.to_owned(), user.name.clone()];
+            let what = format!("remove the user {}", user.name);
+            run(systemd, "deploy-userdel", what, argv).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn run(systemd: &Systemd, unit: &str, what: String, argv: Vec<String>) -> Result<()> {
+    /// Units of one name would be in each other's way.
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    if let Some(program) = argv.first().filter(|program| !Path::new(program).exists()) {
+        return Err(Error::failed(what).because(format!("{program} is not there")));
+    }
+    let command = Command {
+        unit: unit.to_owned(),
+        description: "Users of the deployed apps".to_owned(),
+        argv,
+        timeout: LONGEST,
+        properties: Vec::new(),
+    };
+    let mut said = Vec::new();
+    match systemd.run(command, |line| said.push(line)).await? {
+        Ending::Success => Ok(()),
+        Ending::Failure(why) => Err(Error::failed(what).because(why).with_log(said)),
+    }
+}
+
+impl Wanted {
+    /// As sysusers.d(5) has it.
+    fn line(&self) -> String {
+        let Wanted { name, group, comment, home } = self;
+        let id = group.as_ref().map_or("-".to_owned(), |group| format!("-:{group}"));
+        format!("u {name} {id} \"{comment}\" {home}")
     }
 }
 

@@ -17,6 +17,11 @@ impl Sha256 {
         hasher.finish()
     }
 
+    /// Its first `digits`.
+    pub fn begin(&self, digits: usize) -> &str {
+        self.0.get(..digits).unwrap_or(&self.0)
+    }
+
     /// The SHA-256 that a store keeps of the whole object; none where it keeps
     /// another checksum, or one of parts.
     pub fn stored(checksum: &Checksum) -> Option<Sha256> {

@@ -28,6 +28,10 @@ pub struct Manifest {
     pub identity: Identity,
     pub state: State,
     pub staged_at: Timestamp,
+    /// The numbers of the app's own users, where it has them: of the one that it runs as,
+    /// and of the one that its builds run as.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uids: Vec<u32>,
     /// The release that ran when this one was committed: where a rollback goes.
     pub replaced: Option<Label>,
     /// The address families over which clients reached it when it was proved; none where
@@ -127,6 +131,11 @@ pub struct Plan {
     pub sandbox: Sandbox,
     /// Bytes; none means no limit.
     pub memory_max: Option<u64>,
+    /// None as 0.1.0 had it: as many as systemd has for every unit.
+    #[serde(default)]
+    pub max_tasks: Option<u32>,
+    #[serde(default = "yes")]
+    pub metadata: bool,
 }
 
 /// One process type: a line of the Procfile and how many processes it gets.
@@ -136,6 +145,10 @@ pub struct Service {
     pub kind: ProcessType,
     pub command: String,
     pub count: u16,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The `Host` of the probe before it could be chosen.
@@ -202,6 +215,8 @@ impl Plan {
             process_dirs: settings.process_dirs.clone(),
             sandbox: settings.sandbox,
             memory_max: settings.memory_max,
+            max_tasks: Some(settings.max_tasks),
+            metadata: settings.metadata,
         }
     }
 
@@ -251,10 +266,16 @@ impl Plan {
         }
     }
 
-    /// Whether it runs the same in the same way, wherever its processes listen.
+    /// Whether it runs the same in the same way, wherever its processes listen, whoever they
+    /// run as, and however many tasks the machine lets them have.
     pub fn is_same(&self, other: &Plan) -> bool {
-        let anywhere = |plan: &Plan| Plan { private_ports: Vec::new(), ..plan.clone() };
-        anywhere(self) == anywhere(other)
+        let what = |plan: &Plan| Plan {
+            private_ports: Vec::new(),
+            user: String::new(),
+            max_tasks: None,
+            ..plan.clone()
+        };
+        what(self) == what(other)
     }
 
     /// Whether the type may run in two releases at once while one is proved.

@@ -3,10 +3,16 @@
 //! Their alphabet is safe in a path, in a unit name and in an S3 key, so nothing that
 //! holds one of them ever needs escaping.
 
+use super::digest::Sha256;
 use crate::error::Error;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+/// The longest name of a user; systemd takes no longer one, from utmp(5).
+const LONGEST_USER: usize = 31;
+/// How much of a digest tells two names apart; hexadecimal digits.
+const DIGEST: usize = 8;
 
 /// A checked string: `FromStr`, `Display` and serde all go through the one check.
 macro_rules! name {
@@ -74,6 +80,33 @@ name!(
     "an app name is 1 to 63 of A-Z a-z 0-9 . _ - and begins with a letter or a digit"
 );
 
+impl AppName {
+    /// The user that the app's processes run as: `app-my-app`.
+    pub fn user(&self) -> String {
+        self.account("app-")
+    }
+
+    /// The user that its builds run as: `build-my-app`.
+    pub fn builder(&self) -> String {
+        self.account("build-")
+    }
+
+    /// A name that every program on the machine takes for a user's. What cannot be in one
+    /// gives way to a digest of the whole name.
+    fn account(&self, prefix: &str) -> String {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        let whole = format!("{prefix}{self}");
+        if whole.len() <= LONGEST_USER && self.0.bytes().all(plain) {
+            return whole;
+        }
+        let fits = |b: u8| if plain(b) { char::from(b) } else { '-' };
+        let name: String = self.0.to_ascii_lowercase().bytes().map(fits).collect();
+        let room = LONGEST_USER - prefix.len() - DIGEST - 1;
+        let digest = Sha256::of(self.0.as_bytes());
+        format!("{prefix}{}-{}", name.get(..room).unwrap_or(&name), digest.begin(DIGEST))
+    }
+}
+
 name!(
     /// The environment of a release (`production`), the last but one part of its URL.
     EnvironmentName, "an environment name", |text| is_name(text, 63),
@@ -136,6 +169,23 @@ pub(super) fn shown(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::error::Exit;
+
+    #[test]
+    fn each_app_has_users_of_its_own() {
+        let app = |name: &str| name.parse::<AppName>().expect("a name");
+        assert_eq!([app("my-app").user(), app("my-app").builder()], ["app-my-app", "build-my-app"]);
+        let longest = "a".repeat(63);
+        let others = ["My-App", "my.app", "my-app_", &longest, &longest[..62], &longest[..28]];
+        let mut users: Vec<String> = others.iter().map(|name| app(name).user()).collect();
+        users.push(app("my-app").user());
+        for user in &users {
+            assert!(user.len() <= LONGEST_USER && user.starts_with("app-"), "{user}");
+            assert_eq!(*user, user.to_ascii_lowercase());
+        }
+        users.sort();
+        users.dedup();
+        assert_eq!(users.len(), others.len() + 1);
+    }
 
     #[test]
     fn takes_names_that_are_safe_in_paths_and_units() {

@@ -3,6 +3,7 @@
 //! Settings are read (an `Env`), merged (built-in, then `/etc/deploy/agent.env`, then the
 //! release's `env`; still text), and validated. Text never leaves this module.
 
+mod limits;
 mod merged;
 mod names;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use super::env::Env;
 use super::name::ProcessType;
 use super::url::ReleaseUrl;
 use crate::error::Error;
+use limits::Limits;
 use merged::{AgentText, Layers, ReleaseText};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -69,6 +71,11 @@ pub struct ReleaseSettings {
     pub sandbox: Sandbox,
     /// In bytes, for each process.
     pub memory_max: Option<u64>,
+    /// How many tasks each process may have: as much as the machine lets it.
+    pub max_tasks: u32,
+    /// Whether the app may ask the instance's metadata service, which gives out the
+    /// credentials of its role.
+    pub metadata: bool,
 }
 
 /// How the new release takes over from the old one.
@@ -90,6 +97,28 @@ pub enum Sandbox {
     /// As systemd's `ProtectSystem=full`: the system is read-only, data is not.
     Full,
     Off,
+}
+
+impl Sandbox {
+    /// Whether it closes everything that the other one does.
+    fn closes_as_much_as(self, other: Sandbox) -> bool {
+        let rank = |sandbox| match sandbox {
+            Sandbox::Off => 0,
+            Sandbox::Full => 1,
+            Sandbox::Strict => 2,
+        };
+        rank(self) >= rank(other)
+    }
+}
+
+impl fmt::Display for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Sandbox::Strict => "strict",
+            Sandbox::Full => "full",
+            Sandbox::Off => "off",
+        })
+    }
 }
 
 /// Where the clients of `web` are.
@@ -199,8 +228,8 @@ impl fmt::Display for Statuses {
 pub struct AgentSettings {
     /// Everything the agent keeps is below it: absolute, and needs no quotes in a unit file.
     pub state_dir: PathBuf,
-    /// Apps run as this user; never root.
-    pub user: String,
+    /// All apps run as this user, never root; none where each has a user of its own.
+    pub user: Option<String>,
     /// How many good releases of an app stay on the disk; at least one.
     pub keep_releases: usize,
     /// The most bytes an unpacked release may have.
@@ -209,6 +238,9 @@ pub struct AgentSettings {
     pub max_files: u64,
     /// The most bytes of memory that fetching may use.
     pub max_fetch_memory: u64,
+    /// The most bytes of memory that a build may use; none is three quarters of what the
+    /// machine has.
+    pub build_memory_max: Option<u64>,
     /// How long after systemd began a deploy waits for what the machine does not
     /// have yet: network, role, clock. May be zero.
     pub boot_timeout: Duration,
@@ -239,7 +271,8 @@ impl ReleaseSettings {
         let text: ReleaseText = layers.merge()?;
         let timeout = |name, text: &str| layers.valid(name, text, value::timeout);
         let wait = |name, text: &str| layers.valid(name, text, value::duration);
-        let settings = ReleaseSettings {
+        let agent_text: AgentText = layers.merge()?;
+        let mut settings = ReleaseSettings {
             port: layers.valid("PORT", &text.port, value::port)?,
             concurrency: layers.valid(
                 "DEPLOY_CONCURRENCY",
@@ -303,7 +336,14 @@ impl ReleaseSettings {
                 &text.deploy_memory_max,
                 value::optional_size,
             )?,
+            max_tasks: layers.valid(
+                "DEPLOY_MAX_TASKS",
+                &agent_text.deploy_max_tasks,
+                value::count,
+            )?,
+            metadata: layers.valid("DEPLOY_METADATA", &text.deploy_metadata, value::yes_or_no)?,
         };
+        Limits::read(&layers)?.apply(&layers, &mut settings)?;
         settings.check_ports(&layers)?;
         Ok(settings)
     }
@@ -365,6 +405,11 @@ impl AgentSettings {
                 "DEPLOY_MAX_FETCH_MEMORY",
                 &text.deploy_max_fetch_memory,
                 value::size,
+            )?,
+            build_memory_max: layers.valid(
+                "DEPLOY_BUILD_MEMORY_MAX",
+                &text.deploy_build_memory_max,
+                value::optional_size,
             )?,
             boot_timeout: layers.valid(
                 "DEPLOY_BOOT_TIMEOUT",

@@ -1,28 +1,35 @@
-//! The release's own `build`, run once while staging: as the app's user, in the
+//! The release's own `build`, run once while staging: as the app's builder, in the
 //! app's slice, seeing its tree where it will be when it runs.
 
+use super::Found;
 use super::once::{self, Once};
-use crate::error::Result;
-use crate::host::transient::{Command, Property};
+use crate::error::{Error, Result};
+use crate::host::memory;
+use crate::host::namespaces::possible;
+use crate::host::transient::{Command, Property, properties};
 use crate::instance::Instance;
-use crate::release::settings::{ReleaseSettings, Sandbox};
-use crate::release::url::ReleaseUrl;
+use crate::release::settings::AgentSettings;
 use crate::store::{Locked, Staging};
 use crate::units;
+use std::path::Path;
 
 /// The line's type.
 pub(super) const BUILD: &str = "build";
+/// What it gets of processor and disk while others want them; theirs is 100.
+const WEIGHT: u64 = 20;
+/// What it makes in the shared directory is its group's, that is the app's, too.
+const UMASK: u32 = 0o007;
 
-/// Runs the command to its end; its output goes to the caller and the journal.
+/// Runs the command to its end as `user`; its output goes to the caller and the journal.
 pub(super) async fn build(
     instance: &Instance,
     app: &Locked,
     staging: &Staging,
-    url: &ReleaseUrl,
-    settings: &ReleaseSettings,
+    found: &Found,
+    user: &str,
     command: &str,
 ) -> Result<()> {
-    let run = unit(instance, app, staging, url, settings, command);
+    let run = unit(instance, app, staging, found, user, command)?;
     let help = "run it where the release is made, or try it with `deploy run`; \
                 DEPLOY_BUILD_TIMEOUT says how long it may take";
     let label = staging.label();
@@ -30,74 +37,118 @@ pub(super) async fn build(
         kind: BUILD,
         what: format!("build of release {label}"),
         label,
-        timeout: settings.build_timeout,
+        timeout: found.settings.build_timeout,
         help: help.to_owned(),
     };
     once::run(instance, app, once, run).await
 }
 
-/// The tree is bound to the place where it will be after staging: what a build
-/// writes down of its own path, as a virtualenv does, stays right.
 fn unit(
     instance: &Instance,
     app: &Locked,
     staging: &Staging,
-    url: &ReleaseUrl,
-    settings: &ReleaseSettings,
+    found: &Found,
+    user: &str,
     command: &str,
-) -> Command {
-    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let (now, later) = staging.tree_paths();
-    let releases = text(&app.releases_dir());
-    let (now, later, shared) = (text(&now), text(&later), text(&app.shared()));
-    // It is bound to its own place too; without one the shared directory is its home.
-    let home = staging.build_home().map(|(now, later)| (text(&now), text(&later)));
-    let own = home.as_ref().map_or(&shared, |(_, later)| later);
-    let environment = vec![
-        format!("HOME={own}"),
+) -> Result<Command> {
+    let (settings, url) = (&found.settings, found.resolved.url());
+    let seen = Seen::of(app, staging);
+    let environment = [
+        format!("HOME={}", seen.home),
         format!("DEPLOY_APP={}", url.app()),
         format!("DEPLOY_ENVIRONMENT={}", url.environment()),
         format!("DEPLOY_RELEASE={}", staging.label()),
-        format!("DEPLOY_SHARED={shared}"),
+        format!("DEPLOY_SHARED={}", seen.shared),
         "PS=build.1".to_owned(),
     ];
-    let mut writable = vec![later.clone(), shared];
-    writable.extend(home.iter().map(|(_, later)| later.clone()));
-    let mut properties = confinement(settings.sandbox, writable);
+    let env = vec![text(&staging.env_path())];
+    let mut properties =
+        properties(&possible(units::walls(settings.sandbox, staging.has_builder())))?;
+    properties.extend(limits(instance, settings.max_tasks));
+    if staging.has_builder() {
+        properties.push(("UMask", Property::Mode(UMASK)));
+    }
     properties.extend([
-        // Where memory ends it is the build that goes, before anything that runs.
-        ("OOMScoreAdjust", Property::Int(1000)),
-        ("User", Property::Text(instance.settings.user.clone())),
+        ("User", Property::Text(user.to_owned())),
         ("Slice", Property::Text(units::slice(url.app()))),
-        ("WorkingDirectory", Property::Text(later.clone())),
-        ("Environment", Property::List(environment)),
-        ("EnvironmentFiles", Property::EnvironmentFiles(vec![text(&staging.env_path())])),
-        ("TemporaryFileSystem", Property::Pairs(vec![(releases, "mode=0755".into())])),
-        ("BindPaths", Property::Binds([(now, later)].into_iter().chain(home).collect())),
+        ("WorkingDirectory", Property::Text(seen.tree.clone())),
+        ("Environment", Property::List(environment.to_vec())),
+        ("EnvironmentFiles", Property::EnvironmentFiles(env)),
+        ("TemporaryFileSystem", Property::Pairs(vec![(seen.hidden, "mode=0755".into())])),
+        ("ReadWritePaths", Property::List(seen.writable)),
+        ("BindPaths", Property::Binds(seen.binds)),
     ]);
-    Command {
+    Ok(Command {
         unit: once::name(BUILD, app.name(), staging.label()),
         description: format!("Build of {} release {}", url.app(), staging.label()),
         argv: vec!["/bin/bash".into(), "-c".into(), command.to_owned()],
         timeout: instance.remaining(settings.build_timeout),
         properties,
+    })
+}
+
+/// What a build sees of the agent's state: its tree, its home and the shared directory.
+struct Seen {
+    tree: String,
+    home: String,
+    shared: String,
+    /// Empty for the build, but for what is bound into it.
+    hidden: String,
+    binds: Vec<(String, String)>,
+    writable: Vec<String>,
+}
+
+impl Seen {
+    /// The tree is bound to the place where it will be after staging: what a build
+    /// writes down of its own path, as a virtualenv does, stays right.
+    fn of(app: &Locked, staging: &Staging) -> Seen {
+        let (now, tree) = staging.tree_paths();
+        let (tree, shared) = (text(&tree), text(&app.shared()));
+        // Without a home of its own the shared directory is its home.
+        let home = staging.build_home().map(|(now, later)| (text(&now), text(&later)));
+        let mut binds = vec![(text(&now), tree.clone()), (shared.clone(), shared.clone())];
+        binds.extend(home.clone());
+        let writable = binds.iter().map(|(_, seen)| seen.clone()).collect();
+        let home = home.map_or_else(|| shared.clone(), |(_, later)| later);
+        let hidden = app.dir().parent().map(text).unwrap_or_default();
+        Seen { tree, home, shared, hidden, binds, writable }
     }
 }
 
-/// What a build sees of the file system and may do to it: as much as a process does. The
-/// other limits of `strict` are not among it: a build may need what a service does not.
-fn confinement(sandbox: Sandbox, writable: Vec<String>) -> Vec<(&'static str, Property)> {
-    let (system, home, devices) = match sandbox {
-        Sandbox::Strict => ("strict", "yes", Some("PrivateDevices")),
-        Sandbox::Full => ("full", "read-only", None),
-        Sandbox::Off => return Vec::new(),
-    };
-    let protect = ["NoNewPrivileges", "PrivateTmp", "RestrictSUIDSGID"].into_iter().chain(devices);
-    let protect = protect.map(|name| (name, Property::Bool(true)));
-    let paths = [
-        ("ProtectSystem", Property::Text(system.into())),
-        ("ProtectHome", Property::Text(home.into())),
-        ("ReadWritePaths", Property::List(writable)),
+/// What it may take of the machine, whatever the sandbox: where memory ends it is the build
+/// that goes, before anything that runs.
+fn limits(instance: &Instance, tasks: u32) -> Vec<(&'static str, Property)> {
+    let mut limits = vec![
+        ("OOMScoreAdjust", Property::Int(1000)),
+        ("TasksMax", Property::Number(u64::from(tasks))),
+        ("CPUWeight", Property::Number(WEIGHT)),
+        ("IOWeight", Property::Number(WEIGHT)),
+        // The kernel ends what writes a file that no release could hold.
+        ("LimitFSIZE", Property::Number(instance.settings.max_unpacked)),
     ];
-    protect.chain(paths).collect()
+    let machine = || memory::total().map(|bytes| bytes / 4 * 3);
+    if let Some(bytes) = instance.settings.build_memory_max.or_else(machine) {
+        limits.push(("MemoryMax", Property::Number(bytes)));
+    }
+    limits
+}
+
+/// What a build leaves may be as much as an archive may.
+pub(super) fn check(settings: &AgentSettings, files: u64, bytes: u64) -> Result<()> {
+    let limits = [
+        ("DEPLOY_MAX_FILES", "files", files, settings.max_files),
+        ("DEPLOY_MAX_UNPACKED", "bytes", bytes, settings.max_unpacked),
+    ];
+    for (name, of, found, most) in limits {
+        if found > most {
+            let why = format!("there are {found} {of}, and {name} allows {most}");
+            let help = format!("let `build` remove what it needs no longer, or raise {name}");
+            return Err(Error::unusable("keep what `build` made").because(why).help(help));
+        }
+    }
+    Ok(())
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }

@@ -23,16 +23,16 @@ pub use resolve::resolve;
 use crate::clues;
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
-use crate::host::user::Ids;
 use crate::host::{disk, nftables};
-use crate::instance::{Instance, app_user, blocking};
+use crate::instance::{Instance, blocking};
+use crate::owner::{self, Owner as AppOwner};
 use crate::release::ParseError;
 use crate::release::digest::Sha256;
 use crate::release::env::Env;
 use crate::release::identity::{Content, Identity};
 use crate::release::manifest::{FORMAT, Manifest, Plan, State};
 use crate::release::procfile::Procfile;
-use crate::release::settings::{ReleaseSettings, SET_BY_AGENT, Strategy};
+use crate::release::settings::{AGENT_FILE, ReleaseSettings, SET_BY_AGENT, Strategy};
 use crate::source::Resolved;
 use crate::store::{App, Locked, Staging};
 use crate::units;
@@ -68,14 +68,17 @@ pub async fn find(instance: &Instance, app: &App, resolved: Resolved) -> Result<
     let named = |error| of(&resolved, error);
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
     let mut settings = ReleaseSettings::merge(&instance.agent_env, &env).map_err(named)?;
-    if settings.strategy == Strategy::Handover
+    if (settings.strategy == Strategy::Handover || !settings.metadata)
         && let Some(why) = nftables::missing(&instance.systemd, &units::ports::example()).await?
     {
+        if !settings.metadata {
+            return Err(named(Error::unusable("block the metadata service").because(why)));
+        }
         instance.events.warn(format!("no handover, but a restart: {}", why.chain()));
         settings.strategy = Strategy::Restart;
     }
     let env_digest = Sha256::of(&bytes);
-    let installed = same::known(instance, app, &resolved, &env_digest, &settings)?;
+    let installed = same::known(app, &resolved, &env_digest, &settings)?;
     Ok(Found { resolved, env, env_digest, settings, installed })
 }
 
@@ -85,20 +88,34 @@ pub async fn stage(instance: &Instance, app: &Locked, found: Found) -> Result<St
         return Ok(Staged { manifest, reused: true });
     }
     let resolved = &found.resolved;
-    let owner = app_user(&instance.settings)?;
+    let owner = owner::of(instance, app).await?;
+    if !found.settings.metadata && !owner.is_own() {
+        return Err(shares_its_user(app, &owner));
+    }
     app.retire_failed()?;
     room::make(instance, app, resolved)?;
-    let mut staged = bring(instance, app, &found, owner).await;
+    let mut staged = bring(instance, app, &found, &owner).await;
     if let Err(error) = &staged
         && disk::is_full(error)
         && room::clear(instance, app, error)?
     {
-        staged = bring(instance, app, &found, owner).await;
+        staged = bring(instance, app, &found, &owner).await;
     }
     staged.map_err(|error| match disk::is_full(&error) {
         true => room::full(resolved, error),
         false => error,
     })
+}
+
+/// DEPLOY_METADATA=no is kept by the user's number: it would hold for other apps too.
+fn shares_its_user(app: &App, owner: &AppOwner) -> Error {
+    let why = format!("{} runs as {}, which other apps may do too", app.name(), owner.user);
+    let error = Error::unusable("block the metadata service (DEPLOY_METADATA=no)").because(why);
+    error.help(format!(
+        "give it a user of its own: take DEPLOY_USER out of {AGENT_FILE} if it is there, and \
+         `deploy restart {}`",
+        app.name()
+    ))
 }
 
 /// What a staging directory was filled with.
@@ -110,12 +127,17 @@ enum Filled {
 
 /// Brings the release onto the disk; nothing stays of one that fails, or that is here
 /// already.
-async fn bring(instance: &Instance, app: &Locked, found: &Found, owner: Ids) -> Result<Staged> {
+async fn bring(
+    instance: &Instance,
+    app: &Locked,
+    found: &Found,
+    owner: &AppOwner,
+) -> Result<Staged> {
     let resolved = &found.resolved;
     let label = app.free_label(resolved.name());
     instance.events.step(Step::Stage, describe(resolved));
-    let staging = blocking(|| app.begin_staging(&label, owner))?;
-    match fill(instance, app, found, &staging).await {
+    let staging = blocking(|| app.begin_staging(&label, owner.ids, owner.builder.ids))?;
+    match fill(instance, app, found, &staging, owner).await {
         Ok(Filled::Again(manifest)) => {
             blocking(|| drop(staging));
             let what = format!("it is {} once more, which is installed", manifest.label);
@@ -143,6 +165,7 @@ async fn fill(
     app: &Locked,
     found: &Found,
     staging: &Staging,
+    runs_as: &AppOwner,
 ) -> Result<Filled> {
     let Found { resolved, env, env_digest, settings, .. } = found;
     let named = |error| of(resolved, error);
@@ -160,7 +183,7 @@ async fn fill(
     let procfile = procfile(staging, resolved)?;
     surprises::warn(&instance.events, env, &procfile, settings);
     check_formation(&procfile, settings).map_err(named)?;
-    let plan = Plan::new(&procfile, settings, &instance.settings.user);
+    let plan = Plan::new(&procfile, settings, &runs_as.user);
     let content = digest.map(|archive| Content { archive, env: env_digest.clone() });
     if let Some(content) = &content
         && let Some(manifest) = same::installed(app, content, &plan)?
@@ -173,8 +196,12 @@ async fn fill(
         if let Some(homes) = &homes {
             staging.make_build_home(homes)?;
         }
-        let built = build::build(instance, app, staging, resolved.url(), settings, command).await;
+        blocking(|| staging.give_to_builder())?;
+        let user = &runs_as.builder.user;
+        let built = build::build(instance, app, staging, found, user, command).await;
         built.map_err(|error| clues::explain(error, settings.sandbox))?;
+        let held = blocking(|| staging.take_from_builder())?;
+        build::check(&instance.settings, held.files, held.bytes).map_err(named)?;
     }
     writable::make(staging, settings)?;
     let process_dirs = homes::process_dirs(instance, staging, env, settings)?;
@@ -188,6 +215,7 @@ async fn fill(
         identity: Identity::of(resolved.sighting(), content),
         state: State::Staged,
         staged_at: jiff::Timestamp::now(),
+        uids: runs_as.uids(),
         replaced: None,
         serves: None,
         files: unpacked.files,

@@ -13,6 +13,9 @@ use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// How often is looked how much room it leaves.
+const LOOK: Duration = Duration::from_millis(200);
+const FILLS: &str = "stopped: it left next to no room on the disk";
 /// How many of its last lines an error carries.
 const LAST_LINES: usize = 20;
 
@@ -57,7 +60,16 @@ pub(super) async fn run(
     if command.timeout.is_zero() {
         return Err(over());
     }
-    match instance.systemd.run(command, line).await? {
+    let service = format!("{}.service", command.unit);
+    let ended = tokio::select! {
+        ended = instance.systemd.run(command, line) => ended?,
+        () = nearly_full(app) => {
+            instance.systemd.stop(&[service], STOP_TIMEOUT).await?;
+            let error = Error::unusable(what).because(Error::unusable(FILLS).because(Errno::ENOSPC));
+            return Err(error.help(once.help));
+        }
+    };
+    match ended {
         Ending::Success => Ok(()),
         Ending::Failure(_) if instance.remaining(once.timeout).is_zero() => {
             Err(over().with_log(last.into()))
@@ -71,6 +83,18 @@ pub(super) async fn run(
             };
             Err(error.with_log(last.into()))
         }
+    }
+}
+
+/// Completes when the command leaves next to no room for what runs: never where there was
+/// none before.
+async fn nearly_full(app: &Locked) {
+    let scarce = || Room::at(app.dir()).is_ok_and(|room| room.is_scarce());
+    if scarce() {
+        return std::future::pending().await;
+    }
+    while !scarce() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::once::{self, Once};
 use crate::error::Result;
+use crate::host::namespaces::possible;
 use crate::host::transient::{Command, Property, properties};
 use crate::instance::Instance;
 use crate::release::manifest::{Manifest, Service};
@@ -65,7 +66,7 @@ fn unit(
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     let argv = vec!["/bin/bash".to_owned(), "-c".to_owned(), command.clone()];
     let process = Service { kind: RELEASE.parse()?, command, count: 1 };
-    let mut properties = properties(&units::confinement(&snapshot, manifest, &process))?;
+    let mut properties = properties(&possible(units::confinement(&snapshot, manifest, &process)))?;
     properties.extend([
         // Where memory ends it is this that goes, before anything that runs.
         ("OOMScoreAdjust", Property::Int(1000)),

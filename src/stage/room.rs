@@ -191,7 +191,7 @@ mod tests {
     const BLOCK: u64 = 4096;
 
     fn room(bytes: u64, inodes: Option<u64>) -> Room {
-        Room { bytes, inodes, block: BLOCK }
+        Room { bytes, inodes, block: BLOCK, size: 1 << 40 }
     }
 
     fn missed_after(reached: Reached, room: Room) -> String {

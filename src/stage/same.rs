@@ -2,7 +2,6 @@
 //! the source says may tell; afterwards the digest does.
 
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::release::digest::Sha256;
 use crate::release::identity::{Content, Sighting};
 use crate::release::manifest::{Manifest, Plan};
@@ -14,7 +13,6 @@ use crate::store::{App, Locked};
 /// The installed release that surely holds what was found, with the same settings: it
 /// need not be fetched.
 pub(super) fn known(
-    instance: &Instance,
     app: &App,
     resolved: &Resolved,
     env: &Sha256,
@@ -27,7 +25,7 @@ pub(super) fn known(
         }
         let Some(text) = app.procfile(&manifest.label)? else { continue };
         let Ok(procfile) = Procfile::parse(&text) else { continue };
-        if Plan::new(&procfile, settings, &instance.settings.user).is_same(&manifest.plan) {
+        if Plan::new(&procfile, settings, &app.name().user()).is_same(&manifest.plan) {
             return Ok(Some(manifest));
         }
     }

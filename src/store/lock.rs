@@ -2,17 +2,21 @@
 //! else can, since every change is a method of the guard.
 
 use super::durable::{self, unwritable};
+use super::ownership::{Change, change};
 use super::staging::STAGING;
 use super::{App, REMOVING, Snapshot, Stopped};
 use crate::error::{Error, Exit, Result};
+use crate::host::user::Ids;
 use crate::release::manifest::{Manifest, State};
 use crate::release::name::Label;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// An app whose lock is held; the lock dies with its holder.
 #[derive(Debug)]
@@ -88,6 +92,44 @@ impl Locked {
         }
         let text: String = stopped.0.iter().map(|name| format!("{name}\n")).collect();
         self.write_surely(|| durable::write(&path, text.as_bytes(), 0o644))
+    }
+
+    /// Gives all that the app has to a user of its own: its shared directory, its trees and
+    /// homes, and what its releases run as. Nothing of it may run meanwhile. Cut short, it
+    /// can be done again: the releases are the last that change.
+    pub fn move_in(&self, user: &str, from: Ids, to: Ids, uids: &[u32]) -> Result<()> {
+        let shared = self.shared();
+        let snapshot = self.snapshot()?;
+        let own = snapshot
+            .releases
+            .iter()
+            .flat_map(|manifest| [snapshot.tree(&manifest.label), snapshot.homes(&manifest.label)]);
+        let all: Vec<PathBuf> = own.chain([shared.clone()]).collect();
+        let moved = all.iter().try_for_each(|path| self.change(path, Change::Owner(from.uid, to)));
+        if let Err(error) = moved {
+            // As far as it can be, it is as it was.
+            for path in &all {
+                let _ = self.change(path, Change::Owner(to.uid, from));
+            }
+            return Err(error);
+        }
+        // A build kept files there, and will again as another user.
+        self.change(&shared, Change::GroupWrites(to.uid))?;
+        for mut manifest in snapshot.releases {
+            manifest.plan.user = user.to_owned();
+            manifest.uids = uids.to_vec();
+            self.write_manifest(&manifest)?;
+        }
+        Ok(())
+    }
+
+    fn change(&self, path: &Path, to: Change) -> Result<()> {
+        let opened =
+            OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(path);
+        match opened.and_then(|directory| change(directory.into(), to)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            changed => changed.map(drop).map_err(|e| unwritable(path, e)),
+        }
     }
 
     /// Takes a release off this instance; its files go with the next

@@ -1,6 +1,7 @@
 //! A release in work: `.staging-LABEL`, which becomes `LABEL` by one rename when
 //! it is whole and on the disk.
 
+mod builder;
 mod homes;
 mod process_dirs;
 
@@ -15,18 +16,20 @@ use crate::release::manifest::Manifest;
 use crate::release::name::{Label, ReleaseName};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, fchownat};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// What the name of a staging directory begins with, before the label.
 pub(super) const STAGING: &str = ".staging-";
 /// The largest Procfile that is read; bytes.
 const PROCFILE: u64 = 64 << 10;
+/// The mode of the root of a tree that is one app's alone.
+const OWN_TREE: u32 = 0o750;
 
 /// The directory of a release that is being staged; removed when dropped unfinished.
 #[derive(Debug)]
@@ -40,12 +43,14 @@ pub struct Staging {
     /// The handle of `app/`.
     tree: OwnedFd,
     owner: Ids,
+    /// Whom its `build` runs as: the owner itself where the app shares its user.
+    builder: Ids,
     finished: bool,
 }
 
 impl Locked {
     /// Makes an empty staging directory, and the app's own one where it is missing.
-    pub fn begin_staging(&self, label: &Label, owner: Ids) -> Result<Staging> {
+    pub fn begin_staging(&self, label: &Label, owner: Ids, builder: Ids) -> Result<Staging> {
         self.remove_leftovers()?;
         let shared = self.shared();
         if !shared.exists() {
@@ -53,12 +58,15 @@ impl Locked {
         }
         // Also where a crash came before this, or the user is another one now.
         give(&shared, owner)?;
+        if owner != builder {
+            let_group_write(&shared)?;
+        }
         let dir = self.releases_dir().join(format!("{STAGING}{label}"));
         let tree = make_tree(&dir.join("app"), owner).inspect_err(|_| {
             let _ = durable::remove_tree(&dir);
         })?;
         let (destination, label) = (self.release_dir(label), label.clone());
-        Ok(Staging { dir, destination, shared, label, tree, owner, finished: false })
+        Ok(Staging { dir, destination, shared, label, tree, owner, builder, finished: false })
     }
 }
 
@@ -74,6 +82,16 @@ fn give(path: &Path, owner: Ids) -> Result<()> {
         return Ok(());
     }
     chown(path, Some(owner.uid), Some(owner.gid)).map_err(|e| unwritable(path, e))
+}
+
+/// So that what a build keeps there stays.
+fn let_group_write(shared: &Path) -> Result<()> {
+    let mode = fs::metadata(shared).map_err(|e| unwritable(shared, e))?.mode() & 0o7777;
+    if mode & 0o070 == 0o070 {
+        return Ok(());
+    }
+    let wider = fs::Permissions::from_mode(mode | 0o070);
+    fs::set_permissions(shared, wider).map_err(|e| unwritable(shared, e))
 }
 
 impl Staging {
@@ -164,6 +182,10 @@ impl Staging {
         let path = self.dir.join("release.json");
         durable::write_for_later(&path, &manifest_json(&path, manifest)?, 0o600)?;
         let finish = || {
+            // Whatever mode the archive has for its root: nobody else reads what lies there.
+            if self.has_builder() {
+                fchmod(&self.tree, Mode::from_bits_truncate(OWN_TREE))?;
+            }
             nix::unistd::syncfs(self.tree.as_fd())?;
             reach!(self.dir, "synced");
             durable::rename(&self.dir, &self.destination)

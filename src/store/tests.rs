@@ -36,7 +36,7 @@ impl World {
     /// A staging directory that belongs to whoever runs the tests.
     fn staging(&self, name: &str) -> Staging {
         let owner = Ids { uid: getuid().as_raw(), gid: getgid().as_raw() };
-        self.app.begin_staging(&label(name), owner).expect("a staging directory")
+        self.app.begin_staging(&label(name), owner, owner).expect("a staging directory")
     }
 
     /// Installs a release; later times are newer.
@@ -100,6 +100,7 @@ fn manifest(name: &str, time: i64) -> Manifest {
         },
         state: State::Good,
         staged_at: Timestamp::from_second(time).unwrap(),
+        uids: Vec::new(),
         replaced: None,
         serves: None,
         files: 1,

@@ -8,7 +8,7 @@ mod service;
 use crate::host::nftables::NFT;
 use crate::release::manifest::{Manifest, Process, Service};
 use crate::release::name::{AppName, Label, ProcessType};
-use crate::release::settings::Strategy;
+use crate::release::settings::{Sandbox, Strategy};
 use crate::store::Snapshot;
 use ports::PortMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +113,11 @@ pub fn behind_the_map(snapshot: &Snapshot) -> BTreeMap<String, u16> {
 /// unit file: what a process of the same type would be.
 pub fn confinement(snapshot: &Snapshot, manifest: &Manifest, command: &Service) -> String {
     service::confinement(snapshot, manifest, command)
+}
+
+/// What a build is kept from, as lines of a unit file: what a process is.
+pub fn walls(sandbox: Sandbox, alone: bool) -> String {
+    service::walls(sandbox, alone)
 }
 
 /// What bash is given to run a Procfile's command as a service.

@@ -22,6 +22,8 @@ pub struct PortMap {
     /// Ports that other machines reach through the map and in no other way:
     /// those of every installed release, the candidate's among them.
     pub private: BTreeSet<(Protocol, u16)>,
+    /// The users that are kept from the metadata service.
+    pub without_metadata: BTreeSet<u32>,
 }
 
 /// A public port, and the processes that share its connections.
@@ -67,7 +69,11 @@ impl PortMap {
                     .extend(manifest.plan.private_ports.iter().map(|port| (*protocol, *port)));
             }
         }
-        let Some(plan) = candidate.or(app.current()).map(|manifest| &manifest.plan) else { return };
+        let Some(manifest) = candidate.or(app.current()) else { return };
+        let plan = &manifest.plan;
+        if !plan.metadata {
+            self.without_metadata.extend(&manifest.uids);
+        }
         if plan.private_ports.is_empty() {
             return;
         }
@@ -92,7 +98,7 @@ fn protocols(plan: &Plan) -> &'static [Protocol] {
 /// see the new one before it has rules and the old one when it has none left;
 /// and in a map, up to Linux 6.16, it may miss an element that is just replaced.
 pub fn script(map: &PortMap) -> String {
-    if map.public.is_empty() && map.private.is_empty() {
+    if *map == PortMap::default() {
         return format!("add table {TABLE}\ndelete table {TABLE}\n");
     }
     let (mut rules, mut local) = (String::new(), String::new());
@@ -110,6 +116,7 @@ pub fn script(map: &PortMap) -> String {
             "\t\tjump local\n",
         ),
     };
+    let metadata = metadata(&map.without_metadata);
     let mut guards = String::new();
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         guard(&mut guards, protocol, &map.private);
@@ -140,7 +147,24 @@ table {TABLE} {{
 		type filter hook input priority 0; policy accept;
 		iif lo accept
 {guards}	}}
-}}
+{metadata}}}
+"
+    )
+}
+
+/// Refuses the metadata service of EC2 to these users, at once and by both families.
+fn metadata(users: &BTreeSet<u32>) -> String {
+    if users.is_empty() {
+        return String::new();
+    }
+    let users = users.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    format!(
+        "\
+	chain metadata {{
+		type filter hook output priority 0; policy accept;
+		meta skuid {{ {users} }} ip daddr 169.254.169.254 reject
+		meta skuid {{ {users} }} ip6 daddr fd00:ec2::254 reject
+	}}
 "
     )
 }
@@ -154,7 +178,7 @@ pub fn example() -> String {
         public(Protocol::Udp, Clients::Anywhere),
         public(Protocol::Tcp, Clients::Local),
     ];
-    script(&PortMap { public, private: private.into() })
+    script(&PortMap { public, private: private.into(), without_metadata: [1].into() })
 }
 
 /// One rule for each process: the first takes one connection in n, the next one
@@ -206,7 +230,7 @@ mod tests {
         let (protocol, clients) = (Protocol::Tcp, Clients::Anywhere);
         let public = Public { protocol, port: 5000, private: private.to_vec(), clients };
         let private = private.iter().map(|port| (Protocol::Tcp, *port)).collect();
-        PortMap { public: vec![public], private }
+        PortMap { public: vec![public], private, ..PortMap::default() }
     }
 
     /// The rules that stand in one chain of the script.
@@ -259,6 +283,20 @@ mod tests {
     #[test]
     fn a_port_that_nothing_stands_behind_is_not_redirected() {
         assert_eq!(chain(&script(&map(&[])), "public").len(), 1);
+    }
+
+    #[test]
+    fn a_user_without_metadata_is_refused_it_over_both_families() {
+        let mut map = map(&[29001]);
+        assert!(!script(&map).contains("chain metadata"));
+        map.without_metadata = [998, 999].into();
+        let rules = script(&map);
+        let expected = [
+            "type filter hook output priority 0; policy accept;",
+            "meta skuid { 998, 999 } ip daddr 169.254.169.254 reject",
+            "meta skuid { 998, 999 } ip6 daddr fd00:ec2::254 reject",
+        ];
+        assert_eq!(chain(&rules, "metadata"), expected);
     }
 
     #[test]

@@ -59,6 +59,15 @@ SystemCallArchitectures=native
 RemoveIPC=yes
 ";
 
+/// What `strict` adds where the app has a user of its own, which is all that it then knows
+/// of: not even another release of the app can be traced, or read through /proc.
+const ALONE: &str = "\
+PrivateUsers=yes
+";
+
+/// What the directory with all apps' state looks like to a process of one of them.
+const HIDDEN: &str = "ro,mode=0755";
+
 /// A directory of which each process sees its own: for whatever user, and small.
 const PROCESS_DIR: &str = "mode=1777,nosuid,nodev,size=16m";
 
@@ -92,7 +101,8 @@ StandardError=journal
 SyslogIdentifier={app}.{kind}.%i
 LogRateLimitIntervalSec=0
 LimitNOFILE=65536
-{memory}{sandbox}",
+OOMPolicy=continue
+{limits}{sandbox}",
         kind_of_start = kind_of_start(plan),
         user = plan.user,
         slice = super::slice(app),
@@ -103,7 +113,7 @@ LimitNOFILE=65536
         stop_first = stop_first(plan.stop_signal),
         signal = plan.stop_signal.name(),
         stop = milliseconds(plan.stop_timeout),
-        memory = memory(plan),
+        limits = limits(plan),
         sandbox = sandbox(snapshot, manifest, service),
     )
 }
@@ -122,7 +132,7 @@ fn stop_first(signal: StopSignal) -> String {
 /// The lines of [`super::confinement`].
 pub(super) fn confinement(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let environment = environment(snapshot, manifest, service);
-    format!("{environment}{}{}", memory(&manifest.plan), sandbox(snapshot, manifest, service))
+    format!("{environment}{}{}", limits(&manifest.plan), sandbox(snapshot, manifest, service))
 }
 
 /// What the agent tells every process. `PORT` is not here: it comes from a
@@ -153,6 +163,7 @@ fn home(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
 fn sandbox(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let plan = &manifest.plan;
     let tree = snapshot.tree(&manifest.label);
+    let alone = !manifest.uids.is_empty();
     let own = |relative: &String| manifest.process_dirs.contains(relative);
     let own_dirs = manifest.process_dirs.iter().fold(String::new(), |mut lines, relative| {
         let dir = path(&tree.join(relative));
@@ -160,8 +171,9 @@ fn sandbox(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> Strin
         lines
     });
     let protected = match plan.sandbox {
-        Sandbox::Strict => format!("{PROTECTED}{STRICT}"),
-        Sandbox::Full => format!("{PROTECTED}{FULL}"),
+        // Apps that share a user may share files: 0.1.0 let them.
+        Sandbox::Strict if alone => walls(plan.sandbox, alone) + &own_state_alone(snapshot),
+        Sandbox::Strict | Sandbox::Full => walls(plan.sandbox, alone),
         // What is mounted for the process lies where the app's user may put a link to
         // anywhere: it must not be able to show a setuid program another /etc.
         Sandbox::Off if !own_dirs.is_empty() => return format!("NoNewPrivileges=yes\n{own_dirs}"),
@@ -180,8 +192,27 @@ fn sandbox(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> Strin
     lines + &own_dirs
 }
 
-fn memory(plan: &Plan) -> String {
-    plan.memory_max.map(|bytes| format!("MemoryMax={bytes}\n")).unwrap_or_default()
+/// What it may take of the machine.
+fn limits(plan: &Plan) -> String {
+    let tasks = plan.max_tasks.map(|tasks| format!("TasksMax={tasks}\n"));
+    let memory = plan.memory_max.map(|bytes| format!("MemoryMax={bytes}\n"));
+    [tasks, memory].into_iter().flatten().collect()
+}
+
+/// What a process, or a build, is kept from; `alone` where its user is the app's own.
+pub(super) fn walls(sandbox: Sandbox, alone: bool) -> String {
+    match sandbox {
+        Sandbox::Strict if alone => format!("{PROTECTED}{STRICT}{ALONE}"),
+        Sandbox::Strict => format!("{PROTECTED}{STRICT}"),
+        Sandbox::Full => format!("{PROTECTED}{FULL}"),
+        Sandbox::Off => String::new(),
+    }
+}
+
+/// Its own app is all that it sees of the agent's state.
+fn own_state_alone(snapshot: &Snapshot) -> String {
+    let apps = snapshot.dir.parent().map(path).unwrap_or_default();
+    format!("TemporaryFileSystem={apps}:{HIDDEN}\nBindReadOnlyPaths={}\n", path(&snapshot.dir))
 }
 
 /// How systemd knows that a process has started, and that it still works.

@@ -82,7 +82,7 @@ pub fn map(private: &[u16]) -> PortMap {
     let (protocol, clients) = (Protocol::Tcp, Clients::Anywhere);
     let public = Public { protocol, port: PUBLIC, private: private.to_vec(), clients };
     let private = private.iter().map(|port| (Protocol::Tcp, *port)).collect();
-    PortMap { public: vec![public], private }
+    PortMap { public: vec![public], private, ..PortMap::default() }
 }
 
 /// Where other machines reach the machine.

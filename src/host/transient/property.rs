@@ -19,7 +19,7 @@ enum Form {
     Words,
     /// Words that are allowed, and no others.
     Allowed,
-    /// A number of bytes.
+    /// A number, of bytes or tasks.
     Bytes,
     /// Empty, or `yes` where that allows nothing: the set of no flag.
     Nothing,
@@ -27,18 +27,23 @@ enum Form {
     Errno,
     /// `PATH:OPTIONS`
     Mount,
+    /// A path that is seen where it lies.
+    Bind,
 }
 
-const FORMS: [(&str, Form); 28] = [
+const FORMS: [(&str, Form); 32] = [
     ("AmbientCapabilities", Form::Nothing),
+    ("BindReadOnlyPaths", Form::Bind),
     ("CapabilityBoundingSet", Form::Nothing),
     ("Environment", Form::List),
     ("LockPersonality", Form::Bool),
     ("MemoryMax", Form::Bytes),
+    ("OOMPolicy", Form::Text),
     ("NoNewPrivileges", Form::Bool),
     ("PrivateDevices", Form::Bool),
     ("PrivateMounts", Form::Bool),
     ("PrivateTmp", Form::Bool),
+    ("PrivateUsers", Form::Bool),
     ("ProtectClock", Form::Bool),
     ("ProtectControlGroups", Form::Bool),
     ("ProtectHome", Form::Text),
@@ -57,6 +62,7 @@ const FORMS: [(&str, Form); 28] = [
     ("SystemCallArchitectures", Form::Words),
     ("SystemCallErrorNumber", Form::Errno),
     ("SystemCallFilter", Form::Allowed),
+    ("TasksMax", Form::Bytes),
     ("TemporaryFileSystem", Form::Mount),
 ];
 
@@ -73,6 +79,7 @@ pub fn properties(text: &str) -> Result<Vec<(&'static str, Property)>> {
         match (read.iter_mut().find(|(there, _)| there == name), property) {
             (Some((_, Property::List(all))), Property::List(more)) => all.extend(more),
             (Some((_, Property::Pairs(all))), Property::Pairs(more)) => all.extend(more),
+            (Some((_, Property::Binds(all))), Property::Binds(more)) => all.extend(more),
             (_, property) => read.push((name, property)),
         }
     }
@@ -101,6 +108,7 @@ fn property(form: Form, value: &str) -> Option<Property> {
             let (path, options) = value.split_once(':').unwrap_or((value, ""));
             Property::Pairs(vec![(literal(path), options.to_owned())])
         }
+        Form::Bind => Property::Binds(vec![(literal(value), literal(value))]),
     })
 }
 

@@ -35,6 +35,7 @@ pub(super) struct ReleaseText {
     pub deploy_process_dirs: String,
     pub deploy_sandbox: String,
     pub deploy_memory_max: String,
+    pub deploy_metadata: String,
 }
 
 /// The text of each setting of the agent.
@@ -46,6 +47,14 @@ pub(super) struct AgentText {
     pub deploy_max_unpacked: String,
     pub deploy_max_files: String,
     pub deploy_max_fetch_memory: String,
+    pub deploy_build_memory_max: String,
+    pub deploy_min_sandbox: String,
+    pub deploy_max_duration: String,
+    pub deploy_max_stop_timeout: String,
+    pub deploy_max_processes: String,
+    pub deploy_max_memory: String,
+    pub deploy_max_tasks: String,
+    pub deploy_public_ports: String,
     pub deploy_boot_timeout: String,
     pub deploy_watch: String,
     pub deploy_watch_interval: String,
@@ -65,6 +74,11 @@ impl Layers<'_> {
             ((*name).to_owned(), set.unwrap_or(built_in).to_owned())
         });
         envy::from_iter(pairs).map_err(|error| Error::failed("read the settings").because(error))
+    }
+
+    /// Whether anybody has set it.
+    pub fn sets(&self, name: &str) -> bool {
+        self.release.get(name).or_else(|| self.agent.get(name)).is_some()
     }
 
     /// The valid form of a merged text; the error blames the file it came from. Settings

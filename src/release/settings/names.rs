@@ -14,7 +14,7 @@ pub(super) const WRITABLE: &str = "tmp,log";
 const DEFAULT_STRATEGY: &str = "handover";
 
 /// What may be set in agent.env or in a release's env, with its built-in value.
-pub(super) const FOR_ANYONE: [(&str, &str); 23] = [
+pub(super) const FOR_ANYONE: [(&str, &str); 24] = [
     ("PORT", "5000"),
     ("DEPLOY_CONCURRENCY", ""),
     ("DEPLOY_STRATEGY", DEFAULT_STRATEGY),
@@ -38,16 +38,25 @@ pub(super) const FOR_ANYONE: [(&str, &str); 23] = [
     ("DEPLOY_PROCESS_DIRS", "tmp/pids"),
     ("DEPLOY_SANDBOX", "strict"),
     ("DEPLOY_MEMORY_MAX", ""),
+    ("DEPLOY_METADATA", "yes"),
 ];
 
 /// What may be set in agent.env alone, with its built-in value.
-pub(super) const FOR_AGENT: [(&str, &str); 9] = [
+pub(super) const FOR_AGENT: [(&str, &str); 17] = [
     ("DEPLOY_STATE_DIR", STATE_DIR),
-    ("DEPLOY_USER", "deploy-app"),
+    ("DEPLOY_USER", ""),
     ("DEPLOY_KEEP_RELEASES", "3"),
     ("DEPLOY_MAX_UNPACKED", "8G"),
     ("DEPLOY_MAX_FILES", "500000"),
     ("DEPLOY_MAX_FETCH_MEMORY", "64M"),
+    ("DEPLOY_BUILD_MEMORY_MAX", ""),
+    ("DEPLOY_MIN_SANDBOX", "off"),
+    ("DEPLOY_MAX_DURATION", "1h"),
+    ("DEPLOY_MAX_STOP_TIMEOUT", "5m"),
+    ("DEPLOY_MAX_PROCESSES", "100"),
+    ("DEPLOY_MAX_MEMORY", ""),
+    ("DEPLOY_MAX_TASKS", "4096"),
+    ("DEPLOY_PUBLIC_PORTS", "1-65535"),
     ("DEPLOY_BOOT_TIMEOUT", "5m"),
     ("DEPLOY_WATCH", ""),
     ("DEPLOY_WATCH_INTERVAL", "30s"),

@@ -40,7 +40,7 @@ fn nothing_needs_to_be_set() {
 
     let agent = of_agent("").unwrap();
     assert_eq!(agent.state_dir, PathBuf::from("/var/lib/deploy"));
-    assert_eq!(agent.user, "deploy-app");
+    assert_eq!(agent.user, None);
     assert_eq!(agent.keep_releases, 3);
     assert_eq!((agent.max_unpacked, agent.max_files), (8 << 30, 500_000));
     assert_eq!(agent.max_fetch_memory, 64 << 20);
@@ -62,7 +62,7 @@ fn the_release_wins_over_the_agent_and_the_agent_over_the_built_in() {
 fn reads_every_form_of_a_value() {
     let settings = of_release(
         "DEPLOY_CONCURRENCY='web=2, worker=0' DEPLOY_STRATEGY=restart DEPLOY_HEALTH_PATH=/up?x=1
-        DEPLOY_HEALTH_TIMEOUT=500ms DEPLOY_SETTLE=0s DEPLOY_BUILD_TIMEOUT=24h DEPLOY_MEMORY_MAX=512M
+        DEPLOY_HEALTH_TIMEOUT=500ms DEPLOY_SETTLE=0s DEPLOY_BUILD_TIMEOUT=1h DEPLOY_MEMORY_MAX=512M
         DEPLOY_SINGLETON=clock,scheduler DEPLOY_WRITABLE='var/cache/, tmp' DEPLOY_SANDBOX=off",
     )
     .unwrap();
@@ -70,7 +70,7 @@ fn reads_every_form_of_a_value() {
     assert_eq!(settings.processes(&"worker".parse().unwrap()), 0);
     assert_eq!(settings.health_path.as_deref(), Some("/up?x=1"));
     assert_eq!(settings.health_timeout, Duration::from_millis(500));
-    assert_eq!((settings.settle, settings.build_timeout), (seconds(0), seconds(24 * 3600)));
+    assert_eq!((settings.settle, settings.build_timeout), (seconds(0), seconds(3600)));
     assert_eq!(settings.memory_max, Some(512 << 20));
     assert_eq!(settings.singleton.len(), 2);
     assert_eq!(settings.writable, ["var/cache", "tmp"]);
@@ -301,4 +301,39 @@ proptest! {
     ) {
         let _ = of_release(&format!("{name}={value}"));
     }
+}
+
+#[test]
+fn a_release_that_asks_for_more_than_the_agent_allows_is_told_the_limit() {
+    let asked = [
+        ("DEPLOY_MAX_DURATION=5m", "DEPLOY_SETTLE=6m", "DEPLOY_SETTLE=10s"),
+        ("DEPLOY_MAX_DURATION=15m", "DEPLOY_BUILD_TIMEOUT=16m", "DEPLOY_PROVE=15m"),
+        ("DEPLOY_MAX_STOP_TIMEOUT=1m", "DEPLOY_STOP_TIMEOUT=61s", "DEPLOY_STOP_TIMEOUT=60s"),
+        ("DEPLOY_MIN_SANDBOX=full", "DEPLOY_SANDBOX=off", "DEPLOY_SANDBOX=full"),
+        ("DEPLOY_MIN_SANDBOX=strict", "DEPLOY_SANDBOX=full", "DEPLOY_SANDBOX=strict"),
+        ("DEPLOY_PUBLIC_PORTS=80,5000-5999", "PORT=6000", "PORT=80"),
+        ("DEPLOY_MAX_PROCESSES=4", "DEPLOY_CONCURRENCY=a=2,b=3", "DEPLOY_CONCURRENCY=a=2,b=2"),
+        ("DEPLOY_MAX_MEMORY=1G", "DEPLOY_MEMORY_MAX=1025M", "DEPLOY_MEMORY_MAX=1024M"),
+        ("DEPLOY_METADATA=no", "DEPLOY_METADATA=yes", "DEPLOY_METADATA=no"),
+    ];
+    for (limit, more, as_much) in asked {
+        let agent = env(limit);
+        let error = ReleaseSettings::merge(&agent, &env(more)).expect_err(more);
+        assert_eq!(error.exit(), Exit::Unusable, "{more}");
+        assert!(error.chain().contains(limit), "{more}: {}", error.chain());
+        assert!(ReleaseSettings::merge(&agent, &env(as_much)).is_ok(), "{as_much}");
+    }
+    let own = of_agent("DEPLOY_MAX_DURATION=5s DEPLOY_SETTLE=6s").unwrap_err();
+    assert_eq!(own.exit(), Exit::Usage, "{}", own.chain());
+    let short = ReleaseSettings::merge(&env("DEPLOY_MAX_DURATION=5s"), &env("")).unwrap();
+    assert_eq!((short.settle, short.build_timeout), (seconds(5), seconds(5)));
+}
+
+#[test]
+fn without_limits_in_agent_env_nobody_gets_all_of_the_machine() {
+    for text in ["DEPLOY_SETTLE=24h", "DEPLOY_STOP_TIMEOUT=1h", "DEPLOY_CONCURRENCY=a=100,b=1"] {
+        assert_eq!(of_release(text).unwrap_err().exit(), Exit::Unusable, "{text}");
+    }
+    let limited = ReleaseSettings::merge(&env("DEPLOY_MAX_MEMORY=1G"), &env("")).unwrap();
+    assert_eq!((limited.memory_max, limited.max_tasks), (Some(1 << 30), 4096));
 }

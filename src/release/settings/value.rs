@@ -34,6 +34,29 @@ pub(super) fn port(text: &str) -> Valid<NonZeroU16> {
     }
 }
 
+/// `80,443,5000-5999`
+pub(super) fn port_ranges(text: &str) -> Valid<Vec<(u16, u16)>> {
+    const FORM: &str = "write ports and ranges of them, for instance 80,443,5000-5999";
+    let number = |text: &str| whole(text).and_then(|number| u16::try_from(number).ok());
+    let mut ranges = Vec::new();
+    for item in items(text)? {
+        let (first, last) = item.split_once('-').unwrap_or((item, item));
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if 0 < first && first <= last => ranges.push((first, last)),
+            _ => return invalid("not a range of ports", FORM),
+        }
+    }
+    if ranges.is_empty() { invalid("no port at all", FORM) } else { Ok(ranges) }
+}
+
+/// How many of something there may be; one at least.
+pub(super) fn count(text: &str) -> Valid<u32> {
+    match whole(text).and_then(|number| u32::try_from(number).ok()) {
+        Some(number) if number > 0 => Ok(number),
+        _ => invalid("not a number of one or more", "write a whole number, for instance 100"),
+    }
+}
+
 /// `90s`; also `500ms`, `2m` and `1h`.
 pub(super) fn duration(text: &str) -> Valid<Duration> {
     const FORMS: &str = "a duration is a whole number and ms, s, m or h, for instance 90s or 2m";
@@ -302,14 +325,15 @@ fn plain_parts(path: &str) -> Option<String> {
     path.split('/').all(fine).then(|| path.to_owned())
 }
 
-/// A name that useradd(8) would take. Apps never run as root.
-pub(super) fn user(text: &str) -> Valid<String> {
-    const FORM: &str = "write the name of a system user, for instance deploy-app";
+/// Empty for none; otherwise a name that useradd(8) would take. Apps never run as root.
+pub(super) fn user(text: &str) -> Valid<Option<String>> {
+    const FORM: &str = "leave it out, or write the name of a system user, for instance deploy-app";
     let begins = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
     match text {
+        "" => Ok(None),
         "root" => invalid("apps never run as root", FORM),
-        _ if begins && text.len() <= 32 && text.bytes().all(inner) => Ok(text.to_owned()),
+        _ if begins && text.len() <= 32 && text.bytes().all(inner) => Ok(Some(text.to_owned())),
         _ => invalid("not a user name", FORM),
     }
 }

@@ -24,6 +24,9 @@ use std::os::fd::BorrowedFd;
 /// take together. Half a million of them with names of 100 bytes fit.
 const MAX_REMEMBERED: usize = 64 * 1024 * 1024;
 
+/// What of a mode an entry gets: no setuid, and nothing that everybody may write to.
+const MODES: u32 = 0o775;
+
 /// Of a directory that the archive has entries in, but no entry for.
 const IMPLIED_MODE: u32 = 0o755;
 
@@ -183,7 +186,7 @@ impl<'a> Tree<'a> {
 
 impl Look {
     pub(super) fn mode(&self) -> Mode {
-        Mode::from_bits_truncate(self.mode & 0o777)
+        Mode::from_bits_truncate(self.mode & MODES)
     }
 
     /// Gives the file its time of modification, when all of it is written.

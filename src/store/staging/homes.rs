@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 /// The home of `build`, beside those of the processes.
 const BUILD: &str = "build";
 /// What only saves work, where 0.1 had it too: what is in there stays warm.
-const CACHES: [&str; 2] = [".cache", ".npm"];
+pub(super) const CACHES: [&str; 2] = [".cache", ".npm"];
 /// What people put into a home for programs that read it there.
 const CONFIGURATION: [&str; 12] = [
     ".aws",
@@ -108,6 +108,9 @@ impl Staging {
         for cache in CACHES {
             if let Some(made) = make_directory(&shared, cache.as_ref())? {
                 fchown(&made, Some(self.owner.uid), Some(self.owner.gid))?;
+                if self.has_builder() {
+                    fchmod(&made, Mode::S_IRWXU | Mode::S_IRWXG)?;
+                }
             }
         }
         let Some(entries) = entries(&shared, MOST)? else { return Ok(None) };

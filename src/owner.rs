@@ -1,0 +1,128 @@
+//! As whom an app runs: each app as a user of its own, and its builds as another one, so
+//! that no process of one app can signal, trace or read another app's, and no build what
+//! runs. Both are made when they are first needed and go with the app.
+//!
+//! An app that 0.1.0 has deployed keeps the user that it shares with others, since its
+//! releases share their files: `deploy restart APP`, which stops all of it, gives it its
+//! own.
+
+use crate::error::{Error, Result};
+use crate::host::user::{self, Ids, Wanted};
+use crate::instance::{Instance, OPERATORS, blocking};
+use crate::release::name::AppName;
+use crate::store::{App, Locked, Snapshot};
+
+/// The users of an app, which are there.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    pub user: String,
+    pub ids: Ids,
+    /// Runs its builds; the user itself where that is not the app's own.
+    pub builder: Builder,
+}
+
+#[derive(Clone, Debug)]
+pub struct Builder {
+    pub user: String,
+    pub ids: Ids,
+}
+
+impl Owner {
+    /// Whether the user is the app's alone.
+    pub fn is_own(&self) -> bool {
+        self.user != self.builder.user
+    }
+
+    /// The numbers of the users that are the app's alone.
+    pub fn uids(&self) -> Vec<u32> {
+        match self.is_own() {
+            true => vec![self.ids.uid, self.builder.ids.uid],
+            false => Vec::new(),
+        }
+    }
+}
+
+/// The users of the app, made where they are missing.
+pub async fn of(instance: &Instance, app: &App) -> Result<Owner> {
+    match shared(instance, &app.snapshot()?) {
+        Some(user) => {
+            let ids = ids_of_shared(&user)?;
+            Ok(Owner { builder: Builder { user: user.clone(), ids }, user, ids })
+        }
+        None => own(instance, app.name()).await,
+    }
+}
+
+/// The app's own users.
+pub async fn own(instance: &Instance, app: &AppName) -> Result<Owner> {
+    let [ids, builds] = user::make(&instance.systemd, wanted(instance, app)).await?;
+    check(&app.user(), ids)?;
+    check(&app.builder(), builds)?;
+    let builder = Builder { user: app.builder(), ids: builds };
+    Ok(Owner { user: app.user(), ids, builder })
+}
+
+/// Removes the app's own users, when nothing of it is left.
+pub async fn remove(instance: &Instance, app: &AppName) -> Result<()> {
+    let [user, builder] = wanted(instance, app);
+    // The group goes with its own user, and only when nobody else is in it.
+    user::remove(&instance.systemd, &[builder, user]).await
+}
+
+/// The user of the app that others may have too: the one that the settings name, or that of
+/// the release that 0.1.0 has left here. None where the app has its own.
+pub fn shared(instance: &Instance, app: &Snapshot) -> Option<String> {
+    let own = app.app.user();
+    let inherited = || {
+        let newest = app.current().or(app.releases.last())?;
+        (newest.plan.user != own).then(|| newest.plan.user.clone())
+    };
+    instance.settings.user.clone().or_else(inherited)
+}
+
+/// Whether the app is to get its own user with the next restart of all of it.
+pub fn is_to_move(instance: &Instance, app: &Snapshot) -> bool {
+    instance.settings.user.is_none() && shared(instance, app).is_some()
+}
+
+/// Gives an app of which nothing runs a user of its own.
+pub async fn move_in(instance: &Instance, app: &Locked) -> Result<()> {
+    let Some(user) = shared(instance, &app.snapshot()?) else { return Ok(()) };
+    let from = user::ids(&user)?;
+    let owner = own(instance, app.name()).await?;
+    blocking(|| app.move_in(&owner.user, from, owner.ids, &owner.uids()))
+}
+
+fn ids_of_shared(name: &str) -> Result<Ids> {
+    let ids = user::ids(name)?;
+    check(name, ids)?;
+    Ok(ids)
+}
+
+/// Whoever an app runs as must have no say over the agent.
+fn check(name: &str, ids: Ids) -> Result<()> {
+    if ids.uid != 0 && !user::is_member(ids.uid, ids.gid, OPERATORS) {
+        return Ok(());
+    }
+    let why = format!("it is root, or in the group {OPERATORS}: apps could control the agent");
+    let help = format!("`gpasswd -d {name} {OPERATORS}`, or correct DEPLOY_USER");
+    Err(Error::usage(format!("run apps as the user {name}")).because(why).help(help))
+}
+
+fn wanted(instance: &Instance, app: &AppName) -> [Wanted; 2] {
+    let home = instance.store.app(app).shared().to_string_lossy().into_owned();
+    [
+        Wanted {
+            name: app.user(),
+            group: None,
+            comment: format!("App {app} of deploy-agent"),
+            home: home.clone(),
+        },
+        Wanted {
+            name: app.builder(),
+            group: Some(app.user()),
+            comment: format!("Builds of {app} by deploy-agent"),
+            home,
+        },
+    ]
+}

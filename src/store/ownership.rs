@@ -1,0 +1,155 @@
+//! Files that change hands: those of a tree that one user has made, for another one.
+
+use crate::host::user::Ids;
+use nix::dir::{Dir, OwningIter};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::unistd::{Gid, Uid, fchownat};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Directories deeper than this are no tree that anybody has made on purpose; each of
+/// them takes a descriptor here.
+const DEEPEST: usize = 512;
+
+/// What is changed of each entry below a directory.
+#[derive(Clone, Copy)]
+pub enum Change {
+    /// What belongs to the first belongs to the second.
+    Owner(u32, Ids),
+    /// What its owner may write to, and belongs to this user, its group may too.
+    GroupWrites(u32),
+}
+
+/// An open directory, and what is left to be seen of it.
+struct Level {
+    directory: OwnedFd,
+    entries: OwningIter,
+}
+
+impl Level {
+    fn of(directory: OwnedFd) -> io::Result<Level> {
+        let entries = Dir::from_fd(directory.try_clone()?)?.into_iter();
+        Ok(Level { directory, entries })
+    }
+}
+
+/// What lies below a directory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    pub files: u64,
+    /// On the disk.
+    pub bytes: u64,
+}
+
+/// Changes the directory itself and everything below it; what that is. No link is
+/// followed, and no mount. What others change meanwhile may stay as it is.
+pub fn change(root: OwnedFd, change: Change) -> io::Result<Held> {
+    let mut held = Held::default();
+    let here = fstat(&root)?;
+    apply(&root, c".", &here, change)?;
+    let device = here.st_dev;
+    let mut levels = vec![Level::of(root)?];
+    while let Some(Level { directory, entries }) = levels.last_mut() {
+        let Some(entry) = entries.next().transpose()? else {
+            levels.pop();
+            continue;
+        };
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let found = match fstatat(&*directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => continue,
+            found => found?,
+        };
+        if found.st_dev != device {
+            continue;
+        }
+        apply(directory, name, &found, change)?;
+        held.files += 1;
+        held.bytes += u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(512);
+        if kind(&found) == SFlag::S_IFDIR {
+            let below = open(directory, name)?;
+            if levels.len() == DEEPEST {
+                let why = format!("directories lie more than {DEEPEST} deep");
+                return Err(io::Error::other(why));
+            }
+            levels.push(Level::of(below)?);
+        }
+    }
+    Ok(held)
+}
+
+fn apply(at: &OwnedFd, name: &CStr, found: &FileStat, change: Change) -> io::Result<()> {
+    let regular = matches!(kind(found), SFlag::S_IFDIR | SFlag::S_IFREG);
+    match change {
+        Change::Owner(from, to) if found.st_uid == from => {
+            let (uid, gid) = (Uid::from_raw(to.uid), Gid::from_raw(to.gid));
+            fchownat(at, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        }
+        Change::GroupWrites(of) if found.st_uid == of && regular => {
+            let file = open(at, name)?;
+            let mode = fstat(&file)?.st_mode & 0o7777;
+            let wider = mode | (mode & 0o700) >> 3;
+            if wider != mode {
+                fchmod(&file, Mode::from_bits_truncate(wider))?;
+            }
+        }
+        Change::Owner(..) | Change::GroupWrites(_) => {}
+    }
+    Ok(())
+}
+
+/// Not through a link: the user may put one there at any time.
+fn open(at: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    Ok(openat(at, name, flags, Mode::empty())?)
+}
+
+fn kind(found: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn handle(path: &std::path::Path) -> OwnedFd {
+        File::open(path).expect("open").into()
+    }
+
+    #[test]
+    fn its_group_may_write_what_its_owner_may_and_no_link_is_followed() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let secret = outside.path().join("secret");
+        fs::write(&secret, "").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::create_dir_all(root.path().join("a/b")).unwrap();
+        fs::write(root.path().join("a/b/file"), "").unwrap();
+        symlink(&secret, root.path().join("a/link")).unwrap();
+        symlink(outside.path(), root.path().join("a/dir")).unwrap();
+        let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let uid = fs::metadata(root.path()).unwrap().uid();
+        change(handle(root.path()), Change::GroupWrites(uid + 1)).unwrap();
+        assert_eq!(mode(&root.path().join("a/b/file")) & 0o020, 0);
+        change(handle(root.path()), Change::GroupWrites(uid)).unwrap();
+        assert_eq!(mode(&root.path().join("a/b/file")) & 0o660, 0o660);
+        assert_eq!(mode(&root.path().join("a/b")) & 0o770, 0o770);
+        assert_eq!(mode(&secret), 0o600);
+    }
+
+    #[test]
+    fn a_tree_that_is_too_deep_is_an_error_and_no_overflow() {
+        let root = tempfile::tempdir().unwrap();
+        let mut deep = root.path().to_path_buf();
+        (0..DEEPEST + 1).for_each(|_| deep.push("d"));
+        fs::create_dir_all(&deep).unwrap();
+        let error = change(handle(root.path()), Change::GroupWrites(u32::MAX)).unwrap_err();
+        assert!(error.to_string().contains("deep"), "{error}");
+    }
+}

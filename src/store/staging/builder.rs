@@ -1,0 +1,60 @@
+//! A tree changes hands for its `build`, which runs as another user than the app.
+
+use super::Staging;
+use super::homes::CACHES;
+use crate::error::{Error, Result};
+use crate::store::ownership::{Change, Held, change};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+impl Staging {
+    /// Whether `build` runs as another user than the app.
+    pub fn has_builder(&self) -> bool {
+        self.owner != self.builder
+    }
+
+    /// Gives the tree, and the home of `build`, to whom it runs as; what it reads and
+    /// writes of the caches too, whoever has put it there.
+    pub fn give_to_builder(&self) -> Result<()> {
+        if !self.has_builder() {
+            return Ok(());
+        }
+        for path in CACHES.map(|name| self.shared.join(name)) {
+            let cannot = |e| failed("let `build` use", &path, e);
+            match open(&path).and_then(|cache| change(cache, Change::GroupWrites(self.owner.uid))) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                changed => drop(changed.map_err(cannot)?),
+            }
+        }
+        self.change_hands(Change::Owner(self.owner.uid, self.builder)).map(drop)
+    }
+
+    /// Gives what it has made to the app; how much the release is now.
+    pub fn take_from_builder(&self) -> Result<Held> {
+        self.change_hands(Change::Owner(self.builder.uid, self.owner))
+    }
+
+    fn change_hands(&self, to: Change) -> Result<Held> {
+        let (tree, _) = self.tree_paths();
+        let home = self.build_home().map(|(home, _)| home);
+        let mut all = Held::default();
+        for path in [Some(tree), home].into_iter().flatten() {
+            let changed = open(&path).and_then(|directory| change(directory, to));
+            let held = changed.map_err(|e| failed("give away", &path, e))?;
+            all = Held { files: all.files + held.files, bytes: all.bytes + held.bytes };
+        }
+        Ok(all)
+    }
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+    Ok(File::options().read(true).custom_flags(flags).open(path)?.into())
+}
+
+fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
+    Error::unusable(format!("{what} {}", path.display())).because(cause)
+}
