@@ -31,13 +31,13 @@ impl Published {
         });
         for file in release.files().iter().chain(&built) {
             let sum = sha256(&file.bytes);
-            tree.insert(format!("f {:o} deploy-app {} {sum}", file.mode, file.path));
+            tree.insert(format!("f {:o} app-my-app {} {sum}", file.mode, file.path));
             let parents = Path::new(&file.path).ancestors().skip(1);
             let parents = parents.filter(|parent| *parent != Path::new(""));
-            tree.extend(parents.map(|parent| format!("d 755 deploy-app {}", parent.display())));
+            tree.extend(parents.map(|parent| format!("d 755 app-my-app {}", parent.display())));
         }
         // DEPLOY_WRITABLE
-        tree.extend(["log", "tmp"].map(|name| format!("d 755 deploy-app {name}")));
+        tree.extend(["log", "tmp"].map(|name| format!("d 755 app-my-app {name}")));
         Published { tree, env: environment_file(release) }
     }
 }
@@ -81,7 +81,7 @@ section status; deploy status --json
 section releases; deploy releases --json
 section history; deploy history --json
 section processes
-for pid in $(pgrep -u deploy-app || true); do
+for pid in $(pgrep -u app-my-app || true); do
     echo "$(readlink /proc/$pid/cwd) $(tr '\0' ' ' </proc/$pid/cmdline)"
 done | sort
 section units; systemctl list-units --all --plain --no-legend 'deploy-*'

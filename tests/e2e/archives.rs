@@ -267,11 +267,17 @@ fn a_refused_first_release_leaves_nothing_but_its_empty_app() {
     let kept = ["", "/lock", "/releases", "/shared"]
         .map(|kept| format!("/var/lib/deploy/apps/other{kept} "));
     let reserve = "/var/lib/deploy/apps/other/reserve";
-    let own =
-        |line: &&str| kept.iter().any(|kept| line.starts_with(kept)) || line.starts_with(reserve);
-    let others = after.lines().filter(|line| !own(line));
-    let after: String = others.map(|line| format!("{line}\n")).collect();
-    same("another app", &world.before, &after);
+    // The app keeps its users for as long as anything of it is there.
+    let users = ["passwd", "group", "shadow", "gshadow", ".pwd.lock"];
+    let users = users.map(|file| format!("/etc/{file}"));
+    let own = |line: &&str| {
+        let begins = |with: &String| line.starts_with(with.as_str());
+        kept.iter().chain(&users).any(begins) || line.starts_with(reserve)
+    };
+    let others = |text: &str| -> String {
+        text.lines().filter(|line| !own(line)).map(|line| format!("{line}\n")).collect()
+    };
+    same("another app", &others(&world.before), &others(&after));
 }
 
 #[test]
@@ -305,10 +311,10 @@ fn odd_archives_that_are_right_are_unpacked_as_they_are() {
         [ \"$(cat {long_name}) $(cat gnu/{long_name})\" = 'pax gnu' ]
         [ hard -ef Procfile ] && [ soft -ef Procfile ]
         [ \"$(readlink dangling)\" = log/later ]
-        [ \"$(stat -c '%a %U' locked run | xargs)\" = '555 deploy-app 755 deploy-app' ]
+        [ \"$(stat -c '%a %U' locked run | xargs)\" = '555 app-my-app 755 app-my-app' ]
         [ \"$(stat -c %s sparse) $(tail -c 1 sparse)\" = '1000000 !' ]
         [ \"$(stat -c %b sparse)\" -lt 100 ]
-        [ -z \"$(find . ! -user deploy-app)\" ]"
+        [ -z \"$(find . ! -user app-my-app)\" ]"
     ));
 }
 

@@ -20,7 +20,7 @@ fn the_app_is_up_after_a_reboot_without_deployd() {
     host.deploy(&["status"]).exits(41);
     assert_eq!(host.exec(&["systemctl", "is-system-running"]).ok(), "running\n");
 
-    let running = host.sh("pgrep -u deploy-app --full app.py | sort -n");
+    let running = host.sh("pgrep -u app-my-app --full app.py | sort -n");
     host.exec(&["systemctl", "unmask", "deployd.service", "deployd.socket"]).ok();
     host.exec(&["systemctl", "start", "deployd.socket"]).ok();
     let status = host.status();
@@ -59,7 +59,7 @@ fn what_is_stopped_stays_stopped() {
     assert_eq!((host.pid("web.1"), host.pid("worker.1")), (None, None));
     host.reboot();
     assert_eq!((host.pid("web.1"), host.pid("worker.1")), (None, None));
-    assert_eq!(host.sh("pgrep -u deploy-app || true"), "");
+    assert_eq!(host.sh("pgrep -u app-my-app || true"), "");
 
     host.deploy(&["start", "web.1"]).exits(0);
     assert_eq!(host.served().as_deref(), Some("r1"));
@@ -83,7 +83,7 @@ fn a_baked_release_runs_when_it_is_asked_for_and_is_not_fetched_again() {
         let requests = host.s3().requests();
         requests.iter().filter(|r| r.method == "GET" && r.path.contains("source.tar")).count()
     };
-    assert_eq!((fetches(), host.sh("pgrep -u deploy-app || true")), (1, String::new()));
+    assert_eq!((fetches(), host.sh("pgrep -u app-my-app || true")), (1, String::new()));
     assert_eq!(host.deploys("r1").stdout.split(' ').next(), Some("deployed"));
     assert_eq!((fetches(), host.served().as_deref()), (1, Some("r1")));
     // The same name with other content is not what was baked.
@@ -103,12 +103,12 @@ fn what_another_machine_deployed_does_not_start_here() {
         echo 0123456789abcdef0123456789abcdef >/var/lib/deploy/apps/my-app/machine");
     // Not without the agent either.
     host.reboot();
-    assert_eq!(host.sh("pgrep -u deploy-app || true"), "");
+    assert_eq!(host.sh("pgrep -u app-my-app || true"), "");
     host.sh("systemctl unmask deployd.service deployd.socket; systemctl start deployd.socket");
     let status = host.status();
     assert_eq!((&status["release"], &status["rollback"]), (&json!(null), &json!(null)));
     host.reboot();
-    assert_eq!(host.sh("pgrep -u deploy-app || true"), "");
+    assert_eq!(host.sh("pgrep -u app-my-app || true"), "");
     let warned = host.journal(&["-u", "deployd"]);
     assert!(warned.contains("its state is another machine's"), "{warned}");
     let said = host.deploy(&["rollback"]).exits(2);

@@ -84,7 +84,7 @@ fn furnish(host: &Instance, env: &Env) {
     host.sh(&format!(
         "chmod 755 /usr/local/bin/show; cd {APP}; chmod 600 releases/r1/env
         mkdir -p shared releases/r1/app/{{sub,tmp,log}}; touch releases/r1/app/{{a,b}}.txt
-        chown -R deploy-app: shared releases/r1/app"
+        chown -R app-my-app: shared releases/r1/app"
     ));
 }
 

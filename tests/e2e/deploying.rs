@@ -114,7 +114,7 @@ fn a_first_release_that_is_broken_leaves_nothing_running() {
     host.publish(&Release::new("r1").set("BEHAVE=crash"));
     host.deploy(&[&url("r1")]).exits(12);
     assert_eq!(host.served(), None);
-    assert_eq!(host.sh("pgrep -u deploy-app || true"), "");
+    assert_eq!(host.sh("pgrep -u app-my-app || true"), "");
     let status = host.status();
     assert_eq!((&status["release"], &status["healthy"]), (&().into(), &false.into()));
     // Repaired under its own name, it takes the place of the one that failed.

@@ -66,9 +66,9 @@ fn a_home_is_the_apps_own_and_goes_with_its_release_but_what_is_shared_stays() {
         let home = format!("{DIR}/releases/{release}/home");
         assert_eq!(
             host.sh(&format!("cd {home}; stat -c '%U %a' . web.1")),
-            "root 755\ndeploy-app 700\n"
+            "root 755\napp-my-app 700\n"
         );
-        assert_eq!(host.sh(&format!("stat -c %U {home}/web.1/own")), "deploy-app\n");
+        assert_eq!(host.sh(&format!("stat -c %U {home}/web.1/own")), "app-my-app\n");
     }
     host.wait_for("pruning", SOON, || {
         let left = host.sh(&format!("ls -A {DIR}/releases | paste -sd ' '"));
@@ -112,7 +112,7 @@ fn a_release_of_0_1_keeps_its_home_and_the_next_one_finds_what_it_left_there() {
     host.deploy(&["restart"]).exits(0);
     assert_eq!(home(&host), format!("{DIR}/shared"));
     host.sh(&format!(
-        "cd {DIR}/shared; mkdir uploads .pm2; echo one >uploads/a; chown -R deploy-app: ."
+        "cd {DIR}/shared; mkdir uploads .pm2; echo one >uploads/a; chown -R app-my-app: ."
     ));
     let web = "web: cat ~/uploads/a && echo two >~/uploads/b && [ ! -e ~/.pm2 ] && exec python3 app.py web\n";
     host.publish(&Release::new("r2").procfile(web));
@@ -144,7 +144,7 @@ fn processes_find_what_the_build_left_in_its_home_and_the_next_build_its_caches(
     assert_eq!(host.sh(&format!("cat {DIR}/shared/.cache/builds")), "r1\nr2\n");
     assert_eq!(host.sh(&format!("wc -l <{DIR}/shared/.npm/builds")), "2\n");
     let own = host.sh(&format!("stat -c %U {DIR}/releases/r2/home/web.1/.local/state"));
-    assert_eq!(own, "deploy-app\n");
+    assert_eq!(own, "app-my-app\n");
 }
 
 #[test]

@@ -43,4 +43,5 @@ mod sandbox;
 mod stop;
 mod units;
 mod usual;
+mod walls;
 mod watch;

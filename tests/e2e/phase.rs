@@ -62,11 +62,11 @@ fn the_release_phase_runs_once_in_each_deploy_that_asks_for_it() {
     let at = ["stage", "release", "prove"].map(|name| step(&said, name).expect(name).0);
     assert!(at.is_sorted(), "{said:?}");
     let place = "/var/lib/deploy/apps/my-app/releases/r2/app";
-    let output = format!("  | migrates as deploy-app in {place}, release.1, hello");
+    let output = format!("  | migrates as app-my-app in {place}, release.1, hello");
     assert!(said.stderr.lines().any(|line| line == output), "{said:?}");
     assert_eq!((host.migrated().as_str(), host.served().as_deref()), ("r2 ", Some("r2")));
     let logged = host.journal(&["DEPLOY_STAGE=release", "DEPLOY_RELEASE=r2", "-o", "cat"]);
-    assert!(logged.contains("migrates as deploy-app"), "{logged}");
+    assert!(logged.contains("migrates as app-my-app"), "{logged}");
 
     // What runs already has been through it.
     let said = host.releases_with_phase("r2");
