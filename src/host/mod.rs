@@ -13,6 +13,7 @@ pub mod namespaces;
 mod netlink;
 pub mod nftables;
 pub mod priority;
+pub mod pidfd;
 pub mod probe;
 pub mod ruleset;
 pub mod sock_diag;

@@ -89,6 +89,13 @@ pub async fn stage(instance: &Instance, app: &Locked, found: Found) -> Result<St
     }
     let resolved = &found.resolved;
     let owner = owner::of(instance, app).await?;
+    if owner::is_to_move(instance, &app.snapshot()?) {
+        let (app, user) = (app.name(), &owner.user);
+        instance.events.warn(format!(
+            "{app} runs as {user}, as other apps may: `deploy restart {app}` gives it a user of \
+             its own, with all its files"
+        ));
+    }
     if !found.settings.metadata && !owner.is_own() {
         return Err(shares_its_user(app, &owner));
     }

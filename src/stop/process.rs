@@ -1,10 +1,12 @@
 //! The processes of a control group, as proc(5) shows them.
 
 use crate::host::cgroup;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use std::fs::{self, File};
+use crate::host::pidfd::Pidfd;
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::sys::signal::Signal;
+use std::fs::{self, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// The names of shells, which catch SIGINT and go on.
 const SHELLS: [&str; 7] = ["bash", "dash", "sh", "ash", "ksh", "zsh", "busybox"];
@@ -69,8 +71,13 @@ impl Process {
     }
 
     pub fn send(&self, signal: Signal) {
-        // An error says that it has ended meanwhile.
-        let _ = kill(Pid::from_raw(self.pid), signal);
+        // This program is root: it must be this process and no other one of its id. An
+        // error says that it has ended meanwhile.
+        let Ok(process) = Pidfd::of(self.pid) else { return };
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        if parent_and_start(&stat).is_some_and(|(_, started)| started == self.started) {
+            let _ = process.send(signal);
+        }
     }
 
     /// Neither ends at the signal nor handles it, as a shell that waits for a command.
@@ -92,7 +99,10 @@ impl Process {
     fn traps(&self) -> bool {
         let of = |path: String| {
             let mut bytes = Vec::new();
-            let file = File::open(path).ok().filter(|f| f.metadata().is_ok_and(|m| m.is_file()));
+            // Whatever the app has put there: a pipe must not hold this program up.
+            let flags = O_NONBLOCK | O_NOCTTY;
+            let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+            let file = file.ok().filter(|f| f.metadata().is_ok_and(|m| m.is_file()));
             let _ = file.map(|file| file.take(SCRIPT).read_to_end(&mut bytes));
             String::from_utf8_lossy(&bytes).into_owned()
         };

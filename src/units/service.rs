@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Ends what the main process of a unit leaves behind: `stop.rs`. KillMode=mixed alone
-/// would kill that at once, and control-group would send a second SIGTERM to it.
+/// would kill that at once, and control-group would send a second SIGTERM to it. It is root
+/// outside of the sandbox: each command of a unit has a user namespace of its own, and only
+/// from outside of them all it sees the processes' pipes.
 const STOP: &str = "/usr/lib/deploy-agent/deploy-stop";
 
 /// From the end of DEPLOY_HEALTH_TIMEOUT to systemd's own.
@@ -89,7 +91,7 @@ Slice={slice}
 WorkingDirectory={tree}
 EnvironmentFile={env}
 {environment}ExecStart=:/bin/bash -c {script}
-{stop_first}ExecStopPost=-{STOP} {signal}
+{stop_first}ExecStopPost=-+{STOP} {signal}
 KillMode=mixed
 KillSignal={signal}
 Restart=always
@@ -123,7 +125,7 @@ OOMPolicy=continue
 fn stop_first(signal: StopSignal) -> String {
     match signal {
         StopSignal::Int | StopSignal::Quit | StopSignal::Winch => {
-            format!("ExecStop=-{STOP} {} $MAINPID\n", signal.name())
+            format!("ExecStop=-+{STOP} {} $MAINPID\n", signal.name())
         }
         StopSignal::Term | StopSignal::Hup | StopSignal::Usr1 | StopSignal::Usr2 => String::new(),
     }
