@@ -24,6 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
+/// Of each thread; bytes, of which the kernel gives what is used. The SDK of AWS has
+/// needed more than tokio's 2 MiB to tell of an error, in a build without optimisation.
+const STACK: usize = 8 << 20;
+
 /// How long callers that still read an answer may take at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -40,6 +44,7 @@ pub fn run() -> Result<()> {
     memory::share();
     let signals = signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(STACK)
         .worker_threads(2)
         .enable_all()
         .build()

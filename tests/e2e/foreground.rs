@@ -136,7 +136,7 @@ fn what_does_not_end_is_killed_when_the_time_is_over_or_at_the_second_interrupt(
     assert!(host.jobs().contains(&("two.1".into(), "begun SIGTERM done".into())));
     host.runs_nothing();
 
-    host.lay(stays, "export DEPLOY_STOP_TIMEOUT=1h\n");
+    host.lay(stays, "export DEPLOY_STOP_TIMEOUT=5m\n");
     let running = host.runs(&[]);
     host.wait_for_jobs_or_files(2);
     let begin = Instant::now();

@@ -47,8 +47,8 @@ impl Deref for Host {
 }
 
 impl Host {
-    /// An image with the package, settings, and three users: `deployer` may
-    /// deploy, `stranger` may not, and `deploy-app` is the package's own.
+    /// An image with the package, settings, and two users: `deployer` may
+    /// deploy, and `stranger` may not.
     pub fn image() -> Image {
         Image::with_agent().layer("e2e", &[], &furnish())
     }
