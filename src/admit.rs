@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::sockets;
-use crate::instance::Instance;
+use crate::instance::{Instance, blocking};
 use crate::release::manifest::{Manifest, State};
 use crate::release::name::{AppName, Label};
 use crate::release::url::ReleaseUrl;
@@ -53,7 +53,9 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
     public_ports(instance, app, manifest)?;
     let own = units::slice(app.name());
     for port in manifest.plan.public_ports() {
-        if let Some(holder) = sockets::listener(port).filter(|found| !found.is_in(&own)) {
+        if let Some(holder) =
+            blocking(|| sockets::listener(port)).filter(|found| !found.is_in(&own))
+        {
             let why = format!("{} (pid {}) listens on it", holder.name, holder.pid);
             return Err(port_taken(manifest, port, why));
         }

@@ -17,6 +17,7 @@ mod history;
 mod lock;
 mod machine;
 mod ownership;
+pub mod removal;
 mod reserve;
 mod staging;
 mod underway;
@@ -34,7 +35,7 @@ use crate::host::machine::identity;
 use crate::host::priority;
 use crate::release::manifest::{FORMAT, Manifest, State};
 use crate::release::name::{AppName, Label};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -178,14 +179,16 @@ impl Store {
         Ok(apps)
     }
 
-    /// Removes what an interrupted removal of an app has left.
+    /// Removes what an interrupted removal of an app has left; what cannot be removed is
+    /// said once.
     pub fn remove_leftovers(&self) -> Result<()> {
-        let dir = self.root.join("apps");
-        let doomed = |name: &String| name.starts_with(REMOVING);
-        names(&dir)?
-            .iter()
-            .filter(|name| doomed(name))
-            .try_for_each(|name| durable::remove_tree(&dir.join(name)))
+        discard_all(&self.root.join("apps"))
+    }
+
+    /// The same, behind everything else that this instance has to do.
+    pub fn remove_leftovers_at_leisure(&self) {
+        let store = self.clone();
+        at_leisure(move || store.remove_leftovers());
     }
 }
 
@@ -218,27 +221,16 @@ impl App {
         self.releases_dir().join(label.as_str())
     }
 
-    /// Removes the files of the releases that were retired.
+    /// Removes the files of the releases that were retired; what cannot be removed is
+    /// said once.
     pub fn sweep(&self) -> Result<()> {
-        static SWEEPING: Mutex<()> = Mutex::new(());
-        let _alone = SWEEPING.lock().unwrap_or_else(PoisonError::into_inner);
-        let dir = self.releases_dir();
-        let retired = names(&dir)?.into_iter().filter(|name| name.starts_with(REMOVING));
-        retired.map(|name| dir.join(name)).try_for_each(|path| durable::remove_tree(&path))
+        discard_all(&self.releases_dir())
     }
 
     /// The same, behind everything else that this instance has to do.
     pub fn sweep_at_leisure(&self) {
         let app = self.clone();
-        let sweep = move || {
-            priority::lowest();
-            if let Err(error) = app.sweep() {
-                tracing::warn!("{}", error.chain());
-            }
-        };
-        if let Err(error) = thread::Builder::new().name("sweep".into()).spawn(sweep) {
-            tracing::warn!("start the thread that removes old releases: {error}");
-        }
+        at_leisure(move || app.sweep());
     }
 
     /// The unpacked tree of an installed release.
@@ -305,6 +297,55 @@ impl App {
             Err(e) => Err(unreadable(&path, e)),
         }
     }
+}
+
+/// Runs a removal on a thread that everything else comes before.
+fn at_leisure(remove: impl FnOnce() -> Result<()> + Send + 'static) {
+    let remove = || {
+        priority::lowest();
+        if let Err(error) = remove() {
+            tracing::warn!("{}", error.chain());
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("sweep".into()).spawn(remove) {
+        tracing::warn!("start the thread that removes old files: {error}");
+    }
+}
+
+/// Removes all that has a name of [`doomed`] in this directory, one caller at a time.
+fn discard_all(dir: &Path) -> Result<()> {
+    static TURNS: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let turn = {
+        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those whose directory nobody is removing from.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(dir.to_owned()).or_default().clone()
+    };
+    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    for name in names(dir)?.iter().filter(|name| name.starts_with(REMOVING)) {
+        let path = dir.join(name);
+        if let Err(error) = durable::remove_tree(&path) {
+            report_left(&path, &error);
+        }
+    }
+    Ok(())
+}
+
+/// Says that something is left on the disk, once in the life of the process.
+fn report_left(path: &Path, error: &Error) {
+    static SAID: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned()) {
+        tracing::warn!("{}; it stays, and is tried again later", error.chain());
+    }
+}
+
+/// A name beside a directory that is to be removed, which says so.
+fn doomed(dir: &Path) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_prefix(staging::STAGING).unwrap_or(&name);
+    let names = (0..).map(|nth: u32| dir.with_file_name(format!("{REMOVING}{nth}-{name}")));
+    let mut free = names.filter(|path| path.symlink_metadata().is_err());
+    free.next().unwrap_or_else(|| dir.with_file_name(REMOVING))
 }
 
 fn unreadable(path: &Path, cause: io::Error) -> Error {

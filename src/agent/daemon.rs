@@ -212,9 +212,7 @@ async fn try_nftables(work: Work) {
 fn apps() -> Result<Vec<App>> {
     let (_, settings) = instance::load_settings()?;
     let store = Store::at(settings.state_dir);
-    if let Err(error) = store.remove_leftovers() {
-        tracing::warn!("{}", error.chain());
-    }
+    store.remove_leftovers_at_leisure();
     store.apps()
 }
 

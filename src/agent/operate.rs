@@ -134,9 +134,16 @@ pub async fn remove(instance: &Instance, app: Locked) -> Result<String> {
     let name = app.name().clone();
     app.uncommit()?;
     converge(instance, &app).await?;
-    blocking(|| app.remove_app())?;
+    let left = blocking(|| app.remove_app())?;
     converge::ports::load(instance).await?;
     instance.systemd.daemon_reload().await?;
+    if let Some(left) = left {
+        // The user of the app stays: its number must not be another app's while files
+        // of this one are there.
+        let help = "the app itself is gone: remove what is left by hand, or leave it there; \
+                    deployd tries again whenever it starts";
+        return Err(Error::failed(format!("remove all of {name}")).because(left).help(help));
+    }
     if let Err(error) = owner::remove(instance, &name).await {
         instance.events.warn(error.chain());
     }

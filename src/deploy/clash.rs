@@ -2,7 +2,7 @@
 
 use crate::clues;
 use crate::host::sockets;
-use crate::instance::Instance;
+use crate::instance::{Instance, blocking};
 use crate::release::manifest::{Manifest, Process};
 use crate::release::name::Label;
 use crate::release::settings::Strategy;
@@ -33,7 +33,7 @@ pub(super) async fn help(
     if let Some((port, holder)) = named.iter().find_map(|port| held.get_key_value(port)) {
         return Some(format!("port {port} is held by {holder}; {WAYS_OUT}"));
     }
-    let elsewhere = |port: &u16| Some((*port, sockets::listener(*port)?));
+    let elsewhere = |port: &u16| Some((*port, blocking(|| sockets::listener(*port))?));
     if let Some((port, holder)) = named.iter().find_map(elsewhere) {
         let (name, pid) = (holder.name, holder.pid);
         return Some(format!("port {port} is held by {name} ({pid}); choose another one"));
@@ -86,7 +86,7 @@ async fn further_ports(
 ) -> BTreeSet<u16> {
     let unit = units::service(app.name(), &manifest.label, process);
     let Ok(status) = instance.systemd.status(&unit).await else { return BTreeSet::new() };
-    let listens = sockets::endpoints(&status.control_group).into_iter();
+    let listens = sockets::endpoints(&status.control_group).await.into_iter();
     listens.map(|endpoint| endpoint.port).filter(|port| process.port != Some(*port)).collect()
 }
 

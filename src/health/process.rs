@@ -206,7 +206,7 @@ impl Watched {
         demand: &Demand,
     ) -> Result<Option<Reach>, NotYet> {
         let Some(port) = self.port else { return Ok(None) };
-        let endpoints = sockets::endpoints(&status.control_group);
+        let endpoints = sockets::endpoints(&status.control_group).await;
         match demand.check(&endpoints, port).await {
             Ok(reached) => Ok(Some(reached)),
             Err(Shortfall { why, help }) => Err(self.not_yet(why, &help)),

@@ -1,10 +1,16 @@
 //! The processes of a control group, on cgroup v2 or on systemd's own v1 hierarchy.
 
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Where systemd keeps its groups: v2, its own v1 hierarchy, and v2 beside that one.
 const ROOTS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
+
+/// The most groups below one that are looked at.
+const MOST: usize = 1000;
 
 /// The processes of a control group and the groups below it. A unit that does not
 /// run has no group: its name is empty then, and would stand for the root of all.
@@ -33,17 +39,46 @@ fn systemds(text: &str) -> Option<String> {
     Some(group.to_owned())
 }
 
+/// The numbers by which the kernel knows a control group of cgroup v2 and the groups
+/// below it; none where there is no cgroup v2.
+pub fn numbers(control_group: &str) -> HashSet<u64> {
+    if control_group.is_empty() {
+        return HashSet::new();
+    }
+    let is_v2 = |root: &&str| {
+        statfs(*root).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
+    };
+    let mut numbers = HashSet::new();
+    for root in ROOTS.into_iter().filter(is_v2) {
+        walk(format!("{root}{control_group}").into(), |group| {
+            numbers.extend(fs::metadata(group).ok().map(|group| group.ino()));
+        });
+    }
+    numbers
+}
+
 fn members_below(group: PathBuf) -> Vec<u32> {
     let mut pids = Vec::new();
-    let mut below = vec![group];
-    while let Some(group) = below.pop() {
+    walk(group, |group| {
         let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
         pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+    });
+    pids
+}
+
+/// Visits a control group and the groups below it: an app to which systemd delegates its
+/// group can make as many as it likes.
+fn walk(group: PathBuf, mut visit: impl FnMut(&Path)) {
+    let mut below = vec![group];
+    let mut left = MOST;
+    while let Some(group) = below.pop() {
+        visit(&group);
         let Ok(entries) = fs::read_dir(&group) else { continue };
         let groups = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
-        below.extend(groups.map(|entry| entry.path()));
+        let before = below.len();
+        below.extend(groups.take(left).map(|entry| entry.path()));
+        left -= below.len() - before;
     }
-    pids
 }
 
 #[cfg(test)]

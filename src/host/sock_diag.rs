@@ -33,6 +33,8 @@ const ATTRIBUTES: usize = 72;
 
 /// The attribute that says whether a socket of IPv6 leaves IPv4 out; linux/inet_diag.h.
 const INET_DIAG_SKV6ONLY: u16 = 11;
+/// The attribute that has the control group in which a socket was made; since Linux 5.9.
+const INET_DIAG_CGROUP_ID: u16 = 21;
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
@@ -41,6 +43,8 @@ const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6]
 pub struct Listening {
     pub endpoint: Endpoint,
     pub inode: u32,
+    /// The number of the cgroup v2 in which it was made; none where the kernel does not say.
+    pub cgroup: Option<u64>,
 }
 
 /// Every socket that listens for TCP connections, over IPv4 or IPv6.
@@ -66,7 +70,9 @@ fn listener(socket: &[u8]) -> Option<Listening> {
     };
     let v6only = attribute(socket.get(ATTRIBUTES..)?, INET_DIAG_SKV6ONLY);
     let v6only = v6only.is_some_and(|value| value.first() == Some(&1));
-    Some(Listening { endpoint: Endpoint { address, port, v6only }, inode })
+    let cgroup = attribute(socket.get(ATTRIBUTES..)?, INET_DIAG_CGROUP_ID);
+    let cgroup = cgroup.and_then(|value| Some(u64::from_ne_bytes(*value.first_chunk()?)));
+    Some(Listening { endpoint: Endpoint { address, port, v6only }, inode, cgroup })
 }
 
 /// How many TCP connections clients have, over IPv4 or IPv6, with whoever
@@ -150,7 +156,7 @@ mod tests {
         let clients = connect(port);
         let mut ours = listening().expect("the listeners");
         ours.retain(|found| found.endpoint.port == port);
-        let [Listening { inode, endpoint }] = ours[..] else { panic!("{ours:?}") };
+        let [Listening { inode, endpoint, .. }] = ours[..] else { panic!("{ours:?}") };
         assert_eq!(endpoint.to_string(), format!("[::]:{port}"));
         assert_eq!(held.expect("a link").to_string_lossy(), format!("socket:[{inode}]"));
         drop((socket, clients));

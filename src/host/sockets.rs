@@ -1,12 +1,24 @@
 //! Which ports are listened on, and by whom.
+//!
+//! The kernel tells of each socket the control group that made it. Where it does not, or
+//! where the socket was handed to its process, the open files of processes are read. How
+//! many these are is up to the apps, so what is read of them is bounded, in number and
+//! in time.
 
-use super::cgroup::members;
+use super::cgroup;
 use super::sock_diag::{self, Listening};
 use crate::release::reach::Endpoint;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How many of the lowest descriptors of a process are looked at: a server listens before
+/// it has clients.
+const DESCRIPTORS: usize = 4096;
+/// How long descriptors are looked at: a million of them take about 2 s.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// A process that listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,16 +36,19 @@ impl Listener {
     }
 }
 
-/// The first process found that listens on this TCP port; proc_pid_net(5).
+/// The first process found that listens on this TCP port; proc_pid_net(5). It may take a
+/// second, and none is found where processes have too many open files.
 pub fn listener(port: u16) -> Option<Listener> {
     let on_it = listening().into_iter().filter(|found| found.endpoint.port == port);
     let inodes: HashSet<u32> = on_it.map(|found| found.inode).collect();
     if inodes.is_empty() {
         return None;
     }
+    let end = Instant::now() + LONGEST;
     let pids = fs::read_dir("/proc").ok()?.flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .find(|pid| sockets_of(*pid).iter().any(|inode| inodes.contains(inode)))
+        .take_while(|_| Instant::now() < end)
+        .find(|pid| sockets_of(*pid).any(|inode| inodes.contains(&inode)))
         .map(|pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -43,13 +58,38 @@ pub fn listener(port: u16) -> Option<Listener> {
 }
 
 /// Where the processes of this control group listen.
-pub fn endpoints(control_group: &str) -> Vec<Endpoint> {
-    let held: HashSet<u32> = members(control_group).into_iter().flat_map(sockets_of).collect();
-    let ours = listening().into_iter().filter(|found| held.contains(&found.inode));
-    let mut endpoints: Vec<Endpoint> = ours.map(|found| found.endpoint).collect();
-    endpoints.sort_unstable();
-    endpoints.dedup();
-    endpoints
+pub async fn endpoints(control_group: &str) -> Vec<Endpoint> {
+    let group = control_group.to_owned();
+    let found = tokio::task::spawn_blocking(move || {
+        let all = listening();
+        let mut ours = made_in(&all, &group);
+        if ours.is_empty() {
+            ours = held_in(all, &group);
+        }
+        let mut endpoints: Vec<Endpoint> = ours.into_iter().map(|found| found.endpoint).collect();
+        endpoints.sort_unstable();
+        endpoints.dedup();
+        endpoints
+    });
+    found.await.unwrap_or_default()
+}
+
+/// Those that were made by processes of this control group.
+fn made_in(all: &[Listening], control_group: &str) -> Vec<Listening> {
+    let numbers = cgroup::numbers(control_group);
+    let is_ours = |found: &&Listening| found.cgroup.is_some_and(|made| numbers.contains(&made));
+    all.iter().filter(is_ours).copied().collect()
+}
+
+/// Those that processes of this control group have among their first descriptors.
+fn held_in(mut all: Vec<Listening>, control_group: &str) -> Vec<Listening> {
+    let end = Instant::now() + LONGEST;
+    let listening: HashSet<u32> = all.iter().map(|found| found.inode).collect();
+    let pids = cgroup::members(control_group).into_iter().take_while(|_| Instant::now() < end);
+    let held: HashSet<u32> =
+        pids.flat_map(sockets_of).filter(|inode| listening.contains(inode)).collect();
+    all.retain(|found| held.contains(&found.inode));
+    all
 }
 
 /// Every TCP port that something on this machine listens on.
@@ -82,7 +122,8 @@ fn sockets_in(table: &str) -> Vec<Listening> {
         let (state, inode) = (fields.nth(1)?, fields.nth(5)?);
         let port = u16::from_str_radix(port, 16).ok()?;
         let endpoint = Endpoint { address: address_in(address)?, port, v6only: false };
-        (state == "0A").then_some(Listening { endpoint, inode: inode.parse().ok()? })
+        let inode = inode.parse().ok()?;
+        (state == "0A").then_some(Listening { endpoint, inode, cgroup: None })
     };
     table.lines().skip(1).filter_map(socket).collect()
 }
@@ -101,14 +142,14 @@ fn address_in(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// The inodes of the sockets that a process holds.
-fn sockets_of(pid: u32) -> Vec<u32> {
-    let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
-    let targets = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+/// The inodes of the sockets among the first descriptors of a process.
+fn sockets_of(pid: u32) -> impl Iterator<Item = u32> {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let targets = fds.take(DESCRIPTORS).filter_map(|fd| fs::read_link(fd.path()).ok());
     let inode = |target: PathBuf| {
         target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
     };
-    targets.filter_map(inode).collect()
+    targets.filter_map(inode)
 }
 
 #[cfg(test)]
@@ -124,7 +165,7 @@ mod tests {
     #[test]
     fn only_a_listening_socket_on_the_port_counts() {
         let found: Vec<_> = sockets_in(TABLE);
-        let [Listening { endpoint, inode: 4242 }] = found[..] else { panic!("{found:?}") };
+        let [Listening { endpoint, inode: 4242, .. }] = found[..] else { panic!("{found:?}") };
         assert_eq!(endpoint.to_string(), "127.0.0.1:5000");
     }
 
@@ -143,7 +184,8 @@ mod tests {
         let port = socket.local_addr().expect("address").port();
         let found = |all: Vec<Listening>| all.into_iter().find(|found| found.endpoint.port == port);
         assert!(found(listening()).is_some());
-        assert_eq!(found(listening()), found(listening_slowly()));
+        let inode = |all| found(all).map(|found| (found.endpoint, found.inode));
+        assert_eq!(inode(listening()), inode(listening_slowly()));
     }
 
     #[test]
@@ -158,7 +200,27 @@ mod tests {
     #[test]
     fn a_unit_that_does_not_run_listens_on_nothing() {
         let _socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-        assert!(endpoints("").is_empty());
+        assert!(made_in(&listening(), "").is_empty() && held_in(listening(), "").is_empty());
+    }
+
+    #[test]
+    fn a_socket_is_found_by_the_group_of_its_process() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = socket.local_addr().expect("address").port();
+        let groups = fs::read_to_string("/proc/self/cgroup").expect("groups");
+        let has_port = |found: Vec<Listening>| found.iter().any(|f| f.endpoint.port == port);
+        let own = cgroup::own().expect("a group");
+        assert!(has_port(held_in(listening(), &own)), "{groups}");
+        assert!(!has_port(held_in(listening(), "/no-such-group")));
+        assert!(!has_port(made_in(&listening(), "/no-such-group")));
+    }
+
+    #[test]
+    fn the_open_files_of_a_process_are_bounded() {
+        let made: Vec<_> =
+            (0..2 * DESCRIPTORS).map_while(|_| fs::File::open("/dev/null").ok()).collect();
+        let seen = sockets_of(std::process::id()).count();
+        assert!(seen <= DESCRIPTORS, "{seen} of {}", made.len());
     }
 
     #[test]

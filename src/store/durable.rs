@@ -4,6 +4,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is where they are allowed")]
 
+use super::removal;
 use crate::error::{Error, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -130,7 +131,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
         return Ok(());
     }
     reach!(path, "to be removed");
-    fs::remove_dir_all(path)
+    removal::remove(path)
         .map_err(|e| Error::failed(format!("remove {}", path.display())).because(e))?;
     reach!(path, "removed");
     Ok(())

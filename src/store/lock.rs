@@ -4,7 +4,7 @@
 use super::durable::{self, unwritable};
 use super::ownership::{Change, change};
 use super::staging::STAGING;
-use super::{App, REMOVING, Snapshot, Stopped};
+use super::{App, Snapshot, Stopped, doomed};
 use crate::error::{Error, Exit, Result};
 use crate::host::user::Ids;
 use crate::release::manifest::{Manifest, State};
@@ -136,10 +136,7 @@ impl Locked {
     /// [`App::sweep`]. It is renamed, so that no boot and no deploy ever sees half of it.
     pub fn retire(&self, label: &Label) -> Result<()> {
         let dir = self.release_dir(label);
-        let names = (0..).map(|nth: u32| dir.with_file_name(format!("{REMOVING}{nth}-{label}")));
-        let mut free = names.filter(|path| path.symlink_metadata().is_err());
-        let doomed = free.next().unwrap_or_else(|| dir.with_file_name(REMOVING));
-        durable::rename(&dir, &doomed).map_err(|e| unwritable(&dir, e))
+        durable::rename(&dir, &doomed(&dir)).map_err(|e| unwritable(&dir, e))
     }
 
     /// Retires the releases that failed here: each may be as large as the one
@@ -158,13 +155,14 @@ impl Locked {
         Ok(labels.collect())
     }
 
-    /// Removes what an interrupted deploy has left.
+    /// Takes what an interrupted deploy has left out of the way; its files go with the
+    /// next [`App::sweep`], for which nobody has to wait.
     pub fn remove_leftovers(&self) -> Result<()> {
         let dir = self.releases_dir();
         for name in super::names(&dir)? {
             let path = dir.join(&name);
             if name.starts_with(STAGING) {
-                durable::remove_tree(&path)?;
+                durable::rename(&path, &doomed(&path)).map_err(|e| unwritable(&path, e))?;
             } else if path.is_dir() {
                 durable::remove_unfinished(&path)?;
             }
@@ -174,12 +172,12 @@ impl Locked {
 
     /// Takes all of the app off this instance: releases, shared files, history.
     /// It is renamed first: what is left of a removal that is cut short is no app.
-    pub fn remove_app(self) -> Result<()> {
+    /// Returns why files of it are left, where some cannot be removed.
+    pub fn remove_app(self) -> Result<Option<Error>> {
         let dir = self.dir();
-        let doomed = dir.with_file_name(format!("{REMOVING}{}", self.name()));
-        durable::remove_tree(&doomed)?;
+        let doomed = doomed(dir);
         durable::rename(dir, &doomed).map_err(|e| unwritable(dir, e))?;
-        durable::remove_tree(&doomed)
+        Ok(durable::remove_tree(&doomed).err())
     }
 
     /// The labels to remove so that `keep` good releases stay, and as many that

@@ -9,7 +9,7 @@ pub use homes::Homes;
 
 use super::durable::{self, unwritable};
 use super::lock::manifest_json;
-use super::{App, Locked};
+use super::{App, Locked, doomed, report_left};
 use crate::error::{Error, Result};
 use crate::host::user::Ids;
 use crate::release::manifest::Manifest;
@@ -201,7 +201,12 @@ impl Drop for Staging {
         if !self.finished
             && let Err(error) = durable::remove_tree(&self.dir)
         {
-            tracing::warn!("{}", error.chain());
+            // So that the name is free for the next one.
+            let doomed = doomed(&self.dir);
+            match durable::rename(&self.dir, &doomed) {
+                Ok(()) => report_left(&doomed, &error),
+                Err(_) => report_left(&self.dir, &error),
+            }
         }
     }
 }

@@ -330,7 +330,7 @@ fn a_removed_app_leaves_nothing_beside_the_others() {
     let other = world.store().app(&"other".parse().unwrap());
     drop(other.lock().unwrap());
     let World { root, app } = world;
-    app.remove_app().unwrap();
+    assert!(app.remove_app().unwrap().is_none());
     assert_eq!(names_in(&root.path().join("apps")), ["other"]);
 }
 

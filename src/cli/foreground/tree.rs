@@ -11,6 +11,7 @@ use crate::release::url::ReleaseUrl;
 use crate::source::Sources;
 use crate::stage::fetch::fetch;
 use crate::stage::unpack::{Limits, Owner};
+use crate::store::removal;
 use nix::unistd::{getegid, geteuid, mkdtemp};
 use std::env;
 use std::fs::{self, File};
@@ -39,9 +40,8 @@ pub(super) struct Tree {
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
-    #[expect(clippy::disallowed_methods, reason = "it is no part of the agent's state")]
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = removal::remove(&self.0);
     }
 }
 
