@@ -76,7 +76,7 @@ fn nobody_but_the_app_reads_its_code_and_no_file_of_it_is_everybodys_to_write() 
     assert_eq!(host.sh(&format!("find {tree} -perm -2 ! -type l")), "");
     assert_eq!(host.sh("id -Gn app-my-app; id -Gn build-my-app"), "app-my-app\napp-my-app\n");
 
-    host.deploy(&["remove", "my-app"]).exits(0);
+    host.deploy(&["remove", "my-app", "--yes"]).exits(0);
     assert_eq!(
         host.sh("getent passwd app-my-app build-my-app || true; getent group app-my-app || true"),
         ""

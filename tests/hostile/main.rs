@@ -131,7 +131,7 @@ fn nothing_that_a_release_does_is_noticed_by_another() {
     let peak = memory(&host);
     host.exec(&["systemctl", "restart", "deployd"]).exits(0);
     host.deploy(&["status", "other1"]).exits(0);
-    host.deploy(&["remove", "hostile"]).exits(0);
+    host.deploy(&["remove", "hostile", "--yes"]).exits(0);
     nothing_is_left(&host);
     host.exec(&["test", "-e", "/etc/passwd"]).exits(0);
 
