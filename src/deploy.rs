@@ -303,7 +303,9 @@ async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Resu
         drop(order);
         app.set_stopped(&Stopped::default())?;
         instance.events.step(Step::Converge, units::target(app.name()));
-        converge::switch(instance, app).await
+        converge::switch(instance, app).await?;
+        app.keep_known();
+        Ok(())
     };
     match committed.await {
         Ok(()) => Ok(Committed { manifest, watch, before, stopped, since: Instant::now() }),

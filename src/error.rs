@@ -10,7 +10,8 @@ use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type Cause = Box<dyn StdError + Send + Sync + 'static>;
+/// What [`Error::because`] takes.
+pub type Cause = Box<dyn StdError + Send + Sync + 'static>;
 
 /// The exit code of the `deploy` command, and what it says about the instance.
 ///

@@ -5,11 +5,12 @@ use crate::event::Events;
 use crate::host::systemd::Systemd;
 use crate::release::env::Env;
 use crate::release::name::Label;
-use crate::release::settings::{AGENT_FILE, AgentSettings};
+use crate::release::settings::{AGENT_FILE, AgentSettings, STATE_DIR};
 use crate::source::Sources;
-use crate::store::Store;
+use crate::store::{Store, remember_place};
 use jiff::Timestamp;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -41,6 +42,9 @@ impl Instance {
     pub async fn open(sources: Arc<Sources>, events: Events, who: String) -> Result<Self> {
         let (agent_env, settings) = load_settings()?;
         let store = Store::at(&settings.state_dir);
+        if let Err(error) = remember_place(Path::new(STATE_DIR), store.root()) {
+            tracing::warn!("{}", error.chain());
+        }
         let systemd = Systemd::connect().await?;
         Ok(Instance {
             agent_env,

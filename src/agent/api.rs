@@ -93,6 +93,10 @@ pub struct AppStatus {
     /// Why it is not healthy.
     #[serde(default)]
     pub fault: Option<String>,
+    /// Its state on disk cannot be read: why, and the remedy. The rest is as it was when
+    /// that was last possible.
+    #[serde(default)]
+    pub damaged: Option<String>,
     /// Where clients reach `web`.
     pub port: Option<u16>,
     /// What happened to the port map that leads there, if anything did.

@@ -22,6 +22,7 @@ pub fn status(apps: &[AppStatus]) -> String {
         let release = app.release.as_deref().unwrap_or("no release");
         let stopped = app.processes.iter().all(|process| process.state == "stopped");
         let health = match (stopped && app.release.is_some(), app.healthy) {
+            _ if app.damaged.is_some() => "damaged",
             (true, _) => "stopped",
             (_, true) => "healthy",
             _ => "not healthy",
@@ -37,6 +38,7 @@ pub fn status(apps: &[AppStatus]) -> String {
         let now = app.working.as_ref().zip(app.working_id.as_ref());
         let now = now.map(|(what, id)| format!("{what} (`deploy attach {id}`)"));
         for (name, value) in [
+            ("damaged", &app.damaged),
             ("fault", &app.fault),
             ("url", &app.url),
             ("port", &port),
