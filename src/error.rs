@@ -40,6 +40,8 @@ pub enum Exit {
     Busy = 40,
     /// `deployd` cannot be reached.
     NoAgent = 41,
+    /// Cancelled before its commit; what ran before runs on.
+    Cancelled = 43,
 }
 
 impl Exit {

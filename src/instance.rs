@@ -1,5 +1,6 @@
 //! What every step of a deploy needs of this instance.
 
+use crate::cut::Cut;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::host::systemd::Systemd;
@@ -34,6 +35,8 @@ pub struct Instance {
     /// Of the piece of work that this is for.
     pub id: String,
     pub warm: Warm,
+    /// Where the work may be cut off.
+    pub cut: Cut,
     /// When the caller no longer wants the deploy, if it is not committed by then.
     pub deadline: Option<Instant>,
 }
@@ -56,6 +59,7 @@ impl Instance {
             who,
             id: String::new(),
             warm: Warm::default(),
+            cut: Cut::default(),
             deadline: None,
         })
     }

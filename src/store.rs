@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! apps/APP/current -> releases/r42   the commit point
-//! apps/APP/releases/r42/{release.json,env,app/,home/}
+//! apps/APP/releases/r42/{release.json,env,Procfile,app/,home/}
 //! apps/APP/releases/.staging-r43/    in work
 //! apps/APP/shared/                   the app's own, kept across releases
 //! apps/APP/reserve/                  room for what must be written to a full disk

@@ -71,6 +71,17 @@ pub struct Operate {
 #[serde(deny_unknown_fields)]
 pub struct Remove {
     pub app: String,
+    /// Whatever state it is in, and whatever is being done with it.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// POST /v1/cancel
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancel {
+    /// An app, or the id of a piece of work. None: the only one there is.
+    pub word: Option<String>,
 }
 
 /// The query of every GET: /v1/status, /v1/releases, /v1/history

@@ -6,7 +6,7 @@ use super::operate::{self, Operation};
 use super::operator::{Operator, Peer};
 use super::watch::{self, Watcher};
 use super::work::{Followed, Piece, Request, Work};
-use super::{plan, status};
+use super::{cancel, plan, remove, status};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events, Outcome};
 use crate::host::memory;
@@ -48,6 +48,7 @@ pub async fn serve(
         .route("/v1/stop", post(|o, w, b| operate(Operation::Stop, o, w, b)))
         .route("/v1/start", post(|o, w, b| operate(Operation::Start, o, w, b)))
         .route("/v1/remove", post(post_remove))
+        .route("/v1/cancel", post(post_cancel))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(Extension(watcher))
         .with_state(work)
@@ -293,12 +294,28 @@ async fn post_remove(
 ) -> Answer<Response> {
     let asked: api::Remove = body(&bytes)?;
     let app = admit::which(&store()?.apps()?, Some(operate::parse(&asked.app)?))?;
+    if asked.force {
+        work.cut_off(&app, &operator.name);
+    }
     let request = Request::new(&app, "remove", operator.name);
     let piece = work.start(request, move |instance| async move {
-        let app = lock(&instance, &app)?;
-        Ok(Outcome::done(operate::remove(&instance, app).await?))
+        let _decided = instance.cut.decide("remove").await;
+        let message = match asked.force {
+            true => remove::by_force(&instance, instance.store.app(&app)).await?,
+            false => operate::remove(&instance, lock(&instance, &app)?).await?,
+        };
+        Ok(Outcome::done(message))
     })?;
     Ok(stream(&piece))
+}
+
+async fn post_cancel(
+    operator: Operator,
+    State(work): State<Work>,
+    bytes: Bytes,
+) -> Answer<Json<Outcome>> {
+    let asked: api::Cancel = body(&bytes)?;
+    Ok(Json(cancel::cancel(&work, &operator, asked.word.as_deref()).await?))
 }
 
 fn lock(instance: &Instance, app: &AppName) -> Result<Locked> {

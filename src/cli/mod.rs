@@ -69,7 +69,14 @@ async fn perform(cli: Cli) -> Result<Exit> {
             if !args.yes && !confirmed(&args.app)? {
                 return Err(Error::usage(format!("remove {}", args.app)).because("not confirmed"));
             }
-            follow("/v1/remove", &api::Remove { app: args.app }, plainly(args.json)).await
+            let request = api::Remove { app: args.app, force: args.force };
+            follow("/v1/remove", &request, plainly(args.json)).await
+        }
+        Command::Cancel(args) => {
+            let request = api::Cancel { word: args.word };
+            let outcome: Outcome = Client::connect().await?.ask("/v1/cancel", &request).await?;
+            render::outcome(&outcome, args.json);
+            Ok(outcome.exit)
         }
         Command::Run(args) => foreground::run(args).await,
         Command::Logs(args) => logs(args).await,

@@ -71,6 +71,7 @@ pub async fn load_for(instance: &Instance, candidate: &Manifest) -> Result<()> {
 
 async fn apply(instance: &Instance, candidate: Option<&Manifest>) -> Result<()> {
     let mut loaded = LOADED.lock().await;
+    let _whole = instance.cut.hold();
     let map = PortMap::of(&read(&instance.store)?, candidate);
     let script = script(&map);
     // Where nobody asks for a map there may be no nftables either.

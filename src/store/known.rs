@@ -48,7 +48,7 @@ impl App {
         }
     }
 
-    fn known(&self) -> Option<Snapshot> {
+    pub(super) fn known(&self) -> Option<Snapshot> {
         let known: Known = serde_json::from_slice(&fs::read(self.known_path()).ok()?).ok()?;
         let Known { machine, current, releases, stopped } = known;
         (*machine == *self.machine).then(|| Snapshot {
@@ -60,7 +60,7 @@ impl App {
         })
     }
 
-    fn known_path(&self) -> PathBuf {
+    pub(super) fn known_path(&self) -> PathBuf {
         self.dir().join("known.json")
     }
 }

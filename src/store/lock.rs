@@ -34,6 +34,13 @@ impl Deref for Locked {
 }
 
 impl App {
+    /// The releases that are being staged, or whose staging was cut short.
+    pub fn unfinished(&self) -> Result<Vec<Label>> {
+        let names = super::names(&self.releases_dir())?;
+        let labels = names.iter().filter_map(|name| name.strip_prefix(STAGING)?.parse().ok());
+        Ok(labels.collect())
+    }
+
     /// Takes the lock, or says that another process holds it.
     #[expect(clippy::disallowed_methods, reason = "there is nothing in the file to be lost")]
     pub fn lock(&self) -> Result<Locked> {
@@ -54,6 +61,23 @@ impl App {
                 Err(error.help("wait until it is done: `deploy status`"))
             }
             Err((_, errno)) => Err(unwritable(&path, errno.into())),
+        }
+    }
+}
+
+impl App {
+    /// The same for an app whose own files are in the way: the lock is then its directory.
+    pub fn lock_by_force(&self) -> Result<Locked> {
+        match self.lock() {
+            Err(error) if error.exit() != Exit::Busy => {
+                tracing::warn!("{}", error.chain());
+                let what = |e| Error::failed(format!("open {}", self.dir().display())).because(e);
+                let directory = File::open(self.dir()).map_err(what)?;
+                let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock);
+                let lock = lock.map_err(|(_, errno)| what(errno.into()))?;
+                Ok(Locked { app: self.clone(), _lock: lock })
+            }
+            locked => locked,
         }
     }
 }
@@ -151,13 +175,6 @@ impl Locked {
         failed.map(|manifest| &manifest.label).try_for_each(|label| self.retire(label))
     }
 
-    /// The releases whose staging was cut short.
-    pub fn unfinished(&self) -> Result<Vec<Label>> {
-        let names = super::names(&self.releases_dir())?;
-        let labels = names.iter().filter_map(|name| name.strip_prefix(STAGING)?.parse().ok());
-        Ok(labels.collect())
-    }
-
     /// Removes what an interrupted deploy has left.
     pub fn remove_leftovers(&self) -> Result<()> {
         let dir = self.releases_dir();
@@ -180,6 +197,21 @@ impl Locked {
         durable::remove_tree(&doomed)?;
         durable::rename(dir, &doomed).map_err(|e| unwritable(dir, e))?;
         durable::remove_tree(&doomed)
+    }
+
+    /// The same whatever is in the way. Whether it is an app no longer, and what could not
+    /// be removed of it: that is tried again when the daemon starts.
+    pub fn remove_by_force(self) -> (bool, Result<()>) {
+        let dir = self.dir();
+        let names = (0..).map(|nth: u32| format!("{REMOVING}{nth}-{}", self.name()));
+        let mut free = names
+            .map(|name| dir.with_file_name(name))
+            .filter(|path| path.symlink_metadata().is_err());
+        let doomed = free.next().unwrap_or_else(|| dir.with_file_name(REMOVING));
+        match durable::rename(dir, &doomed) {
+            Ok(()) => (true, durable::remove_tree(&doomed)),
+            Err(e) => (false, Err(unwritable(dir, e))),
+        }
     }
 
     /// The labels to remove so that `keep` good releases stay, and as many that
