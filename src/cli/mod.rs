@@ -194,8 +194,8 @@ fn show<T: Serialize>(answer: &T, json: bool, table: impl Fn(&T) -> String) -> R
 
 async fn logs(args: args::LogsArgs) -> Result<Exit> {
     let status: Vec<Value> = Client::connect().await?.question("/v1/status").await?;
-    let identifiers = tables::identifiers(&status, &args.words)?;
-    let error = journal::become_reader(&identifiers, args.follow, args.lines);
+    let written = tables::written(&status, &args.words)?;
+    let error = journal::become_reader(&written, args.follow, args.lines);
     Err(Error::failed("run journalctl").because(error))
 }
 
