@@ -130,7 +130,7 @@ mod tests {
         timeout(Duration::from_millis(1), cut.due()).await.ok()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stop_waits_for_what_touches_and_a_cancel_does_not() {
         let cut = Cut::default();
         assert_eq!(due(&cut).await, None);
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(due(&cut).await, Some(Why::Cancelled("ann".into())));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_decided_is_not_cancelled_and_what_is_cancelled_not_decided() {
         let cut = Cut::default();
         let decided = cut.decide("it is committed").await;

@@ -209,11 +209,9 @@ impl Stand {
     fn ended(exit: Exit) -> Stand {
         match exit {
             Exit::Done => Stand::Deployed,
-            Exit::Unusable
-            | Exit::Unhealthy
-            | Exit::RolledBack
-            | Exit::Stuck
-            | Exit::Cancelled => Stand::FailedHere(exit),
+            Exit::Unusable | Exit::Unhealthy | Exit::RolledBack | Exit::Stuck | Exit::Cancelled => {
+                Stand::FailedHere(exit)
+            }
             Exit::Failed | Exit::Usage | Exit::Source | Exit::Busy | Exit::NoAgent => {
                 Stand::NotDeployed(exit)
             }

@@ -211,7 +211,9 @@ pub fn written(status: &[Value], words: &[String]) -> Result<Written> {
     };
     let (mut identifiers, mut units) = (Vec::new(), Vec::new());
     for one in processes {
-        let Some(found) = one["process"].as_str().filter(|found| is_chosen(found)) else { continue };
+        let Some(found) = one["process"].as_str().filter(|found| is_chosen(found)) else {
+            continue;
+        };
         identifiers.push(format!("{}.{found}", name(app)));
         units.extend(one["unit"].as_str().map(str::to_owned));
     }

@@ -43,7 +43,9 @@ fn a_damaged_app_runs_on_and_the_others_are_deployed_rolled_back_and_shown() {
         ("release.json", format!(": >{BROKEN}/releases/r1/release.json")),
         (
             "release.json",
-            format!("rm {BROKEN}/releases/r1/release.json; mkdir {BROKEN}/releases/r1/release.json"),
+            format!(
+                "rm {BROKEN}/releases/r1/release.json; mkdir {BROKEN}/releases/r1/release.json"
+            ),
         ),
         ("current", format!("rm {BROKEN}/current; ln -s /etc {BROKEN}/current")),
         ("current", format!("rm {BROKEN}/current; mkdir {BROKEN}/current")),

@@ -31,10 +31,8 @@ impl Host {
     /// Waits until a step begins, in this run of deployd.
     fn wait_for_step(&self, step: &str) {
         self.wait_for(step, SOON, || {
-            let log = self.sh(
-                "journalctl -o cat \
-                 _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID deployd)",
-            );
+            let log = self.sh("journalctl -o cat \
+                 _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID deployd)");
             log.lines().any(|line| line.starts_with(&format!("{step}: "))).then_some(())
         });
     }
