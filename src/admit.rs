@@ -7,7 +7,7 @@ use crate::release::manifest::{Manifest, State};
 use crate::release::name::{AppName, Label};
 use crate::release::url::ReleaseUrl;
 use crate::stage::ports::ALLOCATING;
-use crate::store::{App, Locked};
+use crate::store::{App, Locked, Snapshot};
 use crate::{converge, stage, units};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -40,14 +40,10 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
         return Err(unit_taken(manifest, &name, "another release of the app has it"));
     }
     let names: BTreeSet<String> = units::templates(manifest).collect();
-    for other in instance.store.apps()? {
-        if other.name() == app.name() {
-            continue;
-        }
-        let snapshot = other.snapshot()?;
-        let mut theirs = snapshot.releases.iter().flat_map(units::templates);
+    for other in others_than(instance, app)? {
+        let mut theirs = other.releases.iter().flat_map(units::templates);
         if let Some(name) = theirs.find(|name| names.contains(name)) {
-            return Err(unit_taken(manifest, &name, &format!("the app {} has it", other.name())));
+            return Err(unit_taken(manifest, &name, &format!("the app {} has it", other.app)));
         }
     }
     public_ports(instance, app, manifest)?;
@@ -66,14 +62,20 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
 /// No other app has taken one of its public ports since it was admitted.
 pub fn public_ports(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
     let ports = manifest.plan.public_ports();
-    for other in instance.store.apps()?.iter().filter(|other| other.name() != app.name()) {
-        let snapshot = other.snapshot()?;
-        let taken = snapshot.current().map(|m| m.plan.public_ports()).unwrap_or_default();
+    for other in others_than(instance, app)? {
+        let taken = other.current().map(|m| m.plan.public_ports()).unwrap_or_default();
         if let Some(port) = taken.intersection(&ports).next().copied() {
-            return Err(port_taken(manifest, port, format!("the app {} has it", other.name())));
+            return Err(port_taken(manifest, port, format!("the app {} has it", other.app)));
         }
     }
     Ok(())
+}
+
+/// The other apps of this instance. A damaged one has what it had when it could last be read.
+fn others_than(instance: &Instance, app: &Locked) -> Result<impl Iterator<Item = Snapshot>> {
+    let own = app.name().clone();
+    let others = instance.store.seen()?.into_iter().filter(move |other| other.app != own);
+    Ok(others.filter_map(|other| other.snapshot))
 }
 
 /// A release that is installed has its private ports, but a stranger may have

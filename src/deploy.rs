@@ -8,9 +8,10 @@ mod phase;
 mod record;
 mod recover;
 
-pub use recover::recover;
+pub use recover::{cancelled, recover, was_cancelled};
 
 use crate::converge::{self, converge};
+use crate::cut::Guard;
 use crate::error::{Error, Exit, Result};
 use crate::event::Step;
 use crate::health::Watch;
@@ -46,6 +47,9 @@ struct Candidate {
     /// What is committed again if this one fails, and what was stopped of it.
     before: Option<Label>,
     stopped: Stopped,
+    /// Where what ran before is stopped for it: a stop of the daemon waits until it is
+    /// committed.
+    touching: Option<Guard>,
 }
 
 /// A release that is current.
@@ -198,7 +202,8 @@ async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Cand
     {
         watch.also_serve(current);
     }
-    let mut candidate = Candidate { watch, manifest, before, stopped: snapshot.stopped };
+    let stopped = snapshot.stopped;
+    let mut candidate = Candidate { watch, manifest, before, stopped, touching: None };
     let mut failed = failure(&candidate);
     let proved = match candidate.manifest.plan.strategy {
         Strategy::Handover => beside(instance, app, &mut candidate, &mut failed).await,
@@ -246,6 +251,7 @@ async fn beside(
     let alone = units::of_types(&snapshot, |kind| plan.is_singleton(kind));
     let old: Vec<String> = old.into_iter().filter(|unit| alone.contains(unit)).collect();
     failed.touches_what_runs();
+    candidate.touching = Some(instance.cut.touch());
     instance.systemd.stop(&old, converge::longest_stop(&snapshot)).await?;
     // From here on there is no time but the release's own: it is too late to give up.
     start_and_watch(instance, &mut singletons, &plan, plan.health_timeout).await?;
@@ -263,6 +269,7 @@ async fn instead(
 ) -> Result<()> {
     let old = converge::live(instance, app).await?;
     failed.touches_what_runs();
+    candidate.touching = Some(instance.cut.touch());
     instance.systemd.stop(&old, converge::longest_stop(&app.snapshot()?)).await?;
     converge::ports::load_for(instance, &candidate.manifest).await?;
     let plan = &candidate.manifest.plan;
@@ -292,7 +299,8 @@ async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Resu
     if let Err(taken) = admit::public_ports(instance, app, &candidate.manifest) {
         return Err(failed.go_back(instance, app, taken).await);
     }
-    let Candidate { mut manifest, watch, before, stopped } = candidate;
+    let _decided = instance.cut.decide("its release is committed").await;
+    let Candidate { mut manifest, watch, before, stopped, touching: _touching } = candidate;
     instance.events.step(Step::Commit, format!("release {}", manifest.label));
     if manifest.state != State::Good {
         manifest.state = State::Proved;
@@ -303,7 +311,9 @@ async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Resu
         drop(order);
         app.set_stopped(&Stopped::default())?;
         instance.events.step(Step::Converge, units::target(app.name()));
-        converge::switch(instance, app).await
+        converge::switch(instance, app).await?;
+        app.keep_known();
+        Ok(())
     };
     match committed.await {
         Ok(()) => Ok(Committed { manifest, watch, before, stopped, since: Instant::now() }),

@@ -10,7 +10,8 @@ use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type Cause = Box<dyn StdError + Send + Sync + 'static>;
+/// What [`Error::because`] takes.
+pub type Cause = Box<dyn StdError + Send + Sync + 'static>;
 
 /// The exit code of the `deploy` command, and what it says about the instance.
 ///
@@ -39,6 +40,8 @@ pub enum Exit {
     Busy = 40,
     /// `deployd` cannot be reached.
     NoAgent = 41,
+    /// Cancelled before its commit; what ran before runs on.
+    Cancelled = 43,
 }
 
 impl Exit {

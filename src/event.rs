@@ -161,6 +161,7 @@ struct Kept {
     first: usize,
     events: VecDeque<Event>,
     bytes: usize,
+    closed: bool,
 }
 
 impl Default for Events {
@@ -218,6 +219,15 @@ impl Events {
         self.clock().read()
     }
 
+    /// There are no more of them here: another run of the daemon goes on with the work.
+    pub fn close(&self) {
+        let mut kept = self.kept();
+        kept.closed = true;
+        let count = kept.first + kept.events.len();
+        drop(kept);
+        self.0.count.send_replace(count);
+    }
+
     /// Reads the events from the first that is still kept.
     pub fn follow(&self) -> Follower {
         Follower { events: self.clone(), next: 0, count: self.0.count.subscribe() }
@@ -244,7 +254,7 @@ impl Drop for PartOf<'_> {
     }
 }
 
-/// One reader of the events; it ends after [`Event::Ended`].
+/// One reader of the events; it ends after [`Event::Ended`], or where they are closed.
 pub struct Follower {
     events: Events,
     next: usize,
@@ -256,6 +266,9 @@ impl Follower {
         loop {
             if let Some(event) = self.take() {
                 return Some(event);
+            }
+            if self.events.kept().closed {
+                return None;
             }
             self.count.changed().await.ok()?;
         }
@@ -306,6 +319,17 @@ mod tests {
             events.push(Event::Output { line: "x".repeat(KEPT_BYTES / 100) });
         }
         assert_eq!(events.kept().events.len(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_follower_reads_what_there_is_until_the_events_are_closed() {
+        let events = Events::default();
+        let mut follower = events.follow();
+        events.push(output(1));
+        assert_eq!(follower.next().await, Some(output(1)));
+        let waiting = tokio::spawn(async move { follower.next().await });
+        events.close();
+        assert_eq!(waiting.await.expect("join"), None);
     }
 
     #[tokio::test]

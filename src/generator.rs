@@ -4,8 +4,8 @@ use crate::host::namespaces::possible;
 use crate::instance::{load_env, load_settings};
 use crate::release::manifest::Manifest;
 use crate::release::name::AppName;
-use crate::release::settings;
-use crate::store::{App, Snapshot, Store};
+use crate::release::settings::{self, STATE_DIR};
+use crate::store::{Seen, Snapshot, Store, last_place};
 use crate::units::{Unit, generate, generate_shared};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -16,25 +16,15 @@ use std::path::{Path, PathBuf};
 /// Writes the units of every app below `dir`. An app that cannot be read is
 /// logged and left out; the others are still generated.
 pub fn run(dir: &Path) {
-    match state_dir() {
-        Some(root) => write_all(dir, &Store::at(root)),
-        None => log("DEPLOY_STATE_DIR is no absolute path: no units"),
-    }
+    write_all(dir, &Store::at(state_dir()));
 }
 
 fn write_all(dir: &Path, store: &Store) {
-    let apps = store.apps().unwrap_or_else(|error| {
+    let apps = store.seen().unwrap_or_else(|error| {
         log(&error.chain());
         Vec::new()
     });
-    let read = |app: &App| match app.snapshot() {
-        Ok(snapshot) => Some(snapshot),
-        Err(error) => {
-            log(&format!("skipped {}: {}", app.name(), error.chain()));
-            None
-        }
-    };
-    let snapshots: Vec<Snapshot> = apps.iter().filter_map(read).collect();
+    let snapshots: Vec<Snapshot> = apps.into_iter().filter_map(readable).collect();
     // What is current comes first: no other release takes a name away from it.
     let current = |snapshot: &Snapshot| {
         let is_current = |m: &Manifest| Some(&m.label) == snapshot.current.as_ref();
@@ -52,14 +42,28 @@ fn write_all(dir: &Path, store: &Store) {
     }
 }
 
+/// A damaged app has the units that it had when it could last be read.
+fn readable(seen: Seen) -> Option<Snapshot> {
+    if let Some(damage) = &seen.damage {
+        let units = match &seen.snapshot {
+            Some(_) => "made from what was known of it before",
+            None => "skipped",
+        };
+        log(&format!("{}: {}: {units}", seen.app, damage.chain()));
+    }
+    seen.snapshot
+}
+
 /// A mistake elsewhere in the settings must not take any unit away; where they
-/// cannot be read at all, the state is where it is by default.
-fn state_dir() -> Option<PathBuf> {
+/// cannot be read at all, the state is where it was when they last could.
+fn state_dir() -> PathBuf {
     match load_settings() {
-        Ok((_, settings)) => Some(settings.state_dir),
+        Ok((_, settings)) => settings.state_dir,
         Err(error) => {
             log(&error.chain());
-            settings::state_dir(&load_env().unwrap_or_default())
+            let named = load_env().ok().and_then(|env| settings::state_dir(&env));
+            let last = || last_place(Path::new(STATE_DIR));
+            named.or_else(last).unwrap_or_else(|| STATE_DIR.into())
         }
     }
 }
@@ -191,13 +195,28 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_cannot_be_read_takes_no_other_with_it() {
+    fn an_app_that_cannot_be_read_keeps_the_units_that_it_had() {
         let world = World::new();
         world.install("broken", "r1", "web: ./web");
         world.install("fine", "r1", "worker: ./worker");
-        let current = world.root.path().join("state/apps/broken/current");
-        fs::remove_file(&current).unwrap();
-        symlink("/etc", &current).unwrap();
+        let before = world.generate();
+        let text = world.text("deploy-broken-web-r1@.service");
+        fs::remove_dir_all(&world.dir).unwrap();
+        let broken = world.root.path().join("state/apps/broken");
+        fs::write(broken.join("releases/r1/release.json"), "{").unwrap();
+        assert_eq!(world.generate(), before);
+        assert_eq!(world.text("deploy-broken-web-r1@.service"), text);
+    }
+
+    #[test]
+    fn an_app_of_which_nothing_is_known_takes_no_other_with_it() {
+        let world = World::new();
+        world.install("broken", "r1", "web: ./web");
+        world.install("fine", "r1", "worker: ./worker");
+        let broken = world.root.path().join("state/apps/broken");
+        fs::remove_file(broken.join("known.json")).unwrap();
+        fs::remove_file(broken.join("current")).unwrap();
+        symlink("/etc", broken.join("current")).unwrap();
         let expected = ["deploy-fine-worker-r1@.service", "deploy-fine.target"];
         assert_eq!(world.generate()[..2], expected);
         assert!(!world.dir.join("deploy-broken.target").exists());

@@ -1,15 +1,17 @@
 //! What every step of a deploy needs of this instance.
 
+use crate::cut::Cut;
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::host::systemd::Systemd;
 use crate::release::env::Env;
 use crate::release::name::Label;
-use crate::release::settings::{AGENT_FILE, AgentSettings};
+use crate::release::settings::{AGENT_FILE, AgentSettings, STATE_DIR};
 use crate::source::Sources;
-use crate::store::Store;
+use crate::store::{Store, remember_place};
 use jiff::Timestamp;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -33,6 +35,8 @@ pub struct Instance {
     /// Of the piece of work that this is for.
     pub id: String,
     pub warm: Warm,
+    /// Where the work may be cut off.
+    pub cut: Cut,
     /// When the caller no longer wants the deploy, if it is not committed by then.
     pub deadline: Option<Instant>,
 }
@@ -41,6 +45,9 @@ impl Instance {
     pub async fn open(sources: Arc<Sources>, events: Events, who: String) -> Result<Self> {
         let (agent_env, settings) = load_settings()?;
         let store = Store::at(&settings.state_dir);
+        if let Err(error) = remember_place(Path::new(STATE_DIR), store.root()) {
+            tracing::warn!("{}", error.chain());
+        }
         let systemd = Systemd::connect().await?;
         Ok(Instance {
             agent_env,
@@ -52,6 +59,7 @@ impl Instance {
             who,
             id: String::new(),
             warm: Warm::default(),
+            cut: Cut::default(),
             deadline: None,
         })
     }

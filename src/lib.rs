@@ -35,6 +35,7 @@ pub mod store;
 pub mod release;
 pub mod host;
 mod clues;
+pub mod cut;
 pub mod event;
 pub mod timings;
 pub mod error;

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! apps/APP/current -> releases/r42   the commit point
-//! apps/APP/releases/r42/{release.json,env,app/,home/}
+//! apps/APP/releases/r42/{release.json,env,Procfile,app/,home/}
 //! apps/APP/releases/.staging-r43/    in work
 //! apps/APP/shared/                   the app's own, kept across releases
 //! apps/APP/reserve/                  room for what must be written to a full disk
-//! apps/APP/history.jsonl, stopped, underway.json, watch.json, machine, lock
+//! apps/APP/history.jsonl, stopped, underway.json, watch.json, known.json, machine, lock
+//! state-dir                          where the state is, where that is not here
 //! ```
 //!
 //! Everything but `app/`, what lies in `home/`, and `shared/` belongs to root, so a path down to them
@@ -14,9 +15,11 @@
 
 mod durable;
 mod history;
+mod known;
 mod lock;
 mod machine;
 mod ownership;
+mod place;
 pub mod removal;
 mod reserve;
 mod staging;
@@ -24,13 +27,15 @@ mod underway;
 mod watched;
 
 pub use history::Entry;
+pub use known::Seen;
 pub use lock::Locked;
 pub use ownership::Held;
+pub use place::{last_place, remember_place};
 pub use staging::{Homes, Staging, Unwritable, WhyUnwritable};
 pub use underway::UnderWay;
 pub use watched::Watched;
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::host::machine::identity;
 use crate::host::priority;
 use crate::release::manifest::{FORMAT, Manifest, State};
@@ -91,6 +96,12 @@ impl Stopped {
 }
 
 impl Snapshot {
+    /// An app of which nothing is installed.
+    pub fn of_nothing(app: &App) -> Snapshot {
+        let (current, releases, stopped) = (None, Vec::new(), Stopped::default());
+        Snapshot { app: app.name.clone(), dir: app.dir.clone(), current, releases, stopped }
+    }
+
     /// The unpacked tree of an installed release.
     pub fn tree(&self, label: &Label) -> PathBuf {
         self.dir.join("releases").join(label.as_str()).join("app")
@@ -174,6 +185,7 @@ impl Store {
             .iter()
             .filter_map(|name| name.parse().ok())
             .map(|name| self.app(&name))
+            .filter(|app| app.dir.is_dir())
             .collect();
         apps.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(apps)
@@ -244,9 +256,9 @@ impl App {
         let target = match fs::read_link(&link) {
             Ok(target) => target,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(unreadable(&link, e)),
+            Err(e) => return Err(self.damaged(&link, e)),
         };
-        if !self.is_of_this_machine() {
+        if !self.is_of_this_machine_for_sure()? {
             return Ok(None);
         }
         let label = target.strip_prefix("releases").ok().and_then(Path::to_str);
@@ -254,25 +266,26 @@ impl App {
             Some(label) => Ok(Some(label)),
             None => {
                 let why = format!("it points to {}, not to a release", target.display());
-                Err(Error::failed(format!("read {}", link.display())).because(why))
+                Err(self.damaged(&link, why))
             }
         }
     }
 
     pub fn manifest(&self, label: &Label) -> Result<Manifest> {
         let path = self.release_dir(label).join("release.json");
-        let bytes = fs::read(&path).map_err(|e| unreadable(&path, e))?;
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::failed(format!("read {}", path.display())).because(e))?;
+        let bytes = fs::read(&path).map_err(|e| self.damaged(&path, e))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|e| self.damaged(&path, e))?;
         if manifest.format != FORMAT || manifest.label != *label {
             let why = format!("it is not of form {FORMAT}, or not of release {label}");
-            return Err(Error::failed(format!("read {}", path.display())).because(why));
+            return Err(self.damaged(&path, why));
         }
         Ok(manifest)
     }
 
     /// Everything installed, read at once. A release that cannot be read is
-    /// left out, so that one bad file stops neither a boot nor a rollback.
+    /// left out, so that one bad file stops neither a boot nor a rollback; what is
+    /// current can always be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let current = self.current()?;
         let mut releases = Vec::new();
@@ -284,9 +297,25 @@ impl App {
                 Err(error) => tracing::warn!("skipping release {label}: {}", error.chain()),
             }
         }
+        if let Some(label) = &current
+            && !releases.iter().any(|manifest| manifest.label == *label)
+        {
+            self.manifest(label)?;
+        }
         releases.sort_by(|a, b| (a.staged_at, &a.label).cmp(&(b.staged_at, &b.label)));
         let (app, dir, stopped) = (self.name.clone(), self.dir.clone(), self.stopped()?);
         Ok(Snapshot { app, dir, current, releases, stopped })
+    }
+
+    /// The app's own state is at fault, and what runs of it is left alone.
+    fn damaged(&self, path: &Path, why: impl Into<Cause>) -> Error {
+        let name = &self.name;
+        let help = format!(
+            "restore {} from a backup; or take the app off with `deploy remove --force {name}` \
+             and deploy it again",
+            path.display()
+        );
+        Error::failed(format!("read {}", path.display())).because(why).help(help)
     }
 
     fn stopped(&self) -> Result<Stopped> {
@@ -294,7 +323,7 @@ impl App {
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Stopped(text.lines().map(str::to_owned).collect())),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(Stopped::default()),
-            Err(e) => Err(unreadable(&path, e)),
+            Err(e) => Err(self.damaged(&path, e)),
         }
     }
 }

@@ -71,6 +71,17 @@ pub struct Operate {
 #[serde(deny_unknown_fields)]
 pub struct Remove {
     pub app: String,
+    /// Whatever state it is in, and whatever is being done with it.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// POST /v1/cancel
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancel {
+    /// An app, or the id of a piece of work. None: the only one there is.
+    pub word: Option<String>,
 }
 
 /// The query of every GET: /v1/status, /v1/releases, /v1/history
@@ -93,6 +104,10 @@ pub struct AppStatus {
     /// Why it is not healthy.
     #[serde(default)]
     pub fault: Option<String>,
+    /// Its state on disk cannot be read: why, and the remedy. The rest is as it was when
+    /// that was last possible.
+    #[serde(default)]
+    pub damaged: Option<String>,
     /// Where clients reach `web`.
     pub port: Option<u16>,
     /// What happened to the port map that leads there, if anything did.

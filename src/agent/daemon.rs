@@ -29,9 +29,13 @@ use tokio::sync::{mpsc, watch};
 const STACK: usize = 8 << 20;
 
 /// How long callers that still read an answer may take at the end.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// Runs until a signal ends it; what is under way is finished first.
+/// How long a stop waits for work that has stopped what ran before, or brings it back.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Runs until a signal ends it; what is under way is cut off, as by a crash, and recovered
+/// by the next run.
 pub fn run() -> Result<()> {
     let variables = variables(&settings_or_none());
     for (name, value) in &variables {
@@ -49,7 +53,10 @@ pub fn run() -> Result<()> {
         .enable_all()
         .build()
         .map_err(|e| Error::failed("start the daemon's runtime").because(e))?;
-    runtime.block_on(live(listener, signals, variables))
+    let ended = runtime.block_on(live(listener, signals, variables));
+    // A thread that still writes a file is not waited for: it goes with the process.
+    runtime.shutdown_background();
+    ended
 }
 
 /// systemd gives a service of root's no HOME, below which the SDK looks for `.aws`.
@@ -93,14 +100,23 @@ async fn live(
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
     notify(NotifyState::Ready);
-    while signals.recv().await == Some(SIGHUP) && !must_start_again(&variables) {
+    let mut signal = signals.recv().await;
+    while signal == Some(SIGHUP) && !must_start_again(&variables) {
         tracing::info!("read the settings again");
         watcher.reload();
+        signal = signals.recv().await;
     }
     notify(NotifyState::Stopping);
     watching.abort();
     stop.send_replace(true);
-    work.finished().await;
+    if signal == Some(SIGHUP) {
+        // Nobody waits for it to end: what is under way is finished first.
+        tokio::select! {
+            () = work.finished() => {}
+            _ = signals.recv() => {}
+        }
+    }
+    work.stop(GRACE).await;
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     Ok(())
 }
@@ -177,6 +193,7 @@ fn recover(work: &Work) {
             (request.who, request.id) = (interrupted.who, Some(interrupted.id));
         }
         let begun = work.start(request, move |instance| async move {
+            drop(instance.cut.decide("it is recovered after a crash").await);
             let app = instance.store.app(&name).lock()?;
             deploy::recover(&instance, app).await.map(server::done)
         });

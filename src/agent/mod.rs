@@ -2,6 +2,7 @@
 //! questions about what is installed.
 
 mod answer;
+mod cancel;
 pub mod api;
 pub mod daemon;
 pub mod log;
@@ -9,6 +10,7 @@ mod operate;
 mod operator;
 mod port_watch;
 mod plan;
+mod remove;
 mod server;
 mod status;
 mod watch;

@@ -65,6 +65,7 @@ pub async fn perform(
     app: Locked,
     process: Option<&str>,
 ) -> Result<String> {
+    drop(instance.cut.decide(operation.name()).await);
     match operation {
         Operation::Restart => restart(instance, app, process).await,
         Operation::Stop => stop(instance, app, process).await,

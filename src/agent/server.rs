@@ -6,7 +6,7 @@ use super::operate::{self, Operation};
 use super::operator::{Operator, Peer};
 use super::watch::{self, Watcher};
 use super::work::{Followed, Piece, Request, Work};
-use super::{plan, status};
+use super::{cancel, plan, remove, status};
 use crate::error::{Error, Result};
 use crate::event::{Event, Events, Outcome};
 use crate::host::memory;
@@ -48,6 +48,7 @@ pub async fn serve(
         .route("/v1/stop", post(|o, w, b| operate(Operation::Stop, o, w, b)))
         .route("/v1/start", post(|o, w, b| operate(Operation::Start, o, w, b)))
         .route("/v1/remove", post(post_remove))
+        .route("/v1/cancel", post(post_cancel))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(Extension(watcher))
         .with_state(work)
@@ -104,7 +105,12 @@ async fn get_releases(
 ) -> Answer<Json<Vec<ReleaseStatus>>> {
     let mut answer = Vec::new();
     for app in asked(&which)? {
-        answer.extend(status::releases(&app)?);
+        match status::releases(&app) {
+            Ok(releases) => answer.extend(releases),
+            Err(error) if which.app.is_some() => return Err(error.into()),
+            // `deploy status` says what is wrong with it.
+            Err(error) => tracing::warn!("{}", error.chain()),
+        }
     }
     Ok(Json(answer))
 }
@@ -112,7 +118,11 @@ async fn get_releases(
 async fn get_history(_: Operator, Query(which): Query<api::Which>) -> Answer<Json<Vec<Entry>>> {
     let mut answer = Vec::new();
     for app in asked(&which)? {
-        answer.extend(status::history(&app)?);
+        match status::history(&app) {
+            Ok(entries) => answer.extend(entries),
+            Err(error) if which.app.is_some() => return Err(error.into()),
+            Err(error) => tracing::warn!("{}", error.chain()),
+        }
     }
     Ok(Json(answer))
 }
@@ -184,7 +194,8 @@ async fn get_attach(
 /// Work of which only the history knows.
 fn recorded(id: &str) -> Result<Entry> {
     for app in store()?.apps()? {
-        let found = status::history(&app)?.into_iter().find(|entry| entry.id == id);
+        let entries = status::history(&app).unwrap_or_default();
+        let found = entries.into_iter().find(|entry| entry.id == id);
         if let Some(entry) = found {
             return Ok(entry);
         }
@@ -283,12 +294,28 @@ async fn post_remove(
 ) -> Answer<Response> {
     let asked: api::Remove = body(&bytes)?;
     let app = admit::which(&store()?.apps()?, Some(operate::parse(&asked.app)?))?;
+    if asked.force {
+        work.cut_off(&app, &operator.name);
+    }
     let request = Request::new(&app, "remove", operator.name);
     let piece = work.start(request, move |instance| async move {
-        let app = lock(&instance, &app)?;
-        Ok(Outcome::done(operate::remove(&instance, app).await?))
+        let _decided = instance.cut.decide("remove").await;
+        let message = match asked.force {
+            true => remove::by_force(&instance, instance.store.app(&app)).await?,
+            false => operate::remove(&instance, lock(&instance, &app)?).await?,
+        };
+        Ok(Outcome::done(message))
     })?;
     Ok(stream(&piece))
+}
+
+async fn post_cancel(
+    operator: Operator,
+    State(work): State<Work>,
+    bytes: Bytes,
+) -> Answer<Json<Outcome>> {
+    let asked: api::Cancel = body(&bytes)?;
+    Ok(Json(cancel::cancel(&work, &operator, asked.word.as_deref()).await?))
 }
 
 fn lock(instance: &Instance, app: &AppName) -> Result<Locked> {

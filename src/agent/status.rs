@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::health::Watch;
 use crate::host::systemd::Systemd;
 use crate::release::manifest::{Manifest, Process};
-use crate::store::{App, Entry, Snapshot};
+use crate::store::{App, Entry, Seen, Snapshot};
 use crate::units;
 use jiff::Timestamp;
 
@@ -22,7 +22,12 @@ pub async fn status(
     watcher: &Watcher,
     app: &App,
 ) -> Result<AppStatus> {
-    let snapshot = app.snapshot()?;
+    let Seen { snapshot, damage, .. } = app.seen();
+    let damaged = damage.map(|damage| match damage.advice() {
+        Some(help) => format!("{} ({help})", damage.chain()),
+        None => damage.chain(),
+    });
+    let snapshot = snapshot.unwrap_or_else(|| Snapshot::of_nothing(app));
     let working = work.working(app.name());
     let mut status = AppStatus {
         app: app.name().to_string(),
@@ -32,6 +37,7 @@ pub async fn status(
         state: None,
         healthy: false,
         fault: None,
+        damaged: None,
         port: snapshot.current().filter(|m| m.plan.has_web()).map(|m| m.plan.port.get()),
         port_map: port_map(&snapshot),
         processes: Vec::new(),
@@ -39,7 +45,7 @@ pub async fn status(
         rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
         working: working.as_ref().map(|piece| piece.what.clone()),
         working_id: working.map(|piece| piece.id.clone()),
-        last: app.history(1)?.pop(),
+        last: app.history(1).unwrap_or_default().pop(),
         watch: watcher.status(app),
     };
     if let Some(manifest) = snapshot.current() {
@@ -53,6 +59,9 @@ pub async fn status(
         watch.retain(|process| !snapshot.stopped.covers(process));
         status.fault = watch.fault(systemd).await?;
         status.healthy = status.fault.is_none();
+    }
+    if damaged.is_some() {
+        (status.healthy, status.damaged) = (false, damaged);
     }
     Ok(status)
 }
@@ -102,7 +111,12 @@ async fn one(
 
 /// The installed releases of an app, newest first.
 pub fn releases(app: &App) -> Result<Vec<ReleaseStatus>> {
-    let snapshot = app.snapshot()?;
+    let seen = app.seen();
+    let snapshot = match (seen.snapshot, seen.damage) {
+        (Some(snapshot), _) => snapshot,
+        (None, Some(damage)) => return Err(damage),
+        (None, None) => return Ok(Vec::new()),
+    };
     let back = snapshot.rollback_target().map(|manifest| &manifest.label);
     let release = |manifest: &Manifest| ReleaseStatus {
         app: app.name().to_string(),

@@ -209,7 +209,7 @@ impl Stand {
     fn ended(exit: Exit) -> Stand {
         match exit {
             Exit::Done => Stand::Deployed,
-            Exit::Unusable | Exit::Unhealthy | Exit::RolledBack | Exit::Stuck => {
+            Exit::Unusable | Exit::Unhealthy | Exit::RolledBack | Exit::Stuck | Exit::Cancelled => {
                 Stand::FailedHere(exit)
             }
             Exit::Failed | Exit::Usage | Exit::Source | Exit::Busy | Exit::NoAgent => {

@@ -3,16 +3,20 @@
 //! events.
 
 use super::api::TIMEOUT;
+use crate::cut::{Cut, Why};
+use crate::deploy;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Events, Outcome, Step};
 use crate::host::memory;
-use crate::instance::{Instance, Warm};
+use crate::instance::{Instance, Warm, blocking};
 use crate::release::name::AppName;
 use crate::source::Sources;
+use crate::stage;
+use crate::store::App;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -36,6 +40,8 @@ struct Pieces {
     /// In the order of asking. Of each app's pieces the first has the turn.
     live: Vec<Arc<Piece>>,
     ended: VecDeque<Ended>,
+    /// The daemon ends: what is begun now ends at once.
+    stopping: bool,
 }
 
 /// How a piece began and ended; its other events are gone.
@@ -61,10 +67,27 @@ pub struct Piece {
     pub who: String,
     pub events: Events,
     pub warm: Warm,
+    pub cut: Cut,
     is_chore: bool,
 }
 
 impl Piece {
+    /// Whether it was asked for, and not begun by the daemon for itself.
+    pub fn is_chore(&self) -> bool {
+        self.is_chore
+    }
+
+    /// What its caller is told where it has done nothing that would have to be undone.
+    fn cut_off(&self, why: &Why) -> Error {
+        match why {
+            Why::Stop => {
+                let error = Error::failed(self.what.clone()).because("deployd was stopped");
+                error.help("ask for it again")
+            }
+            Why::Cancelled(who) | Why::Removed(who) => deploy::was_cancelled(&self.what, who),
+        }
+    }
+
     /// What its followers are told first.
     pub fn begun(&self) -> Event {
         Event::Begun { id: self.id.clone(), what: self.what.clone(), who: self.who.clone() }
@@ -145,8 +168,12 @@ impl Work {
                 who: request.who.clone(),
                 events: Events::default(),
                 warm: Warm::default(),
+                cut: Cut::default(),
                 is_chore: request.is_chore,
             });
+            if pieces.stopping {
+                piece.cut.stop();
+            }
             pieces.live.push(piece.clone());
             piece
         };
@@ -170,7 +197,8 @@ impl Work {
             let error = Error::failed("do the work").because(panic);
             Err(error.help("this is a bug of deployd: see `journalctl -u deployd`"))
         });
-        let mut outcome = result.unwrap_or_else(|error| Outcome::from(&error));
+        let ended = result.unwrap_or_else(|error| Some(Outcome::from(&error)));
+        let Some(mut outcome) = ended else { return self.leave(&piece) };
         outcome.id = Some(piece.id.clone());
         outcome.app = Some(piece.app.to_string());
         outcome.seconds = start.elapsed().as_secs_f64();
@@ -179,6 +207,14 @@ impl Work {
         self.end(&piece, outcome.clone());
         piece.events.push(Event::Ended { outcome });
         memory::give_back();
+    }
+
+    /// Recovery goes on with it, and has its outcome.
+    fn leave(&self, piece: &Arc<Piece>) {
+        tracing::info!(DEPLOY_APP = %piece.app, "{}: left to the next run", piece.what);
+        self.pieces().live.retain(|live| !Arc::ptr_eq(live, piece));
+        self.0.changed.send_modify(|count| *count += 1);
+        piece.events.close();
     }
 
     fn end(&self, piece: &Arc<Piece>, outcome: Outcome) {
@@ -192,7 +228,13 @@ impl Work {
         self.0.changed.send_modify(|count| *count += 1);
     }
 
-    async fn perform<F, Fut>(&self, piece: &Piece, request: Request, work: F) -> Result<Outcome>
+    /// None where the daemon is stopped and recovery will have the outcome.
+    async fn perform<F, Fut>(
+        &self,
+        piece: &Piece,
+        request: Request,
+        work: F,
+    ) -> Result<Option<Outcome>>
     where
         F: FnOnce(Instance) -> Fut,
         Fut: Future<Output = Result<Outcome>>,
@@ -202,14 +244,31 @@ impl Work {
         let mut instance = Instance::open(sources, events, request.who).await?;
         instance.id = piece.id.clone();
         instance.warm = piece.warm.clone();
+        instance.cut = piece.cut.clone();
         instance.deadline = request.deadline;
-        let mut outcome = match work(instance.clone()).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::from(&error),
+        let app = instance.store.app(&piece.app);
+        let mut doing = Box::pin(work(instance.clone()));
+        let ended = tokio::select! {
+            biased;
+            why = piece.cut.due() => Err(why),
+            result = &mut doing => Ok(result),
         };
-        let current = instance.store.app(&piece.app).current().ok().flatten();
+        let result = match ended {
+            Ok(result) => result,
+            Err(why) => {
+                end_commands(&instance, &app).await;
+                blocking(|| drop(doing));
+                match why {
+                    Why::Stop if is_under_way(&app, piece) => return Ok(None),
+                    Why::Cancelled(who) => Err(undo(&instance, &app, piece, &who).await),
+                    why => Err(piece.cut_off(&why)),
+                }
+            }
+        };
+        let mut outcome = result.unwrap_or_else(|error| Outcome::from(&error));
+        let current = app.current().ok().flatten();
         outcome.current = current.map(|label| label.to_string());
-        Ok(outcome)
+        Ok(Some(outcome))
     }
 
     /// Waits until every earlier piece of the app is done, no longer than the caller would.
@@ -221,14 +280,17 @@ impl Work {
         }
         let mut changes = self.watch();
         let turn = changes.wait_for(|_| ahead().is_none());
-        match request.deadline {
-            None => drop(turn.await),
-            Some(deadline) => {
-                let waited = tokio::time::timeout_at(deadline.into(), turn).await;
-                drop(waited.map_err(|_| request.busy(&other.what))?);
+        let over = async {
+            match request.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            why = piece.cut.due() => Err(piece.cut_off(&why)),
+            _ = turn => Ok(()),
+            () = over => Err(request.busy(&other.what)),
         }
-        Ok(())
     }
 
     /// What is being done with an app now.
@@ -264,6 +326,31 @@ impl Work {
         self.0.changed.subscribe()
     }
 
+    /// Cuts off all the work, and waits until it has ended, no longer than `grace`.
+    pub async fn stop(&self, grace: Duration) {
+        let live = {
+            let mut pieces = self.pieces();
+            pieces.stopping = true;
+            pieces.live.clone()
+        };
+        live.iter().for_each(|piece| piece.cut.stop());
+        if tokio::time::timeout(grace, self.finished()).await.is_err() {
+            tracing::warn!("{}: left to the next run", self.story());
+            self.live().iter().for_each(|piece| piece.events.close());
+        }
+    }
+
+    /// Cuts off all the work of an app that is removed by force.
+    pub fn cut_off(&self, app: &AppName, who: &str) {
+        self.pieces().of(app).for_each(|piece| piece.cut.remove(who));
+    }
+
+    /// Waits until all of these have ended.
+    pub async fn ended(&self, pieces: &[Arc<Piece>]) {
+        let is_live = |piece: &Arc<Piece>| self.live().iter().any(|live| Arc::ptr_eq(live, piece));
+        let _ = self.watch().wait_for(|_| !pieces.iter().any(is_live)).await;
+    }
+
     /// Waits until nothing is under way.
     pub async fn finished(&self) {
         let _ = self.watch().wait_for(|_| self.live().is_empty()).await;
@@ -271,6 +358,27 @@ impl Work {
 
     fn pieces(&self) -> MutexGuard<'_, Pieces> {
         self.0.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What it has started outside of the daemon ends before what it made for that is removed.
+async fn end_commands(instance: &Instance, app: &App) {
+    for ended in [stage::stop_build(instance, app).await, stage::phase::stop(instance, app).await] {
+        if let Err(error) = ended {
+            instance.events.warn(error.chain());
+        }
+    }
+}
+
+/// Whether recovery takes it up.
+fn is_under_way(app: &App, piece: &Piece) -> bool {
+    app.under_way().is_some_and(|work| work.id == piece.id)
+}
+
+async fn undo(instance: &Instance, app: &App, piece: &Piece, who: &str) -> Error {
+    match app.lock() {
+        Ok(locked) => deploy::cancelled(instance, locked, &piece.what, who).await,
+        Err(error) => error,
     }
 }
 

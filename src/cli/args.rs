@@ -33,7 +33,8 @@ Exit codes:
       the previous release runs again
   30  failed and could not roll back
   40  another deploy of this app is running
-  41  deployd cannot be reached, or the connection was lost: see `deploy status`"
+  41  deployd cannot be reached, or the connection was lost: see `deploy status`
+  43  cancelled before its commit; what ran before runs on"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -68,6 +69,12 @@ pub enum Command {
     /// kills what is left. Your HOME stays; DEPLOY_SHARED is a directory that goes with
     /// the run, unless your environment names one.
     Run(RunArgs),
+    /// End a deploy that waits, or has not committed its release yet.
+    ///
+    /// What ran before runs on, and whoever waits for the deploy is told so with exit code
+    /// 43. A release that is staged by then stays on the disk. After the commit it is
+    /// `deploy rollback` that takes a release back.
+    Cancel(CancelArgs),
     /// What the processes wrote to stdout and stderr.
     Logs(LogsArgs),
     /// Restart an app, a process type (`web`) or one process (`web.1`).
@@ -79,6 +86,17 @@ pub enum Command {
     Start(Processes),
     /// Stop an app and take it off this instance: releases, shared files, history.
     Remove(RemoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// An app: all that waits or is under way for it. Or an id, as `deploy status` and
+    /// `deploy --detach` have it. May be left out where one deploy is under way.
+    #[arg(value_name = "APP|ID")]
+    pub word: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +230,10 @@ pub struct RunArgs {
 pub struct RemoveArgs {
     /// The app to remove.
     pub app: String,
+    /// Remove it whatever state it is in: what is being done with it is cut off, its state
+    /// on disk may be damaged, and what cannot be removed is named.
+    #[arg(long)]
+    pub force: bool,
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
@@ -236,6 +258,7 @@ impl Cli {
             Command::Status(args) | Command::Releases(args) | Command::History(args) => args.json,
             Command::Restart(args) | Command::Stop(args) | Command::Start(args) => args.json,
             Command::Remove(args) => args.json,
+            Command::Cancel(args) => args.json,
             Command::Run(_) | Command::Logs(_) => false,
         };
         let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);

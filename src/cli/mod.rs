@@ -69,7 +69,14 @@ async fn perform(cli: Cli) -> Result<Exit> {
             if !args.yes && !confirmed(&args.app)? {
                 return Err(Error::usage(format!("remove {}", args.app)).because("not confirmed"));
             }
-            follow("/v1/remove", &api::Remove { app: args.app }, plainly(args.json)).await
+            let request = api::Remove { app: args.app, force: args.force };
+            follow("/v1/remove", &request, plainly(args.json)).await
+        }
+        Command::Cancel(args) => {
+            let request = api::Cancel { word: args.word };
+            let outcome: Outcome = Client::connect().await?.ask("/v1/cancel", &request).await?;
+            render::outcome(&outcome, args.json);
+            Ok(outcome.exit)
         }
         Command::Run(args) => foreground::run(args).await,
         Command::Logs(args) => logs(args).await,
@@ -187,8 +194,8 @@ fn show<T: Serialize>(answer: &T, json: bool, table: impl Fn(&T) -> String) -> R
 
 async fn logs(args: args::LogsArgs) -> Result<Exit> {
     let status: Vec<Value> = Client::connect().await?.question("/v1/status").await?;
-    let identifiers = tables::identifiers(&status, &args.words)?;
-    let error = journal::become_reader(&identifiers, args.follow, args.lines);
+    let written = tables::written(&status, &args.words)?;
+    let error = journal::become_reader(&written, args.follow, args.lines);
     Err(Error::failed("run journalctl").because(error))
 }
 

@@ -2,7 +2,10 @@
 
 use crate::agent::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ReleaseStatus};
 use crate::error::{Error, Result};
+use crate::host::journal::Written;
+use crate::release::name::AppName;
 use crate::store::Entry;
+use crate::units;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::fmt::Write;
@@ -22,6 +25,7 @@ pub fn status(apps: &[AppStatus]) -> String {
         let release = app.release.as_deref().unwrap_or("no release");
         let stopped = app.processes.iter().all(|process| process.state == "stopped");
         let health = match (stopped && app.release.is_some(), app.healthy) {
+            _ if app.damaged.is_some() => "damaged",
             (true, _) => "stopped",
             (_, true) => "healthy",
             _ => "not healthy",
@@ -37,6 +41,7 @@ pub fn status(apps: &[AppStatus]) -> String {
         let now = app.working.as_ref().zip(app.working_id.as_ref());
         let now = now.map(|(what, id)| format!("{what} (`deploy attach {id}`)"));
         for (name, value) in [
+            ("damaged", &app.damaged),
             ("fault", &app.fault),
             ("url", &app.url),
             ("port", &port),
@@ -175,8 +180,8 @@ pub fn plan(plan: &PlanStatus) -> String {
     text
 }
 
-/// The syslog identifiers that `[APP] [PROCESS]` stands for.
-pub fn identifiers(status: &[Value], words: &[String]) -> Result<Vec<String>> {
+/// What the processes that `[APP] [PROCESS]` stands for have written.
+pub fn written(status: &[Value], words: &[String]) -> Result<Written> {
     let name = |app: &Value| app["app"].as_str().unwrap_or_default().to_owned();
     let named = |word: &String| status.iter().find(|app| name(app) == *word);
     let only = || match status {
@@ -199,19 +204,27 @@ pub fn identifiers(status: &[Value], words: &[String]) -> Result<Vec<String>> {
         },
     };
     let processes = app["processes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let names = processes.iter().filter_map(|process| process["process"].as_str());
-    let chosen: Vec<String> = names
-        .filter(|found| {
-            process.is_none_or(|word| {
-                *found == word || found.rsplit_once('.').is_some_and(|(kind, _)| kind == word)
-            })
+    let is_chosen = |found: &str| {
+        process.is_none_or(|word| {
+            found == word || found.rsplit_once('.').is_some_and(|(kind, _)| kind == word)
         })
-        .map(|found| format!("{}.{found}", name(app)))
-        .collect();
-    match (chosen.is_empty(), process) {
+    };
+    let (mut identifiers, mut units) = (Vec::new(), Vec::new());
+    for one in processes {
+        let Some(found) = one["process"].as_str().filter(|found| is_chosen(found)) else {
+            continue;
+        };
+        identifiers.push(format!("{}.{found}", name(app)));
+        units.extend(one["unit"].as_str().map(str::to_owned));
+    }
+    match (identifiers.is_empty(), process) {
         (true, Some(word)) => Err(Error::usage(format!("find {word} of {}", name(app)))),
         (true, None) => Err(Error::usage(format!("{} has no processes", name(app)))),
-        _ => Ok(chosen),
+        _ => {
+            let what = |e| Error::usage(format!("find the app {}", name(app))).because(e);
+            let app: AppName = name(app).parse().map_err(what)?;
+            Ok(Written { identifiers, slice: units::slice(&app), units })
+        }
     }
 }
 

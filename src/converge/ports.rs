@@ -1,14 +1,15 @@
 //! The port map of the whole instance: what is current on the disk -> nftables.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::nftables;
 use crate::host::ruleset::{self, Fingerprint};
 use crate::host::systemd::Systemd;
 use crate::instance::Instance;
 use crate::release::manifest::Manifest;
-use crate::store::{App, Snapshot, Store};
+use crate::release::name::AppName;
+use crate::store::{Snapshot, Store};
 use crate::units::ports::{PortMap, TABLE_NAME, script};
-use crate::units::{GENERATED, SCRIPT};
+use crate::units::{self, GENERATED, SCRIPT};
 use jiff::Timestamp;
 use std::path::Path;
 use std::sync::PoisonError;
@@ -70,6 +71,7 @@ pub async fn load_for(instance: &Instance, candidate: &Manifest) -> Result<()> {
 
 async fn apply(instance: &Instance, candidate: Option<&Manifest>) -> Result<()> {
     let mut loaded = LOADED.lock().await;
+    let _whole = instance.cut.hold();
     let map = PortMap::of(&read(&instance.store)?, candidate);
     let script = script(&map);
     // Where nobody asks for a map there may be no nftables either.
@@ -110,8 +112,24 @@ pub fn restored() -> Option<Restored> {
     *RESTORED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All apps of this instance. One that cannot be read must not lose its ports
-/// for the sake of another: then there is no new map.
+/// All apps of this instance. One that cannot be read must not lose its ports for the sake
+/// of another: it has those that it had when it could last be read. Where not even that is
+/// known of an app that has units, there is no new map.
 fn read(store: &Store) -> Result<Vec<Snapshot>> {
-    store.apps()?.iter().map(App::snapshot).collect()
+    let mut apps = Vec::new();
+    for seen in store.seen()? {
+        match (seen.snapshot, seen.damage) {
+            (Some(snapshot), _) => apps.push(snapshot),
+            (None, Some(damage)) if has_units(&seen.app) => {
+                let what = format!("find the ports of the app {}", seen.app);
+                return Err(Error::failed(what).because(damage));
+            }
+            (None, _) => {}
+        }
+    }
+    Ok(apps)
+}
+
+fn has_units(app: &AppName) -> bool {
+    Path::new(GENERATED).join(units::target(app)).exists()
 }

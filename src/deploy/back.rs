@@ -22,6 +22,9 @@ const TRIES: u32 = 5;
 /// The pause between tries: systemd may be re-executing itself.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Why it is too late to cancel it.
+const GOES_BACK: &str = "its release has failed, and what ran before is brought back";
+
 /// A release that may fail, and the way back from it.
 pub(super) struct Failed {
     manifest: Manifest,
@@ -48,6 +51,7 @@ impl Failed {
 
     /// Commits what was current before again, or nothing, and goes back to it.
     pub async fn undo(mut self, instance: &Instance, app: &Locked, why: Error) -> Error {
+        let _decided = instance.cut.decide(GOES_BACK).await;
         if instance.systemd.is_stopping().await {
             return self.left_to_recovery(why);
         }
@@ -65,6 +69,7 @@ impl Failed {
 
     /// Makes what runs follow `current` again, and says how that went.
     pub async fn go_back(self, instance: &Instance, app: &Locked, why: Error) -> Error {
+        let _decided = instance.cut.decide(GOES_BACK).await;
         if instance.systemd.is_stopping().await {
             return self.left_to_recovery(why);
         }

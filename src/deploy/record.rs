@@ -35,7 +35,10 @@ impl Attempt {
     /// What was under way when the daemon ended; none where it ended by itself.
     pub fn interrupted(app: &Locked) -> Result<Option<Attempt>> {
         let Some(work) = app.under_way() else {
-            app.nothing_under_way()?;
+            // A file that is none must not keep recovery from the app.
+            if let Err(error) = app.nothing_under_way() {
+                tracing::warn!("{}", error.chain());
+            }
             return Ok(None);
         };
         Ok(Some(Attempt { work, release: None }))

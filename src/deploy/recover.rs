@@ -48,6 +48,40 @@ pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
     result
 }
 
+/// Undoes what a deploy has done that was cancelled before its commit: whatever ran before
+/// it runs again. What is staged by then stays so.
+pub async fn cancelled(instance: &Instance, app: Locked, what: &str, who: &str) -> Error {
+    for abandoned in [stage::abandon(instance, &app).await, stop_phase(instance, &app).await] {
+        if let Err(error) = abandoned {
+            instance.events.warn(error.chain());
+        }
+    }
+    let attempt = match Attempt::interrupted(&app) {
+        Ok(Some(attempt)) => attempt,
+        Ok(None) => return was_cancelled(what, who),
+        Err(error) => return error,
+    };
+    let current = app.current().ok().flatten();
+    let error = match back::restore(instance, &app, current.as_ref()).await {
+        Ok(()) => was_cancelled(what, who),
+        Err(why) => stuck(&app, what.to_owned(), why),
+    };
+    let result = Err(error);
+    attempt.record(instance, &app, &result);
+    result.err().unwrap_or_else(|| was_cancelled(what, who))
+}
+
+/// What the caller of work is told that somebody has cancelled.
+pub fn was_cancelled(what: &str, who: &str) -> Error {
+    let error = Error::new(Exit::Cancelled, what).because(format!("{who} cancelled it"));
+    error.help("ask for it again if that was a mistake")
+}
+
+fn stuck(app: &Locked, what: String, why: Error) -> Error {
+    let help = format!("look at `deploy status {0}` and `deploy logs {0}`", app.name());
+    Error::new(Exit::Stuck, what).because(why).help(help)
+}
+
 /// Stops the release phase of a deploy that was cut off; it is not run again.
 async fn stop_phase(instance: &Instance, app: &Locked) -> Result<()> {
     match app.under_way() {
@@ -60,7 +94,8 @@ async fn stop_phase(instance: &Instance, app: &Locked) -> Result<()> {
 async fn settle_again(instance: &Instance, app: &Locked, manifest: Manifest) -> Result<Done> {
     let start = Instant::now();
     let (before, stopped) = (fallback(app, &manifest)?, app.snapshot()?.stopped);
-    let candidate = Candidate { watch: Watch::new(&manifest), manifest, before, stopped };
+    let watch = Watch::new(&manifest);
+    let candidate = Candidate { watch, manifest, before, stopped, touching: None };
     let mut committed = commit(instance, app, candidate).await?;
     let timeout = committed.manifest.plan.health_timeout;
     if let Err(why) = committed.watch.prove(&instance.systemd, timeout, &instance.events).await {
@@ -82,10 +117,7 @@ async fn interrupted_at(
     let restored = back::restore(instance, app, label).await;
     let what = format!("{} was interrupted: deployd or the instance ended", attempt.what());
     match (restored, label) {
-        (Err(why), _) => {
-            let help = format!("look at `deploy status {0}` and `deploy logs {0}`", app.name());
-            Err(Error::new(Exit::Stuck, what).because(why).help(help))
-        }
+        (Err(why), _) => Err(stuck(app, what, why)),
         (Ok(()), Some(label)) if Some(label) != attempt.before() => Ok(current_is(app, current)),
         (Ok(()), label) => {
             let runs = label.map_or("nothing".into(), |label| format!("release {label}"));

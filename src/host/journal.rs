@@ -68,11 +68,25 @@ fn entry(line: &str) -> Option<(String, String)> {
     Some((identifier, text))
 }
 
-/// Becomes `journalctl` for these syslog identifiers; returns only on failure.
+/// What processes have written. An identifier alone is whatever its writer says that it is;
+/// slice and unit are found by journald.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Written {
+    pub identifiers: Vec<String>,
+    /// The slice of the app, in which its processes of all releases are.
+    pub slice: String,
+    /// The units that run now: where a process has ended before journald has looked for its
+    /// slice, its unit is known by the stream that it wrote to.
+    pub units: Vec<String>,
+}
+
+/// Becomes `journalctl` for this; returns only on failure.
 #[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
-pub fn become_reader(identifiers: &[String], follow: bool, lines: u32) -> std::io::Error {
+pub fn become_reader(written: &Written, follow: bool, lines: u32) -> std::io::Error {
     let mut command = std::process::Command::new(JOURNALCTL);
-    command.args(identifiers.iter().map(|id| format!("--identifier={id}")));
+    command.args(written.identifiers.iter().map(|id| format!("--identifier={id}")));
+    command.arg(format!("_SYSTEMD_SLICE={}", written.slice)).arg("+");
+    command.args(written.units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}")));
     // Lines with control characters, such as colours, too: without it they are "blob data".
     command.arg("--all");
     command.arg(format!("--lines={lines}"));

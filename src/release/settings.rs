@@ -23,7 +23,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use names::SET_BY_AGENT;
+pub use names::{SET_BY_AGENT, STATE_DIR};
 
 /// Where the agent's own settings are.
 pub const AGENT_FILE: &str = "/etc/deploy/agent.env";

@@ -233,24 +233,32 @@ async fn fill(
     })))
 }
 
-/// Ends what is left of a stage whose daemon was killed: its build, then its files.
-pub async fn abandon(instance: &Instance, app: &Locked) -> Result<()> {
+/// Ends the build of a stage that nobody waits for any more.
+pub async fn stop_build(instance: &Instance, app: &App) -> Result<()> {
     for label in app.unfinished()? {
         once::stop(instance, build::BUILD, app.name(), &label).await?;
     }
+    Ok(())
+}
+
+/// Ends what is left of a stage whose daemon was killed: its build, then its files.
+pub async fn abandon(instance: &Instance, app: &Locked) -> Result<()> {
+    stop_build(instance, app).await?;
     blocking(|| app.remove_leftovers())?;
     app.sweep_at_leisure();
     Ok(())
 }
 
-/// Parses the Procfile of a tree that has just been unpacked.
+/// Parses the Procfile of a tree that has just been unpacked, and keeps it.
 fn procfile(staging: &Staging, resolved: &Resolved) -> Result<Procfile> {
     let Some(text) = staging.procfile()? else {
         let what = format!("read Procfile of {}", resolved.url());
         let help = misplaced::help(&staging.tree_paths().0);
         return Err(Error::unusable(what).because("the archive has none at its root").help(help));
     };
-    Procfile::parse(&text).map_err(|e| refused(resolved, "Procfile", e))
+    let procfile = Procfile::parse(&text).map_err(|e| refused(resolved, "Procfile", e))?;
+    staging.write_procfile(&text)?;
+    Ok(procfile)
 }
 
 /// A formation that names a type the Procfile lacks would silently run nothing.

@@ -20,8 +20,8 @@ pub fn give(store: &Store, manifest: &mut Manifest) -> Result<()> {
         return Ok(());
     }
     let mut taken = BTreeSet::new();
-    for app in store.apps()? {
-        let releases = app.snapshot()?.releases;
+    for snapshot in store.seen()?.into_iter().filter_map(|seen| seen.snapshot) {
+        let releases = snapshot.releases;
         let others = releases.into_iter().filter(|other| {
             (other.url.app(), &other.label) != (manifest.url.app(), &manifest.label)
         });

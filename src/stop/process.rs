@@ -2,11 +2,11 @@
 
 use crate::host::cgroup;
 use crate::host::pidfd::Pidfd;
-use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
-use std::fs::{self, OpenOptions};
+use nix::sys::stat::Mode;
+use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 
 /// The names of shells, which catch SIGINT and go on.
 const SHELLS: [&str; 7] = ["bash", "dash", "sh", "ash", "ksh", "zsh", "busybox"];
@@ -100,8 +100,8 @@ impl Process {
         let of = |path: String| {
             let mut bytes = Vec::new();
             // Whatever the app has put there: a pipe must not hold this program up.
-            let flags = O_NONBLOCK | O_NOCTTY;
-            let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+            let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            let file = open(path.as_str(), flags, Mode::empty()).map(File::from);
             let file = file.ok().filter(|f| f.metadata().is_ok_and(|m| m.is_file()));
             let _ = file.map(|file| file.take(SCRIPT).read_to_end(&mut bytes));
             String::from_utf8_lossy(&bytes).into_owned()

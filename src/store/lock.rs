@@ -2,7 +2,7 @@
 //! else can, since every change is a method of the guard.
 
 use super::durable::{self, unwritable};
-use super::ownership::{Change, change};
+use super::ownership::{Change, change, directory};
 use super::staging::STAGING;
 use super::{App, Snapshot, Stopped, doomed};
 use crate::error::{Error, Exit, Result};
@@ -11,7 +11,6 @@ use crate::release::manifest::{Manifest, State};
 use crate::release::name::Label;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::ops::Deref;
@@ -34,6 +33,13 @@ impl Deref for Locked {
 }
 
 impl App {
+    /// The releases that are being staged, or whose staging was cut short.
+    pub fn unfinished(&self) -> Result<Vec<Label>> {
+        let names = super::names(&self.releases_dir())?;
+        let labels = names.iter().filter_map(|name| name.strip_prefix(STAGING)?.parse().ok());
+        Ok(labels.collect())
+    }
+
     /// Takes the lock, or says that another process holds it.
     #[expect(clippy::disallowed_methods, reason = "there is nothing in the file to be lost")]
     pub fn lock(&self) -> Result<Locked> {
@@ -54,6 +60,23 @@ impl App {
                 Err(error.help("wait until it is done: `deploy status`"))
             }
             Err((_, errno)) => Err(unwritable(&path, errno.into())),
+        }
+    }
+}
+
+impl App {
+    /// The same for an app whose own files are in the way: the lock is then its directory.
+    pub fn lock_by_force(&self) -> Result<Locked> {
+        match self.lock() {
+            Err(error) if error.exit() != Exit::Busy => {
+                tracing::warn!("{}", error.chain());
+                let what = |e| Error::failed(format!("open {}", self.dir().display())).because(e);
+                let directory = File::open(self.dir()).map_err(what)?;
+                let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock);
+                let lock = lock.map_err(|(_, errno)| what(errno.into()))?;
+                Ok(Locked { app: self.clone(), _lock: lock })
+            }
+            locked => locked,
         }
     }
 }
@@ -124,9 +147,7 @@ impl Locked {
     }
 
     fn change(&self, path: &Path, to: Change) -> Result<()> {
-        let opened =
-            OpenOptions::new().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(path);
-        match opened.and_then(|directory| change(directory.into(), to)) {
+        match directory(path).and_then(|tree| change(tree, to)) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             changed => changed.map(drop).map_err(|e| unwritable(path, e)),
         }
@@ -146,13 +167,6 @@ impl Locked {
         let current = |manifest: &&Manifest| Some(&manifest.label) == snapshot.current.as_ref();
         let failed = snapshot.releases.iter().filter(|m| m.state == State::Failed && !current(m));
         failed.map(|manifest| &manifest.label).try_for_each(|label| self.retire(label))
-    }
-
-    /// The releases whose staging was cut short.
-    pub fn unfinished(&self) -> Result<Vec<Label>> {
-        let names = super::names(&self.releases_dir())?;
-        let labels = names.iter().filter_map(|name| name.strip_prefix(STAGING)?.parse().ok());
-        Ok(labels.collect())
     }
 
     /// Takes what an interrupted deploy has left out of the way; its files go with the

@@ -6,12 +6,27 @@ use super::{App, Locked};
 use crate::error::Result;
 use crate::release::manifest::State;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 impl App {
     /// Whether what is current was made so on this very machine.
     pub(super) fn is_of_this_machine(&self) -> bool {
         fs::read_to_string(self.machine_path()).is_ok_and(|of| of.trim_end() == &*self.machine)
+    }
+
+    /// The same. A file that names no machine, such as one that a crash has emptied, makes
+    /// no foreign state: nothing would run here any more.
+    pub(super) fn is_of_this_machine_for_sure(&self) -> Result<bool> {
+        let path = self.machine_path();
+        match fs::read_to_string(&path) {
+            Ok(of) if of.trim().is_empty() && !self.machine.is_empty() => {
+                Err(self.damaged(&path, "it names no machine"))
+            }
+            Ok(of) => Ok(of.trim_end() == &*self.machine),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(self.damaged(&path, e)),
+        }
     }
 
     fn machine_path(&self) -> PathBuf {
@@ -32,7 +47,7 @@ impl Locked {
     /// and nothing was ever deployed. True where there was anything to change.
     pub fn adopt(&self) -> Result<bool> {
         let link = self.dir.join("current");
-        if self.is_of_this_machine() || link.symlink_metadata().is_err() {
+        if self.is_of_this_machine_for_sure()? || link.symlink_metadata().is_err() {
             return Ok(false);
         }
         // `current` goes last: until then it is still seen to be another's.

@@ -9,6 +9,7 @@ use nix::unistd::{Gid, Uid, fchownat};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// Directories deeper than this are no tree that anybody has made on purpose; each of
 /// them takes a descriptor here.
@@ -34,6 +35,12 @@ impl Level {
         let entries = Dir::from_fd(directory.try_clone()?)?.into_iter();
         Ok(Level { directory, entries })
     }
+}
+
+/// Opens a directory that no link leads to.
+pub fn directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open(path, flags, Mode::empty())?)
 }
 
 /// What lies below a directory.

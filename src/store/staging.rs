@@ -28,6 +28,8 @@ use std::path::{Path, PathBuf};
 pub(super) const STAGING: &str = ".staging-";
 /// The largest Procfile that is read; bytes.
 const PROCFILE: u64 = 64 << 10;
+/// The name of the copy of it that lies beside `app/` and is root's.
+const KEPT_PROCFILE: &str = "Procfile";
 /// The mode of the root of a tree that is one app's alone.
 const OWN_TREE: u32 = 0o750;
 
@@ -126,6 +128,12 @@ impl Staging {
 
     pub fn write_env(&self, text: &str) -> Result<()> {
         durable::write_for_later(&self.env_path(), text.as_bytes(), 0o600)
+    }
+
+    /// Keeps the text of the Procfile where neither `build` nor a process can change it:
+    /// it says whether a deploy asks for this very release.
+    pub fn write_procfile(&self, text: &[u8]) -> Result<()> {
+        durable::write_for_later(&self.dir.join(KEPT_PROCFILE), text, 0o644)
     }
 
     /// Sees to it that the processes find what they may write to: a directory of the
@@ -290,8 +298,15 @@ impl App {
         fs::read(&path).map_err(|e| super::unreadable(&path, e))
     }
 
-    /// The Procfile of an installed release.
+    /// The Procfile of an installed release, as it was in its archive. One that 0.1.0 has
+    /// staged has it in its tree alone.
     pub fn procfile(&self, label: &Label) -> Result<Option<Vec<u8>>> {
+        let kept = self.release_dir(label).join(KEPT_PROCFILE);
+        match fs::read(&kept) {
+            Ok(text) => return Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(super::unreadable(&kept, e)),
+        }
         let path = self.tree(label);
         let tree = File::open(&path).map_err(|e| super::unreadable(&path, e))?.into();
         read_beneath(&tree, Path::new("Procfile"), PROCFILE)

@@ -1,5 +1,6 @@
 //! What the store promises about the disk.
 
+mod known;
 mod machine;
 mod staging;
 

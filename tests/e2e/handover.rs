@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// What `work` gives, during which no request failed.
 #[track_caller]
-fn unnoticed<T>(host: &Host, work: impl FnOnce() -> T) -> T {
+pub fn unnoticed<T>(host: &Host, work: impl FnOnce() -> T) -> T {
     let loads = loads(host, 5000);
     for (_, load) in &loads {
         load.wait_for(10);

@@ -34,3 +34,22 @@ fn no_line_of_a_burst_is_lost() {
         "0\n"
     );
 }
+
+/// Whoever may write to the journal may write under any name.
+#[test]
+fn a_line_that_somebody_else_writes_under_the_name_of_a_process_is_not_its_own() {
+    let host = Host::running_r1();
+    host.sh("runuser -u stranger -- logger -t my-app.web.1 forged
+        systemd-run --quiet --wait logger -t my-app.web.1 forged
+        journalctl --sync");
+    assert_eq!(host.sh("journalctl -o cat -t my-app.web.1 | grep -c forged"), "2\n");
+    for words in [&["logs"][..], &["logs", "my-app"], &["logs", "my-app", "web.1"]] {
+        let said = host.deploy(words).ok();
+        assert!(said.contains("r1 web begins") && !said.contains("forged"), "{said}");
+    }
+    // Those of the releases before stay.
+    host.publish(&Release::new("r2"));
+    host.deploys("r2");
+    let said = host.deploy(&["logs"]).ok();
+    assert!(said.contains("r1 web begins") && said.contains("r2 web begins"), "{said}");
+}

@@ -5,7 +5,8 @@ use crate::error::Error;
 use crate::release::env::Env;
 
 /// Where the state is kept if nothing else is said.
-pub(super) const STATE_DIR: &str = "/var/lib/deploy";
+/// Where the state lies by default.
+pub const STATE_DIR: &str = "/var/lib/deploy";
 
 /// What processes may write to in their tree if nothing else is said.
 pub(super) const WRITABLE: &str = "tmp,log";

@@ -3,10 +3,8 @@
 use super::Staging;
 use super::homes::CACHES;
 use crate::error::{Error, Result};
-use crate::store::ownership::{Change, Held, change};
-use std::fs::File;
+use crate::store::ownership::{Change, Held, change, directory};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 impl Staging {
@@ -23,7 +21,9 @@ impl Staging {
         }
         for path in CACHES.map(|name| self.shared.join(name)) {
             let cannot = |e| failed("let `build` use", &path, e);
-            match open(&path).and_then(|cache| change(cache, Change::GroupWrites(self.owner.uid))) {
+            match directory(&path)
+                .and_then(|cache| change(cache, Change::GroupWrites(self.owner.uid)))
+            {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 changed => drop(changed.map_err(cannot)?),
             }
@@ -41,18 +41,12 @@ impl Staging {
         let home = self.build_home().map(|(home, _)| home);
         let mut all = Held::default();
         for path in [Some(tree), home].into_iter().flatten() {
-            let changed = open(&path).and_then(|directory| change(directory, to));
+            let changed = directory(&path).and_then(|tree| change(tree, to));
             let held = changed.map_err(|e| failed("give away", &path, e))?;
             all = Held { files: all.files + held.files, bytes: all.bytes + held.bytes };
         }
         Ok(all)
     }
-}
-
-fn open(path: &Path) -> io::Result<OwnedFd> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
-    Ok(File::options().read(true).custom_flags(flags).open(path)?.into())
 }
 
 fn failed(what: &str, path: &Path, cause: io::Error) -> Error {

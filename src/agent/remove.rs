@@ -1,0 +1,59 @@
+//! `deploy remove --force`: takes an app off this instance whatever state it is in. No step
+//! needs the one before it, and what could not be done is named.
+
+use crate::converge;
+use crate::error::{Error, Result};
+use crate::instance::{Instance, blocking};
+use crate::store::App;
+use crate::{owner, units};
+use std::time::Duration;
+
+/// How long its processes may take to stop before systemd kills them: what it is for each
+/// of them may be what cannot be read.
+const STOP: Duration = Duration::from_secs(90);
+
+pub(super) async fn by_force(instance: &Instance, app: App) -> Result<String> {
+    let name = app.name().clone();
+    let locked = app.lock_by_force()?;
+    let mut failed = Vec::new();
+    let mut tried = |result: Result<()>| failed.extend(result.err());
+    tried(stop(instance, &app).await);
+    // Its units and ports go with its directory.
+    let (gone, left) = match blocking(|| locked.remove_app()) {
+        Ok(left) => (true, left),
+        Err(error) => (false, Some(error)),
+    };
+    if gone {
+        tried(converge::ports::load(instance).await);
+        tried(instance.systemd.daemon_reload().await);
+        // The number of its user must not be another app's while files of this one are there.
+        if left.is_none() {
+            tried(owner::remove(instance, &name).await);
+        }
+    }
+    tried(left.map_or(Ok(()), Err));
+    match (gone, failed.is_empty()) {
+        (true, true) => Ok(format!("removed {name}")),
+        (true, false) => {
+            failed.iter().for_each(|error| instance.events.warn(error.chain()));
+            Ok(format!("removed {name}; parts of it are left, see the warnings"))
+        }
+        (false, _) => {
+            let why = failed.iter().map(Error::chain).collect::<Vec<_>>().join("; ");
+            let error = Error::failed(format!("remove {name}")).because(why);
+            Err(error.help(format!("remove {} yourself, then try again", app.dir().display())))
+        }
+    }
+}
+
+/// Stops every process of the app: its services, and whatever runs in its slice besides.
+async fn stop(instance: &Instance, app: &App) -> Result<()> {
+    let target = units::target(app.name());
+    let services = instance.systemd.consists_of(&target).await?.into_keys().collect::<Vec<_>>();
+    let stopped = instance.systemd.stop(&services, STOP).await;
+    let rest = instance.systemd.stop(&[target, units::slice(app.name())], STOP).await;
+    for service in &services {
+        instance.systemd.reset_failed(service).await;
+    }
+    stopped.and(rest)
+}
