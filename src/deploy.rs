@@ -233,7 +233,7 @@ async fn beside(
     failed: &mut Failed,
 ) -> Result<()> {
     let plan = candidate.manifest.plan.clone();
-    converge::ports::load(instance).await?;
+    converge::ports::load_whole(instance).await?;
     candidate.watch.end_the_unhealthy(&instance.systemd, plan.stop_timeout).await?;
     let timeout = instance.remaining(plan.health_timeout);
     let mut singletons = candidate.watch.split_off(|kind| plan.is_singleton(kind));

@@ -31,6 +31,7 @@ mod host;
 mod logs;
 mod metadata;
 mod network;
+mod nftables;
 mod operating;
 mod package;
 mod phase;
