@@ -65,8 +65,8 @@ impl Loaded {
         nftables::load(systemd, &script(&loaded.map)).await?;
         let fingerprint = ruleset::fingerprint(TABLE_NAME).ok();
         // Another program may have flushed it since: that is announced, and repaired.
-        let flushed = fingerprint.is_some_and(|found| found.rules == 0)
-            && loaded.map != PortMap::default();
+        let flushed =
+            fingerprint.is_some_and(|found| found.rules == 0) && loaded.map != PortMap::default();
         let held = Held { map: loaded.map.clone(), fingerprint };
         loaded.held = Some(held).filter(|_| !flushed);
         Ok(())

@@ -12,6 +12,8 @@ use jiff::Timestamp;
 pub(super) struct Attempt {
     work: UnderWay,
     release: Option<Label>,
+    /// Whether more was done than to ask the source.
+    is_begun: bool,
 }
 
 impl Attempt {
@@ -29,7 +31,7 @@ impl Attempt {
             before: app.current()?,
             since: Timestamp::now(),
         };
-        Ok(Attempt { work, release: None })
+        Ok(Attempt { work, release: None, is_begun: false })
     }
 
     /// What was under way when the daemon ended; none where it ended by itself.
@@ -38,12 +40,17 @@ impl Attempt {
             app.nothing_under_way()?;
             return Ok(None);
         };
-        Ok(Some(Attempt { work, release: None }))
+        Ok(Some(Attempt { work, release: None, is_begun: true }))
     }
 
     /// From here on a crash leaves a trace of it.
-    pub fn under_way(&self, app: &Locked) -> Result<()> {
+    pub fn under_way(&mut self, app: &Locked) -> Result<()> {
+        self.is_begun = true;
         app.set_under_way(&self.work)
+    }
+
+    pub fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// What it is, in the words of its caller.

@@ -14,6 +14,7 @@ mod netlink;
 pub mod nftables;
 pub mod priority;
 pub mod probe;
+pub mod reserve;
 pub mod ruleset;
 pub mod sock_diag;
 pub mod sockets;

@@ -136,6 +136,12 @@ async fn bring(
     let resolved = &found.resolved;
     let label = app.free_label(resolved.name());
     instance.events.step(Step::Stage, describe(resolved));
+    if let Some(algorithm) = resolved.checksum_of_parts() {
+        instance.events.warn(format!(
+            "its stored {algorithm} is a checksum of its parts' checksums (COMPOSITE): the bytes \
+             that are read are not compared with it"
+        ));
+    }
     let staging = blocking(|| app.begin_staging(&label, owner.ids, owner.builder.ids))?;
     match fill(instance, app, found, &staging, owner).await {
         Ok(Filled::Again(manifest)) => {

@@ -35,6 +35,7 @@ mod nftables;
 mod operating;
 mod package;
 mod phase;
+mod ports;
 mod reach;
 mod refused;
 mod resources;
