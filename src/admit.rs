@@ -34,7 +34,7 @@ pub fn environment(app: &App, url: &ReleaseUrl) -> Result<()> {
 
 /// No other app has its ports or its units, and no stranger holds its ports.
 pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
-    units::of(manifest).iter().try_for_each(|name| fits(name, app.name()))?;
+    unit_names(manifest)?;
     let others = app.snapshot()?.releases;
     let others = others.iter().filter(|other| other.label != manifest.label);
     let own: BTreeSet<String> = others.flat_map(units::templates).collect();
@@ -90,27 +90,37 @@ fn can_be_bound(manifest: &Manifest) -> Result<()> {
     }
 }
 
-/// The longest name that systemd takes for a unit: `UNIT_NAME_MAX`.
-const LONGEST_UNIT: usize = 255;
-/// What the directory of a unit's drop-ins has after the unit's name.
-const DROP_INS: &str = ".d";
+/// The longest name that systemd takes for a unit, `UNIT_NAME_MAX`, less the `.d` of the
+/// directory of its drop-ins.
+const LONGEST_UNIT: usize = 253;
+/// The same where it makes a directory for PrivateTmp=yes: `systemd-private-BOOT-UNIT-XXXXXX`,
+/// which no file system takes with more than 255 bytes.
+const LONGEST_PRIVATE: usize = 199;
 
 /// systemd takes the names of the app's slice and target, whatever its releases are called.
 pub fn names(app: &AppName) -> Result<()> {
-    [units::slice(app), units::target(app)].iter().try_for_each(|name| fits(name, app))
+    let help = "shorten the app's name: each hyphen of it takes 4 bytes in the name of its slice";
+    let names = [units::slice(app), units::target(app)];
+    names.iter().try_for_each(|name| fits(name, LONGEST_UNIT, app.as_str(), help))
 }
 
-fn fits(name: &str, app: &AppName) -> Result<()> {
-    let length = name.len() + DROP_INS.len();
-    if length <= LONGEST_UNIT {
+/// systemd starts units with the names of the release's.
+fn unit_names(manifest: &Manifest) -> Result<()> {
+    let longest = match manifest.plan.sandbox {
+        Sandbox::Off => LONGEST_UNIT,
+        Sandbox::Full | Sandbox::Strict => LONGEST_PRIVATE,
+    };
+    let whose = format!("{} {}", manifest.url.app(), manifest.label);
+    let help = "shorten the name of the app, the process type or the release";
+    units::of(manifest).iter().try_for_each(|name| fits(name, longest, &whose, help))
+}
+
+fn fits(name: &str, longest: usize, whose: &str, help: &str) -> Result<()> {
+    if name.len() <= longest {
         return Ok(());
     }
-    let what = format!("make units for {app}");
-    let why = format!(
-        "with its drop-ins, the name of one would have {length} bytes, and systemd takes \
-         {LONGEST_UNIT}"
-    );
-    let help = "shorten the app's name: each hyphen of it takes 4 bytes in the name of its slice";
+    let what = format!("make units for {whose}");
+    let why = format!("{name} has {} bytes, and systemd takes {longest}", name.len());
     Err(Error::unusable(what).because(why).help(help))
 }
 

@@ -27,6 +27,9 @@ use tokio::sync::{mpsc, watch};
 /// How long callers that still read an answer may take at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
+/// Without optimization the frames of nested futures take more than the usual 2 MiB; bytes.
+const STACK: usize = 8 << 20;
+
 /// Runs until a signal ends it; what is under way is finished first.
 pub fn run() -> Result<()> {
     let variables = variables(&settings_or_none());
@@ -41,6 +44,7 @@ pub fn run() -> Result<()> {
     let signals = signals()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_stack_size(STACK)
         .enable_all()
         .build()
         .map_err(|e| Error::failed("start the daemon's runtime").because(e))?;

@@ -7,6 +7,7 @@ use crate::release::name::Label;
 use crate::release::url::ReleaseUrl;
 use crate::store::{Entry, Locked, UnderWay};
 use jiff::Timestamp;
+use std::time::Instant;
 
 /// A deploy, rollback or recovery under way.
 pub(super) struct Attempt {
@@ -14,6 +15,8 @@ pub(super) struct Attempt {
     release: Option<Label>,
     /// Whether more was done than to ask the source.
     is_begun: bool,
+    /// None where another run of the daemon began it.
+    start: Option<Instant>,
 }
 
 impl Attempt {
@@ -31,7 +34,7 @@ impl Attempt {
             before: app.current()?,
             since: Timestamp::now(),
         };
-        Ok(Attempt { work, release: None, is_begun: false })
+        Ok(Attempt { work, release: None, is_begun: false, start: Some(Instant::now()) })
     }
 
     /// What was under way when the daemon ended; none where it ended by itself.
@@ -40,7 +43,7 @@ impl Attempt {
             app.nothing_under_way()?;
             return Ok(None);
         };
-        Ok(Some(Attempt { work, release: None, is_begun: true }))
+        Ok(Some(Attempt { work, release: None, is_begun: true, start: None }))
     }
 
     /// From here on a crash leaves a trace of it.
@@ -74,6 +77,9 @@ impl Attempt {
             Err(error) => (error.exit(), error.chain()),
         };
         let (now, work) = (Timestamp::now(), self.work);
+        // The clock may be set meanwhile, as at boot.
+        let since = || now.duration_since(work.since).as_secs_f64().max(0.0);
+        let seconds = self.start.map_or_else(since, |start| start.elapsed().as_secs_f64());
         let text = |label: Label| label.to_string();
         let entry = Entry {
             at: now,
@@ -86,7 +92,7 @@ impl Attempt {
             after: app.current().ok().flatten().map(text),
             exit,
             message,
-            seconds: now.duration_since(work.since).as_secs_f64().max(0.0),
+            seconds,
             timings: instance.events.timings(),
         };
         for error in
