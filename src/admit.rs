@@ -5,6 +5,7 @@ use crate::host::sockets;
 use crate::instance::{Instance, blocking};
 use crate::release::manifest::{Manifest, State};
 use crate::release::name::{AppName, Label};
+use crate::release::settings::{Sandbox, Strategy};
 use crate::release::url::ReleaseUrl;
 use crate::stage::ports::ALLOCATING;
 use crate::store::{App, Locked, Snapshot};
@@ -33,6 +34,7 @@ pub fn environment(app: &App, url: &ReleaseUrl) -> Result<()> {
 
 /// No other app has its ports or its units, and no stranger holds its ports.
 pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
+    unit_names(manifest)?;
     let others = app.snapshot()?.releases;
     let others = others.iter().filter(|other| other.label != manifest.label);
     let own: BTreeSet<String> = others.flat_map(units::templates).collect();
@@ -55,8 +57,69 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
             let why = format!("{} (pid {}) listens on it", holder.name, holder.pid);
             return Err(port_taken(manifest, port, why));
         }
+        if manifest.plan.udp
+            && let Some(holder) = sockets::receiver(port).filter(|found| !found.is_in(&own))
+        {
+            let why = format!("{} (pid {}) has it for UDP", holder.name, holder.pid);
+            return Err(port_taken(manifest, port, why));
+        }
     }
-    Ok(())
+    can_be_bound(manifest)
+}
+
+/// Its processes may bind the public ports, where they bind those themselves: without a
+/// capability, which no sandbox leaves them, the lowest ports are root's.
+fn can_be_bound(manifest: &Manifest) -> Result<()> {
+    let plan = &manifest.plan;
+    if plan.strategy == Strategy::Handover || plan.sandbox == Sandbox::Off {
+        return Ok(());
+    }
+    let first = sockets::first_unprivileged_port();
+    match plan.public_ports().first() {
+        Some(port) if *port < first => {
+            let what = format!("bind port {port} for {} {}", manifest.url.app(), manifest.label);
+            let why =
+                format!("with DEPLOY_STRATEGY=restart a process needs a PORT from {first} on");
+            let help = "set DEPLOY_STRATEGY=handover: then the kernel leads the port to it (that \
+                        needs nftables); or choose another PORT";
+            Err(Error::unusable(what).because(why).help(help))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The longest name that systemd takes for a unit, `UNIT_NAME_MAX`, less the `.d` of the
+/// directory of its drop-ins.
+const LONGEST_UNIT: usize = 253;
+/// The same where it makes a directory for PrivateTmp=yes: `systemd-private-BOOT-UNIT-XXXXXX`,
+/// which no file system takes with more than 255 bytes.
+const LONGEST_PRIVATE: usize = 199;
+
+/// systemd takes the names of the app's slice and target, whatever its releases are called.
+pub fn names(app: &AppName) -> Result<()> {
+    let help = "shorten the app's name: each hyphen of it takes 4 bytes in the name of its slice";
+    let names = [units::slice(app), units::target(app)];
+    names.iter().try_for_each(|name| fits(name, LONGEST_UNIT, app.as_str(), help))
+}
+
+/// systemd starts units with the names of the release's.
+fn unit_names(manifest: &Manifest) -> Result<()> {
+    let longest = match manifest.plan.sandbox {
+        Sandbox::Off => LONGEST_UNIT,
+        Sandbox::Full | Sandbox::Strict => LONGEST_PRIVATE,
+    };
+    let whose = format!("{} {}", manifest.url.app(), manifest.label);
+    let help = "shorten the name of the app, the process type or the release";
+    units::of(manifest).iter().try_for_each(|name| fits(name, longest, &whose, help))
+}
+
+fn fits(name: &str, longest: usize, whose: &str, help: &str) -> Result<()> {
+    if name.len() <= longest {
+        return Ok(());
+    }
+    let what = format!("make units for {whose}");
+    let why = format!("{name} has {} bytes, and systemd takes {longest}", name.len());
+    Err(Error::unusable(what).because(why).help(help))
 }
 
 /// No other app has taken one of its public ports since it was admitted.
@@ -85,8 +148,8 @@ pub async fn private_ports(
     app: &Locked,
     manifest: &mut Manifest,
 ) -> Result<()> {
-    let listening = sockets::listening_ports();
-    let taken = manifest.plan.private_ports.iter().any(|port| listening.contains(port));
+    let bound = sockets::bound_ports();
+    let taken = manifest.plan.private_ports.iter().any(|port| bound.contains(port));
     if !taken || !converge::live_of(instance, app, &manifest.label).await?.is_empty() {
         return Ok(());
     }

@@ -73,7 +73,10 @@ pub async fn deploy(
     let mut attempt = Attempt::begin(instance, &app, "deploy", Some(url))?;
     instance.warm.remember(app.current()?);
     let result = deploy_steps(instance, &app, url, run_release, &mut attempt).await;
-    attempt.record(instance, &app, &result);
+    match result.is_err() && !attempt.is_begun() && app.is_new() {
+        true => forget(instance, app),
+        false => attempt.record(instance, &app, &result),
+    }
     result
 }
 
@@ -113,6 +116,13 @@ async fn deploy_steps(
     Ok(finish(instance, app, settled, "deployed", start).await)
 }
 
+/// Nothing stays of an app that never was: its name was most likely mistyped.
+fn forget(instance: &Instance, app: Locked) {
+    if let Err(error) = app.remove_app() {
+        instance.events.warn(error.chain());
+    }
+}
+
 /// Goes back to a release that was good here; needs no network.
 pub async fn roll_back(instance: &Instance, app: Locked, to: Option<Label>) -> Result<Done> {
     let mut attempt = Attempt::begin(instance, &app, "rollback", None)?;
@@ -143,7 +153,13 @@ async fn roll_back_steps(
 
 /// Brings a release onto the disk and checks it, for a deploy that comes later.
 pub async fn stage_only(instance: &Instance, app: Locked, url: &ReleaseUrl) -> Result<Done> {
-    let found = resolve_steps(instance, &app, url).await?;
+    let found = match resolve_steps(instance, &app, url).await {
+        Err(error) if app.is_new() => {
+            forget(instance, app);
+            return Err(error);
+        }
+        found => found?,
+    };
     let manifest = stage_steps(instance, &app, found).await?.manifest;
     let message = format!("staged {} {}", app.name(), manifest.label);
     Ok(Done { message, release: Some(manifest.label) })
@@ -159,8 +175,15 @@ pub async fn prepare(instance: &Instance, app: Locked) -> Result<Done> {
 
 /// Resolve: which release it is, and whether it is here already.
 async fn resolve_steps(instance: &Instance, app: &Locked, url: &ReleaseUrl) -> Result<Found> {
+    admit::names(app.name())?;
     admit::environment(app, url)?;
     instance.events.step(Step::Resolve, url.to_string());
+    if url.is_plain_http() {
+        instance.events.warn(format!(
+            "{url} is read over http: whoever is on the way can change the release, and read its \
+             env; use https or S3"
+        ));
+    }
     let resolved = stage::resolve(instance, url).await?;
     stage::find(instance, app, resolved).await
 }
@@ -238,7 +261,7 @@ async fn beside(
     failed: &mut Failed,
 ) -> Result<()> {
     let plan = candidate.manifest.plan.clone();
-    converge::ports::load(instance).await?;
+    converge::ports::load_whole(instance).await?;
     candidate.watch.end_the_unhealthy(&instance.systemd, plan.stop_timeout).await?;
     let timeout = instance.remaining(plan.health_timeout);
     let mut singletons = candidate.watch.split_off(|kind| plan.is_singleton(kind));

@@ -91,6 +91,7 @@ async fn live(
     tokio::spawn(watchdog());
     tokio::spawn(tell(work.clone()));
     tokio::spawn(port_watch::run(work.clone()));
+    tokio::spawn(port_watch::reserve());
     recover(&work);
     let watcher = Watcher::new(work.clone());
     let watching = tokio::spawn(watcher.clone().run());

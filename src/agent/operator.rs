@@ -3,8 +3,9 @@
 use super::answer::Failure;
 use crate::error::{Error, Result};
 use crate::host::user;
-use crate::instance::OPERATORS;
+use crate::instance::{self, OPERATORS};
 use crate::release::url::{ReleaseUrl, Scheme};
+use crate::store::Store;
 use axum::extract::FromRequestParts;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::http::request::Parts;
@@ -54,12 +55,42 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
         match peer {
             Ok(ConnectInfo(Peer(Some((uid, gid))))) => {
                 let name = user::name(uid);
-                match uid == 0 || user::is_member(uid, gid, OPERATORS) {
-                    true => Ok(Operator { name, is_root: uid == 0 }),
-                    false => Err(refused(&name)),
+                if uid != 0 && !user::is_member(uid, gid, OPERATORS) {
+                    return Err(refused(&name));
                 }
+                if uid != 0 && runs_an_app(uid, &name)? {
+                    return Err(refused_to_an_app(&name));
+                }
+                Ok(Operator { name, is_root: uid == 0 })
             }
             _ => Err(refused("a caller without credentials")),
         }
     }
+}
+
+/// Whether a process of an app, or a build, may be who asks.
+fn runs_an_app(uid: u32, name: &str) -> Result<bool> {
+    let (_, settings) = instance::load_settings()?;
+    if settings.user.as_deref() == Some(name) {
+        return Ok(true);
+    }
+    for app in Store::at(settings.state_dir).apps()? {
+        let accounts = [app.name().user(), app.name().builder()];
+        // One that cannot be read locks nobody out.
+        let releases = app.snapshot().map(|snapshot| snapshot.releases).unwrap_or_default();
+        let mut releases = releases.iter();
+        if accounts.iter().any(|account| account == name)
+            || releases.any(|one| one.uids.contains(&uid) || one.plan.user == name)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whoever made the user of an app a member of the group: the app has no say over the agent.
+fn refused_to_an_app(name: &str) -> Failure {
+    let error = Error::usage(format!("serve {name}"));
+    let error = error.because("apps run as this user, and no app may control the agent");
+    Failure(error.help(format!("`gpasswd -d {name} {OPERATORS}`, and run it as another user")))
 }

@@ -5,7 +5,9 @@ use super::work::Work;
 use crate::converge::ports;
 use crate::error::Result;
 use crate::event::Events;
+use crate::host::reserve;
 use crate::host::ruleset::Changes;
+use crate::host::systemd::Systemd;
 use crate::instance::Instance;
 use std::time::Duration;
 
@@ -25,6 +27,18 @@ pub async fn run(work: Work) {
             Ok(changes) => until_it_fails(&changes, &work).await,
             // A machine that has no nftables hands over no ports either.
             Err(error) => return tracing::warn!("cannot watch the rules of nftables: {error}"),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Keeps the private ports in the kernel's list of ports that no outgoing connection gets,
+/// whoever sets that list. Runs as long as the daemon, or as it can.
+pub async fn reserve() {
+    loop {
+        let reserved = async { reserve::reserve(&Systemd::connect().await?).await };
+        if let Err(error) = reserved.await {
+            return tracing::warn!("{}", error.chain());
         }
         tokio::time::sleep(LOOK).await;
     }

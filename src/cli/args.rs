@@ -29,6 +29,7 @@ Exit codes:
   10  the release is unusable; untouched
   11  the source cannot be reached or refuses us; untouched
   12  the release did not become healthy; the one before runs on, untouched
+      (`deploy status`: a release that runs here is not healthy)
   20  failed after the switch (or, with strategy restart, did not become healthy);
       the previous release runs again
   30  failed and could not roll back
@@ -51,7 +52,8 @@ pub enum Command {
     Rollback(RollbackArgs),
     /// Follow a deploy that is under way, or that ended, to its outcome.
     Attach(AttachArgs),
-    /// What runs, since when, health, restarts, memory, ports, the last outcome.
+    /// What runs, since when, health, restarts, memory, ports, the last outcome. Exits with
+    /// 12 where an app that is shown is not healthy.
     Status(OneApp),
     /// The releases installed on this instance.
     Releases(OneApp),

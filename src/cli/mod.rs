@@ -6,7 +6,7 @@ pub mod foreground;
 mod render;
 mod tables;
 
-use crate::agent::api;
+use crate::agent::api::{self, AppStatus};
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Outcome};
 use crate::host::journal;
@@ -59,7 +59,7 @@ async fn perform(cli: Cli) -> Result<Exit> {
             let id = args.id.map(identifier).transpose()?;
             watch(Client::connect().await?.attach(id.as_deref()).await?, args.shown).await
         }
-        Command::Status(args) => question("/v1/status", args, tables::status).await,
+        Command::Status(args) => status(args).await,
         Command::Releases(args) => question("/v1/releases", args, tables::releases).await,
         Command::History(args) => question("/v1/history", args, tables::history).await,
         Command::Restart(args) => operate("/v1/restart", args).await,
@@ -168,13 +168,26 @@ fn identifier(id: String) -> Result<String> {
     }
 }
 
+/// Shows what runs. Its exit code is that of a deploy that ends so: 12 where a release that
+/// was deployed is not healthy.
+async fn status(args: OneApp) -> Result<Exit> {
+    let (json, status) = (args.json, ask::<AppStatus>("/v1/status", args.app).await?);
+    let is_ill = |app: &AppStatus| app.release.is_some() && !app.healthy;
+    let exit = if status.iter().any(is_ill) { Exit::Unhealthy } else { Exit::Done };
+    show(&status, json, |status| tables::status(status)).map(|_| exit)
+}
+
 async fn question<T>(path: &str, args: OneApp, table: impl Fn(&[T]) -> String) -> Result<Exit>
 where
     T: Serialize + serde::de::DeserializeOwned,
 {
-    let query = args.app.map(|app| format!("?app={app}")).unwrap_or_default();
-    let answer: Vec<T> = Client::connect().await?.question(&format!("{path}{query}")).await?;
+    let answer: Vec<T> = ask(path, args.app).await?;
     show(&answer, args.json, |answer| table(answer))
+}
+
+async fn ask<T: serde::de::DeserializeOwned>(path: &str, app: Option<String>) -> Result<Vec<T>> {
+    let query = app.map(|app| format!("?app={app}")).unwrap_or_default();
+    Client::connect().await?.question(&format!("{path}{query}")).await
 }
 
 fn show<T: Serialize>(answer: &T, json: bool, table: impl Fn(&T) -> String) -> Result<Exit> {

@@ -24,11 +24,30 @@ static LOADED: Mutex<Option<Loaded>> = Mutex::const_new(None);
 static RESTORED: std::sync::Mutex<Option<Restored>> = std::sync::Mutex::new(None);
 
 struct Loaded {
-    script: String,
-    /// Whether nft carried it out.
-    done: bool,
+    /// The map that the kernel should have.
+    map: PortMap,
+    /// The map that nft loaded last, which may be an earlier one.
+    held: Option<Held>,
+}
+
+/// A map that nft carried out.
+struct Held {
+    map: PortMap,
     /// The rules that the kernel had then, if they could be read.
     fingerprint: Option<Fingerprint>,
+}
+
+impl Held {
+    /// Whether the kernel still has it. Without the right to look it is taken to be so.
+    fn is_intact(&self) -> bool {
+        let as_loaded = |now| Some(now) == self.fingerprint;
+        ruleset::fingerprint(TABLE_NAME).map_or(true, as_loaded)
+    }
+
+    /// Whether clients reach through it what they reach through `map`.
+    fn leads_as(&self, map: &PortMap) -> bool {
+        self.map.public == map.public && self.map.without_metadata == map.without_metadata
+    }
 }
 
 /// How often somebody else has changed the map, and it was loaded again.
@@ -39,27 +58,55 @@ pub struct Restored {
 }
 
 impl Loaded {
-    /// Loads a map into the kernel. One that fails is what the kernel should have, too.
-    async fn load(into: &mut Option<Loaded>, systemd: &Systemd, script: String) -> Result<()> {
-        let loaded = into.insert(Loaded { script, done: false, fingerprint: None });
-        nftables::load(systemd, &loaded.script).await?;
+    /// Loads a map into the kernel. One that fails is what the kernel should have, too; it
+    /// keeps the map before, since nft does all of a script or nothing.
+    async fn load(into: &mut Option<Loaded>, systemd: &Systemd, map: PortMap) -> Result<()> {
+        let held = into.take().and_then(|before| before.held);
+        let loaded = into.insert(Loaded { map, held });
+        nftables::load(systemd, &script(&loaded.map)).await?;
         let fingerprint = ruleset::fingerprint(TABLE_NAME).ok();
         // Another program may have flushed it since: that is announced, and repaired.
-        let flushed = fingerprint.is_some_and(|found| found.rules == 0);
-        loaded.done = !flushed || loaded.script == script_of_nothing();
-        loaded.fingerprint = fingerprint;
+        let flushed =
+            fingerprint.is_some_and(|found| found.rules == 0) && loaded.map != PortMap::default();
+        let held = Held { map: loaded.map.clone(), fingerprint };
+        loaded.held = Some(held).filter(|_| !flushed);
         Ok(())
     }
 
-    /// Whether the kernel still has it. Without the right to look it is taken to be so.
+    /// Whether the kernel has the map that it should have.
     fn is_intact(&self) -> bool {
-        let as_loaded = |now| Some(now) == self.fingerprint;
-        self.done && ruleset::fingerprint(TABLE_NAME).map_or(true, as_loaded)
+        self.still_has(&self.map)
+    }
+
+    /// Whether the kernel still has this map, whatever was to be loaded since.
+    fn still_has(&self, map: &PortMap) -> bool {
+        self.held.as_ref().is_some_and(|held| held.map == *map && held.is_intact())
     }
 }
 
 /// Makes the kernel's map what the state on disk asks for, in one transaction.
+///
+/// # Errors
+///
+/// Where clients would reach something else than they should. Of a map that differs in what
+/// it keeps from other machines alone, no error is returned: [`restore`] loads it again.
 pub async fn load(instance: &Instance) -> Result<()> {
+    let error = match apply(instance, None).await {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    let loaded = LOADED.lock().await;
+    let held = loaded.as_ref().and_then(|loaded| Some((&loaded.map, loaded.held.as_ref()?)));
+    match held.is_some_and(|(map, held)| held.leads_as(map) && held.is_intact()) {
+        true => tracing::warn!("clients are not affected: {}", error.chain()),
+        false => return Err(error),
+    }
+    Ok(())
+}
+
+/// The same, but with what is kept from other machines: a candidate is about to listen on
+/// its private ports.
+pub async fn load_whole(instance: &Instance) -> Result<()> {
     apply(instance, None).await
 }
 
@@ -69,22 +116,32 @@ pub async fn load_for(instance: &Instance, candidate: &Manifest) -> Result<()> {
     apply(instance, Some(candidate)).await
 }
 
+/// Whether the kernel's map leads clients to what is current of the app, as far as they are
+/// to reach it through the map.
+pub async fn lead_to(app: &Snapshot) -> bool {
+    let wanted = PortMap::of(std::slice::from_ref(app), None).public;
+    let loaded = LOADED.lock().await;
+    let held = loaded.as_ref().and_then(|loaded| loaded.held.as_ref());
+    wanted.is_empty()
+        || held.is_some_and(|held| {
+            wanted.iter().all(|public| held.map.public.contains(public)) && held.is_intact()
+        })
+}
+
 async fn apply(instance: &Instance, candidate: Option<&Manifest>) -> Result<()> {
     let mut loaded = LOADED.lock().await;
     let _whole = instance.cut.hold();
     let map = PortMap::of(&read(&instance.store)?, candidate);
-    let script = script(&map);
     // Where nobody asks for a map there may be no nftables either.
     let nothing = map == PortMap::default() && !Path::new(GENERATED).join(SCRIPT).exists();
-    let is_there = match &*loaded {
-        Some(loaded) => loaded.script == script && loaded.is_intact(),
-        None => nothing,
-    };
-    if is_there { Ok(()) } else { Loaded::load(&mut loaded, &instance.systemd, script).await }
-}
-
-fn script_of_nothing() -> String {
-    script(&PortMap::default())
+    match loaded.as_mut() {
+        Some(loaded) if loaded.still_has(&map) => {
+            loaded.map = map;
+            Ok(())
+        }
+        None if nothing => Ok(()),
+        _ => Loaded::load(&mut loaded, &instance.systemd, map).await,
+    }
 }
 
 /// Whether the kernel still has the map that was loaded last.
@@ -99,8 +156,8 @@ pub async fn restore(systemd: &Systemd) -> Result<bool> {
     let Some(found) = loaded.as_ref().filter(|loaded| !loaded.is_intact()) else {
         return Ok(false);
     };
-    let script = found.script.clone();
-    Loaded::load(&mut loaded, systemd, script).await?;
+    let map = found.map.clone();
+    Loaded::load(&mut loaded, systemd, map).await?;
     let mut restored = RESTORED.lock().unwrap_or_else(PoisonError::into_inner);
     let times = restored.map_or(0, |restored| restored.times).saturating_add(1);
     *restored = Some(Restored { times, last: Timestamp::now() });

@@ -75,22 +75,24 @@ impl Failed {
         }
         let label = &self.manifest.label;
         let current = app.current().ok().flatten();
+        let has_touched =
+            self.has_touched && (current.as_ref() == Some(label) || !runs_on(instance, app).await);
         let next = match &current {
             Some(current) if current == label => "it is stopped".to_owned(),
-            Some(current) if self.has_touched => format!("{current} takes over again"),
+            Some(current) if has_touched => format!("{current} takes over again"),
             Some(current) => format!("{current} runs on"),
             None => "it is stopped".to_owned(),
         };
         instance.events.step(Step::RollBack, format!("release {label} failed; {next}"));
-        // What could not be tried says nothing of the release.
-        let untried = !self.has_touched && why.exit() != Exit::Unhealthy;
+        // What could not be tried, or not be switched to, says nothing of the release.
+        let untried = !has_touched && why.exit() != Exit::Unhealthy;
         if self.manifest.state != State::Good
             && !untried
             && let Err(error) = app.set_state(label, State::Failed)
         {
             instance.events.warn(error.chain());
         }
-        let restored = match self.has_touched {
+        let restored = match has_touched {
             true => restore(instance, app, current.as_ref()).await,
             false => converge(instance, app).await,
         };
@@ -98,18 +100,28 @@ impl Failed {
         if let Err(error) = restored {
             return self.stuck(why, error);
         }
-        if untried {
-            return why;
-        }
         let name = app.name();
-        match current.filter(|current| current != label) {
-            Some(current) if !self.has_touched => {
+        let current = current.filter(|current| current != label);
+        if untried {
+            return match current.filter(|_| why.exit() == Exit::Failed) {
+                Some(current) => {
+                    let what = format!("{name} {label} was not deployed, {current} runs on");
+                    Error::failed(what).because(why)
+                }
+                None => why,
+            };
+        }
+        match current {
+            Some(current) if !has_touched => {
                 let what = format!("{name} {label} failed, {current} runs on");
                 Error::unhealthy(what).because(why)
             }
             Some(current) => {
                 let what = format!("{name} {label} failed, {current} runs again");
                 Error::new(Exit::RolledBack, what).because(why)
+            }
+            None if why.exit() == Exit::Failed => {
+                Error::failed(format!("{name} {label} was not deployed")).because(why)
             }
             None => Error::unhealthy(format!("{name} {label} failed")).because(why),
         }
@@ -157,6 +169,16 @@ impl Failed {
             None => clues::explain(why, self.manifest.plan.sandbox),
         }
     }
+}
+
+/// Whether what is current runs, and clients reach it, as if nothing had been tried.
+async fn runs_on(instance: &Instance, app: &Locked) -> bool {
+    let Ok(snapshot) = app.snapshot() else { return false };
+    let Ok(live) = converge::live(instance, app).await else { return false };
+    let wanted = units::wanted(&snapshot);
+    snapshot.current.is_some()
+        && wanted.iter().all(|unit| live.contains(unit))
+        && converge::ports::lead_to(&snapshot).await
 }
 
 /// Starts what is current again and waits until it is healthy; then what has

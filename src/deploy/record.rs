@@ -7,11 +7,16 @@ use crate::release::name::Label;
 use crate::release::url::ReleaseUrl;
 use crate::store::{Entry, Locked, UnderWay};
 use jiff::Timestamp;
+use std::time::Instant;
 
 /// A deploy, rollback or recovery under way.
 pub(super) struct Attempt {
     work: UnderWay,
     release: Option<Label>,
+    /// Whether more was done than to ask the source.
+    is_begun: bool,
+    /// None where another run of the daemon began it.
+    start: Option<Instant>,
 }
 
 impl Attempt {
@@ -29,7 +34,7 @@ impl Attempt {
             before: app.current()?,
             since: Timestamp::now(),
         };
-        Ok(Attempt { work, release: None })
+        Ok(Attempt { work, release: None, is_begun: false, start: Some(Instant::now()) })
     }
 
     /// What was under way when the daemon ended; none where it ended by itself.
@@ -41,12 +46,17 @@ impl Attempt {
             }
             return Ok(None);
         };
-        Ok(Some(Attempt { work, release: None }))
+        Ok(Some(Attempt { work, release: None, is_begun: true, start: None }))
     }
 
     /// From here on a crash leaves a trace of it.
-    pub fn under_way(&self, app: &Locked) -> Result<()> {
+    pub fn under_way(&mut self, app: &Locked) -> Result<()> {
+        self.is_begun = true;
         app.set_under_way(&self.work)
+    }
+
+    pub fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// What it is, in the words of its caller.
@@ -70,6 +80,9 @@ impl Attempt {
             Err(error) => (error.exit(), error.chain()),
         };
         let (now, work) = (Timestamp::now(), self.work);
+        // The clock may be set meanwhile, as at boot.
+        let since = || now.duration_since(work.since).as_secs_f64().max(0.0);
+        let seconds = self.start.map_or_else(since, |start| start.elapsed().as_secs_f64());
         let text = |label: Label| label.to_string();
         let entry = Entry {
             at: now,
@@ -82,7 +95,7 @@ impl Attempt {
             after: app.current().ok().flatten().map(text),
             exit,
             message,
-            seconds: now.duration_since(work.since).as_secs_f64().max(0.0),
+            seconds,
             timings: instance.events.timings(),
         };
         for error in

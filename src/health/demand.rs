@@ -100,7 +100,7 @@ impl Demand {
         let Some(address) = reach.address else { return Ok(()) };
         let at = SocketAddr::from((address, port));
         let help = "see whether `nft list table inet deploy` has the port, and what else \
-                    `nft list ruleset` does with it; `systemctl restart deploy-ports` loads the \
+                    `nft list ruleset` does with it; `systemctl restart deployd-ports` loads the \
                     port map again";
         let shortfall = |error| {
             let why = format!("the process answers, but its public port {at} does not: {error}");

@@ -5,7 +5,7 @@ use super::demand::{Demand, Reach, Shortfall};
 use crate::error::{Error, Result};
 use crate::event::Events;
 use crate::host::sockets;
-use crate::host::systemd::ServiceStatus;
+use crate::host::systemd::{ServiceStatus, monotonic};
 use crate::release::manifest::{Manifest, Process};
 use crate::release::name::ProcessType;
 use crate::release::settings::Readiness;
@@ -242,9 +242,8 @@ fn shortened(text: &str) -> String {
 }
 
 fn stayed_up(status: &ServiceStatus) -> bool {
-    let now = jiff::Timestamp::now().as_microsecond();
-    let since = i64::try_from(status.active_since).unwrap_or(now);
-    u128::try_from(now.saturating_sub(since)).is_ok_and(|micros| micros >= STAYED_UP.as_micros())
+    let micros = monotonic().saturating_sub(status.active_since_monotonic);
+    u128::from(micros) >= STAYED_UP.as_micros()
 }
 
 #[cfg(test)]

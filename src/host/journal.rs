@@ -36,7 +36,7 @@ impl Systemd {
         let matches = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
         let argv = std::iter::once(JOURNALCTL.to_owned()).chain(options).chain(matches).collect();
         let command = Command {
-            unit: "deploy-journal".to_owned(),
+            unit: "deployd-journal".to_owned(),
             description: "The last lines of a release that failed".to_owned(),
             argv,
             timeout: LONGEST,

@@ -15,6 +15,7 @@ pub mod nftables;
 pub mod priority;
 pub mod pidfd;
 pub mod probe;
+pub mod reserve;
 pub mod ruleset;
 pub mod sock_diag;
 pub mod sockets;

@@ -18,7 +18,7 @@ const INSTALL: &str = "install nftables, or set DEPLOY_STRATEGY=restart";
 
 /// Carries out a script: all of it, or nothing.
 pub async fn load(systemd: &Systemd, script: &str) -> Result<()> {
-    let (ending, said) = run(systemd, "deploy-nft", &[script]).await?;
+    let (ending, said) = run(systemd, "deployd-nft", &[script]).await?;
     match ending {
         Ending::Success => Ok(()),
         Ending::Failure(ending) => {
@@ -41,7 +41,7 @@ pub async fn missing(systemd: &Systemd, script: &str) -> Result<Option<Error>> {
     if *works {
         return Ok(None);
     }
-    let (ending, said) = run(systemd, "deploy-nft-check", &["--check", script]).await?;
+    let (ending, said) = run(systemd, "deployd-nft-check", &["--check", script]).await?;
     if let Ending::Failure(ending) = ending {
         let (why, help) = reason(&said, &ending);
         return Ok(Some(cannot(why).help(help)));

@@ -14,6 +14,8 @@ use std::net::IpAddr;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const TCP_ESTABLISHED: u32 = 1 << 1;
 const TCP_SYN_RECV: u32 = 1 << 3;
+/// Of a UDP socket: not connected.
+const TCP_CLOSE: u32 = 1 << 7;
 const TCP_CLOSE_WAIT: u32 = 1 << 8;
 const TCP_LISTEN: u32 = 1 << 10;
 
@@ -75,6 +77,20 @@ fn listener(socket: &[u8]) -> Option<Listening> {
     Some(Listening { endpoint: Endpoint { address, port, v6only }, inode, cgroup })
 }
 
+/// Every socket that receives what is sent to its UDP port from anywhere: bound, and not
+/// connected to one peer.
+///
+/// Fails with `NotFound` where the kernel has no `udp_diag`.
+pub fn bound_udp() -> io::Result<Vec<Listening>> {
+    let mut found = Vec::new();
+    for family in FAMILIES {
+        let request = request(family, SockProtocol::Udp, TCP_CLOSE, 0);
+        let each = |socket: &[u8]| found.extend(listener(socket));
+        netlink::dump(SockProtocol::NetlinkSockDiag, SOCK_DIAG_BY_FAMILY, &request, each)?;
+    }
+    Ok(found)
+}
+
 /// How many TCP connections clients have, over IPv4 or IPv6, with whoever
 /// listens on this local port.
 ///
@@ -94,13 +110,13 @@ fn dump(
     port: u16,
     socket: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let request = request(family, states, port);
+    let request = request(family, SockProtocol::Tcp, states, port);
     netlink::dump(SockProtocol::NetlinkSockDiag, SOCK_DIAG_BY_FAMILY, &request, socket)
 }
 
 /// `struct inet_diag_req_v2`. All of the socket's identity but its local port stays open.
-fn request(family: AddressFamily, states: u32, port: u16) -> Vec<u8> {
-    let mut request = vec![family as u8, SockProtocol::Tcp as u8, 0, 0];
+fn request(family: AddressFamily, protocol: SockProtocol, states: u32, port: u16) -> Vec<u8> {
+    let mut request = vec![family as u8, protocol as u8, 0, 0];
     request.extend(states.to_ne_bytes());
     request.extend(port.to_be_bytes());
     request.resize(REQUEST, 0);
@@ -113,9 +129,24 @@ mod tests {
     use nix::sys::socket::{Backlog, SockFlag, SockType, SockaddrIn6, sockopt};
     use nix::sys::socket::{bind, listen, setsockopt, socket};
     use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsRawFd;
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_udp_socket_is_found_while_it_is_bound_and_not_connected() {
+        let found = |port| {
+            let all = bound_udp().expect("the sockets");
+            all.into_iter().any(|found| found.endpoint.port == port)
+        };
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            let socket = UdpSocket::bind(address).expect("bind");
+            let port = socket.local_addr().expect("address").port();
+            assert!(found(port), "{address}");
+            socket.connect(socket.local_addr().expect("address")).expect("connect");
+            assert!(!found(port), "{address}");
+        }
+    }
 
     fn listener() -> (TcpListener, u16) {
         let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("listen");

@@ -39,7 +39,16 @@ impl Listener {
 /// The first process found that listens on this TCP port; proc_pid_net(5). It may take a
 /// second, and none is found where processes have too many open files.
 pub fn listener(port: u16) -> Option<Listener> {
-    let on_it = listening().into_iter().filter(|found| found.endpoint.port == port);
+    holder(listening(), port)
+}
+
+/// The first process found that receives what is sent to this UDP port.
+pub fn receiver(port: u16) -> Option<Listener> {
+    holder(bound_udp(), port)
+}
+
+fn holder(sockets: Vec<Listening>, port: u16) -> Option<Listener> {
+    let on_it = sockets.into_iter().filter(|found| found.endpoint.port == port);
     let inodes: HashSet<u32> = on_it.map(|found| found.inode).collect();
     if inodes.is_empty() {
         return None;
@@ -97,9 +106,19 @@ pub fn listening_ports() -> BTreeSet<u16> {
     listening().into_iter().map(|found| found.endpoint.port).collect()
 }
 
-/// Ports that the administrator keeps for others: ip(7).
-pub fn reserved_ports() -> String {
-    fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default()
+/// The same, and every UDP port that something receives on.
+pub fn bound_ports() -> BTreeSet<u16> {
+    listening().into_iter().chain(bound_udp()).map(|found| found.endpoint.port).collect()
+}
+
+/// The first port that a process without CAP_NET_BIND_SERVICE may bind: ip(7).
+pub fn first_unprivileged_port() -> u16 {
+    let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}
+
+fn bound_udp() -> Vec<Listening> {
+    sock_diag::bound_udp().unwrap_or_else(|_| slowly(["/proc/net/udp", "/proc/net/udp6"], "07"))
 }
 
 fn listening() -> Vec<Listening> {
@@ -109,13 +128,17 @@ fn listening() -> Vec<Listening> {
 /// The same where the kernel has no `tcp_diag`; proc_pid_net(5). It does not tell whether
 /// a socket of IPv6 leaves IPv4 out, which few do.
 fn listening_slowly() -> Vec<Listening> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let texts = tables.iter().filter_map(|path| fs::read_to_string(path).ok());
-    texts.flat_map(|text| sockets_in(&text)).collect()
+    slowly(["/proc/net/tcp", "/proc/net/tcp6"], "0A")
 }
 
-/// Each socket in state LISTEN (0A), from the kernel's table.
-fn sockets_in(table: &str) -> Vec<Listening> {
+fn slowly(tables: [&str; 2], state: &str) -> Vec<Listening> {
+    let texts = tables.iter().filter_map(|path| fs::read_to_string(path).ok());
+    texts.flat_map(|text| sockets_in(&text, state)).collect()
+}
+
+/// Each socket in this state, from the kernel's table: 0A is LISTEN, and 07 a UDP socket that
+/// is not connected.
+fn sockets_in(table: &str, wanted: &str) -> Vec<Listening> {
     let socket = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let (address, port) = fields.next()?.rsplit_once(':')?;
@@ -123,7 +146,7 @@ fn sockets_in(table: &str) -> Vec<Listening> {
         let port = u16::from_str_radix(port, 16).ok()?;
         let endpoint = Endpoint { address: address_in(address)?, port, v6only: false };
         let inode = inode.parse().ok()?;
-        (state == "0A").then_some(Listening { endpoint, inode, cgroup: None })
+        (state == wanted).then_some(Listening { endpoint, inode, cgroup: None })
     };
     table.lines().skip(1).filter_map(socket).collect()
 }
@@ -164,7 +187,7 @@ mod tests {
 
     #[test]
     fn only_a_listening_socket_on_the_port_counts() {
-        let found: Vec<_> = sockets_in(TABLE);
+        let found: Vec<_> = sockets_in(TABLE, "0A");
         let [Listening { endpoint, inode: 4242, .. }] = found[..] else { panic!("{found:?}") };
         assert_eq!(endpoint.to_string(), "127.0.0.1:5000");
     }
@@ -186,6 +209,13 @@ mod tests {
         assert!(found(listening()).is_some());
         let inode = |all| found(all).map(|found| (found.endpoint, found.inode));
         assert_eq!(inode(listening()), inode(listening_slowly()));
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let port = socket.local_addr().expect("address").port();
+        let udp = slowly(["/proc/net/udp", "/proc/net/udp6"], "07");
+        let found = |all: Vec<Listening>| all.into_iter().find(|found| found.endpoint.port == port);
+        assert!(found(bound_udp()).is_some());
+        let inode = |all| found(all).map(|found| (found.endpoint, found.inode));
+        assert_eq!(inode(bound_udp()), inode(udp));
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct ServiceStatus {
     pub n_restarts: u32,
     /// Microseconds since the epoch; 0 where it never was active.
     pub active_since: u64,
+    /// The same by CLOCK_MONOTONIC, which nobody sets.
+    pub active_since_monotonic: u64,
     /// Bytes; none where systemd does not account for it.
     pub memory: Option<u64>,
     pub control_group: String,
@@ -353,6 +355,12 @@ fn interface(name: &'static str) -> zbus::Result<zbus::names::InterfaceName<'sta
 
 type Properties = HashMap<String, OwnedVariant>;
 
+/// Microseconds by the clock of [`ServiceStatus::active_since_monotonic`].
+pub fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn property<T: TryFrom<OwnedVariant> + Default>(properties: &Properties, name: &str) -> T {
     let value = properties.get(name).cloned();
     value.and_then(|value| T::try_from(value).ok()).unwrap_or_default()
@@ -370,6 +378,7 @@ fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
         exec_main_code: property(service, "ExecMainCode"),
         n_restarts: property(service, "NRestarts"),
         active_since: property(unit, "ActiveEnterTimestamp"),
+        active_since_monotonic: property(unit, "ActiveEnterTimestampMonotonic"),
         memory: (memory != u64::MAX && memory != 0).then_some(memory),
         control_group: property(service, "ControlGroup"),
         notifies: property::<String>(service, "Type") == "notify",

@@ -71,7 +71,7 @@ async fn add(systemd: &Systemd, wanted: &[Wanted]) -> Result<()> {
     let names = names.join(", ");
     let help = "see whether /etc can be written to, and is not locked (/etc/.pwd.lock)";
     let what = format!("make the users {names}");
-    run(systemd, "deploy-sysusers", what, argv).await.map_err(|error| error.help(help))
+    run(systemd, "deployd-sysusers", what, argv).await.map_err(|error| error.help(help))
 }
 
 /// The ids of the user, unless somebody else has its name.
@@ -93,7 +93,7 @@ pub async fn remove(systemd: &Systemd, users: &[Wanted]) -> Result<()> {
         if find(&user.name)?.is_some() && its_own(user).is_ok() {
             let argv = vec![USERDEL.to_owned(), user.name.clone()];
             let what = format!("remove the user {}", user.name);
-            run(systemd, "deploy-userdel", what, argv).await?;
+            run(systemd, "deployd-userdel", what, argv).await?;
         }
     }
     Ok(())

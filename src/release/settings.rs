@@ -12,6 +12,7 @@ mod value;
 
 use super::env::Env;
 use super::name::ProcessType;
+use super::ports;
 use super::url::ReleaseUrl;
 use crate::error::Error;
 use limits::Limits;
@@ -353,8 +354,8 @@ impl ReleaseSettings {
     fn check_ports(&self, layers: &Layers) -> Result<(), Error> {
         let web = self.concurrency.iter().find(|(kind, _)| kind.as_str() == "web");
         let count = web.map_or(1, |(_, count)| *count);
-        if self.port.checked_add(count.saturating_sub(1)).is_some() {
-            return Ok(());
+        if let Some(last) = self.port.checked_add(count.saturating_sub(1)) {
+            return self.check_private_ports(layers, last.get());
         }
         let what = format!("PORT={} with {count} processes of web", self.port);
         Err(layers
@@ -363,6 +364,23 @@ impl ReleaseSettings {
                 "without a handover each has the port after the one before it; 65535 is the last",
             )
             .help("choose a lower PORT, or fewer processes in DEPLOY_CONCURRENCY"))
+    }
+
+    /// No public port lies among those that releases get as private ones. `last` is the last
+    /// one that processes of `web` may bind themselves.
+    fn check_private_ports(&self, layers: &Layers, last: u16) -> Result<(), Error> {
+        let (first, private) = (self.port.get(), ports::PRIVATE);
+        if last < *private.start() || first > *private.end() {
+            return Ok(());
+        }
+        let what = match first == last {
+            true => format!("PORT={first}"),
+            false => format!("PORT={first} with processes of web up to port {last}"),
+        };
+        let (start, end) = (private.start(), private.end());
+        let why = format!("the ports {start} to {end} are those on which releases really listen");
+        let error = layers.blame(&["PORT", "DEPLOY_CONCURRENCY"], what).because(why);
+        Err(error.help(format!("choose a PORT below {start} or above {end}")))
     }
 
     /// How many processes of a type run: what DEPLOY_CONCURRENCY says, or one.

@@ -56,6 +56,11 @@ impl ReleaseUrl {
         &self.release
     }
 
+    /// Whether it is read without encryption, from somebody who proves nothing.
+    pub fn is_plain_http(&self) -> bool {
+        matches!(&self.scheme, Scheme::Http { base } if base.starts_with("http://"))
+    }
+
     /// Whether the source decides which release this is.
     pub fn is_current(&self) -> bool {
         self.release.as_str() == "current"

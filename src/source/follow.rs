@@ -75,8 +75,9 @@ impl Sources {
             return Err(unusable().because(why).help(help));
         }
         let text = String::from_utf8(bytes).map_err(|error| unusable().because(error))?;
-        let name: ReleaseName =
-            text.trim().parse().map_err(|error: Error| unusable().because(error))?;
+        // What it holds instead may be anything, a secret too.
+        let none = |_: Error| unusable().because("it holds no name of a release");
+        let name: ReleaseName = text.trim().parse().map_err(none)?;
         let followed = url.with_release(name);
         if followed.is_current() {
             return Err(unusable().because("it points to itself"));

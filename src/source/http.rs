@@ -1,5 +1,6 @@
 //! A web server as a source: any that gives an ETag or a Last-Modified.
 
+use super::guard::{Forbidden, Guard};
 use super::network;
 use super::object::{self, Ask, Begun, Body, Look, Object, Opened};
 use super::proxy;
@@ -20,22 +21,36 @@ pub(super) struct Directory {
     timing: Timing,
 }
 
+/// The client of all web servers.
+#[derive(Clone)]
+pub(super) struct Web {
+    client: Client,
+    guard: Guard,
+}
+
 #[derive(Clone)]
 pub(super) struct Handle {
     client: Client,
 }
 
-pub(super) fn client(timing: &Timing) -> Result<Client> {
-    Client::builder()
+pub(super) fn client(timing: &Timing) -> Result<Web> {
+    let guard = Guard::new();
+    let redirects = guard.clone();
+    let client = Client::builder()
         .user_agent(concat!("deploy-agent/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timing.connect)
         .read_timeout(timing.stall)
-        .redirect(Policy::custom(redirect))
+        .redirect(Policy::custom(move |attempt| redirect(&redirects, attempt)))
+        .dns_resolver(guard.clone())
         .build()
-        .map_err(|error| Error::failed("make the HTTP client").because(error))
+        .map_err(|error| Error::failed("make the HTTP client").because(error))?;
+    Ok(Web { client, guard })
 }
 
-fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+fn redirect(guard: &Guard, attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    if let Err(forbidden) = guard.check(attempt.url()) {
+        return attempt.error(forbidden);
+    }
     let was_secure = attempt.previous().iter().any(|url| url.scheme() == "https");
     if was_secure && attempt.url().scheme() != "https" {
         attempt.error("it redirects from https to http")
@@ -47,8 +62,10 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 }
 
 impl Directory {
-    pub fn new(client: Client, url: String, timing: Timing) -> Directory {
-        Directory { client, url, timing }
+    /// A directory at a URL that the operator wrote.
+    pub fn new(web: Web, url: String, timing: Timing) -> Directory {
+        web.guard.allow(&url);
+        Directory { client: web.client, url, timing }
     }
 
     pub async fn look(&self, name: &str, ask: Ask) -> Result<Look> {
@@ -162,12 +179,29 @@ async fn send(url: &str, request: RequestBuilder) -> Result<Response, Failure> {
         // Where a redirect led may hold a signature.
         let error = error.without_url();
         let is_final = error.is_redirect() || error.is_builder();
+        if let Some(forbidden) = forbidden(&error) {
+            let error = Error::source(format!("{url} cannot be read")).because(forbidden);
+            return Failure::Final(
+                error.help("let the server give the release itself, or deploy from where it leads"),
+            );
+        }
         let proxy = proxy::on_the_way_to(url);
         match network::unreachable(url, proxy.as_deref(), &error) {
             Failure::Transient(error) if is_final => Failure::Final(error),
             failure => failure,
         }
     })
+}
+
+fn forbidden(error: &reqwest::Error) -> Option<String> {
+    let mut reason: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = reason {
+        if error.is::<Forbidden>() {
+            return Some(error.to_string());
+        }
+        reason = error.source();
+    }
+    None
 }
 
 fn validator(response: &Response) -> Validator {

@@ -8,6 +8,7 @@ mod download;
 mod encoding;
 mod file;
 mod follow;
+mod guard;
 mod http;
 mod network;
 mod object;
@@ -45,7 +46,7 @@ pub struct Sources {
     timing: Timing,
     sdk: Option<SdkConfig>,
     s3: OnceCell<Arc<s3::S3>>,
-    http: OnceCell<reqwest::Client>,
+    http: OnceCell<http::Web>,
 }
 
 impl Default for Sources {
@@ -244,6 +245,13 @@ impl Resolved {
     /// Compressed bytes, where the source says how many.
     pub fn archive_size(&self) -> Option<u64> {
         self.archive.validator.size
+    }
+
+    /// Of a checksum that the source keeps for the archive, if it is none of its bytes: S3 has
+    /// for some objects that were uploaded in parts a checksum of the parts' checksums alone.
+    pub fn checksum_of_parts(&self) -> Option<Algorithm> {
+        let checksum = self.archive.validator.checksum.as_ref()?;
+        (!checksum.full_object).then_some(checksum.algorithm)
     }
 
     /// The env file.

@@ -36,6 +36,8 @@ use crate::release::settings::{AGENT_FILE, ReleaseSettings, SET_BY_AGENT, Strate
 use crate::source::Resolved;
 use crate::store::{App, Locked, Staging};
 use crate::units;
+use jiff::Timestamp;
+use std::time::Duration;
 use unpack::{Limits, Owner};
 
 /// Why a step was not begun, or not ended.
@@ -143,6 +145,12 @@ async fn bring(
     let resolved = &found.resolved;
     let label = app.free_label(resolved.name());
     instance.events.step(Step::Stage, describe(resolved));
+    if let Some(algorithm) = resolved.checksum_of_parts() {
+        instance.events.warn(format!(
+            "its stored {algorithm} is a checksum of its parts' checksums (COMPOSITE): the bytes \
+             that are read are not compared with it"
+        ));
+    }
     let staging = blocking(|| app.begin_staging(&label, owner.ids, owner.builder.ids))?;
     match fill(instance, app, found, &staging, owner).await {
         Ok(Filled::Again(manifest)) => {
@@ -221,7 +229,7 @@ async fn fill(
         url: resolved.url().clone(),
         identity: Identity::of(resolved.sighting(), content),
         state: State::Staged,
-        staged_at: jiff::Timestamp::now(),
+        staged_at: after(app.snapshot()?.releases.last()),
         uids: runs_as.uids(),
         replaced: None,
         serves: None,
@@ -301,6 +309,15 @@ pub fn refused(resolved: &Resolved, file: &str, error: ParseError) -> Error {
 }
 
 /// What is fetched, for the operator.
+/// Now, or just after the newest release where the clock was set back: releases are kept and
+/// rolled back to in the order of these times.
+fn after(newest: Option<&Manifest>) -> Timestamp {
+    let now = Timestamp::now();
+    let next =
+        newest.and_then(|newest| newest.staged_at.checked_add(Duration::from_millis(1)).ok());
+    next.map_or(now, |next| next.max(now))
+}
+
 fn describe(resolved: &Resolved) -> String {
     let size = resolved.archive_size().map(|bytes| format!(", {bytes} bytes")).unwrap_or_default();
     format!("{}/{}{size}", resolved.url(), resolved.compression().archive_name())

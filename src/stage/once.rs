@@ -119,7 +119,23 @@ pub(super) async fn stop(
     }
 }
 
-/// The unit's name, without a suffix.
+/// The unit's name, without a suffix. No name of an app, a type or a label has a colon: the
+/// release `build-x` of an app `a` and the release `x` of an app `a-build` have two units.
 pub(super) fn name(kind: &str, app: &AppName, label: &Label) -> String {
-    format!("deploy-{app}-{kind}-{label}")
+    format!("deploy-{app}-{kind}:{label}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+
+    #[test]
+    fn no_two_commands_have_one_unit() {
+        let unit = |kind, app: &str, label: &str| {
+            name(kind, &app.parse().expect("an app"), &label.parse().expect("a label"))
+        };
+        assert_ne!(unit("build", "a", "build-x"), unit("build", "a-build", "x"));
+        assert_ne!(unit("build", "a", "release-x"), unit("release", "a-build", "x"));
+        assert_eq!(unit("build", "my-app", "r42"), "deploy-my-app-build:r42");
+    }
 }

@@ -2,7 +2,7 @@
 //! for as long as it is installed.
 
 use crate::error::{Error, Result};
-use crate::host::sockets;
+use crate::host::{reserve, sockets};
 use crate::release::manifest::Manifest;
 use crate::release::ports;
 use crate::store::Store;
@@ -27,7 +27,7 @@ pub fn give(store: &Store, manifest: &mut Manifest) -> Result<()> {
         });
         taken.extend(others.flat_map(|other| other.plan.private_ports));
     }
-    let (listening, reserved) = (sockets::listening_ports(), sockets::reserved_ports());
+    let (listening, reserved) = (sockets::bound_ports(), reserve::by_others());
     let free = |port| !listening.contains(&port) && !ports::lists(&reserved, port);
     manifest.plan.private_ports = ports::allocate(needed, &taken, free).map_err(|why| {
         let what = format!("find private ports for {}", manifest.url);

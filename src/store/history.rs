@@ -10,10 +10,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// When the file is longer than this, the older half goes; bytes.
 const LONGEST: u64 = 1 << 20;
+
+/// Errors quote what others may not read: `deploy history` is for operators.
+const MODE: u32 = 0o600;
 
 /// One deploy or rollback, and how it ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,13 +82,15 @@ impl Locked {
         if fs::metadata(&path).is_ok_and(|meta| meta.len() > LONGEST) {
             let newer = tail(&path, LONGEST / 2).map_err(|e| super::unreadable(&path, e))?;
             let whole = newer.split_once('\n').map_or("", |(_, whole)| whole);
-            self.write_surely(|| durable::write(&path, whole.as_bytes(), 0o644))?;
+            self.write_surely(|| durable::write(&path, whole.as_bytes(), MODE))?;
         }
-        self.write_surely(|| durable::append(&path, 0o644, |file| add(file, entry)))
+        self.write_surely(|| durable::append(&path, MODE, |file| add(file, entry)))
     }
 }
 
 fn add(file: &mut File, entry: &Entry) -> io::Result<()> {
+    // 0.1.0 let everybody read it.
+    file.set_permissions(fs::Permissions::from_mode(MODE))?;
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
     if !ends_with_newline(file)? {
@@ -167,6 +173,18 @@ mod tests {
         file.set_len(length - 9).unwrap();
         app.record(&entry("three")).unwrap();
         assert_eq!(messages(&app, 9), ["one", "three"]);
+    }
+
+    #[test]
+    fn nobody_else_reads_it_not_even_one_of_0_1() {
+        let root = tempfile::tempdir().unwrap();
+        let app = app(root.path());
+        app.record(&entry("one")).unwrap();
+        let mode = || fs::metadata(app.history_path()).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(app.history_path(), fs::Permissions::from_mode(0o644)).unwrap();
+        app.record(&entry("two")).unwrap();
+        assert_eq!(mode(), 0o600);
     }
 
     #[test]

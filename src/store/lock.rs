@@ -184,6 +184,13 @@ impl Locked {
         durable::remove_unfinished(self.dir())
     }
 
+    /// Whether nothing was ever done for the app but to take its lock.
+    pub fn is_new(&self) -> bool {
+        let no_history = self.history(1).is_ok_and(|entries| entries.is_empty());
+        let used = ["shared", "watch.json"].map(|name| self.dir().join(name));
+        no_history && !self.exists() && used.iter().all(|path| path.symlink_metadata().is_err())
+    }
+
     /// Takes all of the app off this instance: releases, shared files, history.
     /// It is renamed first: what is left of a removal that is cut short is no app.
     /// Returns why files of it are left, where some cannot be removed.

@@ -6,6 +6,7 @@ pub mod ports;
 mod service;
 
 use crate::host::nftables::NFT;
+use crate::host::reserve;
 use crate::release::manifest::{Manifest, Process, Service};
 use crate::release::name::{AppName, Label, ProcessType};
 use crate::release::settings::{Sandbox, Strategy};
@@ -22,7 +23,10 @@ pub const GENERATED: &str = "/run/systemd/generator";
 pub const SCRIPT: &str = "deploy-ports.nft";
 
 /// Loads the port map at boot, before any app's target.
-pub const PORTS: &str = "deploy-ports.service";
+///
+/// No unit of the agent's own begins with `deploy-`, which an app's units begin with: a
+/// drop-in of the administrator for those (`deploy-.service.d`) leaves the agent's alone.
+pub const PORTS: &str = "deployd-ports.service";
 
 /// The machine's own firewall, where it is Debian's: whenever it is loaded it
 /// flushes all tables, so the map is loaded again after it.
@@ -181,15 +185,16 @@ pub fn generate_shared(apps: &[Snapshot]) -> BTreeMap<String, Unit> {
 [Unit]
 Description=Port map of the deployed apps
 DefaultDependencies=no
-After=local-fs.target nftables.service
+After=local-fs.target systemd-sysctl.service nftables.service
 Before=shutdown.target
 Conflicts=shutdown.target
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart={NFT} -f {GENERATED}/{SCRIPT}
-"
+{reserve}ExecStart={NFT} -f {GENERATED}/{SCRIPT}
+",
+        reserve = reserve::at_boot()
     );
     let again = format!("{NFT} -f {GENERATED}/{SCRIPT}");
     let firewall = format!("[Service]\nExecStartPost=-{again}\nExecReload=-{again}\n");

@@ -220,7 +220,7 @@ impl Seen {
         let units = self.section("units").lines().map(words);
         let live = |unit: &Vec<String>| {
             let [name, _, active, ..] = &unit[..] else { return false };
-            active != "inactive" && !name.ends_with(".slice") && name != "deploy-ports.service"
+            active != "inactive" && !name.ends_with(".slice") && name != "deployd-ports.service"
         };
         units.filter(live).map(|unit| format!("{} {} {}", unit[0], unit[2], unit[3])).collect()
     }

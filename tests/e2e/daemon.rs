@@ -85,7 +85,7 @@ fn says_what_it_was_killed_at_before_anything_had_changed() {
     host.publish(&Release::new("r2").waiting());
     let deploying = host.command(&["deploy", &url("r2")]).spawn();
     host.wait_until_working();
-    let build = "deploy-my-app-build-r2.service";
+    let build = "deploy-my-app-build:r2.service";
     host.wait_for("build", SOON, || {
         let state = host.sh(&format!("systemctl show -P ActiveState {build}"));
         (state == "activating\n").then_some(())

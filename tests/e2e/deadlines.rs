@@ -46,13 +46,13 @@ fn a_hung_build_ends_with_all_that_it_has_started() {
     let before = host.state();
     let hangs = format!("{STAYS}; trap '' TERM; while :; do sleep 4712; done");
     host.publish(&with_build("r2", &hangs).set("DEPLOY_BUILD_TIMEOUT=2s"));
-    let said = host.fails(&[&url("r2")], 10, "(deploy-my-app-build-r2.service): timeout");
+    let said = host.fails(&[&url("r2")], 10, "(deploy-my-app-build:r2.service): timeout");
     assert!(said.stderr.contains("  | begun"), "{said:?}");
     assert!(said.stderr.contains("DEPLOY_BUILD_TIMEOUT"), "{said:?}");
     host.runs_r1_alone();
     // Its caller may give it less time than it has by itself.
     host.publish(&with_build("r3", &hangs));
-    let over = "(deploy-my-app-build-r3.service): the time given with --timeout is over";
+    let over = "(deploy-my-app-build:r3.service): the time given with --timeout is over";
     host.fails(&["--timeout", "3s", &url("r3")], 11, over);
     host.runs_r1_alone();
     assert_eq!(host.state(), before);

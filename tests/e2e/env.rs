@@ -148,7 +148,7 @@ fn no_value_of_env_is_anywhere_else() {
     let r1 = url("r1");
     let deploying = host.command(&["deploy", "--json", &r1]).spawn();
     let shown = host.wait_for("build", SOON, || {
-        let show = "systemctl show --all 'deploy-my-app-build-*'";
+        let show = "systemctl show --all 'deploy-my-app-build:*'";
         Some(host.sh(show)).filter(|shown| shown.contains("MainPID="))
     });
     assert!(!shown.contains(MARKER), "{shown}");

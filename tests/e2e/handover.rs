@@ -76,14 +76,14 @@ fn a_failure_in_the_settle_window_goes_back_at_once() {
     let said = unnoticed(&host, || host.deploy(&[&url("r2")]).exits(20));
     assert!(said.stdout.contains("r2 failed, r1 runs again"), "{said:?}");
     assert_eq!(host.pid("web.1"), before);
-    let journal = host.journal(&["--output=short-unix", "--unit=deployd", "--unit=deploy-nft"]);
+    let journal = host.journal(&["--output=short-unix", "--unit=deployd", "--unit=deployd-nft"]);
     let at = |text: &str, from: f64| {
         let lines = journal.lines().filter(|line| line.contains(text));
         let mut times = lines.filter_map(|line| line.split(' ').next()?.parse::<f64>().ok());
         times.find(|time| *time >= from).unwrap_or_else(|| panic!("{text}: {journal}"))
     };
     let detected = at("roll back: release r2", 0.0);
-    let switched = at("Finished deploy-nft.service", detected);
+    let switched = at("Finished deployd-nft.service", detected);
     assert!(switched - detected < 1.0, "{}", switched - detected);
 }
 

@@ -4,7 +4,7 @@ use crate::app::{Release, url};
 use crate::host::{Host, SOON};
 use crate::instance::Output;
 
-const UNIT: &str = "deploy-my-app-release-r2.service";
+const UNIT: &str = "deploy-my-app-release:r2.service";
 
 /// Where each run of the release phase leaves a line.
 const RAN: &str = "/var/lib/deploy/apps/my-app/shared/ran";

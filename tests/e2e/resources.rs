@@ -247,7 +247,7 @@ fn a_disk_that_fills_up_in_the_build_or_env_leaves_the_old_release_alone() {
         host.publish(&Release::new(name).procfile(&build(command)));
         let said = host.deploy(&[&url(name)]).exits(10);
         let why =
-            format!("build of release {name} (deploy-my-app-build-{name}.service): exit-code");
+            format!("build of release {name} (deploy-my-app-build:{name}.service): exit-code");
         assert!(said.stdout.contains(&why), "{said:?}");
         assert!(said.stdout.contains("No space left on device"), "{said:?}");
         assert_eq!(host.state(), before);
@@ -359,7 +359,7 @@ fn a_build_that_takes_all_memory_is_killed_and_not_what_runs() {
         &Release::new("r2").procfile(&format!("build: {build}\nweb: python3 app.py web\n")),
     );
     let said = host.deploy(&[&url("r2")]).exits(10);
-    let why = "(deploy-my-app-build-r2.service): killed for memory";
+    let why = "(deploy-my-app-build:r2.service): killed for memory";
     assert!(said.stdout.contains(why), "{said:?}");
     assert_eq!(host.state(), before);
     assert_eq!(host.served().as_deref(), Some("r1"));

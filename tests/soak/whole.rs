@@ -13,7 +13,7 @@ pub fn check(host: &Host) -> Result<Option<String>, String> {
     let left = host.sh("cd /var/lib/deploy/apps/my-app 2>/dev/null || exit 0
          find . -maxdepth 2 -name '.staging-*' -o -maxdepth 2 -name '.removing-*' \
             -o -maxdepth 2 -name '*.new' -o -maxdepth 1 -name underway.json
-         systemctl list-units --plain --no-legend --state=active 'deploy-my-app-build-*'");
+         systemctl list-units --plain --no-legend --state=active 'deploy-my-app-build:*'");
     if !left.is_empty() {
         return Err(format!("left over: {left}"));
     }

@@ -157,3 +157,29 @@ async fn redirects_are_followed_and_bounded() {
     let error = resolve(&world.sources, &old).await.unwrap_err();
     says(&error, Exit::Source, &["redirects too often"]);
 }
+
+#[tokio::test]
+async fn a_redirect_to_this_machine_or_its_link_is_refused() {
+    let world = World::new(STRONG).await;
+    let old = format!("{}/old/app/production/r1", world.web.url);
+    let here = |host: &str| world.web.url.replace("127.0.0.1", host);
+    let metadata = "http://169.254.169.254/latest".to_owned();
+    for to in [here("localhost"), here("127.0.0.2"), here("[::1]"), metadata] {
+        world.web.habits.lock().unwrap().redirect = Some(to.clone());
+        let error = resolve(&world.sources, &old).await.unwrap_err();
+        says(&error, Exit::Source, &["it redirects to", "this machine or its own link"]);
+    }
+    // What the operator wrote is where the operator wants to go.
+    let direct = format!("{}/app/production/r1", here("localhost"));
+    assert!(resolve(&world.sources, &direct).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_pointer_holds_is_not_repeated() {
+    let world = World::new(STRONG).await;
+    world.web.put("/app/production/current", "{\"SecretAccessKey\": \"s3cr3t\"}");
+    let url = format!("{}/app/production/current", world.web.url);
+    let error = resolve(&world.sources, &url).await.unwrap_err();
+    says(&error, Exit::Unusable, &["it holds no name of a release"]);
+    assert!(!format!("{} {:?}", error.chain(), error.advice()).contains("s3cr3t"));
+}

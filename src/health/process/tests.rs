@@ -100,9 +100,10 @@ fn demand() -> Demand {
 async fn a_process_without_a_port_is_healthy_when_it_has_stayed_up() {
     let process = watched(None);
     assert!(process.verdict(&running(), &demand()).await.is_ok());
-    let now = u64::try_from(jiff::Timestamp::now().as_microsecond()).expect("after 1970");
-    for active_since in [now, now + 3_600_000_000] {
-        let status = ServiceStatus { active_since, ..running() };
+    // Whatever the time of day was, which may be set meanwhile.
+    let now = monotonic();
+    for (active_since, active_since_monotonic) in [(1, now), (now, now), (1, now + 3_600_000_000)] {
+        let status = ServiceStatus { active_since, active_since_monotonic, ..running() };
         let why = process.verdict(&status, &demand()).await.expect_err("not yet").why;
         assert_eq!(why, "it has only just started");
     }

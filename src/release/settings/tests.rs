@@ -337,3 +337,20 @@ fn without_limits_in_agent_env_nobody_gets_all_of_the_machine() {
     let limited = ReleaseSettings::merge(&env("DEPLOY_MAX_MEMORY=1G"), &env("")).unwrap();
     assert_eq!((limited.memory_max, limited.max_tasks), (Some(1 << 30), 4096));
 }
+
+#[test]
+fn a_public_port_among_the_private_ones_is_refused_under_every_strategy() {
+    for (text, exit) in [
+        ("PORT=29000", Some(Exit::Unusable)),
+        ("PORT=29999 DEPLOY_STRATEGY=restart", Some(Exit::Unusable)),
+        ("PORT=28990 DEPLOY_CONCURRENCY=web=11 DEPLOY_STRATEGY=restart", Some(Exit::Unusable)),
+        ("PORT=28990 DEPLOY_CONCURRENCY=web=10", None),
+        ("PORT=28999", None),
+        ("PORT=30000", None),
+    ] {
+        let refused = of_release(text).err();
+        assert_eq!(refused.as_ref().map(Error::exit), exit, "{text}");
+        assert!(refused.is_none_or(|error| error.chain().contains("29000 to 29999")), "{text}");
+    }
+    assert_eq!(of_agent("PORT=29500").unwrap_err().exit(), Exit::Usage);
+}

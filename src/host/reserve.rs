@@ -1,0 +1,85 @@
+//! The private ports, kept from outgoing connections by the kernel's one list for that:
+//! `ip_local_reserved_ports` of ip(7). What others have in it stays there.
+//!
+//! A file in sysctl.d(5) would replace the list of another file, or be replaced by it. So
+//! the range is added to whatever the list is, by a unit: at boot by the one that loads the
+//! port map, later by the daemon, which looks now and then whether it is still there.
+
+use super::systemd::Systemd;
+use super::transient::{Command, Ending};
+use crate::error::{Error, Result};
+use crate::release::ports::{PRIVATE, lists};
+use std::fs;
+use std::time::Duration;
+
+const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+/// What the list was before the range was added: the ports that are somebody else's.
+const OTHERS: &str = "/run/deploy/reserved-by-others";
+const SHELL: &str = "/bin/sh";
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Adds the private ports to the kernel's list, unless all of them are in it.
+pub async fn reserve(systemd: &Systemd) -> Result<()> {
+    if has_all(&list()) {
+        return Ok(());
+    }
+    let command = Command {
+        unit: "deployd-reserve".to_owned(),
+        description: "Private ports of the deployed apps".to_owned(),
+        argv: [SHELL, "-c", &script()].map(str::to_owned).to_vec(),
+        timeout: LONGEST,
+        properties: Vec::new(),
+    };
+    let mut said = Vec::new();
+    match systemd.run(command, |line| said.push(line)).await? {
+        Ending::Success => Ok(()),
+        Ending::Failure(why) => {
+            let what = format!("keep the private ports from outgoing connections ({LIST})");
+            Err(Error::failed(what).because(why).with_log(said))
+        }
+    }
+}
+
+/// The line of a unit that does the same at boot.
+pub fn at_boot() -> String {
+    format!("ExecStartPre=-:{SHELL} -c '[ -e {OTHERS} ] || {{ {}; }}'\n", script())
+}
+
+/// The ports that somebody else keeps for a program, as the kernel writes them.
+pub fn by_others() -> String {
+    let own = |list: &String| !has_all(list);
+    let list = Some(list()).filter(own);
+    list.unwrap_or_else(|| fs::read_to_string(OTHERS).unwrap_or_default())
+}
+
+fn list() -> String {
+    fs::read_to_string(LIST).unwrap_or_default()
+}
+
+fn has_all(list: &str) -> bool {
+    PRIVATE.into_iter().all(|port| lists(list, port))
+}
+
+/// The kernel merges ranges, and takes a port twice.
+fn script() -> String {
+    let (first, last) = (PRIVATE.start(), PRIVATE.end());
+    let own = format!("{first}-{last}");
+    format!(
+        "list=$(cat {LIST}) && mkdir -p /run/deploy && echo \"$list\" >{OTHERS} && \
+         echo \"${{list:+$list,}}{own}\" >{LIST}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_range_is_there_when_all_of_it_is() {
+        assert!(has_all("29000-29999\n") && has_all("8080,28000-30100"));
+        assert!(has_all("29000-29400,29401-29999"));
+        for list in ["", "8080", "29000-29998", "29001-29999", "29000-29400,29402-29999"] {
+            assert!(!has_all(list), "{list}");
+        }
+    }
+}
