@@ -76,7 +76,7 @@ impl Sources {
         }
         let text = String::from_utf8(bytes).map_err(|error| unusable().because(error))?;
         // What it holds instead may be anything, a secret too.
-        let none = |_: Error| unusable().because("it holds no name of a release");
+        let none = |_: Error| unusable().because("what it holds is not a release name");
         let name: ReleaseName = text.trim().parse().map_err(none)?;
         let followed = url.with_release(name);
         if followed.is_current() {

@@ -120,7 +120,7 @@ fn a_release_that_fails_later_and_cannot_be_taken_back_by_nft_is_said_to_be_stuc
     host.publish(&Release::new("r2"));
     let deploying = host.command(&["deploy", &url("r2")]).spawn();
     host.wait_for("settle window", SOON, || {
-        host.journal(&["-u", "deployd"]).contains("settle: 20 s").then_some(())
+        (host.journal(&["-u", "deployd"]).matches("settle: 20 s").count() == 2).then_some(())
     });
     fail_after(&host, 0);
     let rollback = host.command(&["deploy", "rollback"]).spawn();

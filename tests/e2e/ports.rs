@@ -190,4 +190,7 @@ fn needrestart_leaves_the_apps_alone() {
     let said = host.sh("needrestart -b -r l 2>&1; needrestart -b -r a >/dev/null 2>&1");
     assert!(said.contains("NEEDRESTART-SVC: deploy-my-app-web-r1@1.service"), "{said}");
     assert_eq!(host.pids(), pids);
+    // Without the package's word it does not.
+    host.sh("rm /etc/needrestart/conf.d/deploy-agent.conf; needrestart -b -r a >/dev/null 2>&1");
+    assert_ne!(host.pids(), pids);
 }

@@ -180,6 +180,6 @@ async fn what_a_pointer_holds_is_not_repeated() {
     world.web.put("/app/production/current", "{\"SecretAccessKey\": \"s3cr3t\"}");
     let url = format!("{}/app/production/current", world.web.url);
     let error = resolve(&world.sources, &url).await.unwrap_err();
-    says(&error, Exit::Unusable, &["it holds no name of a release"]);
+    says(&error, Exit::Unusable, &["what it holds is not a release name"]);
     assert!(!format!("{} {:?}", error.chain(), error.advice()).contains("s3cr3t"));
 }
