@@ -136,7 +136,7 @@ fn what_the_source_fails_at_is_tried_again() {
     host.publish(&Release::new("r2"));
     wait_until_deployed(&host, "r2");
     point(&host, "no name");
-    wait_for_watch(&host, "\"no name\" is not a release name");
+    wait_for_watch(&host, "what it holds is not a release name");
     host.s3().delete(BUCKET, POINTER);
     wait_for_watch(&host, "production/current is no release");
     // Where there is no pointer, the release itself may be there.
