@@ -51,14 +51,12 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
     public_ports(instance, app, manifest)?;
     let own = units::slice(app.name());
     for port in manifest.plan.public_ports() {
-        if let Some(holder) =
-            blocking(|| sockets::listener(port)).filter(|found| !found.is_in(&own))
-        {
+        if let Some(holder) = blocking(|| sockets::listener(port, Some(&own))) {
             let why = format!("{} (pid {}) listens on it", holder.name, holder.pid);
             return Err(port_taken(manifest, port, why));
         }
         if manifest.plan.udp
-            && let Some(holder) = sockets::receiver(port).filter(|found| !found.is_in(&own))
+            && let Some(holder) = blocking(|| sockets::receiver(port, Some(&own)))
         {
             let why = format!("{} (pid {}) has it for UDP", holder.name, holder.pid);
             return Err(port_taken(manifest, port, why));

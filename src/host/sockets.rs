@@ -36,18 +36,19 @@ impl Listener {
     }
 }
 
-/// The first process found that listens on this TCP port; proc_pid_net(5). It may take a
-/// second, and none is found where processes have too many open files.
-pub fn listener(port: u16) -> Option<Listener> {
-    holder(listening(), port)
+/// The first process found that listens on this TCP port, of those that do not live in the
+/// slice `but`; proc_pid_net(5). It may take a second, and none is found where processes have
+/// too many open files.
+pub fn listener(port: u16, but: Option<&str>) -> Option<Listener> {
+    holder(listening(), port, but)
 }
 
-/// The first process found that receives what is sent to this UDP port.
-pub fn receiver(port: u16) -> Option<Listener> {
-    holder(bound_udp(), port)
+/// The first process found that receives what is sent to this UDP port, likewise.
+pub fn receiver(port: u16, but: Option<&str>) -> Option<Listener> {
+    holder(bound_udp(), port, but)
 }
 
-fn holder(sockets: Vec<Listening>, port: u16) -> Option<Listener> {
+fn holder(sockets: Vec<Listening>, port: u16, but: Option<&str>) -> Option<Listener> {
     let on_it = sockets.into_iter().filter(|found| found.endpoint.port == port);
     let inodes: HashSet<u32> = on_it.map(|found| found.inode).collect();
     if inodes.is_empty() {
@@ -57,13 +58,14 @@ fn holder(sockets: Vec<Listening>, port: u16) -> Option<Listener> {
     let pids = fs::read_dir("/proc").ok()?.flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .take_while(|_| Instant::now() < end)
-        .find(|pid| sockets_of(*pid).any(|inode| inodes.contains(&inode)))
+        .filter(|pid| sockets_of(*pid).any(|inode| inodes.contains(&inode)))
         .map(|pid| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
             let control_group = groups.replace('\n', "/");
             Listener { pid, name: name.trim_end().to_owned(), control_group }
         })
+        .find(|found| but.is_none_or(|slice| !found.is_in(slice)))
 }
 
 /// Where the processes of this control group listen.
@@ -222,9 +224,9 @@ mod tests {
     fn our_own_listener_is_found() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = socket.local_addr().expect("address").port();
-        assert_eq!(listener(port).map(|found| found.pid), Some(std::process::id()));
+        assert_eq!(listener(port, None).map(|found| found.pid), Some(std::process::id()));
         drop(socket);
-        assert_eq!(listener(port), None);
+        assert_eq!(listener(port, None), None);
     }
 
     #[test]
