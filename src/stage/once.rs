@@ -112,11 +112,16 @@ pub(super) async fn stop(
     app: &AppName,
     label: &Label,
 ) -> Result<()> {
-    let unit = format!("{}.service", name(kind, app, label));
-    match instance.systemd.active_state(&unit).await?.as_str() {
-        "inactive" | "failed" => Ok(()),
-        _ => instance.systemd.stop(&[unit], STOP_TIMEOUT).await,
+    // As 0.1.0 called it: an upgrade may have ended that in its build.
+    let former = format!("deploy-{app}-{kind}-{label}");
+    for unit in [name(kind, app, label), former] {
+        let unit = format!("{unit}.service");
+        match instance.systemd.active_state(&unit).await?.as_str() {
+            "inactive" | "failed" => {}
+            _ => instance.systemd.stop(&[unit], STOP_TIMEOUT).await?,
+        }
     }
+    Ok(())
 }
 
 /// The unit's name, without a suffix. No name of an app, a type or a label has a colon: the
