@@ -23,6 +23,9 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     }
 }
 
+/// What deployd.service hides from it: what others write to.
+const HIDDEN: [&str; 4] = ["/tmp", "/var/tmp", "/home", "/run/user"];
+
 /// The name of a user who may ask: root, or a member of the group `deploy`.
 pub(super) struct Operator {
     pub(super) name: String,
@@ -34,11 +37,19 @@ impl Operator {
     /// may name what nobody else may read.
     pub(super) fn url(&self, text: &str) -> Result<ReleaseUrl> {
         let url: ReleaseUrl = text.parse()?;
-        if self.is_root || !matches!(url.scheme(), Scheme::File { .. }) {
-            return Ok(url);
+        let Scheme::File { base } = url.scheme() else { return Ok(url) };
+        let what = || Error::usage(format!("read {url} for {}", self.name));
+        if !self.is_root {
+            let error = what().because("only root may deploy from file://");
+            return Err(error.help("run it with sudo"));
         }
-        let error = Error::usage(format!("read {url} for {}", self.name));
-        Err(error.because("only root may deploy from file://").help("run it with sudo"))
+        match HIDDEN.iter().find(|hidden| base.starts_with(hidden)) {
+            None => Ok(url),
+            Some(hidden) => {
+                let error = what().because(format!("deployd does not see {hidden}"));
+                Err(error.help("put the release below /srv"))
+            }
+        }
     }
 }
 

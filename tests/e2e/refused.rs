@@ -72,6 +72,16 @@ fn an_unusable_first_release_leaves_no_app() {
 }
 
 #[test]
+fn a_release_where_deployd_does_not_look_is_told_where_it_does() {
+    let host = Host::boot();
+    for hidden in ["/tmp", "/var/tmp", "/home/stranger"] {
+        let said = host.deploy(&[&format!("file://{hidden}/my-app/production/r1")]).exits(2);
+        assert!(said.stdout.contains("deployd does not see /"), "{said:?}");
+        assert!(said.stderr.contains("help: put the release below /srv"), "{said:?}");
+    }
+}
+
+#[test]
 fn a_source_that_refuses_touches_nothing() {
     let mut host = Host::running_r1();
     let before = host.state();
