@@ -195,3 +195,21 @@ fn needrestart_leaves_the_apps_alone() {
     host.sh("rm /etc/needrestart/conf.d/deploy-agent.conf; needrestart -r a >/dev/null 2>&1");
     host.wait_for("a restart", SOON, || (host.pid("web.1")? != pids[0]).then_some(()));
 }
+
+#[test]
+fn an_app_whose_user_became_an_operator_is_refused() {
+    let host = Host::running_r1();
+    for user in ["app-my-app", "build-my-app"] {
+        host.exec(&["usermod", "--append", "--groups", "deploy", user]).ok();
+        for arguments in [&["status"][..], &["stop", "my-app"], &["remove", "my-app", "--yes"]] {
+            let said = host.deploy_as(user, arguments).exits(2);
+            assert!(
+                said.stderr.contains("no app may control the agent")
+                    || said.stdout.contains("no app may control the agent"),
+                "{said:?}"
+            );
+        }
+    }
+    host.deploy_as("deployer", &["status"]).exits(0);
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}
