@@ -107,16 +107,17 @@ async fn live(
         watcher.reload();
         signal = signals.recv().await;
     }
-    notify(NotifyState::Stopping);
     watching.abort();
     stop.send_replace(true);
     if signal == Some(SIGHUP) {
-        // Nobody waits for it to end: what is under way is finished first.
+        // Nobody waits for it to end: what is under way is finished first. From what is told
+        // next on, systemd counts the time of a stop.
         tokio::select! {
             () = work.finished() => {}
             _ = signals.recv() => {}
         }
     }
+    notify(NotifyState::Stopping);
     work.stop(GRACE).await;
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     Ok(())

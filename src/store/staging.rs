@@ -133,7 +133,7 @@ impl Staging {
     /// Keeps the text of the Procfile where neither `build` nor a process can change it:
     /// it says whether a deploy asks for this very release.
     pub fn write_procfile(&self, text: &[u8]) -> Result<()> {
-        durable::write_for_later(&self.dir.join(KEPT_PROCFILE), text, 0o644)
+        durable::write_for_later(&self.dir.join(KEPT_PROCFILE), text, 0o600)
     }
 
     /// Sees to it that the processes find what they may write to: a directory of the

@@ -66,7 +66,7 @@ fn a_damaged_app_runs_on_and_the_others_are_deployed_rolled_back_and_shown() {
         assert!(why.contains("`deploy remove --force broken`"), "{why}");
         assert_eq!(broken["healthy"], false);
         assert_eq!(broken["processes"][0]["state"], "running", "{broken:#}");
-        let said = host.deploy(&["status"]).ok();
+        let said = host.deploy(&["status"]).exits(12).stdout;
         assert!(said.contains("damaged") && said.contains(file), "{said}");
         // Units and map are made again, and the daemon starts anew.
         host.sh("systemctl daemon-reload; systemctl restart deployd");

@@ -174,7 +174,7 @@ fn a_process_that_moves_to_loopback_is_seen() {
         fault.starts_with("web.1: it listens on 127.0.0.1").then_some(status)
     });
     assert_eq!(status["healthy"], false);
-    let shown = host.deploy(&["status"]).ok();
+    let shown = host.deploy(&["status"]).exits(12).stdout;
     assert!(shown.contains("fault     web.1: it listens on 127.0.0.1"), "{shown}");
     // It is not "already running": it is started again, which heals it for a while.
     let said = host.deploys("r3");
