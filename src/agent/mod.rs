@@ -3,6 +3,7 @@
 
 mod answer;
 mod cancel;
+mod connections;
 pub mod api;
 pub mod daemon;
 pub mod log;

@@ -1,6 +1,7 @@
 //! Who may ask through the control socket.
 
 use super::answer::Failure;
+use super::connections::Bounded;
 use crate::error::{Error, Result};
 use crate::host::user;
 use crate::instance::{self, OPERATORS};
@@ -10,15 +11,14 @@ use axum::extract::FromRequestParts;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::http::request::Parts;
 use axum::serve::IncomingStream;
-use tokio::net::UnixListener;
 
 /// Whoever is at the other end of a connection; unix(7), SO_PEERCRED.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(Option<(u32, u32)>);
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        let credentials = stream.io().stream.peer_cred().ok();
         Peer(credentials.map(|peer| (peer.uid(), peer.gid())))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, stream, told};
 use super::api::{self, AppStatus, PlanStatus, ReleaseStatus};
+use super::connections::{Bounded, PATIENCE, in_time};
 use super::operate::{self, Operation};
 use super::operator::{Operator, Peer};
 use super::watch::{self, Watcher};
@@ -18,6 +19,7 @@ use crate::{admit, deploy};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -50,10 +52,11 @@ pub async fn serve(
         .route("/v1/remove", post(post_remove))
         .route("/v1/cancel", post(post_cancel))
         .layer(DefaultBodyLimit::max(LONGEST))
+        .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
         .with_state(work)
         .into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+    axum::serve(Bounded::new(listener, PATIENCE), routes).with_graceful_shutdown(stop).await
 }
 
 fn body<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T> {

@@ -13,13 +13,13 @@ use crate::release::url::ReleaseUrl;
 use crate::source::News;
 use crate::store::{App, Store, Watched};
 use crate::{admit, deploy};
-use futures_util::future::join_all;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 /// Who asks, for the history.
 const WHO: &str = "watch";
@@ -29,6 +29,9 @@ const TRIES: u32 = 3;
 /// What may be over by itself is tried again after one interval, then two, four …
 /// and at last after this many.
 const LONGEST: u32 = 32;
+/// The longest that a source may take for one answer to what a URL names, with all that
+/// is asked again.
+const LONGEST_ASK: Duration = Duration::from_secs(300);
 /// Where the settings do not say.
 const INTERVAL: Duration = Duration::from_secs(30);
 
@@ -39,13 +42,31 @@ struct Shared {
     work: Work,
     /// Why a URL could not be followed when it was last asked for.
     trouble: Mutex<BTreeMap<AppName, String>>,
+    /// The apps that are being asked for.
+    asking: Mutex<BTreeSet<AppName>>,
     reload: Notify,
+}
+
+/// The one who asks for an app's URL, until dropped.
+struct Turn(Watcher, AppName);
+
+impl Turn {
+    fn begin(watcher: &Watcher, app: &AppName) -> Option<Turn> {
+        let is_first = watcher.asking().insert(app.clone());
+        is_first.then(|| Turn(watcher.clone(), app.clone()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.asking().remove(&self.1);
+    }
 }
 
 impl Watcher {
     pub fn new(work: Work) -> Watcher {
-        let (trouble, reload) = (Mutex::default(), Notify::new());
-        Watcher(Arc::new(Shared { work, trouble, reload }))
+        let (trouble, asking, reload) = (Mutex::default(), Mutex::default(), Notify::new());
+        Watcher(Arc::new(Shared { work, trouble, asking, reload }))
     }
 
     /// Reads the settings now, and asks.
@@ -56,10 +77,11 @@ impl Watcher {
     /// Asks until the task is dropped; what it has started goes on.
     pub async fn run(self) {
         let mut said = None;
+        let mut asks = JoinSet::new();
         loop {
             let interval = match settings() {
                 Ok(settings) => {
-                    self.ask_all(&settings).await;
+                    self.ask_all(&settings, &mut asks);
                     said = None;
                     settings.interval
                 }
@@ -79,21 +101,36 @@ impl Watcher {
         }
     }
 
-    async fn ask_all(&self, settings: &WatchSettings) {
+    /// Begins to ask for each URL, unless that is still being asked for: a source that
+    /// does not answer is no reason not to ask the others.
+    fn ask_all(&self, settings: &WatchSettings, asks: &mut JoinSet<()>) {
+        while asks.try_join_next().is_some() {}
         let watched = |app: &AppName| settings.urls.iter().any(|url| url.app() == app);
         self.trouble().retain(|app, _| watched(app));
-        join_all(settings.urls.iter().map(async |url| {
-            let asked = self.ask(url, settings.interval).await;
-            let trouble = asked.err().map(|error| error.chain());
-            let before = match trouble.clone() {
-                Some(trouble) => self.trouble().insert(url.app().clone(), trouble),
-                None => self.trouble().remove(url.app()),
-            };
-            if let Some(trouble) = trouble.filter(|now| before.as_ref() != Some(now)) {
-                tracing::warn!(DEPLOY_APP = %url.app(), "watching {url}: {trouble}");
-            }
-        }))
-        .await;
+        for url in &settings.urls {
+            let Some(turn) = Turn::begin(self, url.app()) else { continue };
+            let (watcher, url, interval) = (self.clone(), url.clone(), settings.interval);
+            asks.spawn(async move {
+                let _turn = turn;
+                watcher.ask_in_time(&url, interval).await;
+            });
+        }
+    }
+
+    async fn ask_in_time(&self, url: &ReleaseUrl, interval: Duration) {
+        let asked = tokio::time::timeout(LONGEST_ASK, self.ask(url, interval)).await;
+        let late = || {
+            let why = format!("nothing came of it in {} s", LONGEST_ASK.as_secs());
+            Err(Error::source(format!("ask for {url}")).because(why))
+        };
+        let trouble = asked.unwrap_or_else(|_| late()).err().map(|error| error.chain());
+        let before = match trouble.clone() {
+            Some(trouble) => self.trouble().insert(url.app().clone(), trouble),
+            None => self.trouble().remove(url.app()),
+        };
+        if let Some(trouble) = trouble.filter(|now| before.as_ref() != Some(now)) {
+            tracing::warn!(DEPLOY_APP = %url.app(), "watching {url}: {trouble}");
+        }
     }
 
     async fn ask(&self, url: &ReleaseUrl, interval: Duration) -> Result<()> {
@@ -166,6 +203,10 @@ impl Watcher {
         let (url, release) = (Some(url.to_string()), last.as_ref().map(|l| l.release.to_string()));
         let exit = last.as_ref().and_then(|last| last.exit);
         Some(WatchStatus { url, release, exit, at: last.map(|last| last.at), error, text })
+    }
+
+    fn asking(&self) -> MutexGuard<'_, BTreeSet<AppName>> {
+        self.0.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trouble(&self) -> MutexGuard<'_, BTreeMap<AppName, String>> {

@@ -1,5 +1,6 @@
 //! S3, and what speaks its protocol.
 
+mod bounded;
 mod client;
 mod credentials;
 mod endpoint;

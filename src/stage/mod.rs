@@ -1,5 +1,6 @@
 //! Brings a release onto the disk, complete and checked, touching nothing that runs.
 
+mod budget;
 mod build;
 mod once;
 pub mod phase;
@@ -191,9 +192,14 @@ async fn fill(
     };
     let into = staging.tree()?;
     let owner = Owner { uid: staging.owner().uid, gid: staging.owner().gid };
-    let memory = instance.settings.max_fetch_memory;
+    let wait = || instance.events.step(Step::Stage, "wait for the memory of other stages");
+    let share = budget::BUDGET.share(instance.settings.max_fetch_memory, wait);
+    let over = || Error::source(format!("stage {}", resolved.url())).because(TIME_OVER);
+    let share = instance.in_time(share).await.ok_or_else(over)?;
+    let memory = share.bytes;
     let (events, deadline) = (&instance.events, instance.deadline);
     let fetched = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
+    drop(share);
     let fetch::Fetched { unpacked, digest } = fetched.map_err(named)?;
     let procfile = procfile(staging, resolved)?;
     surprises::warn(&instance.events, env, &procfile, settings);

@@ -10,6 +10,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG};
 use hyper::{Response, StatusCode};
 use s3s::Body;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 const CHUNK: usize = 16 * 1024;
@@ -28,6 +29,10 @@ pub enum Fault {
     Silence,
     /// An answer of this status with a code of S3's list.
     Refused(u16, &'static str),
+    /// An answer of this status whose body has no end: it goes on for 256 MiB.
+    RefusedForEver(u16),
+    /// An answer of this status whose body begins and stalls.
+    RefusedAndStalled(u16),
     /// The bucket is in this region.
     WrongRegion(&'static str),
     /// S3's clock is ahead by this.
@@ -48,6 +53,8 @@ impl Fault {
     pub(super) fn refusal(&self, asked: &Asked) -> Option<Response<Body>> {
         let mut response = Response::builder();
         let (status, code) = match self {
+            Fault::RefusedForEver(status) => return Some(refused_for_ever(*status)),
+            Fault::RefusedAndStalled(status) => return Some(refused_and_stalled(*status)),
             Fault::Refused(status, code) => (*status, *code),
             Fault::WrongRegion(region) => {
                 response = response.header("x-amz-bucket-region", *region);
@@ -95,6 +102,25 @@ impl Fault {
         let body = StreamBody::new(chunks.chain(end.filter_map(std::future::ready)));
         Response::from_parts(head, Body::http_body_unsync(body))
     }
+}
+
+/// How many bytes [`Fault::RefusedForEver`] has given.
+pub static GIVEN: AtomicU64 = AtomicU64::new(0);
+
+fn refused_for_ever(status: u16) -> Response<Body> {
+    let chunk = Bytes::from(vec![b' '; 64 << 10]);
+    let chunks = stream::repeat(chunk).take(256 << 4).map(|chunk| {
+        GIVEN.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        Ok::<_, std::io::Error>(Frame::data(chunk))
+    });
+    let body = Body::http_body_unsync(StreamBody::new(chunks));
+    Response::builder().status(status).body(body).expect("a response")
+}
+
+fn refused_and_stalled(status: u16) -> Response<Body> {
+    let begun = stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from("<Error>")))]);
+    let body = Body::http_body_unsync(StreamBody::new(begun.chain(stream::pending())));
+    Response::builder().status(status).body(body).expect("a response")
 }
 
 async fn trickle(length: usize, pause: Duration, response: Response<Body>) -> Response<Body> {

@@ -10,7 +10,8 @@ mod backend;
 mod fault;
 mod objects;
 
-pub use fault::Fault;
+#[allow(unused_imports, reason = "each test program uses its own part of it")]
+pub use fault::{Fault, GIVEN};
 pub use objects::Stored;
 
 use backend::{Auth, Backend, Keys};

@@ -1,13 +1,14 @@
 //! Each refusal has its own words and its own help.
 
-use super::s3::Fault;
+use super::s3::{Fault, GIVEN};
 use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, resolve, says, sdk, timing};
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use deploy_agent::error::Exit;
 use deploy_agent::source::Sources;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -82,6 +83,25 @@ async fn each_refusal_of_s3_says_what_to_do() {
         server.fault("*", "r1/", 100, fault);
         let error = resolve(&sources, R1).await.unwrap_err();
         says(&error, Exit::Source, &expected);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_is_cut() {
+    for (status, fault) in [
+        (403, Fault::RefusedForEver(403)),
+        (500, Fault::RefusedForEver(500)),
+        (403, Fault::RefusedAndStalled(403)),
+    ] {
+        let World { server, sources } = World::new();
+        let before = GIVEN.load(Ordering::Relaxed);
+        server.fault("GET", "r1/", 100, fault.clone());
+        let begin = Instant::now();
+        let error = resolve(&sources, R1).await.unwrap_err();
+        assert_eq!(error.exit(), Exit::Source, "{status}");
+        assert!(begin.elapsed() < Duration::from_secs(20), "{fault:?}: {:?}", begin.elapsed());
+        let given = GIVEN.load(Ordering::Relaxed) - before;
+        assert!(given < 64 << 20, "{fault:?}: {given} bytes were taken");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The S3 client: the SDK's own chain of regions and credentials, bounded in time.
 
+use super::bounded::Bounded;
 use super::credentials;
 use super::endpoint::{self, Endpoint};
 use super::refusal::{self, Answer, Asked, Kind, Refused};
@@ -23,7 +24,8 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext};
 use std::error::Error as StdError;
 use std::sync::{PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+use tokio::time::timeout;
 
 /// What servers other than Amazon's expect where no region is set.
 const REGION_OF_OTHERS: &str = "us-east-1";
@@ -58,7 +60,8 @@ impl S3 {
                 let loader = aws_config::defaults(BehaviorVersion::latest());
                 // Instance metadata is on the link itself: never by way of a proxy.
                 let http = http_client(ProxyConfig::disabled(), trust.clone());
-                (loader.http_client(http).load().await, Credentials::Chain)
+                let loaded = timeout(longest(timing), loader.http_client(http).load()).await;
+                (loaded.map_err(|_| no_metadata())?, Credentials::Chain)
             }
         };
         let endpoint = Endpoint::of(&sdk)?;
@@ -202,14 +205,16 @@ impl S3 {
             Credentials::Given(given) => (given.clone()?, false),
             Credentials::Chain => (self.chain().await, true),
         };
-        match provider.provide_credentials().await {
-            Ok(_) => {
+        let given = timeout(longest(&self.timing), provider.provide_credentials());
+        match given.await {
+            Err(_) => Some(Err("they did not come in time".to_owned())),
+            Ok(Ok(_)) => {
                 if is_new {
                     self.replace(Some(provider));
                 }
                 Some(Ok(is_new))
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 let of_profile = match self.credentials {
                     Credentials::Chain => credentials::fault_of_profile(&self.region).await,
                     Credentials::Given(_) => None,
@@ -221,11 +226,15 @@ impl S3 {
 }
 
 fn config(sdk: &SdkConfig, timing: &Timing, trust: Option<TlsContext>) -> Builder {
-    let timeouts =
-        TimeoutConfig::builder().connect_timeout(timing.connect).read_timeout(timing.stall);
+    // The last is for an answer with all of its body, but for what is read of an object.
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(timing.connect)
+        .read_timeout(timing.stall)
+        .operation_timeout(timing.connect + timing.stall * 2);
     Builder::from(sdk)
         .http_client(http_client(ProxyConfig::from_env(), trust))
         .timeout_config(timeouts.build())
+        .interceptor(Bounded)
         // What is asked again, and when, is the same for every source.
         .retry_config(RetryConfig::disabled())
         // A download has a pace of its own to keep, whatever its source.
@@ -245,6 +254,18 @@ pub(super) fn http_client(proxy: ProxyConfig, trust: Option<TlsContext>) -> Shar
             None => connector.build(),
         }
     })
+}
+
+/// How long may be asked for credentials, or a region.
+fn longest(timing: &Timing) -> Duration {
+    timing.connect + timing.stall
+}
+
+fn no_metadata() -> Error {
+    Error::source("S3 cannot be asked without a region")
+        .because("the profile files or the instance's metadata did not give one in time")
+        .at_boot()
+        .help("set AWS_REGION to the bucket's region in /etc/deploy/agent.env")
 }
 
 fn no_region() -> Error {

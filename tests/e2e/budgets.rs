@@ -1,0 +1,79 @@
+//! No input takes the daemon's memory or time.
+
+use crate::app::{BUCKET, Release, url};
+use crate::host::{Host, SOON};
+use crate::s3::Fault;
+
+/// A web process that first has children with open files.
+const CROWD: &str = "\
+import os, resource, runpy, sys
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+count = min(most - 100, 30000)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+for _ in range(20):
+    if os.fork() == 0:
+        for _ in range(count):
+            os.dup(0)
+        import time; time.sleep(3600)
+sys.argv = ['app.py', 'web']
+runpy.run_path('app.py', run_name='__main__')
+";
+
+#[test]
+fn open_files_by_the_hundred_thousand_hold_nothing_up() {
+    let host = Host::running_r1();
+    let web = "web: python3 crowd.py\nworker: python3 app.py worker\n";
+    host.publish(&Release::new("r2").file("crowd.py", CROWD).procfile(web));
+    let pid = host.sh("systemctl show -P MainPID deployd");
+    host.deploys("r2");
+    assert_eq!(host.served().as_deref(), Some("r2"));
+    assert_eq!(host.status()["healthy"], true);
+    assert_eq!(host.sh("systemctl show -P MainPID deployd"), pid);
+}
+
+#[test]
+fn a_source_that_does_not_answer_holds_up_no_other_app_that_is_watched() {
+    let host = Host::boot();
+    Release::new("r1").publish_as(host.s3(), "slow");
+    host.publish(&Release::new("r1"));
+    host.s3().put(BUCKET, "slow/production/current", "r1\n");
+    host.s3().put(BUCKET, "my-app/production/current", "r1\n");
+    host.s3().fault("GET", "slow/production/current", 100, Fault::RefusedAndStalled(403));
+    host.configure(
+        "DEPLOY_WATCH=s3://releases/slow/production/current,\
+         s3://releases/my-app/production/current\nDEPLOY_WATCH_INTERVAL=1s\n",
+    );
+    host.exec(&["systemctl", "reload", "deployd"]).ok();
+    for release in ["r1", "r2"] {
+        host.publish(&Release::new(release));
+        host.s3().put(BUCKET, "my-app/production/current", format!("{release}\n"));
+        let served = || (host.served().as_deref() == Some(release)).then_some(());
+        host.wait_for(release, SOON, served);
+    }
+}
+
+#[test]
+fn idle_connections_are_bounded_and_end() {
+    let host = Host::running_r1();
+    let hold = "import socket, time
+held = []
+for _ in range(500):
+    s = socket.socket(socket.AF_UNIX); s.connect('/run/deploy/deployd.sock'); held.append(s)
+open('/run/held', 'w').close()
+time.sleep(3600)";
+    let holder = host.command(&["python3", "-c", hold]).spawn();
+    host.wait_for("connections", SOON, || {
+        host.exec(&["test", "-e", "/run/held"]).status.eq(&Some(0)).then_some(())
+    });
+    let open = || {
+        let pid = host.sh("systemctl show -P MainPID deployd");
+        let count = host.sh(&format!("ls /proc/{}/fd | wc -l", pid.trim()));
+        count.trim().parse::<u32>().expect("a number")
+    };
+    host.wait_for("a bound", SOON, || (open() < 200).then_some(()));
+    // Their time passes, and root is served again.
+    host.wait_for("their end", SOON, || (host.deploy(&["status"]).status == Some(0)).then_some(()));
+    host.publish(&Release::new("r2"));
+    host.deploy(&[&url("r2")]).exits(0);
+    drop(holder);
+}
