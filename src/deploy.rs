@@ -22,7 +22,7 @@ use crate::release::settings::Strategy;
 use crate::release::url::ReleaseUrl;
 use crate::stage::{self, Found, Staged};
 use crate::store::{Locked, Stopped};
-use crate::{admit, units};
+use crate::{admit, owner, units};
 use back::Failed;
 use phase::Phase;
 use record::Attempt;
@@ -191,6 +191,8 @@ async fn resolve_steps(instance: &Instance, app: &Locked, url: &ReleaseUrl) -> R
 /// Preflight and stage: nothing that runs is touched, and a release that is
 /// refused does not stay.
 async fn stage_steps(instance: &Instance, app: &Locked, found: Found) -> Result<Staged> {
+    let builds = owner::of(instance, app).await?.builder.ids.uid;
+    converge::ports::let_builds(instance, app.name(), builds, found.settings.metadata).await?;
     let staged = stage::stage(instance, app, found).await;
     if staged.is_err()
         && let Err(error) = converge::load_units(instance, &app.snapshot()?).await
@@ -320,6 +322,7 @@ async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Resu
     let failed = failure(&candidate);
     let order = COMMITTING.lock().await;
     if let Err(taken) = admit::public_ports(instance, app, &candidate.manifest) {
+        drop(order);
         return Err(failed.go_back(instance, app, taken).await);
     }
     let _decided = instance.cut.decide("its release is committed").await;

@@ -1,6 +1,5 @@
 //! What `deploy-generator` does: every app's units, whatever the others are like.
 
-use crate::host::namespaces::possible;
 use crate::instance::{load_env, load_settings};
 use crate::release::manifest::Manifest;
 use crate::release::name::AppName;
@@ -85,7 +84,7 @@ fn write_unit(path: &Path, unit: &Unit) -> std::io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     match unit {
-        Unit::Text(text) => fs::write(path, possible(text.clone())),
+        Unit::Text(text) => fs::write(path, text),
         Unit::Link(target) => match symlink(target, path) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
             other => other,

@@ -3,8 +3,8 @@
 //! runs. Both are made when they are first needed and go with the app.
 //!
 //! An app that 0.1.0 has deployed keeps the user that it shares with others, since its
-//! releases share their files: `deploy restart APP`, which stops all of it, gives it its
-//! own.
+//! releases share their files: `deploy restart APP --own-user`, which stops all of it, gives
+//! it its own.
 
 use crate::error::{Error, Result};
 use crate::host::user::{self, Ids, Wanted};
@@ -80,8 +80,8 @@ pub fn shared(instance: &Instance, app: &Snapshot) -> Option<String> {
     instance.settings.user.clone().or_else(inherited)
 }
 
-/// Whether the app is to get its own user with the next restart of all of it.
-pub fn is_to_move(instance: &Instance, app: &Snapshot) -> bool {
+/// Whether the app may get a user of its own.
+pub fn may_move(instance: &Instance, app: &Snapshot) -> bool {
     instance.settings.user.is_none() && shared(instance, app).is_some()
 }
 
@@ -91,6 +91,25 @@ pub async fn move_in(instance: &Instance, app: &Locked) -> Result<()> {
     let from = user::ids(&user)?;
     let owner = own(instance, app.name()).await?;
     blocking(|| app.move_in(&owner.user, from, owner.ids, &owner.uids()))
+}
+
+/// Sees to it that the app's users are there, and that its files are theirs: its state may
+/// have come from another machine, where they had other numbers. Nothing of it may run.
+pub async fn settle_in(instance: &Instance, app: &Locked) -> Result<()> {
+    let snapshot = app.snapshot()?;
+    let own_user = app.name().user();
+    let of_own = snapshot.releases.iter().filter(|manifest| manifest.plan.user == own_user);
+    let Some(former) = of_own.map(|manifest| manifest.uids.clone()).next_back() else {
+        return Ok(());
+    };
+    let owner = own(instance, app.name()).await?;
+    match former.first() {
+        Some(uid) if former != owner.uids() => {
+            let from = Ids { uid: *uid, gid: *uid };
+            blocking(|| app.move_in(&owner.user, from, owner.ids, &owner.uids()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn ids_of_shared(name: &str) -> Result<Ids> {

@@ -64,6 +64,9 @@ pub struct Rollback {
 pub struct Operate {
     /// An app, a process type or a process: whichever of `[APP] [PROCESS]` were given.
     pub words: Vec<String>,
+    /// Of a restart: with a user of its own from now on.
+    #[serde(default)]
+    pub own_user: bool,
 }
 
 /// POST /v1/remove

@@ -64,9 +64,11 @@ pub async fn perform(
     instance: &Instance,
     app: Locked,
     process: Option<&str>,
+    own_user: bool,
 ) -> Result<String> {
     drop(instance.cut.decide(operation.name()).await);
     match operation {
+        Operation::Restart if own_user => move_in(instance, app).await,
         Operation::Restart => restart(instance, app, process).await,
         Operation::Stop => stop(instance, app, process).await,
         Operation::Start => start(instance, app, process).await,
@@ -83,9 +85,6 @@ async fn restart(instance: &Instance, app: Locked, process: Option<&str>) -> Res
         // What is stopped stays so, unless it is named.
         None => chosen.retain(|process| !snapshot.stopped.covers(&process.to_string())),
     }
-    if process.is_none() && owner::is_to_move(instance, &snapshot) {
-        move_in(instance, &app).await?;
-    }
     converge::load_units(instance, &app.snapshot()?).await?;
     let units = units_of(&app, &manifest, &chosen);
     let restarted = instance.systemd.restart(&units, converge::longest_stop(&snapshot)).await;
@@ -94,16 +93,32 @@ async fn restart(instance: &Instance, app: Locked, process: Option<&str>) -> Res
     Ok(format!("restarted {} {}", app.name(), names(&chosen)))
 }
 
-/// Gives an app of 0.1.0 a user of its own. It stops for that, as it would anyway.
-async fn move_in(instance: &Instance, app: &Locked) -> Result<()> {
-    let live: Vec<String> = converge::live(instance, app).await?.into_iter().collect();
-    instance.systemd.stop(&live, converge::longest_stop(&app.snapshot()?)).await?;
-    instance.events.step(Step::Converge, format!("{} gets a user of its own", app.name()));
-    if let Err(error) = owner::move_in(instance, app).await {
-        // Whatever came of it, what ran runs again.
-        instance.events.warn(error.chain());
+/// Gives an app of 0.1.0 a user of its own: it stops, and starts again whatever came of it.
+async fn move_in(instance: &Instance, app: Locked) -> Result<String> {
+    let snapshot = app.snapshot()?;
+    let name = app.name().clone();
+    if !owner::may_move(instance, &snapshot) {
+        let error = Error::usage(format!("give {name} a user of its own"));
+        let why = match instance.settings.user {
+            Some(_) => "DEPLOY_USER gives all apps one",
+            None => "it has one",
+        };
+        return Err(error.because(why));
     }
-    Ok(())
+    let moved = async {
+        let live: Vec<String> = converge::live(instance, &app).await?.into_iter().collect();
+        instance.systemd.stop(&live, converge::longest_stop(&snapshot)).await?;
+        instance.events.step(Step::Converge, format!("{name} gets a user of its own"));
+        owner::move_in(instance, &app).await
+    };
+    let moved = moved.await;
+    converge(instance, &app).await.map_err(|error| error.with_exit(Exit::Unhealthy))?;
+    moved?;
+    let manifest = current(&app)?;
+    let mut chosen = choose(&manifest, None)?;
+    chosen.retain(|process| !snapshot.stopped.covers(&process.to_string()));
+    prove(instance, &manifest, &chosen).await?;
+    Ok(format!("restarted {name} as {}", manifest.plan.user))
 }
 
 /// Stops processes until they are started again, over a reboot too.

@@ -285,7 +285,9 @@ async fn operate(
     let piece = work.start(request, move |instance| async move {
         let app = lock(&instance, &selected.app)?;
         let process = selected.process.as_deref();
-        Ok(Outcome::done(operate::perform(operation, &instance, app, process).await?))
+        Ok(Outcome::done(
+            operate::perform(operation, &instance, app, process, asked.own_user).await?,
+        ))
     })?;
     Ok(stream(&piece))
 }

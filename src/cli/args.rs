@@ -80,7 +80,7 @@ pub enum Command {
     /// What the processes wrote to stdout and stderr.
     Logs(LogsArgs),
     /// Restart an app, a process type (`web`) or one process (`web.1`).
-    Restart(Processes),
+    Restart(RestartArgs),
     /// Stop an app, a process type or one process. It stays stopped, over a
     /// reboot too, until it is started or a release is deployed.
     Stop(Processes),
@@ -199,6 +199,16 @@ pub struct Processes {
 }
 
 #[derive(Debug, Args)]
+pub struct RestartArgs {
+    #[command(flatten)]
+    pub processes: Processes,
+    /// Give an app that runs as a user which others share, as 0.1.0 had it, a user of its
+    /// own, with all its files. All of it stops meanwhile.
+    #[arg(long)]
+    pub own_user: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The app, then a process type (`web`) or a process (`web.1`).
     #[arg(value_name = "APP] [PROCESS", num_args = 0..=2)]
@@ -258,7 +268,8 @@ impl Cli {
             Command::Attach(args) => args.shown.json,
             Command::Plan(args) => args.json,
             Command::Status(args) | Command::Releases(args) | Command::History(args) => args.json,
-            Command::Restart(args) | Command::Stop(args) | Command::Start(args) => args.json,
+            Command::Restart(args) => args.processes.json,
+            Command::Stop(args) | Command::Start(args) => args.json,
             Command::Remove(args) => args.json,
             Command::Cancel(args) => args.json,
             Command::Run(_) | Command::Logs(_) => false,

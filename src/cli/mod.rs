@@ -62,7 +62,11 @@ async fn perform(cli: Cli) -> Result<Exit> {
         Command::Status(args) => status(args).await,
         Command::Releases(args) => question("/v1/releases", args, tables::releases).await,
         Command::History(args) => question("/v1/history", args, tables::history).await,
-        Command::Restart(args) => operate("/v1/restart", args).await,
+        Command::Restart(args) => {
+            let words = args.processes.words;
+            let request = api::Operate { words, own_user: args.own_user };
+            follow("/v1/restart", &request, plainly(args.processes.json)).await
+        }
         Command::Stop(args) => operate("/v1/stop", args).await,
         Command::Start(args) => operate("/v1/start", args).await,
         Command::Remove(args) => {
@@ -102,7 +106,7 @@ fn checked(url: String) -> Result<String> {
 }
 
 async fn operate(path: &str, args: Processes) -> Result<Exit> {
-    follow(path, &api::Operate { words: args.words }, plainly(args.json)).await
+    follow(path, &api::Operate { words: args.words, own_user: false }, plainly(args.json)).await
 }
 
 /// As work is shown of which nobody asks where the time goes.

@@ -11,6 +11,7 @@ use crate::store::{Snapshot, Store};
 use crate::units::ports::{PortMap, TABLE_NAME, script};
 use crate::units::{self, GENERATED, SCRIPT};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::PoisonError;
 use tokio::sync::Mutex;
@@ -84,6 +85,27 @@ impl Loaded {
     }
 }
 
+/// The users of builds that are kept from the metadata service, by app: also before a
+/// release is installed that says so.
+static BUILDERS: std::sync::Mutex<BTreeMap<AppName, u32>> = std::sync::Mutex::new(BTreeMap::new());
+
+/// Keeps the builds of an app from the metadata service from now on, or lets them.
+pub async fn let_builds(
+    instance: &Instance,
+    app: &AppName,
+    builder: u32,
+    metadata: bool,
+) -> Result<()> {
+    let before = {
+        let mut builders = BUILDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        match metadata {
+            true => builders.remove(app),
+            false => builders.insert(app.clone(), builder),
+        }
+    };
+    if before == (!metadata).then_some(builder) { Ok(()) } else { load_whole(instance).await }
+}
+
 /// Makes the kernel's map what the state on disk asks for, in one transaction.
 ///
 /// # Errors
@@ -128,10 +150,16 @@ pub async fn lead_to(app: &Snapshot) -> bool {
         })
 }
 
+fn builders_without_metadata() -> Vec<u32> {
+    let builders = BUILDERS.lock().unwrap_or_else(PoisonError::into_inner);
+    builders.values().copied().collect()
+}
+
 async fn apply(instance: &Instance, candidate: Option<&Manifest>) -> Result<()> {
     let mut loaded = LOADED.lock().await;
     let _whole = instance.cut.hold();
-    let map = PortMap::of(&read(&instance.store)?, candidate);
+    let mut map = PortMap::of(&read(&instance.store)?, candidate);
+    map.without_metadata.extend(builders_without_metadata());
     // Where nobody asks for a map there may be no nftables either.
     let nothing = map == PortMap::default() && !Path::new(GENERATED).join(SCRIPT).exists();
     match loaded.as_mut() {

@@ -3,10 +3,11 @@
 
 use super::record::Attempt;
 use super::{Candidate, Committed, Done, Failed, back, commit, fallback, finish, settle};
-use crate::converge::converge;
+use crate::converge::{self, converge};
 use crate::error::{Error, Exit, Result};
 use crate::health::Watch;
 use crate::instance::{Instance, blocking};
+use crate::owner;
 use crate::release::manifest::{Manifest, State};
 use crate::stage;
 use crate::store::Locked;
@@ -16,7 +17,13 @@ use std::time::Instant;
 /// current runs, a settle window that was not over is watched to its end, and
 /// the history says how it went on with what was under way.
 pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
+    if app.is_moving() {
+        finish_moving(instance, &app).await;
+    }
     if blocking(|| app.adopt())? {
+        if let Err(error) = owner::settle_in(instance, &app).await {
+            instance.events.warn(error.chain());
+        }
         let what = "its state is another machine's: its releases are staged here, none runs";
         instance.events.warn(format!("{}: {what}", app.name()));
     }
@@ -46,6 +53,19 @@ pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
     };
     attempt.record(instance, &app, &result);
     result
+}
+
+/// Goes on with a move to a user of its own that was cut short: what ran is stopped, since
+/// some of its files are that user's by now.
+async fn finish_moving(instance: &Instance, app: &Locked) {
+    let moved = async {
+        let live: Vec<String> = converge::live(instance, app).await?.into_iter().collect();
+        instance.systemd.stop(&live, converge::longest_stop(&app.snapshot()?)).await?;
+        owner::move_in(instance, app).await
+    };
+    if let Err(error) = moved.await {
+        instance.events.warn(error.chain());
+    }
 }
 
 /// Undoes what a deploy has done that was cancelled before its commit: whatever ran before

@@ -92,11 +92,11 @@ pub async fn stage(instance: &Instance, app: &Locked, found: Found) -> Result<St
     }
     let resolved = &found.resolved;
     let owner = owner::of(instance, app).await?;
-    if owner::is_to_move(instance, &app.snapshot()?) {
+    if owner::may_move(instance, &app.snapshot()?) {
         let (app, user) = (app.name(), &owner.user);
         instance.events.warn(format!(
-            "{app} runs as {user}, as other apps may: `deploy restart {app}` gives it a user of \
-             its own, with all its files"
+            "{app} runs as {user}, as other apps may: `deploy restart {app} --own-user` gives it \
+             a user of its own, with all its files"
         ));
     }
     if !found.settings.metadata && !owner.is_own() {
@@ -123,7 +123,7 @@ fn shares_its_user(app: &App, owner: &AppOwner) -> Error {
     let error = Error::unusable("block the metadata service (DEPLOY_METADATA=no)").because(why);
     error.help(format!(
         "give it a user of its own: take DEPLOY_USER out of {AGENT_FILE} if it is there, and \
-         `deploy restart {}`",
+         `deploy restart {} --own-user`",
         app.name()
     ))
 }

@@ -3,7 +3,7 @@
 
 use super::durable::{self, unwritable};
 use super::ownership::{Change, change, directory};
-use super::staging::STAGING;
+use super::staging::{OWN_TREE, STAGING};
 use super::{App, Snapshot, Stopped, doomed};
 use crate::error::{Error, Exit, Result};
 use crate::host::user::Ids;
@@ -11,8 +11,9 @@ use crate::release::manifest::{Manifest, State};
 use crate::release::name::Label;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::fchmod;
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,15 @@ impl Deref for Locked {
 }
 
 impl App {
+    /// Whether a move of its files to another user was cut short.
+    pub fn is_moving(&self) -> bool {
+        self.moving_path().symlink_metadata().is_ok()
+    }
+
+    fn moving_path(&self) -> PathBuf {
+        self.dir().join("moving")
+    }
+
     /// The releases that are being staged, or whose staging was cut short.
     pub fn unfinished(&self) -> Result<Vec<Label>> {
         let names = super::names(&self.releases_dir())?;
@@ -119,31 +129,43 @@ impl Locked {
 
     /// Gives all that the app has to a user of its own: its shared directory, its trees and
     /// homes, and what its releases run as. Nothing of it may run meanwhile. Cut short, it
-    /// can be done again: the releases are the last that change.
+    /// is to be done again: [`App::is_moving`].
     pub fn move_in(&self, user: &str, from: Ids, to: Ids, uids: &[u32]) -> Result<()> {
-        let shared = self.shared();
-        let snapshot = self.snapshot()?;
+        let mut snapshot = self.snapshot()?;
         let own = snapshot
             .releases
             .iter()
             .flat_map(|manifest| [snapshot.tree(&manifest.label), snapshot.homes(&manifest.label)]);
-        let all: Vec<PathBuf> = own.chain([shared.clone()]).collect();
-        let moved = all.iter().try_for_each(|path| self.change(path, Change::Owner(from.uid, to)));
-        if let Err(error) = moved {
+        let all: Vec<PathBuf> = own.chain([self.shared()]).collect();
+        let marker = self.moving_path();
+        self.write_surely(|| durable::write(&marker, b"", 0o600))?;
+        if let Err(error) = self.give_all(&all, from, to) {
             // As far as it can be, it is as it was.
             for path in &all {
                 let _ = self.change(path, Change::Owner(to.uid, from));
             }
+            durable::remove(&marker)?;
             return Err(error);
         }
-        // A build kept files there, and will again as another user.
-        self.change(&shared, Change::GroupWrites(to.uid))?;
+        // What says whose they are comes last.
+        let current = snapshot.current.clone();
+        snapshot.releases.sort_by_key(|manifest| Some(&manifest.label) == current.as_ref());
         for mut manifest in snapshot.releases {
             manifest.plan.user = user.to_owned();
             manifest.uids = uids.to_vec();
             self.write_manifest(&manifest)?;
         }
-        Ok(())
+        durable::remove(&marker)
+    }
+
+    fn give_all(&self, all: &[PathBuf], from: Ids, to: Ids) -> Result<()> {
+        all.iter().try_for_each(|path| self.change(path, Change::Owner(from.uid, to)))?;
+        for tree in all.iter().filter(|path| path.ends_with("app")) {
+            let closed = || fchmod(directory(tree)?, OWN_TREE).map_err(io::Error::from);
+            closed().map_err(|e| unwritable(tree, e))?;
+        }
+        // A build kept files there, and will again as another user.
+        self.change(&self.shared(), Change::GroupWrites(to.uid))
     }
 
     fn change(&self, path: &Path, to: Change) -> Result<()> {

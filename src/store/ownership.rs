@@ -15,12 +15,16 @@ use std::path::Path;
 /// them takes a descriptor here.
 const DEEPEST: usize = 512;
 
+/// How many entries of a cache are made usable to a build, beside what runs.
+const MOST: u64 = 100_000;
+
 /// What is changed of each entry below a directory.
 #[derive(Clone, Copy)]
 pub enum Change {
     /// What belongs to the first belongs to the second.
     Owner(u32, Ids),
-    /// What its owner may write to, and belongs to this user, its group may too.
+    /// What its owner may write to, and belongs to this user, its group may too: not what is
+    /// private to its owner.
     GroupWrites(u32),
 }
 
@@ -73,13 +77,24 @@ pub fn change(root: OwnedFd, change: Change) -> io::Result<Held> {
             found => found?,
         };
         if found.st_dev != device {
-            continue;
+            match change {
+                Change::Owner(..) => return Err(io::Error::other(mounted(name))),
+                Change::GroupWrites(_) => continue,
+            }
+        }
+        if matches!(change, Change::GroupWrites(_)) && held.files > MOST {
+            return Ok(held);
         }
         apply(directory, name, &found, change)?;
         held.files += 1;
         held.bytes += u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(512);
         if kind(&found) == SFlag::S_IFDIR {
-            let below = open(directory, name)?;
+            let below = match (open(directory, name), change) {
+                (Ok(below), _) => below,
+                (Err(_), Change::GroupWrites(_)) => continue,
+                (Err(e), Change::Owner(..)) if e.kind() == io::ErrorKind::NotFound => continue,
+                (Err(e), Change::Owner(..)) => return Err(e),
+            };
             if levels.len() == DEEPEST {
                 let why = format!("directories lie more than {DEEPEST} deep");
                 return Err(io::Error::other(why));
@@ -98,16 +113,22 @@ fn apply(at: &OwnedFd, name: &CStr, found: &FileStat, change: Change) -> io::Res
             fchownat(at, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         }
         Change::GroupWrites(of) if found.st_uid == of && regular => {
-            let file = open(at, name)?;
+            // Somebody may have put something else there.
+            let Ok(file) = open(at, name) else { return Ok(()) };
             let mode = fstat(&file)?.st_mode & 0o7777;
             let wider = mode | (mode & 0o700) >> 3;
-            if wider != mode {
+            if wider != mode && mode & 0o070 != 0 {
                 fchmod(&file, Mode::from_bits_truncate(wider))?;
             }
         }
         Change::Owner(..) | Change::GroupWrites(_) => {}
     }
     Ok(())
+}
+
+fn mounted(name: &CStr) -> String {
+    let name = name.to_string_lossy();
+    format!("{name}: another file system is mounted there, whose files stay another user's")
 }
 
 /// Not through a link: the user may put one there at any time.
@@ -138,6 +159,12 @@ mod tests {
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         fs::create_dir_all(root.path().join("a/b")).unwrap();
         fs::write(root.path().join("a/b/file"), "").unwrap();
+        for (path, mode) in [("a", 0o755), ("a/b", 0o755), ("a/b/file", 0o644)] {
+            fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let private = root.path().join("a/private");
+        fs::write(&private, "").unwrap();
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).unwrap();
         symlink(&secret, root.path().join("a/link")).unwrap();
         symlink(outside.path(), root.path().join("a/dir")).unwrap();
         let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o777;
@@ -147,7 +174,7 @@ mod tests {
         change(handle(root.path()), Change::GroupWrites(uid)).unwrap();
         assert_eq!(mode(&root.path().join("a/b/file")) & 0o660, 0o660);
         assert_eq!(mode(&root.path().join("a/b")) & 0o770, 0o770);
-        assert_eq!(mode(&secret), 0o600);
+        assert_eq!((mode(&secret), mode(&private)), (0o600, 0o600));
     }
 
     #[test]

@@ -31,7 +31,7 @@ const PROCFILE: u64 = 64 << 10;
 /// The name of the copy of it that lies beside `app/` and is root's.
 const KEPT_PROCFILE: &str = "Procfile";
 /// The mode of the root of a tree that is one app's alone.
-const OWN_TREE: u32 = 0o750;
+pub(super) const OWN_TREE: Mode = Mode::from_bits_truncate(0o750);
 
 /// The directory of a release that is being staged; removed when dropped unfinished.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl Staging {
         let finish = || {
             // Whatever mode the archive has for its root: nobody else reads what lies there.
             if self.has_builder() {
-                fchmod(&self.tree, Mode::from_bits_truncate(OWN_TREE))?;
+                fchmod(&self.tree, OWN_TREE)?;
             }
             nix::unistd::syncfs(self.tree.as_fd())?;
             reach!(self.dir, "synced");

@@ -5,6 +5,7 @@ mod command;
 pub mod ports;
 mod service;
 
+use crate::host::namespaces::possible;
 use crate::host::nftables::NFT;
 use crate::host::reserve;
 use crate::release::manifest::{Manifest, Process, Service};
@@ -137,7 +138,7 @@ pub fn generate(snapshot: &Snapshot) -> BTreeMap<String, Unit> {
     for manifest in &snapshot.releases {
         for kind in &manifest.plan.processes {
             let name = prefix(&snapshot.app, &manifest.label, &kind.kind);
-            let text = service::text(snapshot, manifest, kind);
+            let text = possible(service::text(snapshot, manifest, kind));
             units.insert(format!("{name}@.service"), Unit::Text(text));
         }
         for process in manifest.plan.instances() {

@@ -69,6 +69,11 @@ impl PortMap {
                     .extend(manifest.plan.private_ports.iter().map(|port| (*protocol, *port)));
             }
         }
+        // Nothing is current: then none of its releases needs what another one may not have.
+        let first = || app.releases.iter().find(|manifest| !manifest.plan.metadata);
+        if let (None, None, Some(manifest)) = (candidate, app.current(), first()) {
+            self.without_metadata.extend(&manifest.uids);
+        }
         let Some(manifest) = candidate.or(app.current()) else { return };
         let plan = &manifest.plan;
         if !plan.metadata {

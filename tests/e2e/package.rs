@@ -85,7 +85,9 @@ fn installs_on_a_clean_machine() {
 
     let group = machine.sh("getent group deploy");
     assert!(group.trim().ends_with(':'), "the group deploy has members: {group}");
-    assert_eq!(machine.sh("getent passwd | grep -c deploy-agent || true"), "0\n");
+    assert_eq!(machine.sh("id -Gn deploy-app"), "deploy-app\n");
+    let account = machine.sh("getent passwd deploy-app; passwd --status deploy-app");
+    assert!(account.contains("nologin") && account.contains("deploy-app L "), "{account}");
 
     let socket = "stat -c '%a %U %G %F' /run/deploy/deployd.sock";
     assert_eq!(machine.sh(socket), "660 root deploy socket\n");

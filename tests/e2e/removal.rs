@@ -48,7 +48,7 @@ fn directories_in_each_other_by_the_thousand_stop_nothing() {
     let gone = || (host.releases_left() == "r1").then_some(());
     host.wait_for("end of the leftovers", 4 * SOON, gone);
     assert_eq!(host.served().as_deref(), Some("r1"));
-    host.deploy(&["remove", "my-app"]).exits(0);
+    host.deploy(&["remove", "my-app", "--yes"]).exits(0);
     assert_eq!(host.sh("ls -A /var/lib/deploy/apps"), "");
 }
 
@@ -71,7 +71,7 @@ fn what_cannot_be_removed_is_said_and_stops_no_deploy_and_no_start() {
     host.wait_for("word of it", SOON, said);
     let doomed = host.releases_left();
     assert_eq!(doomed, ".removing-0-r2 r1 r2");
-    let removed = host.deploy(&["remove", "my-app"]).exits(1);
+    let removed = host.deploy(&["remove", "my-app", "--yes"]).exits(1);
     assert!(removed.stdout.contains("remove all of my-app"), "{removed:?}");
     assert!(removed.stderr.contains("help: "), "{removed:?}");
     assert_eq!(host.served(), None);

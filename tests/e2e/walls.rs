@@ -205,6 +205,10 @@ fn an_app_without_metadata_is_refused_the_role_and_deploys_still_have_it() {
             (read.status == Some(0)).then_some(read.stdout)
         })
     };
+    let build = "build: python3 ask.py 2>built; cat built >&2; grep -x refused built\n";
+    let asking = asks("r0", "no").procfile(&format!("{build}web: python3 app.py web\n"));
+    host.publish(&asking);
+    host.deploys("r0");
     host.publish(&asks("r1", "no"));
     host.deploys("r1");
     neighbour(&host, "other", asks("r1", "yes"), 6000);
@@ -253,11 +257,15 @@ fn an_app_that_shared_its_user_keeps_it_until_it_is_restarted_and_loses_nothing(
     assert_eq!(host.pids(), before);
     host.publish(&Release::new("r2").procfile(keeps));
     let said = host.deploys("r2");
-    assert!(said.stderr.contains("`deploy restart my-app` gives it a user of its own"), "{said:?}");
+    assert!(said.stderr.contains("`deploy restart my-app --own-user`"), "{said:?}");
     let owner =
         |process: &str| host.sh(&format!("stat -c %U /proc/{}", host.pid(process).expect(process)));
     assert_eq!(owner("web.1"), "legacy\n");
     host.deploy(&["restart", "my-app"]).exits(0);
+    assert_eq!(owner("web.1"), "legacy\n");
+    host.sh(&format!("install -o legacy -m 600 /dev/null {APPS}/my-app/shared/.pgpass"));
+    host.deploy(&["restart", "my-app", "--own-user"]).exits(0);
+    assert_eq!(host.sh(&format!("stat -c %a {APPS}/my-app/shared/.pgpass")), "600\n");
     assert_eq!((owner("web.1"), owner("worker.1")), ("app-my-app\n".into(), "app-my-app\n".into()));
     assert_eq!(host.sh(&format!("find {APPS}/my-app -user legacy")), "");
     host.deploy(&["rollback"]).exits(0);

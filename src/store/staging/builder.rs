@@ -19,13 +19,11 @@ impl Staging {
         if !self.has_builder() {
             return Ok(());
         }
+        // As far as that can be done: the app may have put anything there.
         for path in CACHES.map(|name| self.shared.join(name)) {
-            let cannot = |e| failed("let `build` use", &path, e);
-            match directory(&path)
-                .and_then(|cache| change(cache, Change::GroupWrites(self.owner.uid)))
-            {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                changed => drop(changed.map_err(cannot)?),
+            let widen = |cache| change(cache, Change::GroupWrites(self.owner.uid));
+            if let Err(error) = directory(&path).and_then(widen) {
+                tracing::debug!("let builds use {}: {error}", path.display());
             }
         }
         self.change_hands(Change::Owner(self.owner.uid, self.builder)).map(drop)
@@ -42,13 +40,13 @@ impl Staging {
         let mut all = Held::default();
         for path in [Some(tree), home].into_iter().flatten() {
             let changed = directory(&path).and_then(|tree| change(tree, to));
-            let held = changed.map_err(|e| failed("give away", &path, e))?;
+            let held = changed.map_err(|e| failed(&path, e))?;
             all = Held { files: all.files + held.files, bytes: all.bytes + held.bytes };
         }
         Ok(all)
     }
 }
 
-fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
-    Error::unusable(format!("{what} {}", path.display())).because(cause)
+fn failed(path: &Path, cause: io::Error) -> Error {
+    Error::unusable(format!("give {} to another user", path.display())).because(cause)
 }
