@@ -76,7 +76,8 @@ pub fn change(root: OwnedFd, change: Change) -> io::Result<Held> {
             Err(Errno::ENOENT) => continue,
             found => found?,
         };
-        if found.st_dev != device {
+        // Of a file overlayfs may tell the device that it really lies on.
+        if found.st_dev != device && kind(&found) == SFlag::S_IFDIR {
             match change {
                 Change::Owner(..) => return Err(io::Error::other(mounted(name))),
                 Change::GroupWrites(_) => continue,

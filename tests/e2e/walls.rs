@@ -274,7 +274,7 @@ fn an_app_that_shared_its_user_keeps_it_until_it_is_restarted_and_loses_nothing(
         &Release::new("r3").procfile(&format!("build: date >>$DEPLOY_SHARED/built\n{keeps}")),
     );
     host.deploys("r3");
-    assert_eq!(host.sh(&format!("grep -c kept {APPS}/my-app/shared/file")), "5\n");
+    assert_eq!(host.sh(&format!("grep -c kept {APPS}/my-app/shared/file")), "6\n");
 }
 
 #[test]
