@@ -11,7 +11,7 @@ use std::path::Path;
 /// Below this nothing can be made any more that is worth the name; bytes, inodes.
 const NEXT_TO_NOTHING: (u64, u64) = (256 << 10, 4);
 
-/// Of a large file system this much is little, of a small one the fiftieth part; bytes.
+/// Of a large file system this much is little, of a small one the twentieth part; bytes.
 const SCARCE: u64 = 64 << 20;
 
 /// What may still be made on a file system by who has no right to its reserve.
@@ -57,7 +57,7 @@ impl Room {
 
     /// Whether what runs is soon without room for its own files.
     pub fn is_scarce(&self) -> bool {
-        self.bytes < (self.size / 50).min(SCARCE)
+        self.bytes < (self.size / 20).min(SCARCE)
     }
 
     fn has_no_inodes(&self, fewer_than: u64) -> bool {

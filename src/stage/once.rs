@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How often is looked how much room it leaves.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(100);
 const FILLS: &str = "stopped: it left next to no room on the disk";
 /// How many of its last lines an error carries.
 const LAST_LINES: usize = 20;

@@ -149,7 +149,7 @@ fn a_build_that_fills_the_disk_is_stopped_before_what_runs_has_no_room() {
     let host = Host::on_disk(400);
     host.publish(&Release::new("r1"));
     host.deploys("r1");
-    let build = "build: i=0; while :; do head -c 1M /dev/zero >$i || exit 1; i=$((i+1)); sleep 0.005; done\n";
+    let build = "build: i=0; while :; do head -c 1M /dev/zero >$i || exit 1; i=$((i+1)); sleep 0.03; done\n";
     host.publish(&Release::new("r2").procfile(&format!("{build}{WEB}")));
     let refused = host.deploy(&[&url("r2")]);
     assert_ne!(refused.status, Some(0), "{refused:?}");
