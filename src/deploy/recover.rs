@@ -78,7 +78,14 @@ pub async fn cancelled(instance: &Instance, app: Locked, what: &str, who: &str) 
     }
     let attempt = match Attempt::interrupted(&app) {
         Ok(Some(attempt)) => attempt,
-        Ok(None) => return was_cancelled(what, who),
+        Ok(None) => {
+            // Nothing was begun: the history alone is told, which watch mode asks.
+            let error = Err(was_cancelled(what, who));
+            if let Ok(attempt) = Attempt::begin(instance, &app, "deploy", None) {
+                attempt.record(instance, &app, &error);
+            }
+            return error.err().unwrap_or_else(|| was_cancelled(what, who));
+        }
         Err(error) => return error,
     };
     let current = app.current().ok().flatten();

@@ -8,7 +8,7 @@
 use crate::release::manifest::{Manifest, Plan, Process};
 use crate::release::settings::Clients;
 use crate::store::Snapshot;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
 /// The one table that is ours. Other tables are neither read nor changed.
@@ -22,6 +22,8 @@ pub struct PortMap {
     /// Ports that other machines reach through the map and in no other way:
     /// those of every installed release, the candidate's among them.
     pub private: BTreeSet<(Protocol, u16)>,
+    /// Whose private ports they are, where an app has a user of its own.
+    pub owners: BTreeMap<u32, BTreeSet<(Protocol, u16)>>,
     /// The users that are kept from the metadata service.
     pub without_metadata: BTreeSet<u32>,
 }
@@ -65,8 +67,11 @@ impl PortMap {
     fn add(&mut self, app: &Snapshot, candidate: Option<&Manifest>) {
         for manifest in &app.releases {
             for protocol in protocols(&manifest.plan) {
-                self.private
-                    .extend(manifest.plan.private_ports.iter().map(|port| (*protocol, *port)));
+                let ports = manifest.plan.private_ports.iter().map(|port| (*protocol, *port));
+                if let Some(user) = manifest.uids.first() {
+                    self.owners.entry(*user).or_default().extend(ports.clone());
+                }
+                self.private.extend(ports);
             }
         }
         // Nothing is current: then none of its releases needs what another one may not have.
@@ -121,7 +126,7 @@ pub fn script(map: &PortMap) -> String {
             "\t\tjump local\n",
         ),
     };
-    let metadata = metadata(&map.without_metadata);
+    let (owners, metadata) = (owners(&map.owners), metadata(&map.without_metadata));
     let mut guards = String::new();
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         guard(&mut guards, protocol, &map.private);
@@ -152,9 +157,33 @@ table {TABLE} {{
 		type filter hook input priority 0; policy accept;
 		iif lo accept
 {guards}	}}
-{metadata}}}
+{owners}{metadata}}}
 "
     )
+}
+
+/// Nobody else answers from an app's private port: a program that has taken it while the
+/// app's process is down never completes a connection. What the kernel itself says, such as
+/// a reset, has no user.
+fn owners(owners: &BTreeMap<u32, BTreeSet<(Protocol, u16)>>) -> String {
+    let mut rules = String::new();
+    for (user, ports) in owners {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let ports = ports.iter().filter(|(of, _)| *of == protocol);
+            let ports: Vec<_> = ports.map(|(_, port)| port.to_string()).collect();
+            if !ports.is_empty() {
+                let ports = ports.join(", ");
+                let _ =
+                    writeln!(rules, "\t\t{protocol} sport {{ {ports} }} meta skuid != {user} drop");
+            }
+        }
+    }
+    match rules.is_empty() {
+        true => rules,
+        false => format!(
+            "\tchain owners {{\n\t\ttype filter hook output priority 0; policy accept;\n{rules}\t}}\n"
+        ),
+    }
 }
 
 /// Refuses the metadata service of EC2 to these users, at once and by both families.
@@ -183,7 +212,8 @@ pub fn example() -> String {
         public(Protocol::Udp, Clients::Anywhere),
         public(Protocol::Tcp, Clients::Local),
     ];
-    script(&PortMap { public, private: private.into(), without_metadata: [1].into() })
+    let owners = BTreeMap::from([(1, private.into())]);
+    script(&PortMap { public, private: private.into(), owners, without_metadata: [1].into() })
 }
 
 /// One rule for each process: the first takes one connection in n, the next one
@@ -288,6 +318,21 @@ mod tests {
     #[test]
     fn a_port_that_nothing_stands_behind_is_not_redirected() {
         assert_eq!(chain(&script(&map(&[])), "public").len(), 1);
+    }
+
+    #[test]
+    fn nobody_but_the_app_answers_from_its_private_port() {
+        let mut map = map(&[29001]);
+        assert!(!script(&map).contains("chain owners"));
+        map.owners =
+            BTreeMap::from([(998, [(Protocol::Tcp, 29001), (Protocol::Udp, 29001)].into())]);
+        let rules = script(&map);
+        let expected = [
+            "type filter hook output priority 0; policy accept;",
+            "tcp sport { 29001 } meta skuid != 998 drop",
+            "udp sport { 29001 } meta skuid != 998 drop",
+        ];
+        assert_eq!(chain(&rules, "owners"), expected);
     }
 
     #[test]

@@ -241,6 +241,32 @@ fn what_runs_is_exposed_no_more_than_it_must_be() {
     assert!(exposed <= 2.0, "{exposed}");
 }
 
+/// While the process of an app is down, another user takes its private port.
+#[test]
+fn nobody_serves_in_the_place_of_an_app_whose_process_is_down() {
+    let host = Host::running_r1();
+    let port = host.web_listens_on();
+    host.sh("systemctl stop deploy-my-app-web-r1@1.service; mkdir /srv/other; echo impostor >/srv/other/index.html");
+    let serve = format!("cd /srv/other && exec python3 -m http.server {}", port[0]);
+    let impostor = host.command(&["runuser", "-u", "nobody", "--", "sh", "-c", &serve]).spawn();
+    host.wait_for("the impostor", SOON, || {
+        host.sh("ss --no-header --listening --tcp --numeric")
+            .contains(&format!(":{}", port[0]))
+            .then_some(())
+    });
+    for address in ["127.0.0.1", &host.address().to_string()] {
+        for port in [5000, port[0]] {
+            let ask = format!("curl --silent --max-time 2 http://{address}:{port}/ || true");
+            assert_eq!(host.sh(&ask), "", "{address}:{port}");
+        }
+    }
+    assert_eq!(host.served(), None);
+    host.sh("pkill -u nobody -f http.server");
+    drop(impostor.output());
+    host.deploy(&["restart", "my-app"]).exits(0);
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}
+
 /// As 0.1.0 left it: releases that run as a user which other apps have too.
 #[test]
 fn an_app_that_shared_its_user_keeps_it_until_it_is_restarted_and_loses_nothing() {
