@@ -18,7 +18,7 @@ pub(super) const BUILD: &str = "build";
 /// What it gets of processor and disk while others want them; theirs is 100.
 const WEIGHT: u64 = 20;
 /// What it makes in the shared directory is its group's, that is the app's, too.
-const UMASK: u32 = 0o007;
+const UMASK: u32 = 0o002;
 
 /// Runs the command to its end as `user`; its output goes to the caller and the journal.
 pub(super) async fn build(

@@ -69,8 +69,8 @@ pub struct Unpacked {
 /// Kept from the archive: names byte for byte, permissions whatever the umask,
 /// times of modification, hard links, symlinks, holes. Of two entries with one name
 /// the later one counts. Not kept: owners, extended attributes, access times, the
-/// sticky bit, setuid and setgid of directories, times of symlinks, and the mode of the
-/// root, which is the caller's.
+/// sticky bit, setuid and setgid of directories, the right of everybody to write, times of
+/// symlinks, and the mode of the root, which is the caller's.
 ///
 /// # Errors
 ///

@@ -34,7 +34,9 @@ impl Published {
             tree.insert(format!("f {:o} app-my-app {} {sum}", file.mode, file.path));
             let parents = Path::new(&file.path).ancestors().skip(1);
             let parents = parents.filter(|parent| *parent != Path::new(""));
-            tree.extend(parents.map(|parent| format!("d 755 app-my-app {}", parent.display())));
+            // A build's are its group's too: what it makes is the app's in the end.
+            let mode = if file.path.starts_with("made/") { 775 } else { 755 };
+            tree.extend(parents.map(|parent| format!("d {mode} app-my-app {}", parent.display())));
         }
         // DEPLOY_WRITABLE
         tree.extend(["log", "tmp"].map(|name| format!("d 755 app-my-app {name}")));
