@@ -68,7 +68,7 @@ impl PortMap {
         for manifest in &app.releases {
             for protocol in protocols(&manifest.plan) {
                 let ports = manifest.plan.private_ports.iter().map(|port| (*protocol, *port));
-                if let Some(user) = manifest.uids.first() {
+                if let Some(user) = manifest.uids.first().filter(|_| ports.len() > 0) {
                     self.owners.entry(*user).or_default().extend(ports.clone());
                 }
                 self.private.extend(ports);
