@@ -79,7 +79,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
-/// Whether a process of an app, or a build, may be who asks.
+/// Whether this user runs the processes or the builds of an app.
 fn runs_an_app(uid: u32, name: &str) -> Result<bool> {
     let (_, settings) = instance::load_settings()?;
     if settings.user.as_deref() == Some(name) {
