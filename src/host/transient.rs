@@ -136,16 +136,24 @@ fn give_to_its_user(command: &Command, pipe: &OwnedFd) -> Result<()> {
         .map_err(|e| Error::failed(format!("give {}.service its output", command.unit)).because(e))
 }
 
+/// A word of a command line that systemd expands to what it was.
+fn literal(word: &str) -> String {
+    word.replace('$', "$$")
+}
+
 fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, OwnedVariant)>> {
     let own = |value: Variant<'_>| OwnedVariant::try_from(value);
     let program = command.argv.first().cloned().unwrap_or_default();
-    let exec = vec![(program, command.argv, vec!["no-env-expand".to_owned()])];
+    // Not ExecStartEx, which systemd 252 writes into the unit's file and cannot read again: a
+    // daemon-reload would end the run, and call it a success.
+    let argv: Vec<_> = command.argv.iter().map(|word| literal(word)).collect();
+    let exec = vec![(program, argv, false)];
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let error = output.try_clone().map_err(|e| zbus::Error::InputOutput(e.into()))?;
     let mut list = vec![
         ("Description".to_owned(), own(Variant::from(command.description))?),
         ("Type".to_owned(), own(Variant::from("oneshot"))?),
-        ("ExecStartEx".to_owned(), own(Variant::from(exec))?),
+        ("ExecStart".to_owned(), own(Variant::from(exec))?),
         ("TimeoutStartUSec".to_owned(), own(Variant::from(micros(command.timeout)))?),
         ("TimeoutStopUSec".to_owned(), own(Variant::from(micros(STOP_TIMEOUT)))?),
         // What the program leaves running when it ends is killed at once, and takes

@@ -3,7 +3,7 @@
 //! SIGTERM, in `deploying`.)
 
 use crate::app::{Release, url};
-use crate::host::Host;
+use crate::host::{Host, SOON};
 use crate::instance::Output;
 use crate::s3::Fault;
 use std::time::Duration;
@@ -65,6 +65,40 @@ fn what_a_build_leaves_running_ends_with_it() {
     host.command(&["deploy", &url("r2")]).deadline(IN_TIME).output().exits(0);
     host.exec(&["pgrep", "-f", "sleep 47"]).exits(1);
     assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+/// Other programs reload systemd at any time, and each deploy does.
+#[test]
+fn a_reload_of_systemd_ends_neither_build_nor_release_phase() {
+    let host = Host::running_r1();
+    // With all that could hurt a line of a unit's file.
+    let odd = r#": 'a"b' "c'd" \; \\ \x %n %% $$ ${HOME} ü x#x - @ ! + | \""#;
+    let until_reloaded = |part| {
+        format!(
+            "{odd}; while ! [ -e /usr/local/share/{part}-may-end ]; do sleep 0.1; done; \
+         echo \"done in $(basename $HOME) 100% $((1 + 1))\""
+        )
+    };
+    let procfile =
+        ["build", "release"].map(|part| format!("{part}: {}\n", until_reloaded(part))).concat();
+    let procfile = format!("web: python3 app.py web\n{procfile}");
+    host.publish(&Release::new("r2").procfile(&procfile));
+    let deploying = host.command(&["deploy", &url("r2"), "--run-release"]).spawn();
+    for part in ["build", "release"] {
+        let unit = format!("deploy-my-app-{part}:r2.service");
+        let show = format!("systemctl show --value -p ActiveState {unit}");
+        host.wait_for(part, SOON, || (host.sh(&show) == "activating\n").then_some(()));
+        host.sh("systemctl daemon-reload");
+        assert_eq!(host.sh(&show), "activating\n");
+        host.write(&format!("/usr/local/share/{part}-may-end"), "");
+    }
+    let said = deploying.output().exits(0);
+    assert_eq!(said.stderr.matches("| done in ").count(), 2, "{said:?}");
+    assert_eq!(said.stderr.matches(" 100% 2\n").count(), 2, "{said:?}");
+    // systemd could read the file that it had written of each run.
+    let wrong = r"Refusing|Unknown key|transient/.*(Invalid|Failed to (parse|resolve)|Missing)";
+    let complaints = host.exec(&["journalctl", "--boot", "--grep", wrong]);
+    complaints.exits(1);
 }
 
 #[test]
