@@ -118,21 +118,33 @@ fn installs_on_a_clean_machine() {
     machine.sh("systemd-analyze verify --man=no deployd.service deployd.socket");
 
     let version = machine.sh("deploy --version");
-    assert_eq!(machine.sh(&format!("{LINK} --version")), version);
+    machine.exec(&["test", "-e", "/home/deploy"]).exits(1);
     machine.exec(&["deploy", "status"]).exits(0);
     machine.reboot();
     machine.exec(&["deploy", "status"]).exits(0);
-    machine.exec(&[LINK, "--version"]).exits(0);
+    assert_eq!(machine.sh("deploy --version"), version);
 }
 
 #[test]
-fn the_rule_for_the_old_place_of_the_command_can_be_switched_off() {
+fn a_user_deploy_may_be_made_after_the_package() {
     let machine = clean_machine();
-    machine.sh("ln -s /dev/null /etc/tmpfiles.d/deploy-home.conf");
     dpkg(&machine, &["--install", DEB]).exits(0);
-    machine.exec(&["deploy", "status"]).exits(0);
-    machine.exec(&["test", "-e", "/home/deploy"]).exits(1);
     machine.reboot();
+    machine.exec(&["test", "-e", "/home/deploy"]).exits(1);
+    machine.sh("adduser --quiet --ingroup deploy --disabled-password --gecos '' deploy");
+    assert_eq!(machine.sh("stat -c %U /home/deploy /home/deploy/.bashrc"), "deploy\ndeploy\n");
+    machine.exec(&["runuser", "-u", "deploy", "--", "deploy", "status"]).exits(0);
+}
+
+#[test]
+fn the_old_place_of_the_command_is_made_where_it_is_asked_for() {
+    let machine = clean_machine();
+    let rule = "L /home/deploy/bin/deploy - - - - /usr/bin/deploy\n";
+    machine.write("/etc/tmpfiles.d/deploy-home.conf", rule);
+    dpkg(&machine, &["--install", DEB]).exits(0);
+    machine.sh("systemd-tmpfiles --create");
+    assert_eq!(machine.sh(&format!("{LINK} --version")), machine.sh("deploy --version"));
+    dpkg(&machine, &["--remove", "deploy-agent"]).exits(0);
     machine.exec(&["test", "-e", "/home/deploy"]).exits(1);
 }
 
