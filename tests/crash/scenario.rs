@@ -181,7 +181,7 @@ impl Scenario {
             Scenario::Failing | Scenario::FirstFailing => Kind::FailsWhenCurrent,
             Scenario::Unproved => Kind::FailsAtStart,
             Scenario::UnprovedRestart => Kind::FailsAtRestart,
-            Scenario::Rollback => return line(&["deploy", "rollback"]),
+            Scenario::Rollback => return line(&["deploy", "rollback", "my-app"]),
             Scenario::Again => return line(&["deploy", &url(&names.old)]),
             Scenario::Remove => return line(&["deploy", "remove", "--yes", "my-app"]),
         };

@@ -80,18 +80,18 @@ for try in $(seq 300); do
     sleep 0.1
 done
 section status; deploy status --json
-section releases; deploy releases --json
-section history; deploy history --json
+section releases; deploy releases my-app --json || echo '[]'
+section history; deploy history my-app --json || echo '[]'
 section processes
 for pid in $(pgrep -u app-my-app || true); do
     echo "$(readlink /proc/$pid/cwd) $(tr '\0' ' ' </proc/$pid/cmdline)"
 done | sort
-section units; systemctl list-units --all --plain --no-legend 'deploy-*'
+section units; systemctl list-units --all --plain --no-legend 'deploy-my*'
 section failed; systemctl list-units --failed --plain --no-legend
 section ports; nft list table inet deploy 2>/dev/null || true
-section generated; ls /run/systemd/generator | grep '^deploy-.*@' || true
+section generated; ls /run/systemd/generator | grep '^deploy-my.*@' || true
 section leftovers
-find . \( -path '*/app' -o -path '*/shared' \) -prune -o \( -name '*.new' -o -name '.staging-*' \
+find . \( -path '*/app' -o -path '*/shared' -o -path '*/releases/*/home' \) -prune -o \( -name '*.new' -o -name '.staging-*' \
     -o -name '.removing-*' -o -name underway.json \) -print
 section installed; ls -A my-app/releases 2>/dev/null || true
 for label in $(ls my-app/releases 2>/dev/null || true); do
@@ -119,7 +119,8 @@ impl Seen {
         }
         let mut seen = Seen { served: host.served(), status: Value::Null, sections };
         let status = seen.json("status")?;
-        seen.status = status[0].clone();
+        let apps = status.as_array().into_iter().flatten();
+        seen.status = apps.filter(|app| app["app"] == "my-app").cloned().next().unwrap_or_default();
         Ok(seen)
     }
 

@@ -4,6 +4,7 @@
 
 use crate::app::{Release, url};
 use crate::host::Host;
+use crate::hostile;
 use crate::instance::{Image, package_of};
 use crate::whole::Published;
 use std::collections::BTreeMap;
@@ -57,6 +58,7 @@ impl World {
         let image = Host::image_with(Image::base(), "failpoints-agent", &package);
         let image = image.layer("failpoints", &[], &furnish());
         let host = Host::built(|builder| builder.image(&image).disk(DISK));
+        hostile::moves_in(&host);
         World { host, published: BTreeMap::new(), serial: 0, plans: 0, noise: noise(NOISE) }
     }
 

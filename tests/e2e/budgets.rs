@@ -77,3 +77,45 @@ time.sleep(3600)";
     host.deploy(&[&url("r2")]).exits(0);
     drop(holder);
 }
+
+/// The window of `zstd --long=27`, which is the largest that is read: 128 MiB.
+#[test]
+fn twelve_stages_at_once_with_the_largest_windows_are_bounded() {
+    const APPS: u32 = 12;
+    let host = Host::boot();
+    let archive = with_largest_window();
+    for number in 0..APPS {
+        let place = format!("many{number}/production/r1");
+        host.s3().put(BUCKET, &format!("{place}/source.tar.zst"), archive.clone());
+        host.s3().put(BUCKET, &format!("{place}/env"), "");
+    }
+    let stage = |number| {
+        let release = format!("s3://{BUCKET}/many{number}/production/r1");
+        host.command(&["deploy", "stage", &release]).deadline(SOON * 4).spawn()
+    };
+    let staging: Vec<_> = (0..APPS).map(stage).collect();
+    for one in staging {
+        one.output().exits(0);
+    }
+    let status = host.sh("cat /proc/$(systemctl show -P MainPID deployd)/status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    println!("twelve stages with windows of 128 MiB: {}", peak.trim());
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(kib < 640 << 10, "{kib} KiB");
+    assert_eq!(host.sh("systemctl show -P NRestarts deployd"), "0\n");
+}
+
+fn with_largest_window() -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("an encoder");
+    encoder.window_log(27).expect("a window");
+    let mut tar = tar::Builder::new(encoder);
+    let mut add = |path: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, bytes).expect("in memory");
+    };
+    add("Procfile", b"web: sleep 99\n");
+    add("zeros", &vec![0; 160 << 20]);
+    tar.into_inner().and_then(|encoder| encoder.finish()).expect("in memory")
+}

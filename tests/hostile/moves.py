@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 SHARED = os.environ["DEPLOY_SHARED"]
 
@@ -36,6 +37,11 @@ def deep_in_shared():
 def deep_in_tmp():
     os.makedirs("tmp", exist_ok=True)
     deep("tmp")
+
+
+def deep_in_own_tmp():
+    """Few enough for a small disk."""
+    deep("/tmp", 2_000)
 
 
 def wide():
@@ -65,12 +71,16 @@ def locked_away():
     os.chmod(f"{SHARED}/locked", 0)
 
 
-def kill_everybody():
-    """Then everything else, one by one."""
+def kill_all_at_once():
     try:
         os.kill(-1, signal.SIGKILL)
     except OSError:
         pass
+
+
+def kill_everybody():
+    """Then everything else, one by one. A thread of its own would end it, too."""
+    kill_all_at_once()
     for pid in range(2, 40_000):
         if pid != os.getpid() and pid != os.getppid():
             try:
@@ -103,8 +113,16 @@ def descriptors():
 
 def ports():
     """Everything that others listen on, public or private, taken over or beside them."""
+    take([*range(5000, 5020), *range(6000, 6020), *range(29000, 29100)])
+
+
+def private_ports():
+    take(range(29000, 29100))
+
+
+def take(numbers):
     kept = []
-    for port in [*range(5000, 5020), *range(6000, 6020), *range(29000, 29100)]:
+    for port in numbers:
         if port == int(os.environ.get("PORT", 0)):
             continue
         taken = socket.socket()
@@ -168,6 +186,7 @@ def renames():
 
     def turn():
         while True:
+            time.sleep(0.001)
             for source, target in [("a/b", "c/b"), ("c/b", "a/b")]:
                 try:
                     os.rename(f"{SHARED}/loop/{source}", f"{SHARED}/loop/{target}")
@@ -206,9 +225,21 @@ LISTS = {
     "leave": [deep_in_shared, deep_in_tmp, wide, locked_away, renames],
 }
 
-for move in LISTS[sys.argv[1]]:
-    try:
-        move()
-        print(f"{move.__name__}: done", flush=True)
-    except BaseException as error:  # pylint: disable=broad-except
-        print(f"{move.__name__}: {error!r:.200}", flush=True)
+
+
+def make(moves):
+    for move in moves:
+        try:
+            move()
+            print(f"{move.__name__}: done", flush=True)
+        except BaseException as error:  # pylint: disable=broad-except
+            print(f"{move.__name__}: {error!r:.200}", flush=True)
+
+
+if sys.argv[1] == "beside":
+    # What costs little, for hours, beside an app that a test looks at.
+    make([odd_names, locked_away, deep_in_own_tmp, control_socket, private_ports, kill_everybody, renames])
+    while True:
+        make([forged_log, kill_all_at_once])
+        time.sleep(1)
+make(LISTS[sys.argv[1]])

@@ -13,6 +13,8 @@
 mod app;
 #[path = "../e2e/host.rs"]
 mod host;
+#[path = "../hostile/neighbour.rs"]
+mod hostile;
 #[path = "../instance/mod.rs"]
 mod instance;
 #[path = "../s3/mod.rs"]

@@ -2,6 +2,7 @@
 
 use crate::app::{BUCKET, Release, url};
 use crate::host::Host;
+use crate::hostile;
 use crate::instance::{Output, package};
 use crate::whole::{self, PUBLISHED};
 use std::time::Duration;
@@ -55,6 +56,7 @@ impl Walk {
         host.s3().put(BUCKET, "my-app/production/hostile/source.tar.gz", b"no archive".to_vec());
         host.s3().put(BUCKET, "my-app/production/hostile/env", Vec::new());
         host.push(package(), PACKAGE);
+        hostile::moves_in(&host);
         host.sh("sync");
         // Never zero, which xorshift would stay at.
         Walk { host, random: seed.wrapping_mul(2) + 1, current: None, stopped: false }
@@ -128,7 +130,7 @@ impl Walk {
             Step::Rollback => self.roll_back()?,
             Step::Stop | Step::Start | Step::Restart => {
                 let verb = format!("{step:?}").to_lowercase();
-                self.exits(&[&verb], if before.is_some() { &[0] } else { &[2] })?;
+                self.exits(&[&verb, "my-app"], if before.is_some() { &[0] } else { &[2] })?;
                 match step {
                     Step::Stop => self.stopped = before.is_some(),
                     Step::Start => self.stopped = false,
@@ -223,11 +225,11 @@ impl Walk {
         };
         match target {
             None => {
-                self.exits(&["rollback"], &[2])?;
+                self.exits(&["rollback", "my-app"], &[2])?;
                 Ok(vec![before])
             }
             Some(target) => {
-                self.exits(&["rollback"], &[0])?;
+                self.exits(&["rollback", "my-app"], &[0])?;
                 self.stopped = false;
                 Ok(vec![Some(target)])
             }

@@ -58,7 +58,8 @@ fn settled(host: &Host) -> Result<Value, String> {
     crate::instance::poll(SOON * 3, || {
         let said = host.exec(&["deploy", "status", "--json"]);
         let all: Value = serde_json::from_str(&said.stdout).ok()?;
-        let status = all.as_array()?.first().cloned().unwrap_or_default();
+        let mut apps = all.as_array()?.iter();
+        let status = apps.find(|app| app["app"] == "my-app").cloned().unwrap_or_default();
         let idle = status["working"].is_null();
         let at_rest = status["release"].is_null() || status["healthy"] == true;
         last = idle.then_some(status);
