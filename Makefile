@@ -9,13 +9,15 @@ FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check deb failpoints-deb test stores crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
+.PHONY: help check deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
 	@echo 'make deb           the package: $(DEB)'
 	@echo 'make test          all tests, on instances that it boots; needs root'
 	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
+	@echo 'make upgrade FROM=COMMIT  installs the package over that of a commit, 0.1.0 without one,'
+	@echo '                   while its apps serve; needs root'
 	@echo 'make crash-matrix  a deploy dies at each of its points, in every way; needs root'
 	@echo 'make apps          applications on Node, Python, Ruby, Go, Java and PHP, each handed over'
 	@echo '                   HANDOVERS=10 times under load, with what APPS names alone; needs root'
@@ -53,6 +55,16 @@ test: requirements root deb failpoints-deb
 	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --no-fail-fast
 	DEPLOY_DEB=$(DEB) cargo test --locked --test apps -- express django worker
 	DEPLOY_DEB=$(DEB) cargo test --locked --test demo
+
+# The commit of 0.1.0.
+FROM = b950430
+OLD = target/upgrade/$(FROM)
+
+upgrade: requirements root deb
+	[ -d $(OLD) ] || git worktree add --detach $(OLD) $(FROM)
+	CARGO_TARGET_DIR=$(CURDIR)/$(OLD)/target $(MAKE) --directory=$(OLD) failpoints-deb
+	DEPLOY_DEB=$(DEB) DEPLOY_DEB_OLD=$(CURDIR)/$(OLD)/target/debian/deploy-agent-failpoints.deb \
+	    cargo test --locked --test upgrade -- --nocapture
 
 stores: requirements root deb
 	DEPLOY_DEB=$(DEB) cargo test --locked --test stores

@@ -172,7 +172,7 @@ impl Failed {
 }
 
 /// Whether what is current runs, and clients reach it, as if nothing had been tried.
-async fn runs_on(instance: &Instance, app: &Locked) -> bool {
+pub(super) async fn runs_on(instance: &Instance, app: &Locked) -> bool {
     let Ok(snapshot) = app.snapshot() else { return false };
     let Ok(live) = converge::live(instance, app).await else { return false };
     let wanted = units::wanted(&snapshot);

@@ -89,7 +89,12 @@ pub async fn cancelled(instance: &Instance, app: Locked, what: &str, who: &str) 
         Err(error) => return error,
     };
     let current = app.current().ok().flatten();
-    let error = match back::restore(instance, &app, current.as_ref()).await {
+    // Unhealthy as it may be: the deploy has done nothing to it.
+    let restored = match back::runs_on(instance, &app).await {
+        true => converge(instance, &app).await,
+        false => back::restore(instance, &app, current.as_ref()).await,
+    };
+    let error = match restored {
         Ok(()) => was_cancelled(what, who),
         Err(why) => stuck(&app, what.to_owned(), why),
     };

@@ -183,6 +183,23 @@ fn cancel_ends_what_is_not_committed() {
     assert!(said.stdout.contains("nothing of it waits or is under way"), "{said:?}");
 }
 
+/// The deploy that is cancelled has done nothing to it.
+#[test]
+fn cancel_does_not_judge_what_runs() {
+    let host = Host::boot();
+    host.publish(&Release::new("r1").set("DEPLOY_HEALTH_PATH=/health"));
+    host.publish(&Release::new("r2").set("DEPLOY_PROVE=60s"));
+    host.deploys("r1");
+    let r2 = begun(&host, "r2");
+    host.wait_for_step("prove");
+    let unit = "deploy-my-app-web-r1@1.service";
+    host.sh(&format!("systemctl kill --signal=STOP {unit}"));
+    host.deploy(&["cancel", "my-app"]).exits(0);
+    r2.output().exits(43);
+    host.sh(&format!("systemctl kill --signal=CONT {unit}"));
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}
+
 #[test]
 fn cancel_ends_a_wait_and_refuses_after_the_commit() {
     let host = serving();
