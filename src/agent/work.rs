@@ -8,6 +8,7 @@ use crate::deploy;
 use crate::error::{Error, Exit, Result};
 use crate::event::{Event, Events, Outcome, Step};
 use crate::host::memory;
+use crate::host::systemd::Systemd;
 use crate::instance::{Instance, Warm, blocking};
 use crate::release::name::AppName;
 use crate::source::Sources;
@@ -362,11 +363,17 @@ impl Work {
 }
 
 /// What it has started outside of the daemon ends before what it made for that is removed.
+///
+/// By a connection of its own: the work stands still where it was cut off, and may do so with
+/// a lock of its connection.
 async fn end_commands(instance: &Instance, app: &App) {
-    for ended in [stage::stop_build(instance, app).await, stage::phase::stop(instance, app).await] {
-        if let Err(error) = ended {
-            instance.events.warn(error.chain());
-        }
+    let ended = async {
+        let instance = Instance { systemd: Systemd::connect().await?, ..instance.clone() };
+        let build = stage::stop_build(&instance, app).await;
+        build.and(stage::phase::stop(&instance, app).await)
+    };
+    if let Err(error) = ended.await {
+        instance.events.warn(error.chain());
     }
 }
 
