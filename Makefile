@@ -31,10 +31,10 @@ help:
 	@echo 'make requirements  installs what these need on Debian 12; needs root if something is missing'
 
 check:
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --features failpoints -- -D warnings
-	cargo test --locked --lib --bins
+	cargo test --locked --workspace --lib --bins --test purity
 
 deb: cargo-deb
 	cargo build --locked --release
@@ -52,7 +52,7 @@ failpoints-deb: cargo-deb
 	cargo deb --locked --no-build --no-strip --fast --profile dev --output $(FAILPOINTS_DEB)
 
 test: requirements root deb failpoints-deb
-	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --no-fail-fast
+	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --workspace --no-fail-fast
 	DEPLOY_DEB=$(DEB) cargo test --locked --test apps -- express django worker
 	DEPLOY_DEB=$(DEB) cargo test --locked --test demo
 

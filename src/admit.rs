@@ -1,15 +1,17 @@
 //! What must hold before a deploy touches anything that runs.
 
-use crate::error::{Error, Result};
 use crate::host::sockets;
 use crate::instance::{Instance, blocking};
-use crate::release::manifest::{Manifest, State};
-use crate::release::name::{AppName, Label};
-use crate::release::settings::{Sandbox, Strategy};
-use crate::release::url::ReleaseUrl;
 use crate::stage::ports::ALLOCATING;
-use crate::store::{App, Locked, Snapshot};
-use crate::{converge, stage, units};
+use crate::store::{App, Locked};
+use crate::{converge, stage};
+use model::error::{Error, Result};
+use model::installed::Snapshot;
+use model::release::manifest::{Manifest, State};
+use model::release::name::{AppName, Label};
+use model::release::settings::{Sandbox, Strategy};
+use model::release::url::ReleaseUrl;
+use model::units;
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! What the last lines of a failed process or build give away, and what the operator can
 //! do about that.
 
-use crate::error::Error;
-use crate::release::settings::Sandbox;
+use model::error::Error;
+use model::release::settings::Sandbox;
 
 /// What a program says that finds its port taken: Linux, Java, Erlang, gunicorn.
 const IN_USE: [&str; 5] = [

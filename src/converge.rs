@@ -3,13 +3,15 @@
 
 pub mod ports;
 
-use crate::error::{Error, Result};
+use crate::host::namespaces::kernel;
 use crate::host::sock_diag;
 use crate::host::systemd::{Activity, Systemd};
 use crate::instance::Instance;
-use crate::release::name::Label;
-use crate::store::{App, Snapshot};
-use crate::units::{self, GENERATED, Unit};
+use crate::store::App;
+use model::error::{Error, Result};
+use model::installed::Snapshot;
+use model::release::name::Label;
+use model::units::{self, GENERATED, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -130,7 +132,7 @@ pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> 
     let reloading = instance.events.part("reload");
     instance.systemd.daemon_reload().await?;
     drop(reloading);
-    let missing = units::generate(snapshot).into_keys();
+    let missing = units::generate(snapshot, kernel()).into_keys();
     match missing.into_iter().find(|name| dir.join(name).symlink_metadata().is_err()) {
         // Other text is the work of another version, in the middle of an upgrade.
         None => Ok(()),
@@ -189,7 +191,7 @@ pub fn longest_stop(snapshot: &Snapshot) -> Duration {
 }
 
 fn matches(dir: &Path, snapshot: &Snapshot) -> bool {
-    let wanted = units::generate(snapshot);
+    let wanted = units::generate(snapshot, kernel());
     let same = wanted.iter().all(|(name, unit)| {
         let path = dir.join(name);
         match unit {

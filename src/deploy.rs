@@ -12,18 +12,21 @@ pub use recover::{cancelled, recover, was_cancelled};
 
 use crate::converge::{self, converge};
 use crate::cut::Guard;
-use crate::error::{Error, Exit, Result};
-use crate::event::Step;
 use crate::health::Watch;
 use crate::instance::Instance;
-use crate::release::manifest::{Manifest, Plan, State};
-use crate::release::name::{Label, ReleaseName};
-use crate::release::settings::Strategy;
-use crate::release::url::ReleaseUrl;
 use crate::stage::{self, Found, Staged};
-use crate::store::{Locked, Stopped};
-use crate::{admit, owner, units};
+use crate::store::Locked;
+use crate::{admit, owner};
 use back::Failed;
+use model::error::{Error, Exit, Result};
+use model::event::Step;
+use model::installed::Stopped;
+use model::release::manifest::{Manifest, Plan, State};
+use model::release::name::{Label, ReleaseName};
+use model::release::settings::Strategy;
+use model::release::url::ReleaseUrl;
+use model::retention;
+use model::units;
 use phase::Phase;
 use record::Attempt;
 use std::time::{Duration, Instant};
@@ -415,7 +418,7 @@ async fn retire(instance: &Instance, app: &Locked, committed: &Committed) -> Res
 
 async fn prune(instance: &Instance, app: &Locked) -> Result<()> {
     instance.events.step(Step::Finish, "prune old releases");
-    for old in Locked::prunable(&app.snapshot()?, instance.settings.keep_releases) {
+    for old in retention::prunable(&app.snapshot()?, instance.settings.keep_releases) {
         app.retire(&old)?;
     }
     app.sweep_at_leisure();

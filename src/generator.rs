@@ -1,11 +1,13 @@
 //! What `deploy-generator` does: every app's units, whatever the others are like.
 
+use crate::host::namespaces::kernel;
 use crate::instance::{load_env, load_settings};
-use crate::release::manifest::Manifest;
-use crate::release::name::AppName;
-use crate::release::settings::{self, STATE_DIR};
-use crate::store::{Seen, Snapshot, Store, last_place};
-use crate::units::{Unit, generate, generate_shared};
+use crate::store::{Seen, Store, last_place};
+use model::installed::Snapshot;
+use model::release::manifest::Manifest;
+use model::release::name::AppName;
+use model::release::settings::{self, STATE_DIR};
+use model::units::{Unit, generate, generate_shared};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -68,7 +70,7 @@ fn state_dir() -> PathBuf {
 }
 
 fn write_app(dir: &Path, snapshot: &Snapshot, owners: &mut BTreeMap<String, AppName>) {
-    for (name, unit) in generate(snapshot) {
+    for (name, unit) in generate(snapshot, kernel()) {
         let owner = owners.entry(name.clone()).or_insert_with(|| snapshot.app.clone());
         if *owner != snapshot.app {
             log(&format!("skipped {name} of {}: {owner} has it already", snapshot.app));
@@ -106,10 +108,10 @@ fn log(message: &str) {
 mod tests {
     use super::*;
     use crate::host::user::Ids;
-    use crate::release::identity::{Identity, Validator};
-    use crate::release::manifest::{FORMAT, Plan, State};
-    use crate::release::procfile::Procfile;
-    use crate::release::settings::ReleaseSettings;
+    use model::release::identity::{Identity, Validator};
+    use model::release::manifest::{FORMAT, Plan, State};
+    use model::release::procfile::Procfile;
+    use model::release::settings::ReleaseSettings;
     use tempfile::TempDir;
 
     /// A store, and a directory to generate into.

@@ -4,15 +4,15 @@
 mod demand;
 mod process;
 
-use crate::error::Result;
-use crate::event::Events;
+use crate::events::Events;
 use crate::host::systemd::Systemd;
 use crate::host::{addresses, probe};
-use crate::release::manifest::Manifest;
-use crate::release::name::ProcessType;
-use crate::release::reach::Families;
-use crate::release::settings::Clients;
 use demand::Demand;
+use model::error::Result;
+use model::release::manifest::Manifest;
+use model::release::name::ProcessType;
+use model::release::reach::Families;
+use model::release::settings::Clients;
 use process::Watched;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -1,15 +1,15 @@
 //! What every step of a deploy needs of this instance.
 
 use crate::cut::Cut;
-use crate::error::{Error, Result};
-use crate::event::Events;
+use crate::events::Events;
 use crate::host::systemd::Systemd;
-use crate::release::env::Env;
-use crate::release::name::Label;
-use crate::release::settings::{AGENT_FILE, AgentSettings, STATE_DIR};
 use crate::source::Sources;
 use crate::store::{Store, remember_place};
 use jiff::Timestamp;
+use model::error::{Error, Result};
+use model::release::env::Env;
+use model::release::name::Label;
+use model::release::settings::{AGENT_FILE, AgentSettings, STATE_DIR};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -28,16 +28,13 @@ pub mod converge;
 pub mod health;
 pub mod stage;
 pub mod owner;
-pub mod units;
 pub mod instance;
 pub mod source;
 pub mod store;
-pub mod release;
 pub mod host;
 mod clues;
 pub mod cut;
-pub mod event;
+pub mod events;
 pub mod timings;
-pub mod error;
 #[cfg(feature = "failpoints")]
 mod failpoint;

@@ -6,11 +6,12 @@
 //! releases share their files: `deploy restart APP --own-user`, which stops all of it, gives
 //! it its own.
 
-use crate::error::{Error, Result};
 use crate::host::user::{self, Ids, Wanted};
 use crate::instance::{Instance, OPERATORS, blocking};
-use crate::release::name::AppName;
-use crate::store::{App, Locked, Snapshot};
+use crate::store::{App, Locked};
+use model::error::{Error, Result};
+use model::installed::Snapshot;
+use model::release::name::AppName;
 
 /// The users of an app, which are there.
 #[derive(Clone, Debug)]

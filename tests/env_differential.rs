@@ -8,7 +8,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the reference is bash itself")]
 
-use deploy_agent::release::env::{Env, STANDARD_PATH};
+use model::release::env::{Env, STANDARD_PATH};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

@@ -14,18 +14,21 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-use deploy_agent::release::env::Env;
-use deploy_agent::release::identity::{Identity, Validator};
-use deploy_agent::release::manifest::{FORMAT, Manifest, Plan, State};
-use deploy_agent::release::procfile::Procfile;
-use deploy_agent::release::settings::{AgentSettings, ReleaseSettings};
-use deploy_agent::store::{Snapshot, Stopped};
-use deploy_agent::units::{Unit, generate, generate_shared};
+use model::installed::{Snapshot, Stopped};
+use model::release::env::Env;
+use model::release::identity::{Identity, Validator};
+use model::release::manifest::{FORMAT, Manifest, Plan, State};
+use model::release::procfile::Procfile;
+use model::release::settings::{AgentSettings, ReleaseSettings};
+use model::units::{Kernel, Unit, generate, generate_shared};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+
+/// As almost every machine has it.
+const KERNEL: Kernel = Kernel { user_namespaces: true };
 
 type Tree = BTreeMap<String, Unit>;
 
@@ -63,7 +66,7 @@ fn generate_case(case: &Path) -> Tree {
             plan.private_ports = (port..).take(plan.private_ports_needed()).collect();
             port += 10;
         }
-        let theirs = generate(&snapshot);
+        let theirs = generate(&snapshot, KERNEL);
         snapshots.push(snapshot);
         let before = units.len() + theirs.len();
         units.extend(theirs);

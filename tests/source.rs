@@ -26,8 +26,8 @@ mod web;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
-use deploy_agent::error::{Error, Exit, Result};
 use deploy_agent::source::{Resolved, Sources, Timing};
+use model::error::{Error, Exit, Result};
 use s3::S3Server;
 use std::time::Duration;
 

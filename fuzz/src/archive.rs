@@ -6,13 +6,13 @@
 //! them is read. As a capital it also says that the bytes come in small pieces.
 
 use super::said;
-use deploy_agent::error::{Error, Exit};
-use deploy_agent::release::compression::Compression;
 use deploy_agent::stage::inflate::inflate;
 use deploy_agent::stage::peek::find;
 use deploy_agent::stage::ring::{Reading, ring};
 use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
 use deploy_agent::timings::Waits;
+use model::error::{Error, Exit};
+use model::release::compression::Compression;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Cursor, ErrorKind, Read};

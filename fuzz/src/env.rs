@@ -2,8 +2,8 @@
 //! written for systemd says the same.
 
 use super::said::{self, SECRET};
-use deploy_agent::release::ParseError;
-use deploy_agent::release::env::Env;
+use model::release::ParseError;
+use model::release::env::Env;
 
 /// How many places a secret is put into one file at most.
 const PLACES: usize = 48;

@@ -1,9 +1,9 @@
 //! A Procfile: where it is refused, what is kept of it, and what systemd makes of it.
 
 use super::{said, units};
-use deploy_agent::release::env::Env;
-use deploy_agent::release::procfile::Procfile;
-use deploy_agent::release::settings::{AgentSettings, ReleaseSettings};
+use model::release::env::Env;
+use model::release::procfile::Procfile;
+use model::release::settings::{AgentSettings, ReleaseSettings};
 
 pub fn procfile(data: &[u8]) -> bool {
     let procfile = match Procfile::parse(data) {

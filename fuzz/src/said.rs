@@ -1,7 +1,7 @@
 //! What holds for every error, whatever it is about.
 
-use deploy_agent::error::{Error, Exit};
-use deploy_agent::release::ParseError;
+use model::error::{Error, Exit};
+use model::release::ParseError;
 
 /// Stands for a password; no error may repeat it.
 pub const SECRET: &str = "Zq7xKw";

@@ -3,14 +3,14 @@
 
 use super::said::{self, SECRET, said};
 use super::units;
-use deploy_agent::error::{Error, Exit};
-use deploy_agent::release::env::Env;
-use deploy_agent::release::manifest::Plan;
-use deploy_agent::release::procfile::Procfile;
-use deploy_agent::release::settings::{
+use model::error::{Error, Exit};
+use model::release::env::Env;
+use model::release::manifest::Plan;
+use model::release::procfile::Procfile;
+use model::release::settings::{
     AgentSettings, ReleaseSettings, Strategy, WatchSettings, state_dir,
 };
-use deploy_agent::release::url::ReleaseUrl;
+use model::release::url::ReleaseUrl;
 use serde_json::to_value;
 use std::collections::BTreeSet;
 use std::path::{Component, Path};

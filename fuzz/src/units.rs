@@ -1,14 +1,17 @@
 //! The units of a release, read as systemd reads them: whatever a release says, it
 //! cannot add a line to them.
 
-use deploy_agent::release::identity::{Identity, Validator};
-use deploy_agent::release::manifest::{FORMAT, Manifest, Plan, State};
-use deploy_agent::release::ports::allocate;
-use deploy_agent::release::procfile::Procfile;
-use deploy_agent::release::settings::{AgentSettings, ReleaseSettings};
-use deploy_agent::store::{Snapshot, Stopped};
-use deploy_agent::units::{Unit, generate, generate_shared};
+use model::installed::{Snapshot, Stopped};
+use model::release::identity::{Identity, Validator};
+use model::release::manifest::{FORMAT, Manifest, Plan, State};
+use model::release::ports::allocate;
+use model::release::procfile::Procfile;
+use model::release::settings::{AgentSettings, ReleaseSettings};
+use model::units::{Kernel, Unit, generate, generate_shared};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// As almost every machine has it.
+const KERNEL: Kernel = Kernel { user_namespaces: true };
 
 /// The directives that may stand in a unit more than once.
 const LISTS: [&str; 4] = ["Environment", "ReadWritePaths", "StartLimitIntervalSec", "Wants"];
@@ -22,7 +25,7 @@ pub fn check(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSetti
     let plain = with_plain_commands(&snapshot);
     let shared = |snapshot: &Snapshot| generate_shared(std::slice::from_ref(snapshot));
     assert_eq!(shared(&snapshot), shared(&plain), "a command changes the port map");
-    let (units, plain) = (generate(&snapshot), generate(&plain));
+    let (units, plain) = (generate(&snapshot, KERNEL), generate(&plain, KERNEL));
     assert!(units.keys().eq(plain.keys()), "a command gives a unit another name");
     for ((name, unit), plain) in units.iter().zip(plain.values()) {
         check_name(name);

@@ -1,8 +1,8 @@
 //! A release's URL: that it means one place only, and that no error tells a credential.
 
 use super::said::{self, SECRET, said};
-use deploy_agent::error::Exit;
-use deploy_agent::release::url::{ReleaseUrl, Scheme};
+use model::error::Exit;
+use model::release::url::{ReleaseUrl, Scheme};
 use std::path::Component;
 
 pub fn url(data: &[u8]) -> bool {

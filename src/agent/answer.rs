@@ -1,14 +1,15 @@
 //! Answers to callers: events as they come, an outcome that is known, an error.
 
 use super::work::Piece;
-use crate::error::{Error, Exit};
-use crate::event::{Event, Follower, Outcome};
+use crate::events::Follower;
 use axum::Json;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use model::error::{Error, Exit};
+use model::event::{Event, Outcome};
 
 /// An error as an answer: the outcome it means, with a status that is not 200.
 pub(super) struct Failure(pub(super) Error);

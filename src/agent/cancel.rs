@@ -2,8 +2,8 @@
 
 use super::operator::Operator;
 use super::work::{Followed, Piece, Work};
-use crate::error::{Error, Result};
-use crate::event::Outcome;
+use model::error::{Error, Result};
+use model::event::Outcome;
 use std::sync::Arc;
 
 /// Cancels what `[APP|ID]` stands for, and waits until it has ended.

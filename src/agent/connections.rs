@@ -1,8 +1,6 @@
 //! The connections to the control socket: how many there may be, and how long one may
 //! take to say what it wants. 4,600 idle ones took 104 MB.
 
-use crate::error::{Error, Exit};
-use crate::event::Outcome;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -10,6 +8,8 @@ use axum::http::header::{CONNECTION, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
+use model::error::{Error, Exit};
+use model::event::Outcome;
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;

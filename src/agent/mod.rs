@@ -4,7 +4,6 @@
 mod answer;
 mod cancel;
 mod connections;
-pub mod api;
 pub mod daemon;
 pub mod log;
 mod operate;

@@ -1,14 +1,16 @@
 //! What an operator does to an installed app: restart, stop, start, remove.
 
 use crate::converge::{self, converge};
-use crate::error::{Error, Exit, Result};
-use crate::event::Step;
 use crate::health::Watch;
 use crate::instance::{Instance, blocking};
-use crate::release::manifest::{Manifest, Process};
-use crate::release::name::AppName;
-use crate::store::{App, Locked, Stopped};
-use crate::{admit, owner, units};
+use crate::store::{App, Locked};
+use crate::{admit, owner};
+use model::error::{Error, Exit, Result};
+use model::event::Step;
+use model::installed::Stopped;
+use model::release::manifest::{Manifest, Process};
+use model::release::name::AppName;
+use model::units;
 use std::collections::BTreeSet;
 
 /// An app, and perhaps one process type or process of it.

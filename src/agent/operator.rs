@@ -2,15 +2,15 @@
 
 use super::answer::Failure;
 use super::connections::Bounded;
-use crate::error::{Error, Result};
 use crate::host::user;
 use crate::instance::{self, OPERATORS};
-use crate::release::url::{ReleaseUrl, Scheme};
 use crate::store::Store;
 use axum::extract::FromRequestParts;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::http::request::Parts;
 use axum::serve::IncomingStream;
+use model::error::{Error, Result};
+use model::release::url::{ReleaseUrl, Scheme};
 
 /// Whoever is at the other end of a connection; unix(7), SO_PEERCRED.
 #[derive(Clone, Copy, Debug)]

@@ -1,17 +1,18 @@
 //! What a deploy would change; nothing on the instance is touched.
 
-use super::api::{PlanStatus, PlannedPhase, PlannedProcess, PlannedType};
-use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::release::env::Env;
-use crate::release::manifest::{Manifest, Plan, Process, Service};
-use crate::release::name::{Label, ProcessType};
-use crate::release::procfile::Procfile;
-use crate::release::settings::{ReleasePhase, SET_BY_AGENT, Strategy};
-use crate::release::url::ReleaseUrl;
 use crate::stage::{self, Found, peek};
-use crate::store::{App, Snapshot};
-use crate::units;
+use crate::store::App;
+use model::api::{PlanStatus, PlannedPhase, PlannedProcess, PlannedType};
+use model::error::{Error, Result};
+use model::installed::Snapshot;
+use model::release::env::Env;
+use model::release::manifest::{Manifest, Plan, Process, Service};
+use model::release::name::{Label, ProcessType};
+use model::release::procfile::Procfile;
+use model::release::settings::{ReleasePhase, SET_BY_AGENT, Strategy};
+use model::release::url::ReleaseUrl;
+use model::units;
 use std::collections::BTreeMap;
 
 pub async fn plan(instance: &Instance, app: &App, url: &ReleaseUrl) -> Result<PlanStatus> {

@@ -3,12 +3,12 @@
 
 use super::work::Work;
 use crate::converge::ports;
-use crate::error::Result;
-use crate::event::Events;
+use crate::events::Events;
 use crate::host::reserve;
 use crate::host::ruleset::Changes;
 use crate::host::systemd::Systemd;
 use crate::instance::Instance;
+use model::error::Result;
 use std::time::Duration;
 
 /// After the map was loaded again, and twice as long each time that it has to be loaded

@@ -2,10 +2,11 @@
 //! needs the one before it, and what could not be done is named.
 
 use crate::converge;
-use crate::error::{Error, Result};
 use crate::instance::{Instance, blocking};
+use crate::owner;
 use crate::store::App;
-use crate::{owner, units};
+use model::error::{Error, Result};
+use model::units;
 use std::time::Duration;
 
 /// How long its processes may take to stop before systemd kills them: what it is for each

@@ -1,20 +1,17 @@
 //! The control socket: what is asked, and what is done for it.
 
 use super::answer::{Answer, stream, told};
-use super::api::{self, AppStatus, PlanStatus, ReleaseStatus};
 use super::connections::{Bounded, PATIENCE, in_time};
 use super::operate::{self, Operation};
 use super::operator::{Operator, Peer};
 use super::watch::{self, Watcher};
 use super::work::{Followed, Piece, Request, Work};
 use super::{cancel, plan, remove, status};
-use crate::error::{Error, Result};
-use crate::event::{Event, Events, Outcome};
+use crate::events::Events;
 use crate::host::memory;
 use crate::host::systemd::Systemd;
 use crate::instance::{self, Instance};
-use crate::release::name::AppName;
-use crate::store::{App, Entry, Locked, Store};
+use crate::store::{App, Locked, Store};
 use crate::{admit, deploy};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -23,6 +20,11 @@ use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use model::api::{self, AppStatus, PlanStatus, ReleaseStatus};
+use model::error::{Error, Result};
+use model::event::{Event, Outcome};
+use model::history::Entry;
+use model::release::name::AppName;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;

@@ -1,17 +1,19 @@
 //! Questions about what is installed and what runs.
 
-use super::api::{AppStatus, Leaving, ProcessStatus, ReleaseStatus};
 use super::watch::Watcher;
 use super::work::{Piece, Work};
 use crate::converge;
 use crate::converge::ports::Restored;
-use crate::error::Result;
 use crate::health::Watch;
 use crate::host::systemd::Systemd;
-use crate::release::manifest::{Manifest, Process};
-use crate::store::{App, Entry, Seen, Snapshot};
-use crate::units;
+use crate::store::{App, Seen};
 use jiff::Timestamp;
+use model::api::{AppStatus, Leaving, ProcessStatus, ReleaseStatus};
+use model::error::Result;
+use model::history::Entry;
+use model::installed::Snapshot;
+use model::release::manifest::{Manifest, Process};
+use model::units;
 
 /// How many entries of the history are shown.
 pub const ENTRIES: usize = 50;
@@ -27,7 +29,8 @@ pub async fn status(
         Some(help) => format!("{} ({help})", damage.chain()),
         None => damage.chain(),
     });
-    let snapshot = snapshot.unwrap_or_else(|| Snapshot::of_nothing(app));
+    let snapshot =
+        snapshot.unwrap_or_else(|| Snapshot::of_nothing(app.name().clone(), app.dir().to_owned()));
     let working = work.working(app.name());
     let mut status = AppStatus {
         app: app.name().to_string(),

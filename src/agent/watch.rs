@@ -2,18 +2,18 @@
 //! names is deployed. A fleet converges with nothing but S3: no instance knows
 //! another one, and each pauses for a random while, so they do not ask at once.
 
-use super::api::WatchStatus;
 use super::server;
 use super::work::{Request, Work};
-use crate::error::{Error, Exit, Result};
 use crate::instance;
-use crate::release::name::AppName;
-use crate::release::settings::WatchSettings;
-use crate::release::url::ReleaseUrl;
 use crate::source::News;
 use crate::store::{App, Store, Watched};
 use crate::{admit, deploy};
 use jiff::Timestamp;
+use model::api::WatchStatus;
+use model::error::{Error, Exit, Result};
+use model::release::name::AppName;
+use model::release::settings::WatchSettings;
+use model::release::url::ReleaseUrl;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -333,7 +333,7 @@ fn jittered(interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::identity::{Mark, Validator};
+    use model::release::identity::{Mark, Validator};
 
     const MINUTE: Duration = Duration::from_secs(60);
 

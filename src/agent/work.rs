@@ -2,18 +2,19 @@
 //! time for each app and in the order of asking, and a caller only follows its
 //! events.
 
-use super::api::TIMEOUT;
 use crate::cut::{Cut, Why};
 use crate::deploy;
-use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Events, Outcome, Step};
+use crate::events::Events;
 use crate::host::memory;
 use crate::host::systemd::Systemd;
 use crate::instance::{Instance, Warm, blocking};
-use crate::release::name::AppName;
 use crate::source::Sources;
 use crate::stage;
 use crate::store::App;
+use model::api::TIMEOUT;
+use model::error::{Error, Exit, Result};
+use model::event::{Event, Outcome, Step};
+use model::release::name::AppName;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

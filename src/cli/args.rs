@@ -255,7 +255,7 @@ pub struct RemoveArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    crate::release::settings::parse_duration(text).map_err(|error| error.to_string())
+    model::release::settings::parse_duration(text).map_err(|error| error.to_string())
 }
 
 impl Cli {

@@ -1,14 +1,14 @@
 //! The caller's side of the control socket.
 
-use crate::agent::api::SOCKET;
-use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Outcome};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use model::api::SOCKET;
+use model::error::{Error, Exit, Result};
+use model::event::{Event, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;

@@ -5,14 +5,14 @@ mod interrupts;
 mod tree;
 
 use super::args::RunArgs;
-use crate::error::{Error, Exit, Result};
 use crate::host::child::{self, Child};
 use crate::host::descendants;
-use crate::release::manifest::Plan;
-use crate::release::settings::Strategy;
-use crate::units;
 use futures_util::future::select_all;
 use interrupts::Interrupts;
+use model::error::{Error, Exit, Result};
+use model::release::manifest::Plan;
+use model::release::settings::Strategy;
+use model::units;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use std::collections::BTreeMap;

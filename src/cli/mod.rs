@@ -6,12 +6,12 @@ pub mod foreground;
 mod render;
 mod tables;
 
-use crate::agent::api::{self, AppStatus};
-use crate::error::{Error, Exit, Result};
-use crate::event::{Event, Outcome};
 use crate::host::journal;
 use args::{Cli, Command, DeployArgs, OneApp, Processes, Shown};
 use client::{Client, Following};
+use model::api::{self, AppStatus};
+use model::error::{Error, Exit, Result};
+use model::event::{Event, Outcome};
 use render::Progress;
 use serde::Serialize;
 use serde_json::Value;
@@ -101,7 +101,7 @@ async fn deploy(args: DeployArgs) -> Result<Exit> {
 
 /// A URL that can never be right is refused here, whether or not deployd runs.
 fn checked(url: String) -> Result<String> {
-    let parsed: crate::release::url::ReleaseUrl = url.parse()?;
+    let parsed: model::release::url::ReleaseUrl = url.parse()?;
     Ok(parsed.to_string())
 }
 

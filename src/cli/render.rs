@@ -1,10 +1,10 @@
 //! Progress for people on stderr, a bar where that is a terminal; the one result
 //! line on stdout, since remote runners keep only the head of it.
 
-use crate::error::Exit;
-use crate::event::{Event, Outcome};
-use crate::timings::{Archive, Timings};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use model::error::Exit;
+use model::event::{Event, Outcome};
+use model::timings::{Archive, Timings};
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,12 @@
 //! Answers as tables for people.
 
-use crate::agent::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ReleaseStatus};
-use crate::error::{Error, Result};
 use crate::host::journal::Written;
-use crate::release::name::AppName;
-use crate::store::Entry;
-use crate::units;
 use jiff::{SignedDuration, Timestamp};
+use model::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ReleaseStatus};
+use model::error::{Error, Result};
+use model::history::Entry;
+use model::release::name::AppName;
+use model::units;
 use serde_json::Value;
 use std::fmt::Write;
 

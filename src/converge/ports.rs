@@ -1,16 +1,17 @@
 //! The port map of the whole instance: what is current on the disk -> nftables.
 
-use crate::error::{Error, Result};
 use crate::host::nftables;
 use crate::host::ruleset::{self, Fingerprint};
 use crate::host::systemd::Systemd;
 use crate::instance::Instance;
-use crate::release::manifest::Manifest;
-use crate::release::name::AppName;
-use crate::store::{Snapshot, Store};
-use crate::units::ports::{PortMap, TABLE_NAME, script};
-use crate::units::{self, GENERATED, SCRIPT};
+use crate::store::Store;
 use jiff::Timestamp;
+use model::error::{Error, Result};
+use model::installed::Snapshot;
+use model::release::manifest::Manifest;
+use model::release::name::AppName;
+use model::units::ports::{PortMap, TABLE_NAME, script};
+use model::units::{self, GENERATED, SCRIPT};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::PoisonError;

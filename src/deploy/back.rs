@@ -4,15 +4,16 @@
 use super::clash;
 use crate::clues;
 use crate::converge::{self, converge};
-use crate::error::{Error, Exit, Result};
-use crate::event::Step;
 use crate::health::Watch;
 use crate::instance::Instance;
-use crate::release::manifest::{Manifest, State};
-use crate::release::name::Label;
-use crate::store::{Locked, Stopped};
-use crate::units;
+use crate::store::Locked;
 use jiff::Timestamp;
+use model::error::{Error, Exit, Result};
+use model::event::Step;
+use model::installed::Stopped;
+use model::release::manifest::{Manifest, State};
+use model::release::name::Label;
+use model::units;
 use std::time::{Duration, Instant};
 
 /// How many of their last lines the failed processes are quoted with.

@@ -3,11 +3,11 @@
 use crate::clues;
 use crate::host::sockets;
 use crate::instance::{Instance, blocking};
-use crate::release::manifest::{Manifest, Process};
-use crate::release::name::Label;
-use crate::release::settings::Strategy;
 use crate::store::App;
-use crate::units;
+use model::release::manifest::{Manifest, Process};
+use model::release::name::Label;
+use model::release::settings::Strategy;
+use model::units;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do where a release does not care whose port it is.

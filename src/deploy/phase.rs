@@ -1,13 +1,13 @@
 //! Whether a deploy runs the release phase, and what its failure means.
 
 use crate::admit;
-use crate::error::{Exit, Result};
-use crate::event::Step;
 use crate::instance::Instance;
-use crate::release::manifest::{Manifest, State};
-use crate::release::settings::{ReleasePhase, ReleaseSettings};
 use crate::stage::phase;
 use crate::store::Locked;
+use model::error::{Exit, Result};
+use model::event::Step;
+use model::release::manifest::{Manifest, State};
+use model::release::settings::{ReleasePhase, ReleaseSettings};
 use std::time::Duration;
 
 /// What a deploy was told of the release phase.

@@ -1,12 +1,13 @@
 //! One line of history for each attempt, however it ends.
 
 use super::Done;
-use crate::error::{Exit, Result};
 use crate::instance::Instance;
-use crate::release::name::Label;
-use crate::release::url::ReleaseUrl;
-use crate::store::{Entry, Locked, UnderWay};
+use crate::store::{Locked, UnderWay};
 use jiff::Timestamp;
+use model::error::{Exit, Result};
+use model::history::Entry;
+use model::release::name::Label;
+use model::release::url::ReleaseUrl;
 use std::time::Instant;
 
 /// A deploy, rollback or recovery under way.

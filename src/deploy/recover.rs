@@ -4,13 +4,13 @@
 use super::record::Attempt;
 use super::{Candidate, Committed, Done, Failed, back, commit, fallback, finish, settle};
 use crate::converge::{self, converge};
-use crate::error::{Error, Exit, Result};
 use crate::health::Watch;
 use crate::instance::{Instance, blocking};
 use crate::owner;
-use crate::release::manifest::{Manifest, State};
 use crate::stage;
 use crate::store::Locked;
+use model::error::{Error, Exit, Result};
+use model::release::manifest::{Manifest, State};
 use std::time::Instant;
 
 /// Takes an app up where a crash, an upgrade or a reboot left it: what is

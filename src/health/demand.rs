@@ -3,9 +3,9 @@
 
 use crate::host::addresses;
 use crate::host::probe::{self, Request};
-use crate::release::manifest::{Manifest, State};
-use crate::release::reach::{Endpoint, Families};
-use crate::release::settings::{Clients, Statuses};
+use model::release::manifest::{Manifest, State};
+use model::release::reach::{Endpoint, Families};
+use model::release::settings::{Clients, Statuses};
 use std::net::{IpAddr, SocketAddr};
 
 /// The same for all processes of a release.

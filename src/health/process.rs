@@ -2,14 +2,14 @@
 //! and says that it is ready.
 
 use super::demand::{Demand, Reach, Shortfall};
-use crate::error::{Error, Result};
-use crate::event::Events;
+use crate::events::Events;
 use crate::host::sockets;
 use crate::host::systemd::{ServiceStatus, monotonic};
-use crate::release::manifest::{Manifest, Process};
-use crate::release::name::ProcessType;
-use crate::release::settings::Readiness;
-use crate::units;
+use model::error::{Error, Result};
+use model::release::manifest::{Manifest, Process};
+use model::release::name::ProcessType;
+use model::release::settings::Readiness;
+use model::units;
 use std::time::{Duration, Instant};
 
 /// How long a process that binds no port must have stayed up to count as healthy.

@@ -1,7 +1,7 @@
 //! The addresses of this machine.
 
-use crate::release::reach::{Endpoint, Families};
-use crate::release::settings::Clients;
+use model::release::reach::{Endpoint, Families};
+use model::release::settings::Clients;
 use nix::ifaddrs::getifaddrs;
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
 //! How much room a file system has, and whether an error says that it has none.
 
-use crate::error::{Error, Result};
+use model::error::{Error, Result};
 use nix::errno::Errno;
 use nix::sys::statvfs::{Statvfs, fstatvfs, statvfs};
 use std::error::Error as StdError;

@@ -1,21 +1,18 @@
 //! What the machine's kernel has no namespaces for.
 
+use model::units::Kernel;
 use std::fs;
 
 /// 0 on machines that are hardened so; user_namespaces(7).
 const MOST_USERS: &str = "/proc/sys/user/max_user_namespaces";
-const NEEDS_USERS: &str = "PrivateUsers=yes\n";
 
 /// Where the machine says what that is to be; sysctl.d(5). At boot the generator runs before
 /// it is so.
 const SAID: [&str; 4] = ["/etc/sysctl.d", "/run/sysctl.d", "/usr/lib/sysctl.d", "/etc/sysctl.conf"];
 
-/// The lines of a unit file without those that would let no process start here.
-pub fn possible(lines: String) -> String {
-    if !lines.contains(NEEDS_USERS) || has_users() {
-        return lines;
-    }
-    lines.replace(NEEDS_USERS, "")
+/// What units may ask of the kernel here.
+pub fn kernel() -> Kernel {
+    Kernel { user_namespaces: has_users() }
 }
 
 fn has_users() -> bool {

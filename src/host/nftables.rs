@@ -3,13 +3,11 @@
 
 use super::systemd::Systemd;
 use super::transient::{Command, Ending};
-use crate::error::{Error, Result};
+use model::error::{Error, Result};
+use model::units::NFT;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::Mutex;
-
-/// Where Debian, Ubuntu and Amazon Linux have nft(8).
-pub const NFT: &str = "/usr/sbin/nft";
 
 /// How long nft may take, which is milliseconds.
 const LONGEST: Duration = Duration::from_secs(30);

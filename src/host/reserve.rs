@@ -7,15 +7,12 @@
 
 use super::systemd::Systemd;
 use super::transient::{Command, Ending};
-use crate::error::{Error, Result};
-use crate::release::ports::{PRIVATE, lists};
+use model::error::{Error, Result};
+use model::release::ports::{PRIVATE, lists};
+use model::units::reserve::{LIST, OTHERS, SHELL, script};
 use std::fs;
 use std::time::Duration;
 
-const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-/// What the list was before the range was added: the ports that are somebody else's.
-const OTHERS: &str = "/run/deploy/reserved-by-others";
-const SHELL: &str = "/bin/sh";
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Adds the private ports to the kernel's list, unless all of them are in it.
@@ -40,11 +37,6 @@ pub async fn reserve(systemd: &Systemd) -> Result<()> {
     }
 }
 
-/// The line of a unit that does the same at boot.
-pub fn at_boot() -> String {
-    format!("ExecStartPre=-:{SHELL} -c '[ -e {OTHERS} ] || {{ {}; }}'\n", script())
-}
-
 /// The ports that somebody else keeps for a program, as the kernel writes them.
 pub fn by_others() -> String {
     let own = |list: &String| !has_all(list);
@@ -58,16 +50,6 @@ fn list() -> String {
 
 fn has_all(list: &str) -> bool {
     PRIVATE.into_iter().all(|port| lists(list, port))
-}
-
-/// The kernel merges ranges, and takes a port twice.
-fn script() -> String {
-    let (first, last) = (PRIVATE.start(), PRIVATE.end());
-    let own = format!("{first}-{last}");
-    format!(
-        "list=$(cat {LIST}) && mkdir -p /run/deploy && echo \"$list\" >{OTHERS} && \
-         echo \"${{list:+$list,}}{own}\" >{LIST}"
-    )
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! table of its own, which takes no time.
 
 use super::netlink::{self, attribute};
-use crate::release::reach::Endpoint;
+use model::release::reach::Endpoint;
 use nix::sys::socket::{AddressFamily, SockProtocol};
 use std::io;
 use std::net::IpAddr;

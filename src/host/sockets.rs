@@ -7,7 +7,7 @@
 
 use super::cgroup;
 use super::sock_diag::{self, Listening};
-use crate::release::reach::Endpoint;
+use model::release::reach::Endpoint;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::net::IpAddr;

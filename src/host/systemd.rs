@@ -2,8 +2,8 @@
 //!
 //! org.freedesktop.systemd1(5) is the reference for every name here.
 
-use crate::error::{Error, Result};
 use futures_util::StreamExt;
+use model::error::{Error, Result};
 use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

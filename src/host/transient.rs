@@ -6,8 +6,8 @@ pub use property::properties;
 
 use super::systemd::Systemd;
 use super::user;
-use crate::error::{Error, Result};
 use futures_util::StreamExt;
+use model::error::{Error, Result};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::fchown;

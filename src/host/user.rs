@@ -2,7 +2,7 @@
 
 use super::systemd::Systemd;
 use super::transient::{Command, Ending};
-use crate::error::{Error, Result};
+use model::error::{Error, Result};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;
 use std::path::Path;

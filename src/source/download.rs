@@ -5,9 +5,9 @@ use super::object::Object;
 use super::parts::Parts;
 use super::retry::Timing;
 use super::span::{Span, Stop};
-use crate::error::{Error, Result};
-use crate::release::checksum::Verifier;
+use super::verifier::Verifier;
 use bytes::Bytes;
+use model::error::{Error, Result};
 
 /// The bytes of one object in their order.
 ///

@@ -2,8 +2,8 @@
 //! on an archive that really is gzip, and now and then a server that compresses on the
 //! way, so that the bytes are not those that are stored.
 
-use crate::error::{Error, Result};
-use crate::release::compression::Compression;
+use model::error::{Error, Result};
+use model::release::compression::Compression;
 use std::io::Read;
 
 /// Bytes from which an encoding can be told: a block of tar.
@@ -67,7 +67,7 @@ fn inflated(head: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Exit;
+    use model::error::Exit;
     use std::io::Write;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -2,10 +2,10 @@
 
 use super::object::{self, Begun, Look, Object, Opened};
 use super::retry::Failure;
-use crate::error::{Error, Result};
-use crate::release::identity::Validator;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use model::error::{Error, Result};
+use model::release::identity::Validator;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;

@@ -2,9 +2,9 @@
 
 use super::object::{Ask, Look, Object};
 use super::{Download, Identity, Mark, Sources};
-use crate::error::{Error, Result};
-use crate::release::name::ReleaseName;
-use crate::release::url::ReleaseUrl;
+use model::error::{Error, Result};
+use model::release::name::ReleaseName;
+use model::release::url::ReleaseUrl;
 
 /// A release name has 63 characters; more than a line's worth is no pointer.
 const LONGEST_POINTER: u64 = 256;

@@ -19,20 +19,21 @@ mod retry;
 mod s3;
 mod span;
 mod unread;
+mod verifier;
 
-pub use crate::release::checksum::{Algorithm, Checksum};
-pub use crate::release::identity::{Identity, Mark, Sighting, Validator};
 pub use download::Download;
 pub use follow::News;
+pub use model::release::checksum::{Algorithm, Checksum};
+pub use model::release::identity::{Identity, Mark, Sighting, Validator};
 pub use retry::Timing;
 
-use crate::error::{Error, Result};
-use crate::release::compression::Compression;
-use crate::release::name::ReleaseName;
-use crate::release::url::ReleaseUrl;
-use crate::release::url::Scheme;
 use aws_config::SdkConfig;
 use futures_util::future::{join, join_all};
+use model::error::{Error, Result};
+use model::release::compression::Compression;
+use model::release::name::ReleaseName;
+use model::release::url::ReleaseUrl;
+use model::release::url::Scheme;
 use object::{Ask, Look, Object};
 use std::fmt;
 use std::sync::Arc;

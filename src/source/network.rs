@@ -1,7 +1,7 @@
 //! Why no answer came at all, in words an operator can act on.
 
 use super::retry::Failure;
-use crate::error::Error;
+use model::error::Error;
 use std::error::Error as StdError;
 use std::io::ErrorKind;
 

@@ -2,10 +2,10 @@
 
 use super::retry::Failure;
 use super::{file, http, s3};
-use crate::error::Error;
-use crate::release::identity::Validator;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use model::error::Error;
+use model::release::identity::Validator;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The bytes that one connection gives.

@@ -4,8 +4,8 @@
 use super::object::{Handle, Object};
 use super::retry::Timing;
 use super::span::{Span, Stop};
-use crate::error::Error;
 use bytes::Bytes;
+use model::error::Error;
 use std::collections::VecDeque;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

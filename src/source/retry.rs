@@ -1,6 +1,6 @@
 //! How long a source may keep us waiting and how often it is asked again.
 
-use crate::error::{Error, Result};
+use model::error::{Error, Result};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 

@@ -4,9 +4,9 @@
 use super::object::{Body, Object, Opened};
 use super::pace::Pace;
 use super::retry::{Failure, Timing};
-use crate::error::{Error, Result};
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
+use model::error::{Error, Result};
 
 /// The bytes from one offset to another, in their order.
 ///

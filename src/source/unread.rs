@@ -2,10 +2,10 @@
 
 use super::Directory;
 use super::object::{Ask, Look};
-use crate::error::Error;
-use crate::release::compression::Compression;
-use crate::release::url::ReleaseUrl;
 use futures_util::future::join_all;
+use model::error::Error;
+use model::release::compression::Compression;
+use model::release::url::ReleaseUrl;
 
 const AS_TAR: &str = "pack it as a tar: `tar czf source.tar.gz -C my-app .`";
 

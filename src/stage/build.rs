@@ -3,14 +3,14 @@
 
 use super::Found;
 use super::once::{self, Once};
-use crate::error::{Error, Result};
 use crate::host::memory;
-use crate::host::namespaces::possible;
+use crate::host::namespaces::kernel;
 use crate::host::transient::{Command, Property, properties};
 use crate::instance::Instance;
-use crate::release::settings::AgentSettings;
 use crate::store::{Locked, Staging};
-use crate::units;
+use model::error::{Error, Result};
+use model::release::settings::AgentSettings;
+use model::units;
 use std::path::Path;
 
 /// The line's type.
@@ -63,7 +63,7 @@ fn unit(
     ];
     let env = vec![text(&staging.env_path())];
     let mut properties =
-        properties(&possible(units::walls(settings.sandbox, staging.has_builder())))?;
+        properties(&kernel().possible(units::walls(settings.sandbox, staging.has_builder())))?;
     properties.extend(limits(instance, settings.max_tasks));
     if staging.has_builder() {
         properties.push(("UMask", Property::Mode(UMASK)));

@@ -1,13 +1,13 @@
 //! What the processes of a release do not share: their homes, and the directories of
 //! the tree that each of them has for itself.
 
-use crate::error::Result;
 use crate::instance::Instance;
-use crate::release::env::Env;
-use crate::release::manifest::Plan;
-use crate::release::procfile::Procfile;
-use crate::release::settings::{ReleaseSettings, Sandbox};
 use crate::store::{Homes, Locked, Staging};
+use model::error::Result;
+use model::release::env::Env;
+use model::release::manifest::Plan;
+use model::release::procfile::Procfile;
+use model::release::settings::{ReleaseSettings, Sandbox};
 use std::path::Path;
 
 /// Begins the homes of a release, or says why its $HOME is the shared directory.

@@ -5,9 +5,9 @@
 
 mod members;
 
-use crate::error::Error;
-use crate::release::compression::Compression;
 use members::{Format, Members};
+use model::error::Error;
+use model::release::compression::Compression;
 use std::io::{self, BufRead, ErrorKind, Read};
 
 /// What helps against damage on the way.
@@ -103,7 +103,7 @@ fn carries_our_own(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Exit;
+    use model::error::Exit;
     use std::io::{BufReader, Write};
 
     fn gzip(data: &[u8]) -> Vec<u8> {

@@ -2,13 +2,13 @@
 //! the app's slice: its `build` and its `release`.
 
 use super::TIME_OVER;
-use crate::error::{Error, Result};
-use crate::event::Event;
 use crate::host::disk::Room;
 use crate::host::transient::{Command, Ending, STOP_TIMEOUT};
 use crate::instance::Instance;
-use crate::release::name::{AppName, Label};
 use crate::store::Locked;
+use model::error::{Error, Result};
+use model::event::Event;
+use model::release::name::{AppName, Label};
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::time::Duration;

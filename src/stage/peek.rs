@@ -2,8 +2,8 @@
 
 use super::fetch::Pieces;
 use super::inflate::inflate;
-use crate::error::{Error, Result};
 use crate::source::Resolved;
+use model::error::{Error, Result};
 use std::io::Read;
 use tokio::sync::mpsc;
 
@@ -72,7 +72,7 @@ fn search(tar: impl Read) -> std::io::Result<Option<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Exit;
+    use model::error::Exit;
 
     fn archive(name: &str, content: &[u8]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();

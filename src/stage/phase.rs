@@ -2,14 +2,14 @@
 //! processes will run: as the app's user, in its tree and sandbox, with its env.
 
 use super::once::{self, Once};
-use crate::error::Result;
-use crate::host::namespaces::possible;
+use crate::host::namespaces::kernel;
 use crate::host::transient::{Command, Property, properties};
 use crate::instance::Instance;
-use crate::release::manifest::{Manifest, Service};
-use crate::release::procfile::Procfile;
 use crate::store::{App, Locked};
-use crate::units;
+use model::error::Result;
+use model::release::manifest::{Manifest, Service};
+use model::release::procfile::Procfile;
+use model::units;
 use std::time::Duration;
 
 /// The line's type.
@@ -66,7 +66,8 @@ fn unit(
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     let argv = vec!["/bin/bash".to_owned(), "-c".to_owned(), command.clone()];
     let process = Service { kind: RELEASE.parse()?, command, count: 1 };
-    let mut properties = properties(&possible(units::confinement(&snapshot, manifest, &process)))?;
+    let mut properties =
+        properties(&kernel().possible(units::confinement(&snapshot, manifest, &process)))?;
     properties.extend([
         // Where memory ends it is this that goes, before anything that runs.
         ("OOMScoreAdjust", Property::Int(1000)),

@@ -1,11 +1,11 @@
 //! The private ports of a release: given to it when it is staged, and its own
 //! for as long as it is installed.
 
-use crate::error::{Error, Result};
 use crate::host::{reserve, sockets};
-use crate::release::manifest::Manifest;
-use crate::release::ports;
 use crate::store::Store;
+use model::error::{Error, Result};
+use model::release::manifest::Manifest;
+use model::release::ports;
 use std::collections::BTreeSet;
 use tokio::sync::Mutex;
 

@@ -2,10 +2,10 @@
 //! time to find its network, its role and its clock.
 
 use super::TIME_OVER;
-use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::release::url::ReleaseUrl;
 use crate::source::Resolved;
+use model::error::{Error, Result};
+use model::release::url::ReleaseUrl;
 use std::time::Duration;
 
 /// Between two questions while the machine boots.

@@ -1,9 +1,9 @@
 //! Hands the bytes of one thread to another through a few buffers that are used
 //! again and again: each works while the other does, in bounded memory.
 
-use crate::error::Error;
 use crate::timings::Waits;
 use bytes::{Buf, Bytes};
+use model::error::Error;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};

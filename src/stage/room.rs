@@ -1,15 +1,17 @@
 //! Room for a release on the disk: looked at before anything is fetched, made by
 //! letting old releases go, and missed in numbers where there is none.
 
-use crate::error::{Error, Exit, Result};
-use crate::event::Step;
 use crate::host::disk::Room;
 use crate::instance::{Instance, blocking};
-use crate::release::manifest::Manifest;
-use crate::release::name::Label;
 use crate::source::Resolved;
-use crate::store::{Locked, Snapshot};
+use crate::store::Locked;
 use indicatif::HumanBytes;
+use model::error::{Error, Exit, Result};
+use model::event::Step;
+use model::installed::Snapshot;
+use model::release::manifest::Manifest;
+use model::release::name::Label;
+use model::retention;
 
 /// What every release has besides its files: its own directory, the tree's, env and
 /// release.json, and a Procfile.
@@ -50,7 +52,7 @@ pub(super) fn make(instance: &Instance, app: &Locked, resolved: &Resolved) -> Re
         blocking(|| app.sweep())?;
         room = Room::at(app.dir())?;
     }
-    let spare = Locked::spare(&snapshot);
+    let spare = retention::spare(&snapshot);
     // Nothing goes in vain: with all of it gone, there would have to be room.
     if !sure.fits(spared(&snapshot, &spare, room)) {
         return Err(refused(app, resolved, sure, room));
@@ -74,7 +76,7 @@ pub(super) fn make(instance: &Instance, app: &Locked, resolved: &Resolved) -> Re
 
 /// Lets every release go that can, for one that did not fit. Whether there was one.
 pub(super) fn clear(instance: &Instance, app: &Locked, why: &Error) -> Result<bool> {
-    let spare = Locked::spare(&app.snapshot()?);
+    let spare = retention::spare(&app.snapshot()?);
     if !spare.is_empty() {
         instance.events.warn(why.chain());
         prune(instance, app, &spare)?;

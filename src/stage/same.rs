@@ -1,14 +1,14 @@
 //! Which installed release is the one that was found. Before its archive is fetched, what
 //! the source says may tell; afterwards the digest does.
 
-use crate::error::Result;
-use crate::release::digest::Sha256;
-use crate::release::identity::{Content, Sighting};
-use crate::release::manifest::{Manifest, Plan};
-use crate::release::procfile::Procfile;
-use crate::release::settings::ReleaseSettings;
 use crate::source::Resolved;
 use crate::store::{App, Locked};
+use model::error::Result;
+use model::release::digest::Sha256;
+use model::release::identity::{Content, Sighting};
+use model::release::manifest::{Manifest, Plan};
+use model::release::procfile::Procfile;
+use model::release::settings::ReleaseSettings;
 
 /// The installed release that surely holds what was found, with the same settings: it
 /// need not be fetched.

@@ -1,10 +1,10 @@
 //! What is no fault of a release and still not what its author may think: said once,
 //! while it is staged.
 
-use crate::event::Events;
-use crate::release::env::Env;
-use crate::release::procfile::Procfile;
-use crate::release::settings::{ReleaseSettings, SET_BY_AGENT};
+use crate::events::Events;
+use model::release::env::Env;
+use model::release::procfile::Procfile;
+use model::release::settings::{ReleaseSettings, SET_BY_AGENT};
 
 pub(super) fn warn(events: &Events, env: &Env, procfile: &Procfile, settings: &ReleaseSettings) {
     for text in warnings(env, procfile, settings) {

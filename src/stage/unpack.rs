@@ -20,11 +20,11 @@ mod tally;
 mod tree;
 
 use super::ring::Share;
-use crate::error::Error;
 use entries::{Archive, Entry, Kind};
 use fault::{Fault, Place};
 use filler::{Files, Unfilled};
 use identity::Identity;
+use model::error::Error;
 use name::{Name, shown};
 use sparse::Content;
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! What the processes may write to within their tree: DEPLOY_WRITABLE.
 
-use crate::error::{Error, Result};
-use crate::release::settings::ReleaseSettings;
 use crate::store::{Staging, Unwritable, WhyUnwritable};
+use model::error::{Error, Result};
+use model::release::settings::ReleaseSettings;
 
 /// Makes every path of DEPLOY_WRITABLE one that processes can write to. Where the
 /// setting is the built-in one, a path that cannot be is no fault: nobody asked for it.

@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is where they are allowed")]
 
 use super::removal;
-use crate::error::{Error, Result};
+use model::error::{Error, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};

@@ -3,11 +3,8 @@
 
 use super::durable;
 use super::{App, Locked};
-use crate::error::{Exit, Result};
-use crate::event::Outcome;
-use crate::timings::Timings;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use model::error::Result;
+use model::history::Entry;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -18,43 +15,6 @@ const LONGEST: u64 = 1 << 20;
 
 /// Errors quote what others may not read: `deploy history` is for operators.
 const MODE: u32 = 0o600;
-
-/// One deploy or rollback, and how it ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    pub at: Timestamp,
-    /// Of the piece of work, as its caller was told.
-    pub id: String,
-    /// `deploy`, `rollback`, or `recover` where nobody had asked for anything.
-    pub action: String,
-    /// Who asked for it: the user's name.
-    pub who: String,
-    pub url: Option<String>,
-    /// The label that was asked for, where it came that far.
-    pub release: Option<String>,
-    /// What was current before.
-    pub before: Option<String>,
-    /// What is current after.
-    pub after: Option<String>,
-    pub exit: Exit,
-    pub message: String,
-    pub seconds: f64,
-    /// Where they went.
-    #[serde(default)]
-    pub timings: Timings,
-}
-
-/// How it ended, as its caller was told.
-impl From<Entry> for Outcome {
-    fn from(entry: Entry) -> Outcome {
-        let mut outcome = Outcome::done(entry.message);
-        outcome.exit = entry.exit;
-        (outcome.id, outcome.release) = (Some(entry.id), entry.release);
-        (outcome.current, outcome.seconds) = (entry.after, entry.seconds);
-        outcome.timings = entry.timings;
-        outcome
-    }
-}
 
 impl App {
     /// The newest entries, oldest first. A line that a crash cut short is skipped.
@@ -123,6 +83,9 @@ fn tail(path: &Path, bytes: u64) -> io::Result<String> {
 mod tests {
     use super::*;
     use crate::store::Store;
+    use jiff::Timestamp;
+    use model::error::Exit;
+    use model::timings::Timings;
     use std::fs::OpenOptions;
 
     fn app(root: &Path) -> Locked {

@@ -3,10 +3,11 @@
 //! ports by it: a daemon-reload, a reboot or another app's deploy leaves it as it runs.
 
 use super::durable;
-use super::{App, Locked, Snapshot, Stopped, Store};
-use crate::error::{Error, Result};
-use crate::release::manifest::Manifest;
-use crate::release::name::{AppName, Label};
+use super::{App, Locked, Store};
+use model::error::{Error, Result};
+use model::installed::{Snapshot, Stopped};
+use model::release::manifest::Manifest;
+use model::release::name::{AppName, Label};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;

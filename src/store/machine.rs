@@ -3,8 +3,8 @@
 
 use super::durable;
 use super::{App, Locked};
-use crate::error::Result;
-use crate::release::manifest::State;
+use model::error::Result;
+use model::release::manifest::State;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;

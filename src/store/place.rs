@@ -2,7 +2,7 @@
 //! not hide a state that is somewhere else from the generator.
 
 use super::durable;
-use crate::error::Result;
+use model::error::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
 

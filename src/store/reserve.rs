@@ -3,8 +3,8 @@
 //! none of blocks.
 
 use super::Locked;
-use crate::error::Result;
 use crate::host::disk;
+use model::error::Result;
 use nix::fcntl::posix_fallocate;
 use std::fs::{self, File};
 use std::io;
@@ -67,8 +67,8 @@ fn keep(part: &PathBuf) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use crate::error::Error;
     use crate::store::Store;
+    use model::error::Error;
     use nix::errno::Errno;
     use std::cell::Cell;
 

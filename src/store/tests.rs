@@ -5,13 +5,15 @@ mod machine;
 mod staging;
 
 use super::*;
-use crate::error::Exit;
 use crate::host::user::Ids;
-use crate::release::identity::{Identity, Validator};
-use crate::release::manifest::Plan;
-use crate::release::procfile::Procfile;
-use crate::release::settings::ReleaseSettings;
 use jiff::Timestamp;
+use model::error::Exit;
+use model::history::Entry;
+use model::release::identity::{Identity, Validator};
+use model::release::manifest::{Plan, State};
+use model::release::procfile::Procfile;
+use model::release::settings::ReleaseSettings;
+use model::retention;
 use nix::unistd::{getgid, getuid};
 use std::os::unix::fs::symlink;
 use tempfile::TempDir;
@@ -69,11 +71,11 @@ impl World {
     }
 
     fn prunable(&self, keep: usize) -> Vec<String> {
-        Locked::prunable(&self.snapshot(), keep).iter().map(Label::to_string).collect()
+        retention::prunable(&self.snapshot(), keep).iter().map(Label::to_string).collect()
     }
 
     fn spare(&self) -> Vec<String> {
-        Locked::spare(&self.snapshot()).iter().map(Label::to_string).collect()
+        retention::spare(&self.snapshot()).iter().map(Label::to_string).collect()
     }
 
     fn path(&self, relative: &str) -> PathBuf {

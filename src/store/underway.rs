@@ -3,10 +3,11 @@
 //! can say how it went on.
 
 use super::durable;
-use super::{App, Entry, Locked};
-use crate::error::Result;
-use crate::release::name::Label;
+use super::{App, Locked};
 use jiff::Timestamp;
+use model::error::Result;
+use model::history::Entry;
+use model::release::name::Label;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;

@@ -3,10 +3,10 @@
 
 use super::durable;
 use super::{App, Locked};
-use crate::error::{Error, Exit, Result};
-use crate::release::identity::Mark;
-use crate::release::url::ReleaseUrl;
 use jiff::Timestamp;
+use model::error::{Error, Exit, Result};
+use model::release::identity::Mark;
+use model::release::url::ReleaseUrl;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;

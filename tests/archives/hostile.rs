@@ -2,7 +2,7 @@
 
 use super::World;
 use super::build::*;
-use deploy_agent::error::Exit;
+use model::error::Exit;
 
 fn refused(what: &str, tar: &[u8], says: &str) {
     let world = World::new();

@@ -2,8 +2,8 @@
 
 use super::World;
 use super::build::*;
-use deploy_agent::error::{Error, Exit};
 use deploy_agent::stage::unpack::Limits;
+use model::error::{Error, Exit};
 use std::io::Read;
 use std::process::Command;
 

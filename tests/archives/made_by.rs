@@ -1,8 +1,8 @@
 //! Archives as other tools made them, each kept as the file that it wrote.
 
 use super::World;
-use deploy_agent::release::compression::Compression;
 use deploy_agent::stage::inflate::inflate;
+use model::release::compression::Compression;
 
 fn unpacked(archive: &[u8]) -> World {
     let world = World::new();

@@ -14,10 +14,10 @@ mod owner;
 mod random;
 mod real_tar;
 
-use deploy_agent::error::Error;
 use deploy_agent::stage::ring::{Reading, ring};
 use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
 use deploy_agent::timings::Waits;
+use model::error::Error;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, geteuid, setgroups};
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::build::*;
 use super::{LIMITS, OWNER, World};
-use deploy_agent::error::{Error, Exit};
 use deploy_agent::stage::unpack::unpack;
+use model::error::{Error, Exit};
 use nix::unistd::{getgroups, setfsgid, setfsuid};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};

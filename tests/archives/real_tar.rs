@@ -1,9 +1,9 @@
 //! What real programs pack comes out as it went in.
 
 use super::{OWNER, World, look};
-use deploy_agent::error::Exit;
-use deploy_agent::release::compression::Compression;
 use deploy_agent::stage::inflate::inflate;
+use model::error::Exit;
+use model::release::compression::Compression;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt;

@@ -5,8 +5,8 @@ use crate::app::{File, Release};
 use crate::host::Host;
 use crate::instance::poll;
 use aws_smithy_checksums::ChecksumAlgorithm;
-use deploy_agent::release::env::Env;
-use deploy_agent::release::settings::SET_BY_AGENT;
+use model::release::env::Env;
+use model::release::settings::SET_BY_AGENT;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -119,8 +119,8 @@ impl Seen {
         }
         let mut seen = Seen { served: host.served(), status: Value::Null, sections };
         let status = seen.json("status")?;
-        let apps = status.as_array().into_iter().flatten();
-        seen.status = apps.filter(|app| app["app"] == "my-app").cloned().next().unwrap_or_default();
+        let mut apps = status.as_array().into_iter().flatten();
+        seen.status = apps.find(|app| app["app"] == "my-app").cloned().unwrap_or_default();
         Ok(seen)
     }
 

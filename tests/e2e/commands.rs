@@ -4,9 +4,9 @@
 
 use crate::instance::Instance;
 use crate::units::{boot, golden, push_units};
-use deploy_agent::release::env::Env;
-use deploy_agent::release::procfile::Procfile;
-use deploy_agent::release::settings::SET_BY_AGENT;
+use model::release::env::Env;
+use model::release::procfile::Procfile;
+use model::release::settings::SET_BY_AGENT;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;

@@ -3,7 +3,7 @@
 use crate::load::Load;
 use crate::load::server::{Habits, Server};
 use crate::world::{CLIENT, MACHINE, PUBLIC, World, from_outside, from_within, map};
-use deploy_agent::units::ports::{Protocol, script};
+use model::units::ports::{Protocol, script};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;

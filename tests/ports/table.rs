@@ -3,7 +3,7 @@
 use crate::load::server::{Habits, Server};
 use crate::load::{Fault, Load};
 use crate::world::{PUBLIC, World, from_outside, map};
-use deploy_agent::units::ports::{PortMap, script};
+use model::units::ports::{PortMap, script};
 use std::time::Duration;
 
 const OTHERS: &str = "\

@@ -1,8 +1,8 @@
 //! A machine and a client on a network of the test's own. It ends with the last
 //! of its threads and sockets.
 
-use deploy_agent::release::settings::Clients;
-use deploy_agent::units::ports::{PortMap, Protocol, Public, script};
+use model::release::settings::Clients;
+use model::units::ports::{PortMap, Protocol, Public, script};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
 use std::io::{ErrorKind, Write};

@@ -4,8 +4,8 @@ use super::s3::{Fault, S3Server};
 use super::{ACCESS, ARCHIVE, R1, SECRET, World, archive, read, resolve, says, sdk, timing};
 use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
-use deploy_agent::error::{Exit, Result};
 use deploy_agent::source::{Resolved, Sources};
+use model::error::{Exit, Result};
 use std::sync::{Arc, Mutex};
 
 const NEXT_ACCESS: &str = "AKIANEXT";

@@ -1,9 +1,9 @@
 //! A directory as a source.
 
 use super::{read, resolve, says, timing};
-use deploy_agent::error::Exit;
-use deploy_agent::release::compression::Compression;
 use deploy_agent::source::Sources;
+use model::error::Exit;
+use model::release::compression::Compression;
 use nix::sys::stat::Mode;
 use std::fs;
 use std::os::unix::fs::symlink;

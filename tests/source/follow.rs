@@ -2,8 +2,8 @@
 
 use super::web::{Habits, Web};
 use super::{BUCKET, R1, World, says, timing};
-use deploy_agent::error::{Exit, Result};
 use deploy_agent::source::{Mark, News, Sources};
+use model::error::{Exit, Result};
 
 const CURRENT: &str = "s3://releases/team/app/production/current";
 const POINTER: &str = "team/app/production/current";

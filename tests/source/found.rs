@@ -2,9 +2,9 @@
 
 use super::s3::Stored;
 use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, archive, read, resolve, says, sdk, timing};
-use deploy_agent::error::Exit;
-use deploy_agent::release::compression::Compression;
 use deploy_agent::source::Sources;
+use model::error::Exit;
+use model::release::compression::Compression;
 
 #[tokio::test]
 async fn reads_an_archive_of_each_compression_and_the_env() {

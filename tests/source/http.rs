@@ -2,8 +2,8 @@
 
 use super::web::{Habits, Web};
 use super::{archive, read, resolve, says, timing};
-use deploy_agent::error::Exit;
 use deploy_agent::source::{Sources, Timing};
+use model::error::Exit;
 
 pub struct World {
     web: Web,

@@ -4,8 +4,8 @@ use super::http::{STRONG, World as Web};
 use super::s3::{Fault, Stored};
 use super::web::Habits;
 use super::{ARCHIVE, BUCKET, MEMORY, R1, World, archive, read, resolve, says, timing};
-use deploy_agent::error::Exit;
 use deploy_agent::source::Timing;
+use model::error::Exit;
 use std::collections::BTreeSet;
 
 /// Of an archive of 400,000 bytes; four of them at once.

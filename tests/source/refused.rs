@@ -5,8 +5,8 @@ use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, resolve, says, sdk, timing}
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
-use deploy_agent::error::Exit;
 use deploy_agent::source::Sources;
+use model::error::Exit;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -2,7 +2,7 @@
 
 use super::s3::{Fault, Stored};
 use super::{ARCHIVE, BUCKET, ENV, R1, World, archive, read, resolve, says};
-use deploy_agent::error::Exit;
+use model::error::Exit;
 use std::time::Duration;
 
 #[tokio::test]

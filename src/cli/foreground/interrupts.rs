@@ -1,6 +1,6 @@
 //! SIGINT, SIGTERM and SIGHUP: the first stops the processes, the second kills them.
 
-use crate::error::{Error, Result};
+use model::error::{Error, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::thread;

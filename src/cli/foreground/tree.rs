@@ -1,17 +1,17 @@
 //! The release that `deploy run` runs: a directory as it is, or what a URL holds.
 
-use crate::error::{Error, Result};
-use crate::event::Events;
-use crate::release::ParseError;
-use crate::release::env::{Env, STANDARD_PATH};
-use crate::release::name::AppName;
-use crate::release::procfile::Procfile;
-use crate::release::settings::{AgentSettings, ReleaseSettings, SET_BY_AGENT};
-use crate::release::url::ReleaseUrl;
+use crate::events::Events;
 use crate::source::Sources;
 use crate::stage::fetch::fetch;
 use crate::stage::unpack::{Limits, Owner};
 use crate::store::removal;
+use model::error::{Error, Result};
+use model::release::ParseError;
+use model::release::env::{Env, STANDARD_PATH};
+use model::release::name::AppName;
+use model::release::procfile::Procfile;
+use model::release::settings::{AgentSettings, ReleaseSettings, SET_BY_AGENT};
+use model::release::url::ReleaseUrl;
 use nix::unistd::{getegid, geteuid, mkdtemp};
 use std::env;
 use std::fs::{self, File};

@@ -1,9 +1,9 @@
 //! What counts as staying up, and as healthy.
 
 use super::*;
-use crate::error::Exit;
-use crate::release::reach::Families;
-use crate::release::settings::Clients;
+use model::error::Exit;
+use model::release::reach::Families;
+use model::release::settings::Clients;
 
 fn watched(port: Option<u16>) -> Watched {
     let (name, unit) = ("web.1".to_owned(), "deploy-my-app-web-r1@1.service".to_owned());

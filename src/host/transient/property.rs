@@ -2,7 +2,7 @@
 //! which runs once is confined by the very text that confines a service.
 
 use super::Property;
-use crate::error::{Error, Result};
+use model::error::{Error, Result};
 use nix::errno::Errno;
 
 /// How the value of a property is written in a unit file; the types on D-Bus are those of

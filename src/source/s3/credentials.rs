@@ -2,8 +2,6 @@
 //! which starts no program.
 
 use super::client::http_client;
-use crate::error::Error;
-use crate::release::settings::AGENT_FILE;
 use crate::source::network;
 use aws_config::Region;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -12,6 +10,8 @@ use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::TlsContext;
+use model::error::Error;
+use model::release::settings::AGENT_FILE;
 
 /// The SDK's chain, which remembers nothing yet: what it found once it keeps, also the
 /// mistake in a profile that has been corrected meanwhile.

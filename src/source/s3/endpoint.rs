@@ -1,12 +1,12 @@
 //! Which server is asked, how, and who pays: what the SDK reads from the environment,
 //! and what it leaves to each program.
 
-use crate::error::{Error, Result};
-use crate::release::settings::AGENT_FILE;
 use aws_config::SdkConfig;
 use aws_sdk_s3::types::RequestPayer;
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use hyper::Uri;
+use model::error::{Error, Result};
+use model::release::settings::AGENT_FILE;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -114,7 +114,7 @@ fn variable(name: &str) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Exit;
+    use model::error::Exit;
 
     #[test]
     fn an_endpoint_ends_with_a_slash() {

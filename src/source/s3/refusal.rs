@@ -3,9 +3,9 @@
 //! The codes are those of Amazon's list of S3 error responses. An answer to HEAD
 //! has no body and so no code.
 
-use crate::error::Error;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+use model::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 

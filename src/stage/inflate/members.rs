@@ -1,10 +1,10 @@
 //! One compressed stream made of several: members of gzip (pigz, concatenated files),
 //! frames of zstd, and the zeros that some tools put after the last one.
 
-use crate::error::Error;
-use crate::release::compression::Compression;
 use crate::stage::ring::read_buffered;
 use flate2::bufread::GzDecoder;
+use model::error::Error;
+use model::release::compression::Compression;
 use std::io::{self, BufRead, ErrorKind, Read};
 
 /// How many zeros may follow the last member. `tar -c -z -f -` of macOS and FreeBSD fills

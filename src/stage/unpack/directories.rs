@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::handles::{Handles, WORKING_MODE};
 use super::identity::Identity;
 use super::tree::Look;
-use crate::error::Error;
+use model::error::Error;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, fstat};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use super::Unpacked;
 use super::name::shown;
-use crate::error::Error;
+use model::error::Error;
 use nix::errno::Errno;
 use std::io;
 
@@ -104,8 +104,8 @@ fn system(what: String, call: &str, errno: Errno, done: Unpacked) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Exit;
     use crate::host::disk;
+    use model::error::Exit;
 
     fn error(fault: Fault) -> Error {
         fault.about(&Place::Entry(b"a\x1b[31m"), Unpacked { files: 3, bytes: 4096 })

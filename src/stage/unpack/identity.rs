@@ -3,7 +3,7 @@
 //! setfsuid(2)).
 
 use super::Owner;
-use crate::error::Error;
+use model::error::Error;
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setfsgid, setfsuid};

@@ -10,7 +10,7 @@ use super::handles::Handles;
 use super::links;
 use super::name::{Name, shown};
 use super::tally::Tally;
-use crate::error::Error;
+use model::error::Error;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, futimens, mkdirat};

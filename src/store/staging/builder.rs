@@ -2,8 +2,8 @@
 
 use super::Staging;
 use super::homes::CACHES;
-use crate::error::{Error, Result};
 use crate::store::ownership::{Change, Held, change, directory};
+use model::error::{Error, Result};
 use std::io;
 use std::path::Path;
 

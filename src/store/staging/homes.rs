@@ -6,8 +6,8 @@
 //! home. Whoever fills a home follows no link, and gives it to the app's user last.
 
 use super::{Staging, open_beneath};
-use crate::error::{Error, Result};
 use crate::store::durable::{self, unwritable};
+use model::error::{Error, Result};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::symlinkat;

@@ -1,7 +1,7 @@
 //! The directories of the tree of which each process is to see its own.
 
 use super::{Staging, open_beneath};
-use crate::error::{Error, Result};
+use model::error::{Error, Result};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 use std::io;

@@ -1,9 +1,9 @@
 //! State that was baked into an image comes up on another machine.
 
 use super::*;
-use crate::release::identity::{Mark, Validator};
-use crate::release::url::ReleaseUrl;
-use crate::timings::Timings;
+use model::release::identity::{Mark, Validator};
+use model::release::url::ReleaseUrl;
+use model::timings::Timings;
 
 impl World {
     /// The same disk in another machine.

@@ -5,9 +5,9 @@
 //! conntrack keeps the connection where that one went. So a new map moves new
 //! connections, and harms none that is established.
 
+use crate::installed::Snapshot;
 use crate::release::manifest::{Manifest, Plan, Process};
 use crate::release::settings::Clients;
-use crate::store::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 

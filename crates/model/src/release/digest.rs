@@ -43,7 +43,7 @@ impl Sha256 {
 /// Adds up bytes in their order. It is ring's, whose assembly is as fast in a debug
 /// build.
 #[derive(Clone)]
-pub(crate) struct Hasher(Context);
+pub struct Hasher(Context);
 
 impl Default for Hasher {
     fn default() -> Self {

@@ -1,9 +1,9 @@
 //! The text of one service template.
 
 use super::command::{quote, shell};
+use crate::installed::Snapshot;
 use crate::release::manifest::{Manifest, Plan, Service};
 use crate::release::settings::{Readiness, Sandbox, StopSignal};
-use crate::store::Snapshot;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;

@@ -5,8 +5,8 @@
 //! or with an [`Outcome`](crate::event::Outcome) and a status that is not 200.
 
 use crate::error::Exit;
+use crate::history::Entry;
 use crate::release::manifest::State;
-use crate::store::Entry;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

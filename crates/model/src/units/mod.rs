@@ -3,15 +3,13 @@
 
 mod command;
 pub mod ports;
+pub mod reserve;
 mod service;
 
-use crate::host::namespaces::possible;
-use crate::host::nftables::NFT;
-use crate::host::reserve;
+use crate::installed::Snapshot;
 use crate::release::manifest::{Manifest, Process, Service};
 use crate::release::name::{AppName, Label, ProcessType};
 use crate::release::settings::{Sandbox, Strategy};
-use crate::store::Snapshot;
 use ports::PortMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -32,6 +30,22 @@ pub const PORTS: &str = "deployd-ports.service";
 /// The machine's own firewall, where it is Debian's: whenever it is loaded it
 /// flushes all tables, so the map is loaded again after it.
 const FIREWALL: &str = "nftables.service.d/deploy-ports.conf";
+
+/// Where Debian, Ubuntu and Amazon Linux have nft(8).
+pub const NFT: &str = "/usr/sbin/nft";
+
+/// What the machine's kernel can do for units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    pub user_namespaces: bool,
+}
+
+impl Kernel {
+    /// The lines of a unit file without those that would let no process start there.
+    pub fn possible(self, lines: String) -> String {
+        if self.user_namespaces { lines } else { lines.replace("PrivateUsers=yes\n", "") }
+    }
+}
 
 /// What a generated path holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,12 +147,12 @@ pub fn script(command: &str) -> String {
 /// All units of an app, by their path below the generator's directory: a
 /// template for each process type of every installed release, so that the
 /// previous one can be started at any time, and the target of the current one.
-pub fn generate(snapshot: &Snapshot) -> BTreeMap<String, Unit> {
+pub fn generate(snapshot: &Snapshot, kernel: Kernel) -> BTreeMap<String, Unit> {
     let mut units = BTreeMap::new();
     for manifest in &snapshot.releases {
         for kind in &manifest.plan.processes {
             let name = prefix(&snapshot.app, &manifest.label, &kind.kind);
-            let text = possible(service::text(snapshot, manifest, kind));
+            let text = kernel.possible(service::text(snapshot, manifest, kind));
             units.insert(format!("{name}@.service"), Unit::Text(text));
         }
         for process in manifest.plan.instances() {

@@ -1,0 +1,12 @@
+//! What the programs of deploy-agent share, as pure functions and values: text in, values out.
+//! No I/O, no clock, no environment.
+
+pub mod api;
+pub mod error;
+pub mod event;
+pub mod history;
+pub mod installed;
+pub mod release;
+pub mod retention;
+pub mod timings;
+pub mod units;
