@@ -1,8 +1,6 @@
 //! What must hold before a deploy touches anything that runs.
 
-use crate::host::sockets;
 use crate::instance::{Instance, blocking};
-use crate::stage::ports::ALLOCATING;
 use crate::store::{App, Locked};
 use crate::{converge, stage};
 use model::error::{Error, Result};
@@ -53,28 +51,28 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
     public_ports(instance, app, manifest)?;
     let own = units::slice(app.name());
     for port in manifest.plan.public_ports() {
-        if let Some(holder) = blocking(|| sockets::listener(port, Some(&own))) {
+        if let Some(holder) = blocking(|| instance.machine.listener(port, Some(&own))) {
             let why = format!("{} (pid {}) listens on it", holder.name, holder.pid);
             return Err(port_taken(manifest, port, why));
         }
         if manifest.plan.udp
-            && let Some(holder) = blocking(|| sockets::receiver(port, Some(&own)))
+            && let Some(holder) = blocking(|| instance.machine.receiver(port, Some(&own)))
         {
             let why = format!("{} (pid {}) has it for UDP", holder.name, holder.pid);
             return Err(port_taken(manifest, port, why));
         }
     }
-    can_be_bound(manifest)
+    can_be_bound(instance, manifest)
 }
 
 /// Its processes may bind the public ports, where they bind those themselves: without a
 /// capability, which no sandbox leaves them, the lowest ports are root's.
-fn can_be_bound(manifest: &Manifest) -> Result<()> {
+fn can_be_bound(instance: &Instance, manifest: &Manifest) -> Result<()> {
     let plan = &manifest.plan;
     if plan.strategy == Strategy::Handover || plan.sandbox == Sandbox::Off {
         return Ok(());
     }
-    let first = sockets::first_unprivileged_port();
+    let first = instance.machine.first_unprivileged_port();
     match plan.public_ports().first() {
         Some(port) if *port < first => {
             let what = format!("bind port {port} for {} {}", manifest.url.app(), manifest.label);
@@ -148,13 +146,13 @@ pub async fn private_ports(
     app: &Locked,
     manifest: &mut Manifest,
 ) -> Result<()> {
-    let bound = sockets::bound_ports();
+    let bound = instance.machine.bound_ports();
     let taken = manifest.plan.private_ports.iter().any(|port| bound.contains(port));
     if !taken || !converge::live_of(instance, app, &manifest.label).await?.is_empty() {
         return Ok(());
     }
-    let _turn = ALLOCATING.lock().await;
-    stage::ports::give(&instance.store, manifest)?;
+    let _turn = instance.common.allocating.lock().await;
+    stage::ports::give(&instance.store, &*instance.machine, manifest)?;
     app.write_manifest(manifest)
 }
 

@@ -4,14 +4,14 @@
 pub mod ports;
 
 use crate::host::namespaces::kernel;
-use crate::host::sock_diag;
-use crate::host::systemd::{Activity, Systemd};
+use crate::host::seams::Machine;
+use crate::host::systemd::{Activity};
 use crate::instance::Instance;
 use crate::store::App;
 use model::error::{Error, Result};
 use model::installed::Snapshot;
 use model::release::name::Label;
-use model::units::{self, GENERATED, Unit};
+use model::units::{self, Unit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -42,13 +42,13 @@ pub fn changes(wanted: &BTreeSet<String>, found: &BTreeMap<String, Activity>) ->
 pub async fn converge(instance: &Instance, app: &App) -> Result<()> {
     switch(instance, app).await?;
     let snapshot = app.snapshot()?;
-    let leaving: Vec<_> = leaving(&instance.systemd, &snapshot).await?.into_keys().collect();
-    instance.systemd.stop(&leaving, longest_stop(&snapshot)).await?;
+    let leaving: Vec<_> = leaving(&*instance.machine, &snapshot).await?.into_keys().collect();
+    instance.machine.stop(&leaving, longest_stop(&snapshot)).await?;
     // One that had to be killed is a failed unit, which a crash may have kept so.
     let wanted = units::wanted(&snapshot);
-    for unit in instance.systemd.consists_of(&units::target(app.name())).await?.keys() {
+    for unit in instance.machine.consists_of(&units::target(app.name())).await?.keys() {
         if !wanted.contains(unit) {
-            instance.systemd.reset_failed(unit).await;
+            instance.machine.reset_failed(unit).await;
         }
     }
     Ok(())
@@ -61,7 +61,7 @@ pub async fn switch(instance: &Instance, app: &App) -> Result<()> {
     let target = units::target(&snapshot.app);
     let wanted = units::wanted(&snapshot);
     let mapped = units::behind_the_map(&snapshot);
-    let found = instance.systemd.consists_of(&target).await?;
+    let found = instance.machine.consists_of(&target).await?;
     let reached = snapshot.current().map(units::with_a_port).unwrap_or_default();
     let runs = |unit: &&String| found.get(*unit) == Some(&Activity::Up);
     if wanted.intersection(&reached).all(|unit| runs(&unit)) {
@@ -69,19 +69,19 @@ pub async fn switch(instance: &Instance, app: &App) -> Result<()> {
         ports::load(instance).await?;
     }
     load_units(instance, &snapshot).await?;
-    let found = instance.systemd.consists_of(&target).await?;
+    let found = instance.machine.consists_of(&target).await?;
     let mut changes = changes(&wanted, &found);
     changes.stop.retain(|unit| !mapped.contains_key(unit));
     if changes != Changes::default() {
         tracing::info!(DEPLOY_APP = %snapshot.app, "converge: {changes:?}");
     }
-    instance.systemd.stop(&changes.stop, longest_stop(&snapshot)).await?;
-    instance.systemd.start(&changes.start).await?;
+    instance.machine.stop(&changes.stop, longest_stop(&snapshot)).await?;
+    instance.machine.start(&changes.start).await?;
     ports::load(instance).await?;
-    let active = instance.systemd.active_state(&target).await? == "active";
+    let active = instance.machine.active_state(&target).await? == "active";
     match (wanted.is_empty(), active) {
-        (false, false) => instance.systemd.begin_start(&target).await,
-        (true, true) => instance.systemd.stop(&[target], Duration::ZERO).await,
+        (false, false) => instance.machine.begin_start(&target).await,
+        (true, true) => instance.machine.stop(&[target], Duration::ZERO).await,
         _ => Ok(()),
     }
 }
@@ -89,11 +89,11 @@ pub async fn switch(instance: &Instance, app: &App) -> Result<()> {
 /// Waits until nobody is connected any more to the processes that are no longer
 /// to run, but no longer than until `end`.
 pub async fn drain(instance: &Instance, app: &App, end: Instant) -> Result<()> {
-    let leaving = leaving(&instance.systemd, &app.snapshot()?).await?;
+    let leaving = leaving(&*instance.machine, &app.snapshot()?).await?;
     let ports: Vec<u16> = leaving.into_values().collect();
     // Where they cannot be counted, somebody may be connected.
     let connected = || {
-        connections(&ports).map_or_else(
+        connections(&*instance.machine, &ports).map_or_else(
             |error| {
                 tracing::warn!("{}", error.chain());
                 true
@@ -108,14 +108,14 @@ pub async fn drain(instance: &Instance, app: &App, end: Instant) -> Result<()> {
 }
 
 /// How many clients are connected to these private ports.
-pub fn connections(ports: &[u16]) -> Result<usize> {
-    let count = ports.iter().map(|port| sock_diag::connections(*port)).sum::<io::Result<usize>>();
+pub fn connections(machine: &dyn Machine, ports: &[u16]) -> Result<usize> {
+    let count = ports.iter().map(|port| machine.connections(*port)).sum::<io::Result<usize>>();
     count.map_err(|e| Error::failed("count the open connections").because(e))
 }
 
 /// What runs behind the port map and is not to run any more, with its ports.
-pub async fn leaving(systemd: &Systemd, snapshot: &Snapshot) -> Result<BTreeMap<String, u16>> {
-    let found = systemd.consists_of(&units::target(&snapshot.app)).await?;
+pub async fn leaving(machine: &dyn Machine, snapshot: &Snapshot) -> Result<BTreeMap<String, u16>> {
+    let found = machine.consists_of(&units::target(&snapshot.app)).await?;
     let stop = changes(&units::wanted(snapshot), &found).stop;
     let mut leaving = units::behind_the_map(snapshot);
     leaving.retain(|unit, _| stop.contains(unit));
@@ -125,19 +125,19 @@ pub async fn leaving(systemd: &Systemd, snapshot: &Snapshot) -> Result<BTreeMap<
 /// Runs the generator, by a daemon-reload, where the units that systemd has are
 /// not those that the state asks for.
 pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> {
-    let dir = Path::new(GENERATED);
+    let dir = instance.machine.generated();
     if matches(dir, snapshot) {
         return Ok(());
     }
     let reloading = instance.events.part("reload");
-    instance.systemd.daemon_reload().await?;
+    instance.machine.daemon_reload().await?;
     drop(reloading);
     let missing = units::generate(snapshot, kernel()).into_keys();
     match missing.into_iter().find(|name| dir.join(name).symlink_metadata().is_err()) {
         // Other text is the work of another version, in the middle of an upgrade.
         None => Ok(()),
         Some(name) => {
-            let what = format!("make {name} below {GENERATED}");
+            let what = format!("make {name} below {}", dir.display());
             let help = "see `journalctl -b | grep deploy-generator`";
             let why = "the generator did not write what the state on disk asks for";
             Err(Error::failed(what).because(why).help(help))
@@ -152,14 +152,14 @@ pub async fn forget_removed(instance: &Instance) -> Result<()> {
     let of_nobody = |text: &str| {
         text.contains("\nPartOf=deploy-") && !ours.iter().any(|part| text.contains(part))
     };
-    let Ok(entries) = fs::read_dir(GENERATED) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(instance.machine.generated()) else { return Ok(()) };
     let mut services = entries.flatten().filter(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
         name.starts_with("deploy-") && name.ends_with(".service")
     });
     if services.any(|entry| fs::read_to_string(entry.path()).is_ok_and(|text| of_nobody(&text))) {
         ports::load(instance).await?;
-        instance.systemd.daemon_reload().await?;
+        instance.machine.daemon_reload().await?;
     }
     Ok(())
 }
@@ -170,7 +170,7 @@ fn part_of(target: &str) -> String {
 
 /// The units of the app that run, or are about to.
 pub async fn live(instance: &Instance, app: &App) -> Result<Vec<String>> {
-    let found = instance.systemd.consists_of(&units::target(app.name())).await?;
+    let found = instance.machine.consists_of(&units::target(app.name())).await?;
     let up = found.into_iter().filter(|(_, activity)| *activity != Activity::Down);
     Ok(up.map(|(unit, _)| unit).collect())
 }

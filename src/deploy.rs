@@ -30,11 +30,6 @@ use model::units;
 use phase::Phase;
 use record::Attempt;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
-
-/// Held while the public ports are compared with the other apps' and taken by
-/// the commit: no two of them get the same.
-static COMMITTING: Mutex<()> = Mutex::const_new(());
 
 /// What was done, for the operator.
 #[derive(Debug)]
@@ -224,7 +219,7 @@ async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Cand
     converge::load_units(instance, &snapshot).await?;
     let before = fallback(app, &manifest)?;
     instance.events.step(Step::Prove, format!("release {}", manifest.label));
-    let mut watch = Watch::new(&manifest);
+    let mut watch = Watch::new(&instance.machine, &manifest);
     if let Some(current) = snapshot.current()
         && manifest.state != State::Good
     {
@@ -267,7 +262,7 @@ async fn beside(
 ) -> Result<()> {
     let plan = candidate.manifest.plan.clone();
     converge::ports::load_whole(instance).await?;
-    candidate.watch.end_the_unhealthy(&instance.systemd, plan.stop_timeout).await?;
+    candidate.watch.end_the_unhealthy(plan.stop_timeout).await?;
     let timeout = instance.remaining(plan.health_timeout);
     let mut singletons = candidate.watch.split_off(|kind| plan.is_singleton(kind));
     start_and_watch(instance, &mut candidate.watch, &plan, timeout).await?;
@@ -280,7 +275,7 @@ async fn beside(
     let old: Vec<String> = old.into_iter().filter(|unit| alone.contains(unit)).collect();
     failed.touches_what_runs();
     candidate.touching = Some(instance.cut.touch());
-    instance.systemd.stop(&old, converge::longest_stop(&snapshot)).await?;
+    instance.machine.stop(&old, converge::longest_stop(&snapshot)).await?;
     // From here on there is no time but the release's own: it is too late to give up.
     start_and_watch(instance, &mut singletons, &plan, plan.health_timeout).await?;
     candidate.watch.join(singletons);
@@ -298,7 +293,7 @@ async fn instead(
     let old = converge::live(instance, app).await?;
     failed.touches_what_runs();
     candidate.touching = Some(instance.cut.touch());
-    instance.systemd.stop(&old, converge::longest_stop(&app.snapshot()?)).await?;
+    instance.machine.stop(&old, converge::longest_stop(&app.snapshot()?)).await?;
     converge::ports::load_for(instance, &candidate.manifest).await?;
     let plan = &candidate.manifest.plan;
     start_and_watch(instance, &mut candidate.watch, plan, plan.health_timeout).await
@@ -311,19 +306,19 @@ async fn start_and_watch(
     timeout: Duration,
 ) -> Result<()> {
     let starting = instance.events.part("start");
-    let units = watch.not_running(&instance.systemd).await?;
-    let started = instance.systemd.start(&units).await;
+    let units = watch.not_running().await?;
+    let started = instance.machine.start(&units).await;
     drop(starting);
     // A job that fails while the candidate starts is the candidate's failure.
     started.map_err(|error| error.with_exit(Exit::Unhealthy))?;
-    watch.prove(&instance.systemd, timeout, &instance.events).await?;
-    watch.stay_healthy(&instance.systemd, plan.prove).await
+    watch.prove(timeout, &instance.events).await?;
+    watch.stay_healthy(plan.prove).await
 }
 
 /// Makes the candidate what runs here, now and after a reboot.
 async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Result<Committed> {
     let failed = failure(&candidate);
-    let order = COMMITTING.lock().await;
+    let order = instance.common.committing.lock().await;
     if let Err(taken) = admit::public_ports(instance, app, &candidate.manifest) {
         drop(order);
         return Err(failed.go_back(instance, app, taken).await);
@@ -358,7 +353,7 @@ async fn settle(instance: &Instance, app: &Locked, mut committed: Committed) -> 
     let failed = Failed::of(manifest.clone(), before.clone(), stopped.clone());
     let settled = async {
         tokio::select! {
-            settled = committed.watch.settle(&instance.systemd, window) => settled,
+            settled = committed.watch.settle(window) => settled,
             who = instance.warm.taken_back(committed.before.as_ref(), window) => Err(taken_back(&who)),
         }
     };
@@ -449,14 +444,14 @@ async fn is_running(instance: &Instance, app: &Locked, manifest: &Manifest) -> R
     if !current || manifest.state != State::Good || snapshot.stopped != Stopped::default() {
         return Ok(false);
     }
-    converge::ports::restore(&instance.systemd).await?;
-    let mut watch = Watch::new(manifest);
-    if watch.fault(&instance.systemd).await?.is_some() {
+    converge::ports::restore(instance).await?;
+    let mut watch = Watch::new(&instance.machine, manifest);
+    if watch.fault().await?.is_some() {
         return Ok(false);
     }
     if manifest.serves.is_none() {
         watch.ask_for_reach(manifest);
-        if let Some(fault) = watch.fault(&instance.systemd).await? {
+        if let Some(fault) = watch.fault().await? {
             instance.events.warn(format!("it runs as version 0.1 has proved it, but {fault}"));
         }
     }

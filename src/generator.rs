@@ -20,7 +20,7 @@ pub fn run(dir: &Path) {
     write_all(dir, &Store::at(state_dir()));
 }
 
-fn write_all(dir: &Path, store: &Store) {
+pub(crate) fn write_all(dir: &Path, store: &Store) {
     let apps = store.seen().unwrap_or_else(|error| {
         log(&error.chain());
         Vec::new()

@@ -5,8 +5,7 @@ mod demand;
 mod process;
 
 use crate::events::Events;
-use crate::host::systemd::Systemd;
-use crate::host::{addresses, probe};
+use crate::host::seams::Machine;
 use demand::Demand;
 use model::error::Result;
 use model::release::manifest::Manifest;
@@ -15,6 +14,7 @@ use model::release::reach::Families;
 use model::release::settings::Clients;
 use process::Watched;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a candidate that is not yet healthy is looked at again.
@@ -32,6 +32,7 @@ const MAP_FAILURES: u32 = 20;
 
 /// The processes of one release, and what healthy means for them.
 pub struct Watch {
+    machine: Arc<dyn Machine>,
     processes: Vec<Watched>,
     demand: Demand,
     /// The port by which clients come to `web` through the port map, unless its
@@ -40,11 +41,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn new(manifest: &Manifest) -> Self {
+    pub fn new(machine: &Arc<dyn Machine>, manifest: &Manifest) -> Self {
         let processes = manifest.plan.instances().map(|one| Watched::new(manifest, &one)).collect();
         let mapped = !manifest.plan.private_ports.is_empty();
         let public = mapped.then_some(manifest.plan.port.get());
-        Watch { processes, demand: Demand::of(manifest), public }
+        Watch { machine: machine.clone(), processes, demand: Demand::of(machine, manifest), public }
     }
 
     /// Asks that clients also reach it as they reach the release that runs now.
@@ -53,7 +54,7 @@ impl Watch {
             && current.plan.clients == Clients::Anywhere
             && let Some(served) = current.serves
         {
-            let served = served.and(addresses::families());
+            let served = served.and(self.machine.families());
             self.demand.families = self.demand.families.or(served);
         }
     }
@@ -65,14 +66,14 @@ impl Watch {
 
     /// Asks of a release that was never asked before that clients reach it.
     pub fn ask_for_reach(&mut self, manifest: &Manifest) {
-        self.demand = Demand::of_new(manifest);
+        self.demand = Demand::of_new(&self.machine, manifest);
     }
 
     /// What the operator should know of a first release: over which family of this
     /// instance's addresses no client reaches it.
     pub fn gap(&self) -> Option<String> {
         let served = self.serves().filter(|_| self.demand.clients == Clients::Anywhere)?;
-        let gap = addresses::families().without(served);
+        let gap = self.machine.families().without(served);
         let said = |gap: Families| {
             format!(
                 "clients do not reach it over {gap}, which this instance has: to serve both, \
@@ -102,7 +103,12 @@ impl Watch {
     pub fn split_off(&mut self, is: impl Fn(&ProcessType) -> bool) -> Watch {
         let (out, left) = self.processes.drain(..).partition(|process| is(&process.kind));
         self.processes = left;
-        Watch { processes: out, demand: self.demand.clone(), public: self.public }
+        Watch {
+            machine: self.machine.clone(),
+            processes: out,
+            demand: self.demand.clone(),
+            public: self.public,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -114,10 +120,10 @@ impl Watch {
     }
 
     /// The units that are yet to be started.
-    pub async fn not_running(&self, systemd: &Systemd) -> Result<Vec<String>> {
+    pub async fn not_running(&self) -> Result<Vec<String>> {
         let mut units = Vec::new();
         for process in &self.processes {
-            if !systemd.status(&process.unit).await?.is_running() {
+            if !self.machine.status(&process.unit).await?.is_running() {
                 units.push(process.unit.clone());
             }
         }
@@ -126,16 +132,16 @@ impl Watch {
 
     /// Stops those that run and are not well, as a release that is deployed again
     /// may have them; the others are left alone.
-    pub async fn end_the_unhealthy(&self, systemd: &Systemd, timeout: Duration) -> Result<()> {
+    pub async fn end_the_unhealthy(&self, timeout: Duration) -> Result<()> {
         let mut unhealthy = Vec::new();
         for process in &self.processes {
-            let status = systemd.status(&process.unit).await?;
+            let status = self.machine.status(&process.unit).await?;
             let runs = !matches!(status.active_state.as_str(), "inactive" | "failed");
             if runs && process.verdict(&status, &self.demand).await.is_err() {
                 unhealthy.push(process.unit.clone());
             }
         }
-        systemd.stop(&unhealthy, timeout).await
+        self.machine.stop(&unhealthy, timeout).await
     }
 
     /// Watches started processes until all of them are healthy. A process that
@@ -143,8 +149,7 @@ impl Watch {
     /// says of itself meanwhile goes to `events`.
     pub async fn prove(
         &mut self,
-        systemd: &Systemd,
-        timeout: Duration,
+                timeout: Duration,
         events: &Events,
     ) -> Result<()> {
         let deadline = Instant::now() + timeout;
@@ -152,7 +157,7 @@ impl Watch {
         loop {
             let mut waiting = None;
             for process in &mut self.processes {
-                let status = systemd.status(&process.unit).await?;
+                let status = self.machine.status(&process.unit).await?;
                 process.must_stay(&status)?;
                 process.pass_on(&status, events);
                 // Once healthy it is not asked again while the others start.
@@ -182,7 +187,7 @@ impl Watch {
                 let over_ipv4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 let over_ipv6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
                 for address in [over_ipv4, over_ipv6] {
-                    if probe::connect(address).await.is_err() {
+                    if self.machine.connect(address).await.is_err() {
                         closed.push(address);
                     }
                 }
@@ -190,7 +195,7 @@ impl Watch {
             loop {
                 tokio::time::sleep(TRY).await;
                 for address in &closed {
-                    if probe::connect(*address).await.is_ok() {
+                    if self.machine.connect(*address).await.is_ok() {
                         return;
                     }
                 }
@@ -202,20 +207,19 @@ impl Watch {
     /// Watches healthy processes for the length of the settle window: each must
     /// stay the same process, and keep answering. The window is not over while one
     /// does not: a probe alone may take longer than it.
-    pub async fn settle(&mut self, systemd: &Systemd, window: Duration) -> Result<()> {
+    pub async fn settle(&mut self, window: Duration) -> Result<()> {
         let public = self.public;
-        self.keep_healthy(systemd, window, public).await
+        self.keep_healthy(window, public).await
     }
 
     /// The same for a candidate, to which no client comes yet.
-    pub async fn stay_healthy(&mut self, systemd: &Systemd, window: Duration) -> Result<()> {
-        self.keep_healthy(systemd, window, None).await
+    pub async fn stay_healthy(&mut self, window: Duration) -> Result<()> {
+        self.keep_healthy(window, None).await
     }
 
     async fn keep_healthy(
         &mut self,
-        systemd: &Systemd,
-        window: Duration,
+                window: Duration,
         public: Option<u16>,
     ) -> Result<()> {
         let end = Instant::now() + window;
@@ -223,7 +227,7 @@ impl Watch {
         loop {
             let mut unanswered = None;
             for process in &mut self.processes {
-                let answer = match systemd.status(&process.unit).await {
+                let answer = match self.machine.status(&process.unit).await {
                     Ok(status) => {
                         process.must_stay(&status)?;
                         process.answers_in_public(&status, &self.demand, public).await
@@ -249,9 +253,9 @@ impl Watch {
     }
 
     /// The reason that a process does not run or answer at this moment, if there is one.
-    pub async fn fault(&self, systemd: &Systemd) -> Result<Option<String>> {
+    pub async fn fault(&self) -> Result<Option<String>> {
         for process in &self.processes {
-            let status = systemd.status(&process.unit).await?;
+            let status = self.machine.status(&process.unit).await?;
             let verdict = match status.is_running() {
                 true => process.answers_in_public(&status, &self.demand, self.public).await,
                 false => process.verdict_of_running(&status, &self.demand).await.map(drop),

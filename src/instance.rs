@@ -1,9 +1,12 @@
 //! What every step of a deploy needs of this instance.
 
+use crate::budget::Budget;
 use crate::cut::Cut;
 use crate::events::Events;
-use crate::host::systemd::Systemd;
+use crate::host::linux::Linux;
+use crate::host::seams::Machine;
 use crate::source::Sources;
+use crate::switched::Switched;
 use crate::store::{Store, remember_place};
 use jiff::Timestamp;
 use model::error::{Error, Result};
@@ -27,7 +30,8 @@ pub struct Instance {
     pub agent_env: Env,
     pub settings: AgentSettings,
     pub store: Store,
-    pub systemd: Systemd,
+    pub machine: Arc<dyn Machine>,
+    pub common: Arc<Common>,
     pub sources: Arc<Sources>,
     pub events: Events,
     /// The user who asked.
@@ -41,19 +45,52 @@ pub struct Instance {
     pub deadline: Option<Instant>,
 }
 
+/// What all work of one daemon shares.
+#[derive(Debug)]
+pub struct Common {
+    pub ports: Switched,
+    /// Held from the last look at the public ports to the commit that takes one.
+    pub committing: tokio::sync::Mutex<()>,
+    /// Held from reading which private ports are taken until the manifest that takes some is
+    /// on the disk.
+    pub allocating: tokio::sync::Mutex<()>,
+    /// The memory of all stages.
+    pub budget: Budget,
+    /// The pause between tries to bring a release back: systemd may be re-executing itself.
+    pub restore_pause: Duration,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Common {
+            ports: Switched::default(),
+            committing: tokio::sync::Mutex::default(),
+            allocating: tokio::sync::Mutex::default(),
+            budget: Budget::default(),
+            restore_pause: Duration::from_secs(2),
+        }
+    }
+}
+
 impl Instance {
-    pub async fn open(sources: Arc<Sources>, events: Events, who: String) -> Result<Self> {
+    pub async fn open(
+        common: Arc<Common>,
+        sources: Arc<Sources>,
+        events: Events,
+        who: String,
+    ) -> Result<Self> {
         let (agent_env, settings) = load_settings()?;
         let store = Store::at(&settings.state_dir);
         if let Err(error) = remember_place(Path::new(STATE_DIR), store.root()) {
             tracing::warn!("{}", error.chain());
         }
-        let systemd = Systemd::connect().await?;
+        let machine = Arc::new(Linux::connect().await?);
         Ok(Instance {
             agent_env,
             settings,
             store,
-            systemd,
+            machine,
+            common,
             sources,
             events,
             who,

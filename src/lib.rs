@@ -29,10 +29,14 @@ pub mod health;
 pub mod stage;
 pub mod owner;
 pub mod instance;
+pub mod switched;
+pub mod budget;
 pub mod source;
 pub mod store;
 pub mod host;
 mod clues;
+#[cfg(test)]
+mod story;
 pub mod cut;
 pub mod events;
 pub mod timings;

@@ -6,7 +6,7 @@
 //! releases share their files: `deploy restart APP --own-user`, which stops all of it, gives
 //! it its own.
 
-use crate::host::user::{self, Ids, Wanted};
+use crate::host::user::{Ids, Wanted};
 use crate::instance::{Instance, OPERATORS, blocking};
 use crate::store::{App, Locked};
 use model::error::{Error, Result};
@@ -47,7 +47,7 @@ impl Owner {
 pub async fn of(instance: &Instance, app: &App) -> Result<Owner> {
     match shared(instance, &app.snapshot()?) {
         Some(user) => {
-            let ids = ids_of_shared(&user)?;
+            let ids = ids_of_shared(instance, &user)?;
             Ok(Owner { builder: Builder { user: user.clone(), ids }, user, ids })
         }
         None => own(instance, app.name()).await,
@@ -56,9 +56,13 @@ pub async fn of(instance: &Instance, app: &App) -> Result<Owner> {
 
 /// The app's own users.
 pub async fn own(instance: &Instance, app: &AppName) -> Result<Owner> {
-    let [ids, builds] = user::make(&instance.systemd, wanted(instance, app)).await?;
-    check(&app.user(), ids)?;
-    check(&app.builder(), builds)?;
+    let made = instance.machine.make_users(&wanted(instance, app)).await?;
+    let [ids, builds] = made[..] else {
+        let what = format!("make the users of {app}");
+        return Err(Error::failed(what).because("there are not two of them"));
+    };
+    check(instance, &app.user(), ids)?;
+    check(instance, &app.builder(), builds)?;
     let builder = Builder { user: app.builder(), ids: builds };
     Ok(Owner { user: app.user(), ids, builder })
 }
@@ -67,7 +71,7 @@ pub async fn own(instance: &Instance, app: &AppName) -> Result<Owner> {
 pub async fn remove(instance: &Instance, app: &AppName) -> Result<()> {
     let [user, builder] = wanted(instance, app);
     // The group goes with its own user, and only when nobody else is in it.
-    user::remove(&instance.systemd, &[builder, user]).await
+    instance.machine.remove_users(&[builder, user]).await
 }
 
 /// The user of the app that others may have too: the one that the settings name, or that of
@@ -89,7 +93,7 @@ pub fn may_move(instance: &Instance, app: &Snapshot) -> bool {
 /// Gives an app of which nothing runs a user of its own.
 pub async fn move_in(instance: &Instance, app: &Locked) -> Result<()> {
     let Some(user) = shared(instance, &app.snapshot()?) else { return Ok(()) };
-    let from = user::ids(&user)?;
+    let from = instance.machine.ids(&user)?;
     let owner = own(instance, app.name()).await?;
     blocking(|| app.move_in(&owner.user, from, owner.ids, &owner.uids()))
 }
@@ -113,15 +117,15 @@ pub async fn settle_in(instance: &Instance, app: &Locked) -> Result<()> {
     }
 }
 
-fn ids_of_shared(name: &str) -> Result<Ids> {
-    let ids = user::ids(name)?;
-    check(name, ids)?;
+fn ids_of_shared(instance: &Instance, name: &str) -> Result<Ids> {
+    let ids = instance.machine.ids(name)?;
+    check(instance, name, ids)?;
     Ok(ids)
 }
 
 /// Whoever an app runs as must have no say over the agent.
-fn check(name: &str, ids: Ids) -> Result<()> {
-    if ids.uid != 0 && !user::is_member(ids.uid, ids.gid, OPERATORS) {
+fn check(instance: &Instance, name: &str, ids: Ids) -> Result<()> {
+    if ids.uid != 0 && !instance.machine.is_member(ids, OPERATORS) {
         return Ok(());
     }
     let why = format!("it is root, or in the group {OPERATORS}: apps could control the agent");

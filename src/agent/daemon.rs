@@ -5,7 +5,7 @@ use super::server;
 use super::watch::Watcher;
 use super::work::{Request, Work};
 use crate::events::Events;
-use crate::host::{memory, nftables};
+use crate::host::memory;
 use crate::instance::{self, Instance};
 use crate::source::Sources;
 use crate::store::{App, Store};
@@ -209,7 +209,7 @@ fn recover(work: &Work) {
 /// The same for an app of which nothing but its units was left.
 async fn forget_removed(work: Work) {
     let forgotten = async {
-        let instance = Instance::open(work.sources(), Events::default(), "deployd".into()).await?;
+        let instance = Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await?;
         converge::forget_removed(&instance).await
     };
     if let Err(error) = forgotten.await {
@@ -220,11 +220,11 @@ async fn forget_removed(work: Work) {
 /// What works once is known, and no deploy has to wait for it; what does not is
 /// tried again, and said, when a deploy needs it.
 async fn try_nftables(work: Work) {
-    let instance = Instance::open(work.sources(), Events::default(), "deployd".into()).await;
+    let instance = Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await;
     let Ok(instance) = instance else { return };
     let usual = ReleaseSettings::merge(&instance.agent_env, &Env::default());
     if usual.is_ok_and(|settings| settings.strategy == Strategy::Handover) {
-        let _ = nftables::missing(&instance.systemd, &units::ports::example()).await;
+        let _ = instance.machine.cannot_load(&units::ports::example()).await;
     }
 }
 

@@ -89,7 +89,7 @@ async fn restart(instance: &Instance, app: Locked, process: Option<&str>) -> Res
     }
     converge::load_units(instance, &app.snapshot()?).await?;
     let units = units_of(&app, &manifest, &chosen);
-    let restarted = instance.systemd.restart(&units, converge::longest_stop(&snapshot)).await;
+    let restarted = instance.machine.restart(&units, converge::longest_stop(&snapshot)).await;
     restarted.map_err(|error| error.with_exit(Exit::Unhealthy))?;
     prove(instance, &manifest, &chosen).await?;
     Ok(format!("restarted {} {}", app.name(), names(&chosen)))
@@ -109,7 +109,7 @@ async fn move_in(instance: &Instance, app: Locked) -> Result<String> {
     }
     let moved = async {
         let live: Vec<String> = converge::live(instance, &app).await?.into_iter().collect();
-        instance.systemd.stop(&live, converge::longest_stop(&snapshot)).await?;
+        instance.machine.stop(&live, converge::longest_stop(&snapshot)).await?;
         instance.events.step(Step::Converge, format!("{name} gets a user of its own"));
         owner::move_in(instance, &app).await
     };
@@ -154,7 +154,7 @@ pub async fn remove(instance: &Instance, app: Locked) -> Result<String> {
     converge(instance, &app).await?;
     let left = blocking(|| app.remove_app())?;
     converge::ports::load(instance).await?;
-    instance.systemd.daemon_reload().await?;
+    instance.machine.daemon_reload().await?;
     if let Some(left) = left {
         // The user of the app stays: its number must not be another app's while files
         // of this one are there.
@@ -205,10 +205,10 @@ fn choose(manifest: &Manifest, process: Option<&str>) -> Result<Vec<Process>> {
 }
 
 async fn prove(instance: &Instance, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
-    let mut watch = Watch::new(manifest);
+    let mut watch = Watch::new(&instance.machine, manifest);
     watch.retain(|name| chosen.iter().any(|process| process.to_string() == name));
     let proved =
-        watch.prove(&instance.systemd, manifest.plan.health_timeout, &instance.events).await;
+        watch.prove(manifest.plan.health_timeout, &instance.events).await;
     proved.map_err(|error| error.with_exit(Exit::Unhealthy))
 }
 

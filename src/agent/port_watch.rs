@@ -5,7 +5,8 @@ use super::work::Work;
 use crate::converge::ports;
 use crate::events::Events;
 use crate::host::reserve;
-use crate::host::ruleset::Changes;
+use crate::host::ruleset::{self, Changes};
+use model::units::ports::TABLE_NAME;
 use crate::host::systemd::Systemd;
 use crate::instance::Instance;
 use model::error::Result;
@@ -47,7 +48,7 @@ pub async fn reserve() {
 async fn until_it_fails(changes: &Changes, work: &Work) {
     loop {
         let mut pause = PAUSE;
-        while !ports::is_intact().await {
+        while !ports::is_intact(&work.common(), &|| ruleset::fingerprint(TABLE_NAME)).await {
             if let Err(error) = restore(work).await {
                 tracing::error!("the port map is not as it should be: {}", error.chain());
             }
@@ -61,8 +62,8 @@ async fn until_it_fails(changes: &Changes, work: &Work) {
 }
 
 async fn restore(work: &Work) -> Result<()> {
-    let instance = Instance::open(work.sources(), Events::default(), "deployd".into()).await?;
-    if ports::restore(&instance.systemd).await? {
+    let instance = Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await?;
+    if ports::restore(&instance).await? {
         tracing::warn!(
             "the port map (table inet deploy) was changed or flushed by another program: it is \
              loaded again"

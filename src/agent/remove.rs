@@ -26,7 +26,7 @@ pub(super) async fn by_force(instance: &Instance, app: App) -> Result<String> {
     };
     if gone {
         tried(converge::ports::load(instance).await);
-        tried(instance.systemd.daemon_reload().await);
+        tried(instance.machine.daemon_reload().await);
         // The number of its user must not be another app's while files of this one are there.
         if left.is_none() {
             tried(owner::remove(instance, &name).await);
@@ -50,11 +50,11 @@ pub(super) async fn by_force(instance: &Instance, app: App) -> Result<String> {
 /// Stops every process of the app: its services, and whatever runs in its slice besides.
 async fn stop(instance: &Instance, app: &App) -> Result<()> {
     let target = units::target(app.name());
-    let services = instance.systemd.consists_of(&target).await?.into_keys().collect::<Vec<_>>();
-    let stopped = instance.systemd.stop(&services, STOP).await;
-    let rest = instance.systemd.stop(&[target, units::slice(app.name())], STOP).await;
+    let services = instance.machine.consists_of(&target).await?.into_keys().collect::<Vec<_>>();
+    let stopped = instance.machine.stop(&services, STOP).await;
+    let rest = instance.machine.stop(&[target, units::slice(app.name())], STOP).await;
     for service in &services {
-        instance.systemd.reset_failed(service).await;
+        instance.machine.reset_failed(service).await;
     }
     stopped.and(rest)
 }

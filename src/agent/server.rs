@@ -9,7 +9,8 @@ use super::work::{Followed, Piece, Request, Work};
 use super::{cancel, plan, remove, status};
 use crate::events::Events;
 use crate::host::memory;
-use crate::host::systemd::Systemd;
+use crate::host::linux::Linux;
+use crate::host::seams::Machine;
 use crate::instance::{self, Instance};
 use crate::store::{App, Locked, Store};
 use crate::{admit, deploy};
@@ -88,7 +89,7 @@ async fn get_status(
     Extension(watcher): Extension<Watcher>,
     Query(which): Query<api::Which>,
 ) -> Answer<Json<Vec<AppStatus>>> {
-    let systemd = Systemd::connect().await?;
+    let machine: Arc<dyn Machine> = Arc::new(Linux::connect().await?);
     let named = |app: &App| which.app.as_ref().is_none_or(|name| app.name().as_str() == name);
     let mut to_come = watch::to_come(&store()?.apps()?)?;
     to_come.retain(named);
@@ -99,7 +100,7 @@ async fn get_status(
     apps.append(&mut to_come);
     let mut answer = Vec::new();
     for app in apps {
-        answer.push(status::status(&systemd, &work, &watcher, &app).await?);
+        answer.push(status::status(&machine, &work, &watcher, &app).await?);
     }
     Ok(Json(answer))
 }
@@ -138,7 +139,7 @@ async fn post_plan(
     bytes: Bytes,
 ) -> Answer<Json<PlanStatus>> {
     let url = operator.url(&body::<api::Release>(&bytes)?.url)?;
-    let instance = Instance::open(work.sources(), Events::default(), operator.name).await?;
+    let instance = Instance::open(work.common(), work.sources(), Events::default(), operator.name).await?;
     let app = instance.store.app(url.app());
     let plan = plan::plan(&instance, &app, &url).await;
     memory::give_back();

@@ -1,11 +1,12 @@
 //! Questions about what is installed and what runs.
 
+use std::sync::Arc;
 use super::watch::Watcher;
 use super::work::{Piece, Work};
 use crate::converge;
-use crate::converge::ports::Restored;
+use crate::switched::Restored;
 use crate::health::Watch;
-use crate::host::systemd::Systemd;
+use crate::host::seams::Machine;
 use crate::store::{App, Seen};
 use jiff::Timestamp;
 use model::api::{AppStatus, Leaving, ProcessStatus, ReleaseStatus};
@@ -19,7 +20,7 @@ use model::units;
 pub const ENTRIES: usize = 50;
 
 pub async fn status(
-    systemd: &Systemd,
+    machine: &Arc<dyn Machine>,
     work: &Work,
     watcher: &Watcher,
     app: &App,
@@ -42,9 +43,9 @@ pub async fn status(
         fault: None,
         damaged: None,
         port: snapshot.current().filter(|m| m.plan.has_web()).map(|m| m.plan.port.get()),
-        port_map: port_map(&snapshot),
+        port_map: port_map(work, &snapshot),
         processes: Vec::new(),
-        leaving: leaving(systemd, &snapshot, working.as_deref()).await?,
+        leaving: leaving(&**machine, &snapshot, working.as_deref()).await?,
         rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
         working: working.as_ref().map(|piece| piece.what.clone()),
         working_id: working.map(|piece| piece.id.clone()),
@@ -56,11 +57,11 @@ pub async fn status(
         status.url = Some(manifest.url.to_string());
         status.state = Some(manifest.state);
         for process in manifest.plan.instances() {
-            status.processes.push(one(systemd, &snapshot, manifest, &process).await?);
+            status.processes.push(one(&**machine, &snapshot, manifest, &process).await?);
         }
-        let mut watch = Watch::new(manifest);
+        let mut watch = Watch::new(machine, manifest);
         watch.retain(|process| !snapshot.stopped.covers(process));
-        status.fault = watch.fault(systemd).await?;
+        status.fault = watch.fault().await?;
         status.healthy = status.fault.is_none();
     }
     if damaged.is_some() {
@@ -70,33 +71,33 @@ pub async fn status(
 }
 
 /// Who knows that another program flushes the port map now and then can make it stop.
-fn port_map(snapshot: &Snapshot) -> Option<String> {
+fn port_map(work: &Work, snapshot: &Snapshot) -> Option<String> {
     snapshot.current().filter(|manifest| !manifest.plan.private_ports.is_empty())?;
-    let Restored { times, last } = converge::ports::restored()?;
+    let Restored { times, last } = converge::ports::restored(&work.common())?;
     let at = last.strftime("%Y-%m-%d %H:%M:%SZ");
     Some(format!("flushed by another program, and loaded again: {times} times, last at {at}"))
 }
 
 async fn leaving(
-    systemd: &Systemd,
+    machine: &dyn Machine,
     snapshot: &Snapshot,
     working: Option<&Piece>,
 ) -> Result<Option<Leaving>> {
     let Some(until) = working.and_then(|piece| piece.warm.until()) else { return Ok(None) };
-    let leaving = converge::leaving(systemd, snapshot).await?;
+    let leaving = converge::leaving(machine, snapshot).await?;
     let ports: Vec<u16> = leaving.values().copied().collect();
-    let connections = converge::connections(&ports).unwrap_or_default();
+    let connections = converge::connections(machine, &ports).unwrap_or_default();
     Ok(Some(Leaving { units: leaving.into_keys().collect(), connections, until }))
 }
 
 async fn one(
-    systemd: &Systemd,
+    machine: &dyn Machine,
     snapshot: &Snapshot,
     manifest: &Manifest,
     process: &Process,
 ) -> Result<ProcessStatus> {
     let unit = units::service(&snapshot.app, &manifest.label, process);
-    let found = systemd.status(&unit).await?;
+    let found = machine.status(&unit).await?;
     let micros = i64::try_from(found.active_since).unwrap_or(0);
     let since = Timestamp::from_microsecond(micros).ok();
     let stopped = snapshot.stopped.covers(&process.to_string()) && !found.is_running();

@@ -6,8 +6,8 @@ use crate::cut::{Cut, Why};
 use crate::deploy;
 use crate::events::Events;
 use crate::host::memory;
-use crate::host::systemd::Systemd;
-use crate::instance::{Instance, Warm, blocking};
+use crate::host::linux::Linux;
+use crate::instance::{Common, Instance, Warm, blocking};
 use crate::source::Sources;
 use crate::stage;
 use crate::store::App;
@@ -30,6 +30,7 @@ const ENDED: usize = 32;
 pub struct Work(Arc<Shared>);
 
 struct Shared {
+    common: Arc<Common>,
     sources: Arc<Sources>,
     pieces: Mutex<Pieces>,
     /// How many pieces there have been; sent whenever one begins or ends, and
@@ -137,7 +138,12 @@ pub enum Followed {
 impl Work {
     pub fn new(sources: Arc<Sources>) -> Self {
         let (pieces, changed) = (Mutex::default(), watch::Sender::new(0));
-        Work(Arc::new(Shared { sources, pieces, changed }))
+        Work(Arc::new(Shared { common: Arc::default(), sources, pieces, changed }))
+    }
+
+    /// What all of it shares.
+    pub fn common(&self) -> Arc<Common> {
+        self.0.common.clone()
     }
 
     pub fn sources(&self) -> Arc<Sources> {
@@ -243,7 +249,7 @@ impl Work {
     {
         self.wait_for_turn(piece, &request).await?;
         let (sources, events) = (self.sources(), piece.events.clone());
-        let mut instance = Instance::open(sources, events, request.who).await?;
+        let mut instance = Instance::open(self.common(), sources, events, request.who).await?;
         instance.id = piece.id.clone();
         instance.warm = piece.warm.clone();
         instance.cut = piece.cut.clone();
@@ -369,7 +375,7 @@ impl Work {
 /// a lock of its connection.
 async fn end_commands(instance: &Instance, app: &App) {
     let ended = async {
-        let instance = Instance { systemd: Systemd::connect().await?, ..instance.clone() };
+        let instance = Instance { machine: Arc::new(Linux::connect().await?), ..instance.clone() };
         let build = stage::stop_build(&instance, app).await;
         build.and(stage::phase::stop(&instance, app).await)
     };

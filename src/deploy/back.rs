@@ -14,14 +14,12 @@ use model::installed::Stopped;
 use model::release::manifest::{Manifest, State};
 use model::release::name::Label;
 use model::units;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// How many of their last lines the failed processes are quoted with.
 const LAST_LINES: usize = 30;
 /// How often the previous release is brought back before that counts as failed.
 const TRIES: u32 = 5;
-/// The pause between tries: systemd may be re-executing itself.
-const PAUSE: Duration = Duration::from_secs(2);
 
 /// Why it is too late to cancel it.
 const GOES_BACK: &str = "its release has failed, and what ran before is brought back";
@@ -53,7 +51,7 @@ impl Failed {
     /// Commits what was current before again, or nothing, and goes back to it.
     pub async fn undo(mut self, instance: &Instance, app: &Locked, why: Error) -> Error {
         let _decided = instance.cut.decide(GOES_BACK).await;
-        if instance.systemd.is_stopping().await {
+        if instance.machine.is_stopping().await {
             return self.left_to_recovery(why);
         }
         self.touches_what_runs();
@@ -71,7 +69,7 @@ impl Failed {
     /// Makes what runs follow `current` again, and says how that went.
     pub async fn go_back(self, instance: &Instance, app: &Locked, why: Error) -> Error {
         let _decided = instance.cut.decide(GOES_BACK).await;
-        if instance.systemd.is_stopping().await {
+        if instance.machine.is_stopping().await {
             return self.left_to_recovery(why);
         }
         let label = &self.manifest.label;
@@ -160,7 +158,7 @@ impl Failed {
         let unit = |process| units::service(app, label, &process);
         let units: Vec<String> = self.manifest.plan.instances().map(unit).collect();
         let prefix = format!("{app}.");
-        let lines = instance.systemd.last_lines(&units, self.since.as_second(), LAST_LINES).await;
+        let lines = instance.machine.last_lines(&units, self.since.as_second(), LAST_LINES).await;
         let own = lines.into_iter().filter_map(|(identifier, text)| {
             identifier.strip_prefix(&prefix).map(|process| format!("{process}: {text}"))
         });
@@ -179,7 +177,7 @@ pub(super) async fn runs_on(instance: &Instance, app: &Locked) -> bool {
     let wanted = units::wanted(&snapshot);
     snapshot.current.is_some()
         && wanted.iter().all(|unit| live.contains(unit))
-        && converge::ports::lead_to(&snapshot).await
+        && converge::ports::lead_to(instance, &snapshot).await
 }
 
 /// Starts what is current again and waits until it is healthy; then what has
@@ -196,17 +194,17 @@ pub(super) async fn restore(
         }
         instance.events.warn(error.chain());
         tries += 1;
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(instance.common.restore_pause).await;
     }
     let since = Instant::now();
     let Some(label) = current else { return converge(instance, app).await };
     let snapshot = app.snapshot()?;
     let manifest = app.manifest(label)?;
-    let mut watch = Watch::new(&manifest);
+    let mut watch = Watch::new(&instance.machine, &manifest);
     watch.retain(|process| !snapshot.stopped.covers(process));
     watch.accept_any_address();
     let timeout = manifest.plan.health_timeout;
-    let proved = watch.prove(&instance.systemd, timeout, &instance.events).await;
+    let proved = watch.prove(timeout, &instance.events).await;
     converge::drain(instance, app, since + manifest.plan.drain_timeout).await?;
     proved.and(converge(instance, app).await)
 }

@@ -1,7 +1,6 @@
 //! A port that a failed candidate found taken: who holds it, and the ways out.
 
 use crate::clues;
-use crate::host::sockets;
 use crate::instance::{Instance, blocking};
 use crate::store::App;
 use model::release::manifest::{Manifest, Process};
@@ -33,7 +32,7 @@ pub(super) async fn help(
     if let Some((port, holder)) = named.iter().find_map(|port| held.get_key_value(port)) {
         return Some(format!("port {port} is held by {holder}; {WAYS_OUT}"));
     }
-    let elsewhere = |port: &u16| Some((*port, blocking(|| sockets::listener(*port, None))?));
+    let elsewhere = |port: &u16| Some((*port, blocking(|| instance.machine.listener(*port, None))?));
     if let Some((port, holder)) = named.iter().find_map(elsewhere) {
         let (name, pid) = (holder.name, holder.pid);
         return Some(format!("port {port} is held by {name} ({pid}); choose another one"));
@@ -85,8 +84,8 @@ async fn further_ports(
     process: &Process,
 ) -> BTreeSet<u16> {
     let unit = units::service(app.name(), &manifest.label, process);
-    let Ok(status) = instance.systemd.status(&unit).await else { return BTreeSet::new() };
-    let listens = sockets::endpoints(&status.control_group).await.into_iter();
+    let Ok(status) = instance.machine.status(&unit).await else { return BTreeSet::new() };
+    let listens = instance.machine.endpoints(&status.control_group).await.into_iter();
     listens.map(|endpoint| endpoint.port).filter(|port| process.port != Some(*port)).collect()
 }
 

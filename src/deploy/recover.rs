@@ -60,7 +60,7 @@ pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
 async fn finish_moving(instance: &Instance, app: &Locked) {
     let moved = async {
         let live: Vec<String> = converge::live(instance, app).await?.into_iter().collect();
-        instance.systemd.stop(&live, converge::longest_stop(&app.snapshot()?)).await?;
+        instance.machine.stop(&live, converge::longest_stop(&app.snapshot()?)).await?;
         owner::move_in(instance, app).await
     };
     if let Err(error) = moved.await {
@@ -126,11 +126,11 @@ async fn stop_phase(instance: &Instance, app: &Locked) -> Result<()> {
 async fn settle_again(instance: &Instance, app: &Locked, manifest: Manifest) -> Result<Done> {
     let start = Instant::now();
     let (before, stopped) = (fallback(app, &manifest)?, app.snapshot()?.stopped);
-    let watch = Watch::new(&manifest);
+    let watch = Watch::new(&instance.machine, &manifest);
     let candidate = Candidate { watch, manifest, before, stopped, touching: None };
     let mut committed = commit(instance, app, candidate).await?;
     let timeout = committed.manifest.plan.health_timeout;
-    if let Err(why) = committed.watch.prove(&instance.systemd, timeout, &instance.events).await {
+    if let Err(why) = committed.watch.prove(timeout, &instance.events).await {
         let Committed { manifest, before, stopped, .. } = committed;
         return Err(Failed::of(manifest, before, stopped).undo(instance, app, why).await);
     }

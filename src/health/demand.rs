@@ -1,16 +1,18 @@
 //! What a process of `web` must do to count as healthy: listen where its clients can
 //! reach it, and answer.
 
-use crate::host::addresses;
-use crate::host::probe::{self, Request};
+use crate::host::probe::Request;
+use crate::host::seams::{Machine, Network};
 use model::release::manifest::{Manifest, State};
 use model::release::reach::{Endpoint, Families};
 use model::release::settings::{Clients, Statuses};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// The same for all processes of a release.
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
+    pub network: Arc<dyn Machine>,
     pub clients: Clients,
     /// The families over which each process must be reached. Empty: any family will do.
     pub families: Families,
@@ -41,8 +43,8 @@ impl Shortfall {
 }
 
 impl Demand {
-    pub fn of(manifest: &Manifest) -> Demand {
-        let mut demand = Demand::of_new(manifest);
+    pub fn of(network: &Arc<dyn Machine>, manifest: &Manifest) -> Demand {
+        let mut demand = Demand::of_new(network, manifest);
         // Proved by 0.1.0, which took any address: an upgrade is no reason to stop it.
         if manifest.state == State::Good && manifest.serves.is_none() {
             demand.accept_any_address();
@@ -51,12 +53,12 @@ impl Demand {
     }
 
     /// Of a release that was not proved yet, whatever it says.
-    pub fn of_new(manifest: &Manifest) -> Demand {
+    pub fn of_new(network: &Arc<dyn Machine>, manifest: &Manifest) -> Demand {
         let plan = &manifest.plan;
-        let served = manifest.serves.map(|served| served.and(addresses::families()));
+        let served = manifest.serves.map(|served| served.and(network.families()));
         let families = match plan.clients {
             Clients::Anywhere => {
-                served.filter(|served| !served.is_empty()).unwrap_or_else(usual_families)
+                served.filter(|served| !served.is_empty()).unwrap_or_else(|| usual_families(&**network))
             }
             Clients::Local => Families::default(),
         };
@@ -64,7 +66,13 @@ impl Demand {
             let host = plan.health_host.clone();
             Request { path, host }
         });
-        Demand { clients: plan.clients, families, request, statuses: plan.health_status.clone() }
+        Demand {
+            network: network.clone(),
+            clients: plan.clients,
+            families,
+            request,
+            statuses: plan.health_status.clone(),
+        }
     }
 
     pub fn accept_any_address(&mut self) {
@@ -106,19 +114,19 @@ impl Demand {
             let why = format!("the process answers, but its public port {at} does not: {error}");
             Shortfall::new(why, help)
         };
-        probe::connect(at).await.map_err(shortfall)
+        self.network.connect(at).await.map_err(shortfall)
     }
 
     async fn answers(&self, endpoint: &Endpoint) -> Result<(), Shortfall> {
         let at = endpoint.target();
         let Some(request) = &self.request else {
             let help = "it must accept connections on $PORT";
-            let connected = probe::connect(at).await;
+            let connected = self.network.connect(at).await;
             return connected.map_err(|e| Shortfall::new(format!("connect to {at}: {e}"), help));
         };
         let path = &request.path;
         let statuses = &self.statuses;
-        match probe::get(at, request).await {
+        match self.network.get(at, request).await {
             Ok(answer) if statuses.contains(answer.status) => Ok(()),
             Ok(answer) => {
                 let to = answer.location.map(|to| format!(" to {to}")).unwrap_or_default();
@@ -157,8 +165,8 @@ impl Demand {
 
 /// What a release must serve that nobody knows more of: IPv4, or IPv6 on an instance
 /// that has nothing else.
-fn usual_families() -> Families {
-    match addresses::families() {
+fn usual_families(network: &dyn Network) -> Families {
+    match network.families() {
         Families { ipv4: false, ipv6: true } => Families::IPV6,
         _ => Families::IPV4,
     }

@@ -3,7 +3,6 @@
 
 use super::demand::{Demand, Reach, Shortfall};
 use crate::events::Events;
-use crate::host::sockets;
 use crate::host::systemd::{ServiceStatus, monotonic};
 use model::error::{Error, Result};
 use model::release::manifest::{Manifest, Process};
@@ -206,7 +205,7 @@ impl Watched {
         demand: &Demand,
     ) -> Result<Option<Reach>, NotYet> {
         let Some(port) = self.port else { return Ok(None) };
-        let endpoints = sockets::endpoints(&status.control_group).await;
+        let endpoints = demand.network.endpoints(&status.control_group).await;
         match demand.check(&endpoints, port).await {
             Ok(reached) => Ok(Some(reached)),
             Err(Shortfall { why, help }) => Err(self.not_yet(why, &help)),

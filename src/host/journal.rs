@@ -44,7 +44,7 @@ impl Systemd {
         };
         let mut lines = Vec::new();
         let _alone = READING.lock().await;
-        if let Err(error) = self.run(command, |line| lines.extend(entry(&line))).await {
+        if let Err(error) = self.run(command, &mut |line| lines.extend(entry(&line))).await {
             tracing::debug!("{}", error.chain());
         }
         lines

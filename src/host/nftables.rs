@@ -58,7 +58,7 @@ async fn run(systemd: &Systemd, unit: &str, arguments: &[&str]) -> Result<(Endin
         properties: Vec::new(),
     };
     let mut said = Vec::new();
-    let ending = systemd.run(command, |line| said.push(line)).await?;
+    let ending = systemd.run(command, &mut |line| said.push(line)).await?;
     Ok((ending, said))
 }
 

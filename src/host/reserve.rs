@@ -28,7 +28,7 @@ pub async fn reserve(systemd: &Systemd) -> Result<()> {
         properties: Vec::new(),
     };
     let mut said = Vec::new();
-    match systemd.run(command, |line| said.push(line)).await? {
+    match systemd.run(command, &mut |line| said.push(line)).await? {
         Ending::Success => Ok(()),
         Ending::Failure(why) => {
             let what = format!("keep the private ports from outgoing connections ({LIST})");

@@ -26,7 +26,7 @@ const HEADER: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     pub rules: usize,
-    hash: u64,
+    pub hash: u64,
 }
 
 /// How often the rules are read again that change while they are read.

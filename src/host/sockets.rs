@@ -21,12 +21,12 @@ const DESCRIPTORS: usize = 4096;
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// A process that listens on a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
     pub pid: u32,
     /// The program's name, as in /proc/PID/comm.
     pub name: String,
-    control_group: String,
+    pub control_group: String,
 }
 
 impl Listener {

@@ -4,6 +4,7 @@ mod property;
 
 pub use property::properties;
 
+use super::seams::Lines;
 use super::systemd::Systemd;
 use super::user;
 use futures_util::StreamExt;
@@ -66,7 +67,7 @@ pub enum Ending {
 
 impl Systemd {
     /// Runs a program to its end, handing each line of its output to `line`.
-    pub async fn run(&self, command: Command, mut line: impl FnMut(String)) -> Result<Ending> {
+    pub async fn run(&self, command: Command, line: Lines<'_>) -> Result<Ending> {
         let unit = format!("{}.service", command.unit);
         let cannot = |e: zbus::Error| Error::failed(format!("run {unit}")).because(e);
         let (reader, writer) = tokio::net::unix::pipe::pipe()
@@ -95,7 +96,7 @@ impl Systemd {
             "lost".to_owned()
         };
         let result = {
-            let mut output = std::pin::pin!(lines(reader, &mut line));
+            let mut output = std::pin::pin!(lines(reader, line));
             let mut ended = std::pin::pin!(tokio::time::timeout(deadline, ended));
             tokio::select! {
                 _ = &mut output => ended.await,
@@ -191,7 +192,7 @@ fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String
 /// Hands on each line, long ones cut, until the last writer is gone.
 pub(super) async fn lines(
     output: impl AsyncRead + Unpin,
-    line: &mut impl FnMut(String),
+    line: &mut (impl FnMut(String) + ?Sized),
 ) -> io::Result<()> {
     let mut output = BufReader::with_capacity(LINE, output);
     let mut text = Vec::new();

@@ -53,15 +53,11 @@ fn cannot_find(name: &str) -> Error {
 }
 
 /// The users with these names, made where they are missing.
-pub async fn make<const N: usize>(systemd: &Systemd, wanted: [Wanted; N]) -> Result<[Ids; N]> {
+pub async fn make(systemd: &Systemd, wanted: &[Wanted]) -> Result<Vec<Ids>> {
     if wanted.iter().any(|user| !matches!(find(&user.name), Ok(Some(_)))) {
-        add(systemd, &wanted).await?;
+        add(systemd, wanted).await?;
     }
-    let mut all = [Ids { uid: 0, gid: 0 }; N];
-    for (user, ids) in wanted.iter().zip(&mut all) {
-        *ids = its_own(user)?;
-    }
-    Ok(all)
+    wanted.iter().map(its_own).collect()
 }
 
 async fn add(systemd: &Systemd, wanted: &[Wanted]) -> Result<()> {
@@ -114,7 +110,7 @@ async fn run(systemd: &Systemd, unit: &str, what: String, argv: Vec<String>) -> 
         properties: Vec::new(),
     };
     let mut said = Vec::new();
-    match systemd.run(command, |line| said.push(line)).await? {
+    match systemd.run(command, &mut |line| said.push(line)).await? {
         Ending::Success => Ok(()),
         Ending::Failure(why) => Err(Error::failed(what).because(why).with_log(said)),
     }

@@ -1,6 +1,5 @@
 //! Brings a release onto the disk, complete and checked, touching nothing that runs.
 
-mod budget;
 mod build;
 mod once;
 pub mod phase;
@@ -22,7 +21,7 @@ mod writeback;
 pub use resolve::resolve;
 
 use crate::clues;
-use crate::host::{disk, nftables};
+use crate::host::disk;
 use crate::instance::{Instance, blocking};
 use crate::owner::{self, Owner as AppOwner};
 use crate::source::Resolved;
@@ -72,7 +71,7 @@ pub async fn find(instance: &Instance, app: &App, resolved: Resolved) -> Result<
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
     let mut settings = ReleaseSettings::merge(&instance.agent_env, &env).map_err(named)?;
     if (settings.strategy == Strategy::Handover || !settings.metadata)
-        && let Some(why) = nftables::missing(&instance.systemd, &units::ports::example()).await?
+        && let Some(why) = instance.machine.cannot_load(&units::ports::example()).await?
     {
         if !settings.metadata {
             return Err(named(Error::unusable("block the metadata service").because(why)));
@@ -162,8 +161,8 @@ async fn bring(
             Ok(Staged { manifest, reused: true })
         }
         Ok(Filled::Whole(mut manifest)) => {
-            let _turn = ports::ALLOCATING.lock().await;
-            ports::give(&instance.store, &mut manifest)?;
+            let _turn = instance.common.allocating.lock().await;
+            ports::give(&instance.store, &*instance.machine, &mut manifest)?;
             let _sync = instance.events.part("sync");
             blocking(|| staging.finish(&manifest))?;
             Ok(Staged { manifest: *manifest, reused: false })
@@ -193,7 +192,7 @@ async fn fill(
     let into = staging.tree()?;
     let owner = Owner { uid: staging.owner().uid, gid: staging.owner().gid };
     let wait = || instance.events.step(Step::Stage, "wait for the memory of other stages");
-    let share = budget::BUDGET.share(instance.settings.max_fetch_memory, wait);
+    let share = instance.common.budget.share(instance.settings.max_fetch_memory, wait);
     let over = || Error::source(format!("stage {}", resolved.url())).because(TIME_OVER);
     let share = instance.in_time(share).await.ok_or_else(over)?;
     let memory = share.bytes;

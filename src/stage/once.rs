@@ -45,7 +45,7 @@ pub(super) async fn run(
     command: Command,
 ) -> Result<()> {
     let mut last = VecDeque::new();
-    let line = |line: String| {
+    let mut line = |line: String| {
         let (app, release, stage) = (app.name(), once.label, once.kind);
         tracing::info!(DEPLOY_APP = %app, DEPLOY_RELEASE = %release, DEPLOY_STAGE = stage, "{line}");
         if last.len() == LAST_LINES {
@@ -62,9 +62,9 @@ pub(super) async fn run(
     }
     let service = format!("{}.service", command.unit);
     let ended = tokio::select! {
-        ended = instance.systemd.run(command, line) => ended?,
+        ended = instance.machine.run(command, &mut line) => ended?,
         () = nearly_full(app) => {
-            instance.systemd.stop(&[service], STOP_TIMEOUT).await?;
+            instance.machine.stop(&[service], STOP_TIMEOUT).await?;
             let error = Error::unusable(what).because(Error::unusable(FILLS).because(Errno::ENOSPC));
             return Err(error.help(once.help));
         }
@@ -116,9 +116,9 @@ pub(super) async fn stop(
     let former = format!("deploy-{app}-{kind}-{label}");
     for unit in [name(kind, app, label), former] {
         let unit = format!("{unit}.service");
-        match instance.systemd.active_state(&unit).await?.as_str() {
+        match instance.machine.active_state(&unit).await?.as_str() {
             "inactive" | "failed" => {}
-            _ => instance.systemd.stop(&[unit], STOP_TIMEOUT).await?,
+            _ => instance.machine.stop(&[unit], STOP_TIMEOUT).await?,
         }
     }
     Ok(())

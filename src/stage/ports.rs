@@ -1,20 +1,15 @@
 //! The private ports of a release: given to it when it is staged, and its own
 //! for as long as it is installed.
 
-use crate::host::{reserve, sockets};
+use crate::host::seams::Network;
 use crate::store::Store;
 use model::error::{Error, Result};
 use model::release::manifest::Manifest;
 use model::release::ports;
 use std::collections::BTreeSet;
-use tokio::sync::Mutex;
-
-/// Held from reading which ports are taken until the manifest that takes some is
-/// on the disk.
-pub static ALLOCATING: Mutex<()> = Mutex::const_new(());
 
 /// Gives the release as many ports as its plan needs.
-pub fn give(store: &Store, manifest: &mut Manifest) -> Result<()> {
+pub fn give(store: &Store, network: &dyn Network, manifest: &mut Manifest) -> Result<()> {
     let needed = manifest.plan.private_ports_needed();
     if needed == 0 {
         return Ok(());
@@ -27,7 +22,7 @@ pub fn give(store: &Store, manifest: &mut Manifest) -> Result<()> {
         });
         taken.extend(others.flat_map(|other| other.plan.private_ports));
     }
-    let (listening, reserved) = (sockets::bound_ports(), reserve::by_others());
+    let (listening, reserved) = (network.bound_ports(), network.reserved_by_others());
     let free = |port| !listening.contains(&port) && !ports::lists(&reserved, port);
     manifest.plan.private_ports = ports::allocate(needed, &taken, free).map_err(|why| {
         let what = format!("find private ports for {}", manifest.url);

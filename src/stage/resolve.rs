@@ -37,7 +37,7 @@ pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> 
 /// A machine whose uptime is unknown counts as one that is up.
 async fn is_booting(instance: &Instance) -> bool {
     let bound = instance.settings.boot_timeout;
-    instance.systemd.uptime().await.is_ok_and(|uptime| uptime < bound)
+    instance.machine.uptime().await.is_ok_and(|uptime| uptime < bound)
 }
 
 fn over(url: &ReleaseUrl, last: Option<Error>) -> Error {

@@ -1,6 +1,9 @@
 //! What counts as staying up, and as healthy.
 
 use super::*;
+use crate::story::Fake;
+use crate::store::Store;
+use std::sync::Arc;
 use model::error::Exit;
 use model::release::reach::Families;
 use model::release::settings::Clients;
@@ -88,7 +91,9 @@ fn a_process_that_ended_or_was_restarted_did_not_stay() {
 }
 
 fn demand() -> Demand {
+    let dir = std::path::PathBuf::from("/nonexistent");
     Demand {
+        network: Arc::new(Fake::new(Store::at(&dir), dir)),
         clients: Clients::Anywhere,
         families: Families::IPV4,
         request: None,

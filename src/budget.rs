@@ -9,21 +9,18 @@ const STAGE: u64 = 16 << 20;
 
 /// A number of bytes that is shared.
 #[derive(Debug, Default)]
-pub(super) struct Budget {
+pub struct Budget {
     taken: Mutex<u64>,
     freed: Notify,
 }
 
 /// What a stage has of the budget until it is dropped.
 #[derive(Debug)]
-pub(super) struct Share<'a> {
+pub struct Share<'a> {
     budget: &'a Budget,
     /// What may be fetched ahead; bytes.
     pub bytes: u64,
 }
-
-/// Of this process.
-pub(super) static BUDGET: Budget = Budget { taken: Mutex::new(0), freed: Notify::const_new() };
 
 impl Budget {
     /// Waits until `all` (bytes) has room for one more stage. One alone has always room.

@@ -1,0 +1,170 @@
+//! The machine that the agent runs on: systemd over D-Bus, nft(8), the kernel's sockets and
+//! the users of /etc/passwd.
+
+use super::probe::{self, Answer, Request};
+use super::ruleset::{self, Fingerprint};
+use super::seams::{Lines, Network, PortSwitch, ServiceManager, Users};
+use super::sockets::{self, Listener};
+use super::systemd::{Activity, ServiceStatus, Systemd};
+use super::transient::{Command, Ending};
+use super::user::{self, Ids, Wanted};
+use super::{addresses, nftables, reserve, sock_diag};
+use async_trait::async_trait;
+use model::error::{Error, Result};
+use model::release::reach::{Endpoint, Families};
+use model::units::GENERATED;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// A connection to this machine.
+pub struct Linux(Systemd);
+
+impl Linux {
+    pub async fn connect() -> Result<Linux> {
+        Systemd::connect().await.map(Linux)
+    }
+}
+
+#[async_trait]
+impl ServiceManager for Linux {
+    async fn daemon_reload(&self) -> Result<()> {
+        self.0.daemon_reload().await
+    }
+
+    fn generated(&self) -> &Path {
+        Path::new(GENERATED)
+    }
+
+    async fn start(&self, units: &[String]) -> Result<()> {
+        self.0.start(units).await
+    }
+
+    async fn begin_start(&self, target: &str) -> Result<()> {
+        self.0.begin_start(target).await
+    }
+
+    async fn stop(&self, units: &[String], stop_timeout: Duration) -> Result<()> {
+        self.0.stop(units, stop_timeout).await
+    }
+
+    async fn restart(&self, units: &[String], stop_timeout: Duration) -> Result<()> {
+        self.0.restart(units, stop_timeout).await
+    }
+
+    async fn reset_failed(&self, unit: &str) {
+        self.0.reset_failed(unit).await;
+    }
+
+    async fn status(&self, unit: &str) -> Result<ServiceStatus> {
+        self.0.status(unit).await
+    }
+
+    async fn active_state(&self, unit: &str) -> Result<String> {
+        self.0.active_state(unit).await
+    }
+
+    async fn consists_of(&self, target: &str) -> Result<BTreeMap<String, Activity>> {
+        self.0.consists_of(target).await
+    }
+
+    async fn run(&self, command: Command, line: Lines<'_>) -> Result<Ending> {
+        self.0.run(command, line).await
+    }
+
+    async fn uptime(&self) -> Result<Duration> {
+        self.0.uptime().await
+    }
+
+    async fn is_stopping(&self) -> bool {
+        self.0.is_stopping().await
+    }
+
+    async fn last_lines(
+        &self,
+        units: &[String],
+        since: i64,
+        most: usize,
+    ) -> Vec<(String, String)> {
+        self.0.last_lines(units, since, most).await
+    }
+}
+
+#[async_trait]
+impl PortSwitch for Linux {
+    async fn load_ports(&self, script: &str) -> Result<()> {
+        nftables::load(&self.0, script).await
+    }
+
+    async fn cannot_load(&self, script: &str) -> Result<Option<Error>> {
+        nftables::missing(&self.0, script).await
+    }
+
+    fn fingerprint(&self, table: &str) -> io::Result<Fingerprint> {
+        ruleset::fingerprint(table)
+    }
+}
+
+#[async_trait]
+impl Network for Linux {
+    async fn endpoints(&self, control_group: &str) -> Vec<Endpoint> {
+        sockets::endpoints(control_group).await
+    }
+
+    fn listener(&self, port: u16, but: Option<&str>) -> Option<Listener> {
+        sockets::listener(port, but)
+    }
+
+    fn receiver(&self, port: u16, but: Option<&str>) -> Option<Listener> {
+        sockets::receiver(port, but)
+    }
+
+    fn bound_ports(&self) -> BTreeSet<u16> {
+        sockets::bound_ports()
+    }
+
+    fn reserved_by_others(&self) -> String {
+        reserve::by_others()
+    }
+
+    fn first_unprivileged_port(&self) -> u16 {
+        sockets::first_unprivileged_port()
+    }
+
+    fn connections(&self, port: u16) -> io::Result<usize> {
+        sock_diag::connections(port)
+    }
+
+    fn families(&self) -> Families {
+        addresses::families()
+    }
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<()> {
+        probe::connect(to).await
+    }
+
+    async fn get(&self, at: SocketAddr, request: &Request) -> io::Result<Answer> {
+        probe::get(at, request).await
+    }
+}
+
+#[async_trait]
+impl Users for Linux {
+    fn ids(&self, name: &str) -> Result<Ids> {
+        user::ids(name)
+    }
+
+    fn is_member(&self, ids: Ids, group: &str) -> bool {
+        user::is_member(ids.uid, ids.gid, group)
+    }
+
+    async fn make_users(&self, wanted: &[Wanted]) -> Result<Vec<Ids>> {
+        user::make(&self.0, wanted).await
+    }
+
+    async fn remove_users(&self, users: &[Wanted]) -> Result<()> {
+        user::remove(&self.0, users).await
+    }
+}

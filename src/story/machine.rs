@@ -1,0 +1,415 @@
+//! A machine in memory: a small state machine of units, jobs, ports and users. It starts the
+//! units that the agent's own generator writes, and each process does what the word after
+//! `does=` in its command says.
+
+use crate::generator;
+use crate::host::probe::{Answer, Request};
+use crate::host::ruleset::Fingerprint;
+use crate::host::seams::{Lines, Network, PortSwitch, ServiceManager, Users};
+use crate::host::sockets::Listener;
+use crate::host::systemd::{Activity, ServiceStatus};
+use crate::host::transient::{Command, Ending};
+use crate::host::user::{Ids, Wanted};
+use crate::store::Store;
+use async_trait::async_trait;
+use model::error::{Error, Result};
+use model::release::reach::{Endpoint, Families};
+use nix::unistd::{getgid, getuid};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What a test has to look at or to break.
+#[derive(Default)]
+pub struct State {
+    units: BTreeMap<String, Unit>,
+    /// Every job, in order: `start UNIT`, `stop UNIT`, `reload`, `ports`.
+    pub jobs: Vec<String>,
+    pub script: String,
+    /// Why nft cannot be used at all.
+    pub no_nft: bool,
+    /// Why nft fails, though it can be used.
+    pub nft_fails: bool,
+    pub reload_fails: bool,
+    /// No start of a unit whose name has this in it succeeds.
+    pub cannot_start: Option<String>,
+    pub is_stopping: bool,
+    /// Ports that somebody else listens on.
+    pub strangers: BTreeSet<u16>,
+    /// Connections that are open, by private port.
+    pub connections: BTreeMap<u16, usize>,
+    pub log: Vec<(String, String)>,
+    /// What the runs of `build` and `release` were given.
+    pub runs: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Unit {
+    is_up: bool,
+    /// It was up, and ended by itself.
+    has_failed: bool,
+    starts: u32,
+    target: String,
+    does: String,
+    port: Option<u16>,
+}
+
+pub struct Fake {
+    store: Store,
+    generated: PathBuf,
+    state: Mutex<State>,
+}
+
+impl Fake {
+    pub fn new(store: Store, generated: PathBuf) -> Fake {
+        Fake { store, generated, state: Mutex::default() }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The units that run, by name.
+    pub fn running(&self) -> Vec<String> {
+        let state = self.state();
+        let up = state.units.iter().filter(|(_, unit)| unit.is_up);
+        up.map(|(name, _)| name.trim_end_matches(".service").to_owned()).collect()
+    }
+
+    /// The units that clients of a public port come to now.
+    pub fn reached_by(&self, port: u16) -> Vec<String> {
+        let mut found = Vec::new();
+        for private in self.behind(port) {
+            let state = self.state();
+            let listens = |unit: &Unit| unit.is_up && unit.port == Some(private);
+            found.extend(state.units.iter().filter(|(_, unit)| listens(unit)).map(|(name, _)| {
+                name.trim_end_matches(".service").to_owned()
+            }));
+        }
+        found
+    }
+
+    /// The private ports that the map leads a public one to, or the port itself.
+    fn behind(&self, port: u16) -> Vec<u16> {
+        let state = self.state();
+        let rule = format!("dport {port} ");
+        let lines = state.script.lines().filter(|line| line.contains(&rule));
+        let numbers = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_digit()));
+        let private: BTreeSet<u16> = numbers
+            .filter_map(|number| number.parse().ok())
+            .filter(|number| (29000..30000).contains(number))
+            .collect();
+        if private.is_empty() { vec![port] } else { private.into_iter().collect() }
+    }
+
+    /// Kills a process; nobody restarts it.
+    pub fn kill(&self, unit: &str) {
+        let mut state = self.state();
+        let found = state.units.iter_mut().find(|(name, _)| name.contains(unit));
+        let (_, unit) = found.expect("a unit");
+        (unit.is_up, unit.has_failed) = (false, true);
+    }
+
+    /// The machine boots again: nothing runs, and systemd has read its units.
+    pub fn reboot(&self) {
+        self.state().units.clear();
+        self.state().script.clear();
+        generate(&self.generated, &self.store);
+    }
+
+    /// A unit as the files below the generator's directory have it.
+    fn load(&self, name: &str) -> Option<Unit> {
+        let (template, rest) = name.split_once('@')?;
+        let text = fs::read_to_string(self.generated.join(format!("{template}@.service"))).ok()?;
+        let mut all = text.clone();
+        let dropped = self.generated.join(format!("{template}@{rest}.d"));
+        for entry in fs::read_dir(dropped).into_iter().flatten().flatten() {
+            all += &fs::read_to_string(entry.path()).unwrap_or_default();
+        }
+        let word = |before: &str| {
+            let at = all.rfind(before)? + before.len();
+            let end = |c: char| !(c.is_ascii_alphanumeric() || "-.".contains(c));
+            all[at..].split(end).next().map(str::to_owned)
+        };
+        Some(Unit {
+            target: word("PartOf=")?,
+            does: word("does=").unwrap_or_default(),
+            port: word("=PORT=").or_else(|| word(" PORT=")).and_then(|port| port.parse().ok()),
+            ..Unit::default()
+        })
+    }
+
+    /// Whether this release is current: `deploy-my-app-web-r2@1.service`.
+    fn is_current(&self, unit: &str) -> bool {
+        let current = self.store.root().join("apps/my-app/current");
+        let Ok(target) = fs::read_link(current) else { return false };
+        let label = target.file_name().and_then(|label| label.to_str()).unwrap_or_default();
+        unit.split_once('@').is_some_and(|(name, _)| name.ends_with(&format!("-{label}")))
+    }
+
+    /// What the process does now, as far as it runs.
+    fn does(&self, name: &str, unit: &Unit) -> Does {
+        match unit.does.as_str() {
+            "crash" => Does::Ended,
+            "crash-when-current" if self.is_current(name) => Does::Ended,
+            "hang-when-current" if self.is_current(name) => Does::Hangs,
+            "hang" => Does::Hangs,
+            "local" => Does::Listens(Ipv4Addr::LOCALHOST, unit.port),
+            "elsewhere" => Does::Listens(Ipv4Addr::UNSPECIFIED, Some(8080)),
+            _ => Does::Listens(Ipv4Addr::UNSPECIFIED, unit.port),
+        }
+    }
+}
+
+enum Does {
+    Ended,
+    /// It runs, and listens nowhere.
+    Hangs,
+    Listens(Ipv4Addr, Option<u16>),
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own directory")]
+pub fn generate(dir: &Path, store: &Store) {
+    let _ = fs::remove_dir_all(dir);
+    fs::create_dir_all(dir).expect("a directory");
+    generator::write_all(dir, store);
+}
+
+#[async_trait]
+impl ServiceManager for Fake {
+    async fn daemon_reload(&self) -> Result<()> {
+        self.state().jobs.push("reload".to_owned());
+        if self.state().reload_fails {
+            return Err(Error::failed("reload systemd's units").because("it is told to fail"));
+        }
+        generate(&self.generated, &self.store);
+        Ok(())
+    }
+
+    fn generated(&self) -> &Path {
+        &self.generated
+    }
+
+    async fn start(&self, units: &[String]) -> Result<()> {
+        for name in units {
+            let refused = self.state().cannot_start.as_ref().is_some_and(|no| name.contains(no));
+            let found = self.load(name).filter(|_| !refused);
+            let loaded = found.ok_or_else(|| Error::failed(format!("start {name}")))?;
+            let mut state = self.state();
+            state.jobs.push(format!("start {}", name.trim_end_matches(".service")));
+            let starts = state.units.get(name).map_or(0, |unit| unit.starts) + 1;
+            state.units.insert(name.clone(), Unit { is_up: true, starts, ..loaded });
+        }
+        Ok(())
+    }
+
+    async fn begin_start(&self, target: &str) -> Result<()> {
+        let unit = Unit { is_up: true, ..Unit::default() };
+        self.state().units.insert(target.to_owned(), unit);
+        Ok(())
+    }
+
+    async fn stop(&self, units: &[String], _: Duration) -> Result<()> {
+        for name in units {
+            let mut state = self.state();
+            state.jobs.push(format!("stop {}", name.trim_end_matches(".service")));
+            if let Some(unit) = state.units.get_mut(name) {
+                (unit.is_up, unit.has_failed) = (false, false);
+            }
+        }
+        Ok(())
+    }
+
+    async fn restart(&self, units: &[String], stop_timeout: Duration) -> Result<()> {
+        self.stop(units, stop_timeout).await?;
+        self.start(units).await
+    }
+
+    async fn reset_failed(&self, unit: &str) {
+        if let Some(unit) = self.state().units.get_mut(unit) {
+            unit.has_failed = false;
+        }
+    }
+
+    async fn status(&self, name: &str) -> Result<ServiceStatus> {
+        let unit = self.state().units.get(name).cloned().unwrap_or_default();
+        let mut status = ServiceStatus {
+            active_state: "inactive".to_owned(),
+            sub_state: "dead".to_owned(),
+            result: "success".to_owned(),
+            control_group: name.to_owned(),
+            invocation_id: format!("{name} {}", unit.starts),
+            ..ServiceStatus::default()
+        };
+        if unit.has_failed {
+            (status.active_state, status.sub_state) = ("failed".to_owned(), "failed".to_owned());
+            (status.result, status.exec_main_code) = ("signal".to_owned(), 2);
+            status.exec_main_status = 15;
+        } else if unit.is_up && matches!(self.does(name, &unit), Does::Ended) {
+            status.active_state = "activating".to_owned();
+            (status.sub_state, status.result) = ("auto-restart".to_owned(), "exit-code".to_owned());
+            (status.exec_main_code, status.exec_main_status) = (1, 1);
+        } else if unit.is_up {
+            (status.active_state, status.sub_state) = ("active".to_owned(), "running".to_owned());
+            status.main_pid = 4711;
+        }
+        Ok(status)
+    }
+
+    async fn active_state(&self, unit: &str) -> Result<String> {
+        let up = self.state().units.get(unit).is_some_and(|unit| unit.is_up);
+        Ok(if up { "active" } else { "inactive" }.to_owned())
+    }
+
+    async fn consists_of(&self, target: &str) -> Result<BTreeMap<String, Activity>> {
+        let state = self.state();
+        let parts = state.units.iter().filter(|(_, unit)| unit.target == target);
+        let activity = |unit: &Unit| if unit.is_up { Activity::Up } else { Activity::Down };
+        Ok(parts.map(|(name, unit)| (name.clone(), activity(unit))).collect())
+    }
+
+    async fn run(&self, command: Command, line: Lines<'_>) -> Result<Ending> {
+        let text = command.argv.join(" ");
+        self.state().runs.push(format!("{}: {text}", command.unit));
+        line(format!("{} runs", command.unit));
+        if text.contains("does=hang") {
+            tokio::time::sleep(command.timeout).await;
+            return Ok(Ending::Failure("timeout".to_owned()));
+        }
+        match text.contains("does=fail") {
+            true => Ok(Ending::Failure("exit-code, exit status 1".to_owned())),
+            false => Ok(Ending::Success),
+        }
+    }
+
+    async fn uptime(&self) -> Result<Duration> {
+        Ok(Duration::from_secs(3600))
+    }
+
+    async fn is_stopping(&self) -> bool {
+        self.state().is_stopping
+    }
+
+    async fn last_lines(&self, _: &[String], _: i64, _: usize) -> Vec<(String, String)> {
+        self.state().log.clone()
+    }
+}
+
+#[async_trait]
+impl PortSwitch for Fake {
+    async fn load_ports(&self, script: &str) -> Result<()> {
+        let mut state = self.state();
+        state.jobs.push("ports".to_owned());
+        if state.nft_fails {
+            return Err(Error::failed("load the port map").because("it is told to fail"));
+        }
+        script.clone_into(&mut state.script);
+        Ok(())
+    }
+
+    async fn cannot_load(&self, _: &str) -> Result<Option<Error>> {
+        let missing = || Error::failed("use nftables").because("it is told to be missing");
+        Ok(self.state().no_nft.then(missing))
+    }
+
+    fn fingerprint(&self, _: &str) -> io::Result<Fingerprint> {
+        let script = self.state().script.clone();
+        Ok(Fingerprint { rules: script.lines().count(), hash: script.len() as u64 })
+    }
+}
+
+#[async_trait]
+impl Network for Fake {
+    async fn endpoints(&self, control_group: &str) -> Vec<Endpoint> {
+        let unit = self.state().units.get(control_group).cloned().unwrap_or_default();
+        match self.does(control_group, &unit) {
+            Does::Listens(address, Some(port)) if unit.is_up => {
+                vec![Endpoint { address: address.into(), port, v6only: true }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn listener(&self, port: u16, _: Option<&str>) -> Option<Listener> {
+        let is_taken = self.state().strangers.contains(&port);
+        is_taken.then(|| Listener { pid: 99, name: "stranger".to_owned(), ..Listener::default() })
+    }
+
+    fn receiver(&self, _: u16, _: Option<&str>) -> Option<Listener> {
+        None
+    }
+
+    fn bound_ports(&self) -> BTreeSet<u16> {
+        self.state().strangers.clone()
+    }
+
+    fn reserved_by_others(&self) -> String {
+        String::new()
+    }
+
+    fn first_unprivileged_port(&self) -> u16 {
+        1024
+    }
+
+    fn connections(&self, port: u16) -> io::Result<usize> {
+        Ok(self.state().connections.get(&port).copied().unwrap_or_default())
+    }
+
+    fn families(&self) -> Families {
+        Families::IPV4
+    }
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<()> {
+        for port in self.behind(to.port()) {
+            let units = self.state().units.clone();
+            for (name, unit) in units.iter().filter(|(_, unit)| unit.is_up) {
+                if let Does::Listens(_, Some(found)) = self.does(name, unit)
+                    && found == port
+                    && to.is_ipv4()
+                {
+                    return Ok(());
+                }
+            }
+        }
+        Err(ErrorKind::ConnectionRefused.into())
+    }
+
+    async fn get(&self, at: SocketAddr, _: &Request) -> io::Result<Answer> {
+        self.connect(at).await?;
+        let units = self.state().units.clone();
+        let mut on_it = units.values().filter(|unit| unit.is_up && unit.port == Some(at.port()));
+        let status = if on_it.any(|unit| unit.does == "status-500") { 500 } else { 200 };
+        Ok(Answer { status, location: None })
+    }
+}
+
+/// Files are given to this user: to root's test another one, to anybody else's itself.
+fn user() -> Ids {
+    match getuid().is_root() {
+        true => Ids { uid: 61_000, gid: 61_000 },
+        false => Ids { uid: getuid().as_raw(), gid: getgid().as_raw() },
+    }
+}
+
+#[async_trait]
+impl Users for Fake {
+    fn ids(&self, _: &str) -> Result<Ids> {
+        Ok(user())
+    }
+
+    fn is_member(&self, _: Ids, _: &str) -> bool {
+        false
+    }
+
+    async fn make_users(&self, wanted: &[Wanted]) -> Result<Vec<Ids>> {
+        Ok(wanted.iter().map(|_| user()).collect())
+    }
+
+    async fn remove_users(&self, _: &[Wanted]) -> Result<()> {
+        Ok(())
+    }
+}

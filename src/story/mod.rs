@@ -1,0 +1,234 @@
+//! The story of a deploy, on a machine in memory: what each rule of [`crate::deploy`] is for,
+//! in milliseconds and without root. Booted instances show the same on the real parts.
+
+mod failing;
+mod going_back;
+mod machine;
+mod recovery;
+mod usual;
+
+use crate::deploy::{self, Done};
+use crate::events::Events;
+use crate::instance::{Common, Instance};
+use crate::source::Sources;
+use crate::store::{App, Store};
+pub use machine::Fake;
+use machine::State;
+use model::error::{Error, Exit, Result};
+use model::event::Event;
+use model::history::Entry;
+use model::release::env::Env;
+use model::release::name::Label;
+use model::release::settings::AgentSettings;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Short, so that no test waits for what it does not test.
+const SETTINGS: &str = "DEPLOY_SETTLE=20ms\nDEPLOY_PROVE=0s\nDEPLOY_HEALTH_TIMEOUT=150ms\n\
+                        DEPLOY_DRAIN_TIMEOUT=100ms\nDEPLOY_STOP_TIMEOUT=1s\n";
+
+const WEB: &str = "web: serve\n";
+
+/// An instance with a state of its own, and releases in a directory beside it.
+pub struct Story {
+    dir: TempDir,
+    machine: Arc<Fake>,
+    common: Arc<Common>,
+    sources: Arc<Sources>,
+    settings: String,
+}
+
+impl Story {
+    pub fn new() -> Story {
+        Story::with("")
+    }
+
+    /// With further lines of agent.env.
+    pub fn with(settings: &str) -> Story {
+        let dir = TempDir::new().expect("a directory");
+        let store = Store::at(dir.path().join("state"));
+        let generated = dir.path().join("generator");
+        machine::generate(&generated, &store);
+        let common = Common { restore_pause: Duration::from_millis(1), ..Common::default() };
+        Story {
+            machine: Arc::new(Fake::new(store, generated)),
+            common: Arc::new(common),
+            sources: Arc::new(Sources::new()),
+            settings: format!("{SETTINGS}{settings}"),
+            dir,
+        }
+    }
+
+    /// With r1, which serves.
+    pub async fn serving_r1() -> Story {
+        let story = Story::new();
+        story.publish("r1", WEB, "");
+        story.deploy("r1").await.expect("r1 is good");
+        story
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.machine.state()
+    }
+
+    fn instance(&self) -> Instance {
+        let env = Env::parse(self.settings.as_bytes()).expect("an env file");
+        Instance {
+            settings: AgentSettings::from_env(&env).expect("settings"),
+            agent_env: env,
+            store: self.store(),
+            machine: self.machine.clone(),
+            common: self.common.clone(),
+            sources: self.sources.clone(),
+            events: Events::default(),
+            who: "ann".to_owned(),
+            id: "0123456789ab".to_owned(),
+            warm: Default::default(),
+            cut: Default::default(),
+            deadline: None,
+        }
+    }
+
+    fn store(&self) -> Store {
+        Store::at(self.dir.path().join("state"))
+    }
+
+    pub fn app(&self) -> App {
+        self.named("my-app")
+    }
+
+    pub fn named(&self, app: &str) -> App {
+        self.store().app(&app.parse().expect("a name"))
+    }
+
+    /// Publishes a release of my-app: its Procfile, and further lines of its env.
+    pub fn publish(&self, release: &str, procfile: &str, env: &str) {
+        self.publish_as("my-app", release, procfile, env);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test's own directory")]
+    pub fn publish_as(&self, app: &str, release: &str, procfile: &str, env: &str) {
+        let dir = self.place(app, release);
+        fs::create_dir_all(&dir).expect("a directory");
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, text) in [("Procfile", procfile), ("VERSION", release)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, path, text.as_bytes()).expect("in memory");
+        }
+        let bytes = archive.into_inner().expect("in memory");
+        fs::write(dir.join("source.tar"), bytes).expect("write");
+        fs::write(dir.join("env"), env.replace(';', "\n")).expect("write");
+    }
+
+    pub fn place(&self, app: &str, release: &str) -> PathBuf {
+        self.dir.path().join("releases").join(app).join("production").join(release)
+    }
+
+    fn url(&self, app: &str, release: &str) -> model::release::url::ReleaseUrl {
+        let path = self.place(app, release);
+        format!("file://{}", path.display()).parse().expect("a URL")
+    }
+
+    pub async fn deploy(&self, release: &str) -> Result<Done> {
+        self.deploy_as("my-app", release).await
+    }
+
+    pub async fn deploy_as(&self, app: &str, release: &str) -> Result<Done> {
+        self.deploy_in(&self.instance(), app, release).await
+    }
+
+    pub async fn deploy_in(&self, instance: &Instance, app: &str, release: &str) -> Result<Done> {
+        let locked = self.named(app).lock()?;
+        deploy::deploy(instance, locked, &self.url(app, release), false).await
+    }
+
+    /// Deploys with the release phase.
+    pub async fn release(&self, release: &str) -> Result<Done> {
+        let locked = self.app().lock()?;
+        deploy::deploy(&self.instance(), locked, &self.url("my-app", release), true).await
+    }
+
+    pub async fn stage(&self, release: &str) -> Result<Done> {
+        let locked = self.app().lock()?;
+        deploy::stage_only(&self.instance(), locked, &self.url("my-app", release)).await
+    }
+
+    pub async fn roll_back(&self, to: Option<&str>) -> Result<Done> {
+        let to = to.map(|label| label.parse::<Label>().expect("a label"));
+        deploy::roll_back(&self.instance(), self.app().lock()?, to).await
+    }
+
+    pub async fn recover(&self) -> Result<Done> {
+        deploy::recover(&self.instance(), self.app().lock()?).await
+    }
+
+    /// A deploy that fails with this code.
+    #[track_caller]
+    pub fn fails(result: Result<Done>, exit: Exit) -> Error {
+        let error = result.expect_err("it is to fail");
+        assert_eq!(error.exit(), exit, "{}", error.chain());
+        error
+    }
+
+    pub fn current(&self) -> Option<String> {
+        self.app().current().expect("readable").map(|label| label.to_string())
+    }
+
+    pub fn installed(&self) -> Vec<String> {
+        let snapshot = self.app().snapshot().expect("readable");
+        snapshot.releases.iter().map(|manifest| manifest.label.to_string()).collect()
+    }
+
+    pub fn state_of(&self, release: &str) -> model::release::manifest::State {
+        let snapshot = self.app().snapshot().expect("readable");
+        snapshot.release(&release.parse().expect("a label")).expect("installed").state
+    }
+
+    /// The processes that run, without what all their names begin with.
+    pub fn runs(&self) -> Vec<String> {
+        let own = |unit: String| unit.strip_prefix("deploy-my-app-").map(str::to_owned);
+        self.machine.running().into_iter().filter_map(own).collect()
+    }
+
+    /// Who answers clients of my-app.
+    pub fn served_by(&self) -> Vec<String> {
+        let own = |unit: String| unit.strip_prefix("deploy-my-app-").map(str::to_owned);
+        self.machine.reached_by(5000).into_iter().filter_map(own).collect()
+    }
+
+    pub fn jobs(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().jobs)
+    }
+
+    pub fn last(&self) -> Entry {
+        self.app().history(1).expect("readable").pop().expect("an entry")
+    }
+
+    pub fn reboot(&self) {
+        self.machine.reboot();
+    }
+
+    pub fn kill(&self, unit: &str) {
+        self.machine.kill(unit);
+    }
+}
+
+/// The steps and warnings of a deploy, in order.
+pub async fn told(events: &Events) -> Vec<String> {
+    let mut follower = events.follow();
+    events.close();
+    let mut told = Vec::new();
+    while let Some(event) = follower.next().await {
+        match event {
+            Event::Step { step, .. } => told.push(step.name().to_owned()),
+            Event::Warning { text } => told.push(text),
+            _ => {}
+        }
+    }
+    told
+}
