@@ -5,7 +5,7 @@ pub mod ports;
 
 use crate::host::namespaces::kernel;
 use crate::host::seams::Machine;
-use crate::host::systemd::{Activity};
+use crate::host::systemd::Activity;
 use crate::instance::Instance;
 use crate::store::App;
 use model::error::{Error, Result};

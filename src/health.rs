@@ -147,11 +147,7 @@ impl Watch {
     /// Watches started processes until all of them are healthy. A process that
     /// ends or is restarted fails at once; the deadline fails the rest. What a process
     /// says of itself meanwhile goes to `events`.
-    pub async fn prove(
-        &mut self,
-                timeout: Duration,
-        events: &Events,
-    ) -> Result<()> {
+    pub async fn prove(&mut self, timeout: Duration, events: &Events) -> Result<()> {
         let deadline = Instant::now() + timeout;
         let mut before = None;
         loop {
@@ -217,11 +213,7 @@ impl Watch {
         self.keep_healthy(window, None).await
     }
 
-    async fn keep_healthy(
-        &mut self,
-                window: Duration,
-        public: Option<u16>,
-    ) -> Result<()> {
+    async fn keep_healthy(&mut self, window: Duration, public: Option<u16>) -> Result<()> {
         let end = Instant::now() + window;
         let mut failures = 0;
         loop {

@@ -65,7 +65,11 @@ pub struct Restored {
 impl Loaded {
     /// Loads a map into the kernel. One that fails is what the kernel should have, too; it
     /// keeps the map before, since nft does all of a script or nothing.
-    pub async fn load(into: &mut Option<Loaded>, machine: &dyn Machine, map: PortMap) -> Result<()> {
+    pub async fn load(
+        into: &mut Option<Loaded>,
+        machine: &dyn Machine,
+        map: PortMap,
+    ) -> Result<()> {
         let held = into.take().and_then(|before| before.held);
         let loaded = into.insert(Loaded { map, held });
         machine.load_ports(&script(&loaded.map)).await?;

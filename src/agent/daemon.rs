@@ -209,7 +209,9 @@ fn recover(work: &Work) {
 /// The same for an app of which nothing but its units was left.
 async fn forget_removed(work: Work) {
     let forgotten = async {
-        let instance = Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await?;
+        let instance =
+            Instance::open(work.common(), work.sources(), Events::default(), "deployd".into())
+                .await?;
         converge::forget_removed(&instance).await
     };
     if let Err(error) = forgotten.await {
@@ -220,7 +222,8 @@ async fn forget_removed(work: Work) {
 /// What works once is known, and no deploy has to wait for it; what does not is
 /// tried again, and said, when a deploy needs it.
 async fn try_nftables(work: Work) {
-    let instance = Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await;
+    let instance =
+        Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await;
     let Ok(instance) = instance else { return };
     let usual = ReleaseSettings::merge(&instance.agent_env, &Env::default());
     if usual.is_ok_and(|settings| settings.strategy == Strategy::Handover) {

@@ -207,8 +207,7 @@ fn choose(manifest: &Manifest, process: Option<&str>) -> Result<Vec<Process>> {
 async fn prove(instance: &Instance, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
     let mut watch = Watch::new(&instance.machine, manifest);
     watch.retain(|name| chosen.iter().any(|process| process.to_string() == name));
-    let proved =
-        watch.prove(manifest.plan.health_timeout, &instance.events).await;
+    let proved = watch.prove(manifest.plan.health_timeout, &instance.events).await;
     proved.map_err(|error| error.with_exit(Exit::Unhealthy))
 }
 

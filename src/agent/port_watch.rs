@@ -6,10 +6,10 @@ use crate::converge::ports;
 use crate::events::Events;
 use crate::host::reserve;
 use crate::host::ruleset::{self, Changes};
-use model::units::ports::TABLE_NAME;
 use crate::host::systemd::Systemd;
 use crate::instance::Instance;
 use model::error::Result;
+use model::units::ports::TABLE_NAME;
 use std::time::Duration;
 
 /// After the map was loaded again, and twice as long each time that it has to be loaded
@@ -62,7 +62,8 @@ async fn until_it_fails(changes: &Changes, work: &Work) {
 }
 
 async fn restore(work: &Work) -> Result<()> {
-    let instance = Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await?;
+    let instance =
+        Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await?;
     if ports::restore(&instance).await? {
         tracing::warn!(
             "the port map (table inet deploy) was changed or flushed by another program: it is \

@@ -8,8 +8,8 @@ use super::watch::{self, Watcher};
 use super::work::{Followed, Piece, Request, Work};
 use super::{cancel, plan, remove, status};
 use crate::events::Events;
-use crate::host::memory;
 use crate::host::linux::Linux;
+use crate::host::memory;
 use crate::host::seams::Machine;
 use crate::instance::{self, Instance};
 use crate::store::{App, Locked, Store};
@@ -139,7 +139,8 @@ async fn post_plan(
     bytes: Bytes,
 ) -> Answer<Json<PlanStatus>> {
     let url = operator.url(&body::<api::Release>(&bytes)?.url)?;
-    let instance = Instance::open(work.common(), work.sources(), Events::default(), operator.name).await?;
+    let instance =
+        Instance::open(work.common(), work.sources(), Events::default(), operator.name).await?;
     let app = instance.store.app(url.app());
     let plan = plan::plan(&instance, &app, &url).await;
     memory::give_back();

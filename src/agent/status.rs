@@ -1,13 +1,12 @@
 //! Questions about what is installed and what runs.
 
-use std::sync::Arc;
 use super::watch::Watcher;
 use super::work::{Piece, Work};
 use crate::converge;
-use crate::switched::Restored;
 use crate::health::Watch;
 use crate::host::seams::Machine;
 use crate::store::{App, Seen};
+use crate::switched::Restored;
 use jiff::Timestamp;
 use model::api::{AppStatus, Leaving, ProcessStatus, ReleaseStatus};
 use model::error::Result;
@@ -15,6 +14,7 @@ use model::history::Entry;
 use model::installed::Snapshot;
 use model::release::manifest::{Manifest, Process};
 use model::units;
+use std::sync::Arc;
 
 /// How many entries of the history are shown.
 pub const ENTRIES: usize = 50;

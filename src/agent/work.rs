@@ -5,8 +5,8 @@
 use crate::cut::{Cut, Why};
 use crate::deploy;
 use crate::events::Events;
-use crate::host::memory;
 use crate::host::linux::Linux;
+use crate::host::memory;
 use crate::instance::{Common, Instance, Warm, blocking};
 use crate::source::Sources;
 use crate::stage;

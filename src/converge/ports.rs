@@ -19,7 +19,8 @@ pub async fn let_builds(
     metadata: bool,
 ) -> Result<()> {
     let before = {
-        let mut builders = instance.common.ports.builders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut builders =
+            instance.common.ports.builders.lock().unwrap_or_else(PoisonError::into_inner);
         match metadata {
             true => builders.remove(app),
             false => builders.insert(app.clone(), builder),
@@ -41,7 +42,9 @@ pub async fn load(instance: &Instance) -> Result<()> {
     };
     let loaded = instance.common.ports.loaded.lock().await;
     let held = loaded.as_ref().and_then(|loaded| Some((&loaded.map, loaded.held.as_ref()?)));
-    match held.is_some_and(|(map, held)| held.leads_as(map) && held.is_intact(&|| instance.machine.fingerprint(TABLE_NAME))) {
+    match held.is_some_and(|(map, held)| {
+        held.leads_as(map) && held.is_intact(&|| instance.machine.fingerprint(TABLE_NAME))
+    }) {
         true => tracing::warn!("clients are not affected: {}", error.chain()),
         false => return Err(error),
     }
@@ -106,7 +109,9 @@ pub async fn is_intact(common: &Common, rules: Rules<'_>) -> bool {
 pub async fn restore(instance: &Instance) -> Result<bool> {
     let (ports, machine) = (&instance.common.ports, &*instance.machine);
     let mut loaded = ports.loaded.lock().await;
-    let Some(found) = loaded.as_ref().filter(|loaded| !loaded.is_intact(&|| machine.fingerprint(TABLE_NAME))) else {
+    let Some(found) =
+        loaded.as_ref().filter(|loaded| !loaded.is_intact(&|| machine.fingerprint(TABLE_NAME)))
+    else {
         return Ok(false);
     };
     let map = found.map.clone();

@@ -32,7 +32,8 @@ pub(super) async fn help(
     if let Some((port, holder)) = named.iter().find_map(|port| held.get_key_value(port)) {
         return Some(format!("port {port} is held by {holder}; {WAYS_OUT}"));
     }
-    let elsewhere = |port: &u16| Some((*port, blocking(|| instance.machine.listener(*port, None))?));
+    let elsewhere =
+        |port: &u16| Some((*port, blocking(|| instance.machine.listener(*port, None))?));
     if let Some((port, holder)) = named.iter().find_map(elsewhere) {
         let (name, pid) = (holder.name, holder.pid);
         return Some(format!("port {port} is held by {name} ({pid}); choose another one"));

@@ -57,9 +57,9 @@ impl Demand {
         let plan = &manifest.plan;
         let served = manifest.serves.map(|served| served.and(network.families()));
         let families = match plan.clients {
-            Clients::Anywhere => {
-                served.filter(|served| !served.is_empty()).unwrap_or_else(|| usual_families(&**network))
-            }
+            Clients::Anywhere => served
+                .filter(|served| !served.is_empty())
+                .unwrap_or_else(|| usual_families(&**network)),
             Clients::Local => Families::default(),
         };
         let request = plan.health_path.clone().map(|path| {

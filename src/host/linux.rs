@@ -82,12 +82,7 @@ impl ServiceManager for Linux {
         self.0.is_stopping().await
     }
 
-    async fn last_lines(
-        &self,
-        units: &[String],
-        since: i64,
-        most: usize,
-    ) -> Vec<(String, String)> {
+    async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<(String, String)> {
         self.0.last_lines(units, since, most).await
     }
 }

@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use model::error::{Error, Result};
 use model::release::reach::{Endpoint, Families};
 use std::collections::{BTreeMap, BTreeSet};
-use std::{fmt, io};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// The machine, whole.
 pub trait Machine: ServiceManager + PortSwitch + Network + Users {}
@@ -76,8 +76,7 @@ pub trait ServiceManager: Send + Sync {
 
     /// The last lines that units wrote since a moment, in seconds since the epoch:
     /// syslog identifier and text. Best effort: what cannot be read is left out.
-    async fn last_lines(&self, units: &[String], since: i64, most: usize)
-    -> Vec<(String, String)>;
+    async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<(String, String)>;
 }
 
 /// What is done with each line of a program's output.

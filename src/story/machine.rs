@@ -21,7 +21,11 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// When a process listens that is late.
+const LATE: Duration = Duration::from_millis(200);
 
 /// What a test has to look at or to break.
 #[derive(Default)]
@@ -38,6 +42,8 @@ pub struct State {
     /// No start of a unit whose name has this in it succeeds.
     pub cannot_start: Option<String>,
     pub is_stopping: bool,
+    /// The job that never ends: the daemon is killed there.
+    pub dies_at: Option<String>,
     /// Ports that somebody else listens on.
     pub strangers: BTreeSet<u16>,
     /// Connections that are open, by private port.
@@ -53,6 +59,7 @@ struct Unit {
     /// It was up, and ended by itself.
     has_failed: bool,
     starts: u32,
+    since: Option<Instant>,
     target: String,
     does: String,
     port: Option<u16>,
@@ -62,15 +69,36 @@ pub struct Fake {
     store: Store,
     generated: PathBuf,
     state: Mutex<State>,
+    dead: Notify,
 }
 
 impl Fake {
     pub fn new(store: Store, generated: PathBuf) -> Fake {
-        Fake { store, generated, state: Mutex::default() }
+        Fake { store, generated, state: Mutex::default(), dead: Notify::new() }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a job. At the one where the daemon dies nothing goes on.
+    async fn job(&self, job: String) {
+        let dies = {
+            let mut state = self.state();
+            let dies = state.dies_at.as_ref().is_some_and(|at| job.contains(at));
+            state.jobs.push(job);
+            dies
+        };
+        if dies {
+            self.dead.notify_one();
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until the daemon has died where it was told to.
+    pub async fn death(&self) {
+        self.dead.notified().await;
+        self.state().dies_at = None;
     }
 
     /// The units that run, by name.
@@ -86,9 +114,13 @@ impl Fake {
         for private in self.behind(port) {
             let state = self.state();
             let listens = |unit: &Unit| unit.is_up && unit.port == Some(private);
-            found.extend(state.units.iter().filter(|(_, unit)| listens(unit)).map(|(name, _)| {
-                name.trim_end_matches(".service").to_owned()
-            }));
+            found.extend(
+                state
+                    .units
+                    .iter()
+                    .filter(|(_, unit)| listens(unit))
+                    .map(|(name, _)| name.trim_end_matches(".service").to_owned()),
+            );
         }
         found
     }
@@ -158,6 +190,7 @@ impl Fake {
             "crash-when-current" if self.is_current(name) => Does::Ended,
             "hang-when-current" if self.is_current(name) => Does::Hangs,
             "hang" => Does::Hangs,
+            "late" if unit.since.is_none_or(|since| since.elapsed() < LATE) => Does::Hangs,
             "local" => Does::Listens(Ipv4Addr::LOCALHOST, unit.port),
             "elsewhere" => Does::Listens(Ipv4Addr::UNSPECIFIED, Some(8080)),
             _ => Does::Listens(Ipv4Addr::UNSPECIFIED, unit.port),
@@ -182,7 +215,7 @@ pub fn generate(dir: &Path, store: &Store) {
 #[async_trait]
 impl ServiceManager for Fake {
     async fn daemon_reload(&self) -> Result<()> {
-        self.state().jobs.push("reload".to_owned());
+        self.job("reload".to_owned()).await;
         if self.state().reload_fails {
             return Err(Error::failed("reload systemd's units").because("it is told to fail"));
         }
@@ -199,10 +232,13 @@ impl ServiceManager for Fake {
             let refused = self.state().cannot_start.as_ref().is_some_and(|no| name.contains(no));
             let found = self.load(name).filter(|_| !refused);
             let loaded = found.ok_or_else(|| Error::failed(format!("start {name}")))?;
+            self.job(format!("start {}", name.trim_end_matches(".service"))).await;
             let mut state = self.state();
-            state.jobs.push(format!("start {}", name.trim_end_matches(".service")));
             let starts = state.units.get(name).map_or(0, |unit| unit.starts) + 1;
-            state.units.insert(name.clone(), Unit { is_up: true, starts, ..loaded });
+            state.units.insert(
+                name.clone(),
+                Unit { is_up: true, starts, since: Some(Instant::now()), ..loaded },
+            );
         }
         Ok(())
     }
@@ -215,8 +251,8 @@ impl ServiceManager for Fake {
 
     async fn stop(&self, units: &[String], _: Duration) -> Result<()> {
         for name in units {
+            self.job(format!("stop {}", name.trim_end_matches(".service"))).await;
             let mut state = self.state();
-            state.jobs.push(format!("stop {}", name.trim_end_matches(".service")));
             if let Some(unit) = state.units.get_mut(name) {
                 (unit.is_up, unit.has_failed) = (false, false);
             }
@@ -302,8 +338,8 @@ impl ServiceManager for Fake {
 #[async_trait]
 impl PortSwitch for Fake {
     async fn load_ports(&self, script: &str) -> Result<()> {
+        self.job("ports".to_owned()).await;
         let mut state = self.state();
-        state.jobs.push("ports".to_owned());
         if state.nft_fails {
             return Err(Error::failed("load the port map").because("it is told to fail"));
         }

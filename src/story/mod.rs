@@ -163,6 +163,23 @@ impl Story {
         deploy::roll_back(&self.instance(), self.app().lock()?, to).await
     }
 
+    /// A deploy in which the daemon is killed when it has asked for this job; it comes up
+    /// again, with nothing in its memory.
+    pub async fn dies_at(&mut self, job: &str, release: &str) {
+        self.state().dies_at = Some(job.to_owned());
+        tokio::select! {
+            done = self.deploy(release) => panic!("it lived: {done:?}"),
+            () = self.machine.death() => {}
+        }
+        self.starts_anew();
+    }
+
+    /// Another run of the daemon.
+    pub fn starts_anew(&mut self) {
+        let restore_pause = self.common.restore_pause;
+        self.common = Arc::new(Common { restore_pause, ..Common::default() });
+    }
+
     pub async fn recover(&self) -> Result<Done> {
         deploy::recover(&self.instance(), self.app().lock()?).await
     }

@@ -1,12 +1,12 @@
 //! What counts as staying up, and as healthy.
 
 use super::*;
-use crate::story::Fake;
 use crate::store::Store;
-use std::sync::Arc;
+use crate::story::Fake;
 use model::error::Exit;
 use model::release::reach::Families;
 use model::release::settings::Clients;
+use std::sync::Arc;
 
 fn watched(port: Option<u16>) -> Watched {
     let (name, unit) = ("web.1".to_owned(), "deploy-my-app-web-r1@1.service".to_owned());
