@@ -8,17 +8,17 @@
 #![allow(clippy::disallowed_methods, reason = "the benchmark is not the agent")]
 #![allow(dead_code, reason = "the benchmark uses a part of what the tests have")]
 
-#[path = "../tests/e2e/app.rs"]
+#[path = "../crates/testkit/src/app.rs"]
 mod app;
-#[path = "../tests/e2e/graceful.rs"]
+#[path = "../crates/testkit/src/graceful.rs"]
 mod graceful;
-#[path = "../tests/e2e/host.rs"]
+#[path = "../crates/testkit/src/host.rs"]
 mod host;
-#[path = "../tests/instance/mod.rs"]
+#[path = "../crates/testkit/src/instance/mod.rs"]
 mod instance;
-#[path = "../tests/load/mod.rs"]
+#[path = "../crates/testkit/src/load/mod.rs"]
 mod load;
-#[path = "../tests/s3/mod.rs"]
+#[path = "../crates/testkit/src/s3/mod.rs"]
 mod s3;
 
 use app::url;

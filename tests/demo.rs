@@ -4,9 +4,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "e2e/app.rs"]
+#[path = "../crates/testkit/src/app.rs"]
 mod app;
+#[path = "../crates/testkit/src/instance/mod.rs"]
 mod instance;
+#[path = "../crates/testkit/src/s3/mod.rs"]
 mod s3;
 
 use app::Release;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
+#[path = "../crates/testkit/src/instance/mod.rs"]
 mod instance;
 
 use instance::{Image, Instance, Lifeline, Network, loop_files};

@@ -19,7 +19,7 @@ mod parts;
 mod refused;
 #[path = "source/resumed.rs"]
 mod resumed;
-#[path = "s3/mod.rs"]
+#[path = "../crates/testkit/src/s3/mod.rs"]
 mod s3;
 #[path = "source/web.rs"]
 mod web;

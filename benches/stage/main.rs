@@ -9,17 +9,17 @@
 #![allow(clippy::disallowed_methods, reason = "the benchmark is not the agent")]
 #![allow(dead_code, reason = "the benchmark uses a part of what the tests have")]
 
-#[path = "../../tests/e2e/app.rs"]
+#[path = "../../crates/testkit/src/app.rs"]
 mod app;
 mod bounds;
 mod fixtures;
 mod footprint;
-#[path = "../../tests/e2e/host.rs"]
+#[path = "../../crates/testkit/src/host.rs"]
 mod host;
-#[path = "../../tests/instance/mod.rs"]
+#[path = "../../crates/testkit/src/instance/mod.rs"]
 mod instance;
 mod peers;
-#[path = "../../tests/s3/mod.rs"]
+#[path = "../../crates/testkit/src/s3/mod.rs"]
 mod s3;
 mod sample;
 mod serving;

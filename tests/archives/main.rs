@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the real tar makes the archives")]
 
+#[path = "../../crates/testkit/src/archive.rs"]
 mod build;
 mod hostile;
 mod limits;

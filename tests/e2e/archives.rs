@@ -1,7 +1,7 @@
 //! What no release may do to an instance: every hostile or odd input, asked for
 //! with the public command, is refused with its reason, and nothing has changed.
 
-#[path = "../archives/build.rs"]
+#[path = "../../crates/testkit/src/archive.rs"]
 #[allow(dead_code, reason = "these tests use a part of it")]
 mod build;
 mod texts;

@@ -3,15 +3,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../instance/mod.rs"]
+#[path = "../../crates/testkit/src/instance/mod.rs"]
 mod instance;
-#[path = "../load/mod.rs"]
+#[path = "../../crates/testkit/src/load/mod.rs"]
 mod load;
-#[path = "../s3/mod.rs"]
+#[path = "../../crates/testkit/src/s3/mod.rs"]
 mod s3;
 #[path = "../stores/mod.rs"]
 mod stores;
 
+#[path = "../../crates/testkit/src/app.rs"]
 mod app;
 mod archives;
 mod boot;
@@ -25,9 +26,11 @@ mod deploying;
 mod env;
 mod express;
 mod foreground;
+#[path = "../../crates/testkit/src/graceful.rs"]
 mod graceful;
 mod handover;
 mod homes;
+#[path = "../../crates/testkit/src/host.rs"]
 mod host;
 mod logs;
 mod isolation;

@@ -6,7 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../archives/build.rs"]
+#[path = "../../crates/testkit/src/archive.rs"]
 mod build;
 mod seeds;
 #[path = "../../fuzz/src/lib.rs"]

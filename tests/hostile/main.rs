@@ -6,15 +6,15 @@
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 #![allow(dead_code, reason = "it uses a part of what the tests have")]
 
-#[path = "../e2e/app.rs"]
+#[path = "../../crates/testkit/src/app.rs"]
 mod app;
-#[path = "../e2e/host.rs"]
+#[path = "../../crates/testkit/src/host.rs"]
 mod host;
-#[path = "../instance/mod.rs"]
+#[path = "../../crates/testkit/src/instance/mod.rs"]
 mod instance;
-#[path = "../load/mod.rs"]
+#[path = "../../crates/testkit/src/load/mod.rs"]
 mod load;
-#[path = "../s3/mod.rs"]
+#[path = "../../crates/testkit/src/s3/mod.rs"]
 mod s3;
 
 use app::{BUCKET, Release};
@@ -24,8 +24,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const OTHERS: u16 = 10;
-const MOVES: &str = include_str!("moves.py");
-const SERVER: &str = include_str!("../e2e/graceful.py");
+const MOVES: &str = include_str!("../../crates/testkit/src/moves.py");
+const SERVER: &str = include_str!("../../crates/testkit/src/graceful.py");
 /// What deployd may have of memory meanwhile; the promise for its best days is 15 MiB.
 const MOST_MEMORY: u64 = 128 << 20;
 /// What the build and the attacker may take is bounded by the machine's own settings.

@@ -3,7 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../load/mod.rs"]
+#[path = "../../crates/testkit/src/load/mod.rs"]
 mod load;
 mod reach;
 mod switch;

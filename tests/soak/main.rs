@@ -9,15 +9,15 @@
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 #![allow(dead_code, reason = "it uses a part of what the tests have")]
 
-#[path = "../e2e/app.rs"]
+#[path = "../../crates/testkit/src/app.rs"]
 mod app;
-#[path = "../e2e/host.rs"]
+#[path = "../../crates/testkit/src/host.rs"]
 mod host;
-#[path = "../hostile/neighbour.rs"]
+#[path = "../../crates/testkit/src/hostile.rs"]
 mod hostile;
-#[path = "../instance/mod.rs"]
+#[path = "../../crates/testkit/src/instance/mod.rs"]
 mod instance;
-#[path = "../s3/mod.rs"]
+#[path = "../../crates/testkit/src/s3/mod.rs"]
 mod s3;
 mod walk;
 mod whole;

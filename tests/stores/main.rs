@@ -4,13 +4,13 @@
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 #![allow(dead_code, reason = "these tests use a part of what all have")]
 
-#[path = "../e2e/app.rs"]
+#[path = "../../crates/testkit/src/app.rs"]
 mod app;
-#[path = "../e2e/host.rs"]
+#[path = "../../crates/testkit/src/host.rs"]
 mod host;
-#[path = "../instance/mod.rs"]
+#[path = "../../crates/testkit/src/instance/mod.rs"]
 mod instance;
-#[path = "../s3/mod.rs"]
+#[path = "../../crates/testkit/src/s3/mod.rs"]
 mod s3;
 #[path = "mod.rs"]
 mod stores;

@@ -5,15 +5,15 @@
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 #![allow(dead_code, reason = "it uses a part of what the tests have")]
 
-#[path = "../e2e/app.rs"]
+#[path = "../../crates/testkit/src/app.rs"]
 mod app;
-#[path = "../e2e/host.rs"]
+#[path = "../../crates/testkit/src/host.rs"]
 mod host;
-#[path = "../instance/mod.rs"]
+#[path = "../../crates/testkit/src/instance/mod.rs"]
 mod instance;
-#[path = "../load/mod.rs"]
+#[path = "../../crates/testkit/src/load/mod.rs"]
 mod load;
-#[path = "../s3/mod.rs"]
+#[path = "../../crates/testkit/src/s3/mod.rs"]
 mod s3;
 
 use app::{BUCKET, Release};
@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const APPS: [(&str, u16); 2] = [("my-app", 5000), ("other", 5001)];
-const SERVER: &str = include_str!("../e2e/graceful.py");
+const SERVER: &str = include_str!("../../crates/testkit/src/graceful.py");
 const NEW: &str = "/root/new.deb";
 
 fn publish(host: &Host, release: &str) {
