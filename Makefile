@@ -68,6 +68,7 @@ upgrade: requirements root deb
 
 stores: requirements root deb
 	DEPLOY_DEB=$(DEB) cargo test --locked --test stores
+	DEPLOY_DEB=$(DEB) cargo test --locked --test e2e -- stores::
 
 crash-matrix: requirements root failpoints-deb
 	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --test crash

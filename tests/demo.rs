@@ -4,18 +4,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../crates/testkit/src/app.rs"]
-mod app;
-#[path = "../crates/testkit/src/instance/mod.rs"]
-mod instance;
-#[path = "../crates/testkit/src/s3/mod.rs"]
-mod s3;
-
-use app::Release;
-use instance::{Image, Instance, Network};
-use s3::S3Server;
 use std::fs;
 use std::path::Path;
+use testkit::app::Release;
+use testkit::instance::{Image, Instance, Network};
+use testkit::s3::S3Server;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/python");
 

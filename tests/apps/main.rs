@@ -9,18 +9,6 @@
 //! `make test` plays the first three, and `make apps` all, with more handovers.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
-#![allow(dead_code, reason = "these tests use a part of what all have")]
-
-#[path = "../../crates/testkit/src/app.rs"]
-mod app;
-#[path = "../../crates/testkit/src/host.rs"]
-mod host;
-#[path = "../../crates/testkit/src/instance/mod.rs"]
-mod instance;
-#[path = "../../crates/testkit/src/load/mod.rs"]
-mod load;
-#[path = "../../crates/testkit/src/s3/mod.rs"]
-mod s3;
 
 mod framework;
 mod handovers;

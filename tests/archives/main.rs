@@ -5,8 +5,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the real tar makes the archives")]
 
-#[path = "../../crates/testkit/src/archive.rs"]
-mod build;
 mod hostile;
 mod limits;
 mod made_by;

@@ -8,17 +8,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../../crates/testkit/src/app.rs"]
-mod app;
-#[path = "../../crates/testkit/src/host.rs"]
-mod host;
-#[path = "../../crates/testkit/src/hostile.rs"]
-mod hostile;
-#[path = "../../crates/testkit/src/instance/mod.rs"]
-mod instance;
-#[path = "../../crates/testkit/src/s3/mod.rs"]
-mod s3;
-
 mod row;
 mod scenario;
 mod table;

@@ -2,13 +2,13 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of it")]
 
-use crate::app::{Release, url};
-use crate::host::Host;
-use crate::hostile;
-use crate::instance::{Image, package_of};
 use crate::whole::Published;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use testkit::app::{Release, url};
+use testkit::host::Host;
+use testkit::hostile;
+use testkit::instance::{Image, package_of};
 
 /// Where deployd looks for what is to happen: src/failpoint.rs.
 const DIR: &str = "/run/deploy-failpoints";

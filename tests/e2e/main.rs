@@ -3,17 +3,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../../crates/testkit/src/instance/mod.rs"]
-mod instance;
-#[path = "../../crates/testkit/src/load/mod.rs"]
-mod load;
-#[path = "../../crates/testkit/src/s3/mod.rs"]
-mod s3;
-#[path = "../stores/mod.rs"]
-mod stores;
-
-#[path = "../../crates/testkit/src/app.rs"]
-mod app;
 mod archives;
 mod boot;
 mod budgets;
@@ -26,12 +15,8 @@ mod deploying;
 mod env;
 mod express;
 mod foreground;
-#[path = "../../crates/testkit/src/graceful.rs"]
-mod graceful;
 mod handover;
 mod homes;
-#[path = "../../crates/testkit/src/host.rs"]
-mod host;
 mod logs;
 mod isolation;
 mod metadata;
@@ -50,6 +35,7 @@ mod same;
 mod sandbox;
 mod stop;
 mod stopping;
+mod stores;
 mod units;
 mod usual;
 mod walls;

@@ -1,13 +1,13 @@
 //! The package: what installing, upgrading, removing and purging it does, and what
 //! the apps notice of it, which is nothing.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
-use crate::instance::{Instance, Network, Output, package};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
+use testkit::instance::{Instance, Network, Output, package};
 
 const DEB: &str = "/root/agent.deb";
 const NEXT: &str = "/root/next.deb";

@@ -7,18 +7,7 @@
 //! `make test` walks a short way with a seed of its own. The last line is JSON.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
-#![allow(dead_code, reason = "it uses a part of what the tests have")]
 
-#[path = "../../crates/testkit/src/app.rs"]
-mod app;
-#[path = "../../crates/testkit/src/host.rs"]
-mod host;
-#[path = "../../crates/testkit/src/hostile.rs"]
-mod hostile;
-#[path = "../../crates/testkit/src/instance/mod.rs"]
-mod instance;
-#[path = "../../crates/testkit/src/s3/mod.rs"]
-mod s3;
 mod walk;
 mod whole;
 

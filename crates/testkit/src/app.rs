@@ -1,7 +1,5 @@
 //! Releases of a small app, made in memory as a build server would make them.
 
-#![allow(dead_code, reason = "each test program uses its own part of it")]
-
 use crate::s3::S3Server;
 use flate2::write::GzEncoder;
 use std::io::Write;
@@ -9,6 +7,7 @@ use std::io::Write;
 /// The bucket that every release of the tests lies in.
 pub const BUCKET: &str = "releases";
 
+/// The program of [`Release::new`]: a server and a worker in Python.
 pub const APP: &str = include_str!("app.py");
 
 /// A release of `my-app`, by default with a web process and a worker that are
@@ -21,12 +20,16 @@ pub struct Release {
 
 /// Of an archive.
 pub struct File {
+    /// Its path in the archive.
     pub path: String,
+    /// Its permission bits.
     pub mode: u32,
+    /// Its content.
     pub bytes: Vec<u8>,
 }
 
 impl Release {
+    /// A release whose web process and worker are well.
     pub fn new(name: &str) -> Release {
         Release::empty(name)
             .file("app.py", APP)
@@ -51,6 +54,7 @@ impl Release {
         self
     }
 
+    /// The whole Procfile.
     pub fn procfile(self, text: &str) -> Release {
         self.file("Procfile", text)
     }
@@ -66,16 +70,19 @@ impl Release {
         self.file_of_mode(0o644, path, bytes)
     }
 
+    /// A file of the archive with these permission bits; replaces one of the same path.
     pub fn file_of_mode(mut self, mode: u32, path: &str, bytes: impl Into<Vec<u8>>) -> Release {
         self.files.retain(|there| there.path != path);
         self.files.push(File { path: path.to_owned(), mode, bytes: bytes.into() });
         self
     }
 
+    /// The env file as it is uploaded.
     pub fn env_bytes(&self) -> &[u8] {
         &self.env
     }
 
+    /// The files of the archive.
     pub fn files(&self) -> &[File] {
         &self.files
     }
@@ -85,6 +92,7 @@ impl Release {
         self.publish_as(s3, "my-app");
     }
 
+    /// Uploads it as `APP/production/NAME`, compressed with gzip.
     pub fn publish_as(&self, s3: &S3Server, app: &str) {
         let key = |file: &str| format!("{app}/production/{}/{file}", self.name);
         s3.put(BUCKET, &key("source.tar.gz"), self.compressed());

@@ -30,26 +30,32 @@ pub fn with_header(
     bytes
 }
 
+/// A regular file.
 pub fn file(name: impl AsRef<[u8]>, content: &[u8]) -> Vec<u8> {
     entry(b'0', name, content)
 }
 
+/// A directory.
 pub fn directory(name: impl AsRef<[u8]>) -> Vec<u8> {
     entry(b'5', name, b"")
 }
 
+/// An empty entry of this kind with these permission bits.
 pub fn with_mode(kind: u8, name: impl AsRef<[u8]>, mode: u32) -> Vec<u8> {
     with_header(kind, name, b"", |header| header.set_mode(mode))
 }
 
+/// A symbolic link.
 pub fn symlink(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Vec<u8> {
     link(b'2', name, target)
 }
 
+/// A hard link to an entry of the same archive.
 pub fn hard_link(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Vec<u8> {
     link(b'1', name, target)
 }
 
+/// A link of this kind: `1` is a hard link, `2` a symbolic one.
 pub fn link(kind: u8, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Vec<u8> {
     let target = target.as_ref();
     with_header(kind, name, b"", |header| {

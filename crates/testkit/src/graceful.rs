@@ -6,7 +6,8 @@ use crate::load::{Load, Running};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-const SERVER: &str = include_str!("graceful.py");
+/// The server: it takes a second to boot, 50 ms for a request, and ends what it has begun.
+pub const SERVER: &str = include_str!("graceful.py");
 
 /// A second to boot, 50 ms a request, and a graceful end.
 pub fn graceful(name: &str) -> Release {

@@ -1,7 +1,5 @@
 //! An instance with our package installed, and an S3 beside it.
 
-#![allow(dead_code, reason = "each test program uses its own part of it")]
-
 use crate::app::{Release, url};
 use crate::instance::{Builder, Image, Instance, Network, Output, package};
 use crate::s3::S3Server;
@@ -13,7 +11,9 @@ use std::time::Duration;
 /// Long enough for whatever has to happen, on a busy machine too.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// The access key that the host's S3 accepts.
 pub const ACCESS_KEY: &str = "AKIDEXAMPLE";
+/// The secret key that belongs to it.
 pub const SECRET_KEY: &str = "a-secret-key-of-the-tests";
 
 const S3_PORT: u16 = 9000;
@@ -31,8 +31,11 @@ DEPLOY_DRAIN_TIMEOUT=2s
 DEPLOY_BOOT_TIMEOUT=0s
 ";
 
+/// An instance with the agent's package, and an S3 on the same network.
 pub struct Host {
+    /// The machine.
     pub instance: Instance,
+    /// The network that instance and S3 are on.
     pub network: Network,
     s3: Option<S3Server>,
 }
@@ -64,10 +67,12 @@ impl Host {
         image.layer(name, &[package], &script)
     }
 
+    /// Boots an instance of [`Host::image`].
     pub fn boot() -> Host {
         Host::of(&Host::image())
     }
 
+    /// Boots an instance of this image.
     pub fn of(image: &Image) -> Host {
         Host::built(|builder| builder.image(image))
     }
@@ -82,6 +87,7 @@ impl Host {
         Host::built(|builder| builder.image(&Host::image()).memory(mib))
     }
 
+    /// Boots an instance that `build` has configured, on a network of its own.
     pub fn built(build: impl FnOnce(Builder) -> Builder) -> Host {
         Host::built_on(Network::new(), build)
     }
@@ -102,6 +108,7 @@ impl Host {
         host
     }
 
+    /// The S3 beside the instance. Panics while it is stopped.
     pub fn s3(&self) -> &S3Server {
         self.s3.as_ref().expect("S3 was not stopped")
     }
@@ -118,6 +125,7 @@ impl Host {
         self.s3 = Some(start(self.network.listen(S3_PORT)));
     }
 
+    /// Uploads a release of `my-app` to the S3.
     pub fn publish(&self, release: &Release) {
         release.publish(self.s3());
     }

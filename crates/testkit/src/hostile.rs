@@ -4,7 +4,8 @@
 use crate::app::{BUCKET, Release};
 use crate::host::Host;
 
-const MOVES: &str = include_str!("moves.py");
+/// The program that tries them: `python3 moves.py WHERE`.
+pub const MOVES: &str = include_str!("moves.py");
 
 /// Deploys it: an app without a port, so that what the test says of ports stays true.
 pub fn moves_in(host: &Host) {

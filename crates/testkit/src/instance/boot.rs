@@ -54,6 +54,7 @@ impl Builder {
         Builder { network, image, host, memory: None, disk: None }
     }
 
+    /// Boots from this image instead of the base.
     pub fn image(mut self, image: &Image) -> Builder {
         self.image = image.clone();
         self
@@ -130,10 +131,12 @@ struct Running {
 }
 
 impl Instance {
+    /// Its IPv4 address on the network.
     pub fn address(&self) -> Ipv4Addr {
         self.address
     }
 
+    /// The machine id that it boots with.
     pub fn machine_id(&self) -> &str {
         &self.machine_id
     }
@@ -148,10 +151,12 @@ impl Instance {
         })
     }
 
+    /// The network that it is on.
     pub fn network(&self) -> &Network {
         &self.plan.network
     }
 
+    /// Whether it is powered on.
     pub fn is_running(&self) -> bool {
         self.running().is_some()
     }
@@ -214,6 +219,7 @@ impl Instance {
         self.network().set_port(&self.port(), "down");
     }
 
+    /// Plugs the network cable in again.
     pub fn plug(&self) {
         self.network().set_port(&self.port(), "up");
     }

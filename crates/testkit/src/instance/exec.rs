@@ -32,7 +32,9 @@ const ENVIRONMENT: [&str; 4] = [
 pub struct Output {
     /// The exit code; none when a signal ended it.
     pub status: Option<i32>,
+    /// All of its standard output, as text.
     pub stdout: String,
+    /// All of its standard error, as text.
     pub stderr: String,
 }
 
@@ -61,6 +63,7 @@ pub struct Invocation<'a> {
 }
 
 impl<'a> Invocation<'a> {
+    /// Sets a variable of its environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push(format!("{name}={value}"));
         self
@@ -78,6 +81,7 @@ impl<'a> Invocation<'a> {
         self
     }
 
+    /// Runs it to its end.
     pub fn output(self) -> Output {
         self.spawn().output()
     }
@@ -135,6 +139,7 @@ impl Job {
         Output { status: status.code(), stdout: text(stdout), stderr: text(stderr) }
     }
 
+    /// Whether the command has ended.
     pub fn has_ended(&mut self) -> bool {
         let ended = self.child.try_wait().must("look after a command");
         ended.is_some()
@@ -227,6 +232,7 @@ impl Instance {
         self.install(0o644, path, bytes.into());
     }
 
+    /// The content of a file in the instance.
     #[track_caller]
     pub fn read(&self, path: &str) -> Vec<u8> {
         let (status, bytes, stderr) = self.command(&["cat", path]).spawn().finish();

@@ -96,6 +96,7 @@ impl Lifeline {
         &self.dir
     }
 
+    /// The process id of the watcher.
     pub fn watcher_id(&self) -> u32 {
         self.watcher_id
     }

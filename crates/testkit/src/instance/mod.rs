@@ -15,9 +15,6 @@
 //! assert_eq!(host.exec(&["cat", "/etc/motd"]).ok(), "");
 //! ```
 
-#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of it")]
-#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
-
 mod base;
 mod boot;
 mod cgroup;

@@ -32,8 +32,16 @@ struct Bridge {
 /// What an HTTP server answered.
 #[derive(Debug)]
 pub struct Response {
+    /// The status code.
     pub status: u16,
+    /// The body, as text.
     pub body: String,
+}
+
+impl Default for Network {
+    fn default() -> Network {
+        Network::new()
+    }
 }
 
 impl Network {
@@ -94,10 +102,12 @@ impl Network {
         self.listen_at(SocketAddrV4::new(Network::GATEWAY, port))
     }
 
+    /// Listens at an address of this network.
     pub fn listen_at(&self, address: SocketAddrV4) -> TcpListener {
         self.within(|| TcpListener::bind(address)).must(format_args!("listen at {address}"))
     }
 
+    /// Connects to an address from this network.
     pub fn connect(&self, address: SocketAddrV4) -> io::Result<TcpStream> {
         self.within(|| TcpStream::connect_timeout(&address.into(), Duration::from_secs(5)))
     }

@@ -9,8 +9,6 @@
 //! assert_eq!(tally.failed(), 0, "{tally}");
 //! ```
 
-#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of it")]
-
 mod client;
 pub mod server;
 mod tally;
@@ -68,6 +66,7 @@ impl Load {
         self
     }
 
+    /// The path that is asked for; `/` by default.
     pub fn path(mut self, path: &str) -> Load {
         path.clone_into(&mut self.path);
         self

@@ -14,6 +14,7 @@ use std::time::Duration;
 pub struct Habits {
     /// From a request to its answer; none means never.
     pub takes: Option<Duration>,
+    /// The status code of each response.
     pub status: u16,
     /// How many answers a connection carries before the server closes it
     /// without having said so.
@@ -26,6 +27,7 @@ impl Default for Habits {
     }
 }
 
+/// A server of HTTP/1.1 with [`Habits`]; it stops when it is dropped.
 pub struct Server {
     name: String,
     port: u16,
@@ -58,6 +60,7 @@ impl Server {
         Server { name: name.to_owned(), port, house, door: Some(door) }
     }
 
+    /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -19,6 +19,7 @@ pub enum Fault {
     NotAsked,
 }
 
+/// The requests of a load, by what became of them.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Requests that were answered, those asked again among them.
@@ -27,11 +28,13 @@ pub struct Tally {
     /// of an answer, and which were asked again on a new one: what a client may
     /// do by RFC 9110, 9.2.2, and RFC 9112, 9.3.1, and what real clients do.
     pub again: u64,
+    /// The requests that failed, by how.
     pub faults: BTreeMap<Fault, u64>,
     /// From the request, and the connecting where it came first, to the end of the answer.
     pub slowest: Duration,
     /// The bodies of the answers: which release gave how many.
     pub answered_by: BTreeMap<String, u64>,
+    /// Connections that were opened.
     pub connections: u64,
     /// How long the load lasted.
     pub time: Duration,
@@ -40,14 +43,17 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// How many requests failed.
     pub fn failed(&self) -> u64 {
         self.faults.values().sum()
     }
 
+    /// How many requests failed in this way.
     pub fn count(&self, fault: Fault) -> u64 {
         self.faults.get(&fault).copied().unwrap_or(0)
     }
 
+    /// How many requests were made.
     pub fn asked(&self) -> u64 {
         self.ok + self.failed()
     }

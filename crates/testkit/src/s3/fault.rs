@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 const CHUNK: usize = 16 * 1024;
 
+/// A way for a request to fail.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// The connection is cut after so many bytes of the body.
@@ -44,9 +45,13 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// S3 asks for fewer requests.
     pub const SLOW_DOWN: Fault = Fault::Refused(503, "SlowDown");
+    /// S3 fails by itself.
     pub const INTERNAL_ERROR: Fault = Fault::Refused(500, "InternalError");
+    /// The policy does not allow it.
     pub const ACCESS_DENIED: Fault = Fault::Refused(403, "AccessDenied");
+    /// The temporary credentials have run out.
     pub const EXPIRED_TOKEN: Fault = Fault::Refused(400, "ExpiredToken");
 
     /// The whole answer, where the fault is one.

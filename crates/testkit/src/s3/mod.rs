@@ -1,16 +1,13 @@
 //! A small S3 for the tests: real signature checks, objects in memory, and
-//! faults at will. Any test program has it by `#[path = "s3/mod.rs"] mod s3;`.
+//! faults at will.
 //!
 //! It runs on a thread and a runtime of its own, so tests may block on it, and
 //! on a listener that may be anywhere: on loopback or on a bridge of namespaces.
-
-#![allow(dead_code, reason = "each test program uses another part of it")]
 
 mod backend;
 mod fault;
 mod objects;
 
-#[allow(unused_imports, reason = "each test program uses its own part of it")]
 pub use fault::{Fault, GIVEN};
 pub use objects::Stored;
 
@@ -24,7 +21,6 @@ use hyper_util::rt::TokioIo;
 use objects::Objects;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
@@ -40,13 +36,19 @@ pub struct S3Server {
 /// One request, as far as tests ask for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
+    /// The HTTP method.
     pub method: String,
     /// `bucket/key`.
     pub path: String,
+    /// The header `Range`.
     pub range: Option<String>,
+    /// The header `If-Match`.
     pub if_match: Option<String>,
+    /// The header `If-None-Match`.
     pub if_none_match: Option<String>,
+    /// The header `If-Unmodified-Since`.
     pub if_unmodified_since: Option<String>,
+    /// The query string, without `?`.
     pub query: Option<String>,
     /// Of the answer; none while there is none.
     pub status: Option<u16>,
@@ -67,6 +69,7 @@ impl S3Server {
         Self::from_listener(listener, access_key, secret_key)
     }
 
+    /// Serves on a listener, which may be in another network namespace.
     pub fn from_listener(listener: TcpListener, access_key: &str, secret_key: &str) -> S3Server {
         let keys = Keys::default();
         keys.accept(access_key, secret_key);
@@ -101,6 +104,7 @@ impl S3Server {
         move |listener| Self::with_objects(listener, keys, objects)
     }
 
+    /// The address that it listens at.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -116,6 +120,7 @@ impl S3Server {
         self.put_with_checksum(bucket, key, bytes, Stored::Right("CRC64NVME"));
     }
 
+    /// Stores an object with such a checksum, and its bucket.
     pub fn put_with_checksum(
         &self,
         bucket: &str,
@@ -126,6 +131,7 @@ impl S3Server {
         self.shared.objects.put(bucket, key, bytes.into(), checksum);
     }
 
+    /// Deletes an object with all its versions.
     pub fn delete(&self, bucket: &str, key: &str) {
         self.shared.objects.delete(bucket, key);
     }
@@ -172,11 +178,6 @@ impl S3Server {
         self.shared.asked.lock().expect("no panic in the server").clone()
     }
 
-    /// Stores every file below `directory/BUCKET` under its path from there.
-    pub fn load(&self, directory: &Path) -> std::io::Result<()> {
-        self.shared.objects.load(directory)
-    }
-
     fn shut_down(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -188,18 +189,6 @@ impl S3Server {
 impl Drop for S3Server {
     fn drop(&mut self) {
         self.shut_down();
-    }
-}
-
-/// A server of its own process, with the objects of a directory tree.
-pub fn serve_forever(listener: TcpListener, access_key: &str, secret_key: &str, tree: &Path) -> ! {
-    let objects = Arc::new(Objects::default());
-    objects.load(tree).expect("a readable tree of objects");
-    let keys = Keys::default();
-    keys.accept(access_key, secret_key);
-    let _server = S3Server::with_objects(listener, keys.into(), objects);
-    loop {
-        std::thread::park();
     }
 }
 

@@ -5,13 +5,13 @@ use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{Checksum, ChecksumType, Timestamp};
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
 /// Which checksum is stored with an object.
 #[derive(Clone, Copy, Debug)]
 pub enum Stored {
+    /// No checksum.
     None,
     /// Of the whole object, computed: `CRC32`, `CRC32C`, `CRC64NVME`, `SHA1` or `SHA256`.
     Right(&'static str),
@@ -165,31 +165,6 @@ impl Objects {
         let etag = format!("{}-{}", hex(Md5::checksum(&digests)), parts.len());
         let bytes: Vec<u8> = parts.into_values().flatten().collect();
         Some(self.insert(bucket, key, bytes.into(), etag, Stored::Right("CRC64NVME")))
-    }
-
-    pub fn load(&self, tree: &Path) -> std::io::Result<()> {
-        for bucket in std::fs::read_dir(tree)? {
-            let bucket = bucket?;
-            if bucket.file_type()?.is_dir() {
-                let name = bucket.file_name().to_string_lossy().into_owned();
-                self.create_bucket(&name);
-                self.load_below(&name, &bucket.path(), "")?;
-            }
-        }
-        Ok(())
-    }
-
-    fn load_below(&self, bucket: &str, directory: &Path, prefix: &str) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(directory)? {
-            let entry = entry?;
-            let key = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            if entry.path().is_dir() {
-                self.load_below(bucket, &entry.path(), &format!("{key}/"))?;
-            } else {
-                self.put(bucket, &key, std::fs::read(entry.path())?, Stored::Right("CRC64NVME"));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -3,33 +3,22 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "source/credentials.rs"]
 mod credentials;
-#[path = "source/file.rs"]
 mod file;
-#[path = "source/follow.rs"]
 mod follow;
-#[path = "source/found.rs"]
 mod found;
-#[path = "source/http.rs"]
 mod http;
-#[path = "source/parts.rs"]
 mod parts;
-#[path = "source/refused.rs"]
 mod refused;
-#[path = "source/resumed.rs"]
 mod resumed;
-#[path = "../crates/testkit/src/s3/mod.rs"]
-mod s3;
-#[path = "source/web.rs"]
 mod web;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use deploy_agent::source::{Resolved, Sources, Timing};
 use model::error::{Error, Exit, Result};
-use s3::S3Server;
 use std::time::Duration;
+use testkit::s3::{Asked, S3Server};
 
 const ACCESS: &str = "AKIAEXAMPLE";
 const SECRET: &str = "test-secret-marker";
@@ -96,7 +85,7 @@ impl World {
         World { server, sources }
     }
 
-    fn reads_of(&self, key: &str) -> Vec<s3::Asked> {
+    fn reads_of(&self, key: &str) -> Vec<Asked> {
         let mut asked = self.server.requests();
         asked.retain(|asked| asked.method == "GET" && asked.path.ends_with(key));
         asked

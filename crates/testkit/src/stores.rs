@@ -1,8 +1,6 @@
 //! The agent and the servers that others keep releases on, as their packages are. This
 //! is the short form, which is part of `make test`.
 
-mod files;
-
 use crate::host::Host;
 
 /// Releases of the app `app` below /srv/site. r1 and r2 have archives and envs of one

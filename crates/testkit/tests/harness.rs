@@ -3,10 +3,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../crates/testkit/src/instance/mod.rs"]
-mod instance;
-
-use instance::{Image, Instance, Lifeline, Network, loop_files};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, io, panic, thread};
+use testkit::instance::{Image, Instance, Lifeline, Network, loop_files, poll};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -193,7 +190,7 @@ fn a_layer_is_made_once_for_the_same_inputs() {
     assert_eq!(look(&make("one")), first);
     // The one for `one` goes, as nobody holds it any more but, for a moment, a program
     // that another test starts just then.
-    let gone = instance::poll(SOON, || {
+    let gone = poll(SOON, || {
         assert_eq!(look(&make("two")).0, "two");
         (look(&make("one")).1 != first.1).then_some(())
     });
@@ -216,7 +213,7 @@ fn an_instance_dies_with_a_killed_test_process() {
     let (mut victim, traces, _) = start_victim();
     victim.kill().expect("kill the victim");
     victim.wait().expect("wait for the victim");
-    let gone = instance::poll(SOON, || traces.left().0.is_empty().then_some(()));
+    let gone = poll(SOON, || traces.left().0.is_empty().then_some(()));
     assert!(gone.is_some(), "{:?}", traces.left());
 }
 

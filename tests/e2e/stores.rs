@@ -1,8 +1,8 @@
 //! Web servers that give files: each makes its ETag of other things, and none of bytes.
 
-use super::{SITE, deploys_what_was_asked_for};
-use crate::host::{Host, SOON};
-use crate::instance::Image;
+use testkit::host::{Host, SOON};
+use testkit::instance::Image;
+use testkit::stores::{SITE, deploys_what_was_asked_for};
 
 const INSTALL: &str = "
     apt-get update -q
