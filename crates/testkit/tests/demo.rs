@@ -23,7 +23,6 @@ DEPLOY_HEALTH_TIMEOUT=10s
 fn main() {
     say("A Debian 12 instance with the package installed; an S3 beside it with three");
     say("releases of examples/python: r1, r2, and r3, whose web process ends at once.");
-    say("The package is a quick build without optimisation: its times say nothing of speed.");
     let network = Network::new();
     let s3 = S3Server::from_listener(network.listen(9000), "AKIDEXAMPLE", "of-the-demo");
     for release in [example("r1"), example("r2"), broken(example("r3"))] {
