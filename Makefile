@@ -1,6 +1,7 @@
 # `make` alone says what can be made. Every target may be made again at any time.
 
 CARGO_DEB = 3.8.0
+CARGO_DENY = 0.20.2
 CARGO_FUZZ = 0.13.2
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 DEB = $(TARGET)/debian/deploy-agent.deb
@@ -18,10 +19,11 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check deb dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
+.PHONY: help check deny deb dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
+	@echo 'make deny          licences, banned and doubled crates, and advisories where they can be fetched'
 	@echo 'make deb           the package: $(DEB)'
 	@echo 'make test          all tests, on instances that it boots; needs root'
 	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
@@ -44,6 +46,14 @@ check:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace --features failpoints --lib --bins --test demo -- -D warnings
 	$(TEST) --lib --bins --test purity
+
+# Not in `make check`, which would have to compile cargo-deny first.
+deny:
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DENY) cargo-deny
+	cargo deny --locked check licenses bans sources
+	@if cargo deny fetch db >/dev/null 2>&1; \
+	then cargo deny --locked check --disable-fetch advisories; \
+	else echo 'advisories are not checked: their database cannot be fetched'; fi
 
 deb: cargo-deb
 	cargo build --locked --release
