@@ -5,9 +5,11 @@
 //! is for tests and demo: it costs no compile of cargo-deb, does not strip the programs,
 //! and compresses little. A test compares files, modes, scripts and fields of the two.
 
+mod control;
+
 use crate::Result;
 use crate::manifest::Package;
-use std::fmt::Write;
+use crate::process::run;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,14 +25,16 @@ pub fn make(built: &Path, output: &Path) -> Result<()> {
         fs::remove_dir_all(&tree)?;
     }
     let laid = lay(&package, built, &tree)?;
-    let control = tree.join("DEBIAN");
-    fs::create_dir_all(&control)?;
-    fs::write(control.join("control"), fields(&package, built, &laid, &tree)?)?;
-    fs::write(control.join("conffiles"), conffiles(&laid))?;
+    let about = tree.join("DEBIAN");
+    fs::create_dir_all(&about)?;
+    fs::write(about.join("control"), control::fields(&package, built, &laid, &tree)?)?;
+    fs::write(about.join("conffiles"), control::conffiles(&laid))?;
     let scripts = package.root.join(package.deb("maintainer-scripts")?);
     for name in SCRIPTS {
-        copy(&scripts.join(name), &control.join(name), 0o755)?;
+        copy(&scripts.join(name), &about.join(name), 0o755)?;
     }
+    // Whatever umask they were made with.
+    run(Command::new("find").arg(&tree).args(["-type", "d", "-exec", "chmod", "0755", "{}", "+"]))?;
     if let Some(dir) = output.parent() {
         fs::create_dir_all(dir)?;
     }
@@ -113,89 +117,29 @@ fn compressed(tree: &Path, path: String) -> Result<String> {
     Ok(format!("{path}.gz"))
 }
 
-/// All files in /etc, as Debian's policy has it.
-fn conffiles(laid: &[String]) -> String {
-    let in_etc = laid.iter().filter(|path| path.starts_with("etc/"));
-    in_etc.map(|path| format!("/{path}\n")).collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::sources;
+    use std::path::Path;
 
-/// The file `control`.
-fn fields(package: &Package, built: &Path, laid: &[String], tree: &Path) -> Result<String> {
-    let mut size = 0;
-    for path in laid {
-        size += fs::metadata(tree.join(path))?.len().div_ceil(1024);
+    fn names(pattern: &str) -> Vec<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let found = sources(&root.join(pattern)).unwrap();
+        let name =
+            |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        found.iter().map(name).collect()
     }
-    let mut text = String::new();
-    let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-    let fields = [
-        ("Package", package.text("name")?.to_owned()),
-        ("Version", format!("{}-1", package.text("version")?)),
-        ("Architecture", architecture.trim().to_owned()),
-        ("Section", package.deb("section")?.to_owned()),
-        ("Priority", package.deb("priority")?.to_owned()),
-        ("Maintainer", package.deb("maintainer")?.to_owned()),
-        ("Installed-Size", size.to_string()),
-        ("Depends", depends(package, built)?),
-        ("Recommends", package.deb("recommends")?.to_owned()),
-        ("Description", package.text("description")?.to_owned()),
-    ];
-    for (name, value) in fields {
-        writeln!(text, "{name}: {value}")?;
-    }
-    let description = package.root.join(package.deb("extended-description-file")?);
-    for line in fs::read_to_string(description)?.lines() {
-        writeln!(text, " {}", if line.is_empty() { "." } else { line })?;
-    }
-    Ok(text)
-}
 
-/// The packages that Cargo.toml names, and for `$auto` those of the shared libraries.
-fn depends(package: &Package, built: &Path) -> Result<String> {
-    let mut all = Vec::new();
-    for one in package.deb("depends")?.split(',').map(str::trim) {
-        if one == "$auto" {
-            all.extend(libraries(package, built)?);
-        } else {
-            all.push(one.to_owned());
-        }
+    #[test]
+    fn a_star_stands_for_any_part_of_a_name() {
+        assert_eq!(names("packaging/man/*.5"), ["deploy-agent.env.5"]);
+        assert_eq!(names("packaging/man/*.8"), ["deploy-generator.8", "deployd.8"]);
+        assert_eq!(names("packaging/rsyslog/journal*"), ["journal.conf", "journald.conf"]);
+        assert_eq!(names("packaging/deb/postinst"), ["postinst"]);
     }
-    all.sort();
-    all.dedup();
-    Ok(all.join(", "))
-}
 
-/// What dpkg-shlibdeps finds, but for libgcc, which every system has.
-fn libraries(package: &Package, built: &Path) -> Result<Vec<String>> {
-    // It wants to be where a debian/control is.
-    let dir = package.target.join("debian/shlibs");
-    fs::create_dir_all(dir.join("debian"))?;
-    fs::write(dir.join("debian/control"), "")?;
-    let mut command = Command::new("dpkg-shlibdeps");
-    command.current_dir(&dir).args(["-O", "-xlibgcc"]);
-    for [from, ..] in package.assets()? {
-        if let Some(program) = from.strip_prefix("target/release/") {
-            command.arg(built.canonicalize()?.join(program));
-        }
+    #[test]
+    fn a_pattern_without_a_file_is_an_error() {
+        assert!(sources(Path::new("/usr/*.no-such-end")).is_err());
     }
-    let found = output(&mut command)?;
-    fs::remove_dir_all(&dir)?;
-    let line = found.lines().find_map(|line| line.strip_prefix("shlibs:Depends="));
-    let all = line.ok_or("dpkg-shlibdeps names no library")?.split(',').map(str::trim);
-    Ok(all.filter(|one| !one.starts_with("libgcc")).map(str::to_owned).collect())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    output(command).map(drop)
-}
-
-/// What a program prints; an error names it and has what it wrote to stderr.
-fn output(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let ran = command.output().map_err(|error| format!("cannot start {name}: {error}"))?;
-    if !ran.status.success() {
-        return Err(
-            format!("{name}: {}: {}", ran.status, String::from_utf8_lossy(&ran.stderr)).into()
-        );
-    }
-    Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
 }

@@ -13,6 +13,7 @@ mod cli;
 mod deb;
 mod manifest;
 mod packaging;
+mod process;
 
 use std::error::Error;
 use std::path::Path;
