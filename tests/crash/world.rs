@@ -1,7 +1,5 @@
 //! An instance whose deployd can be made to die, and what was published for it.
 
-#![allow(dead_code, reason = "each test program uses its own part of it")]
-
 use crate::whole::Published;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,8 +34,6 @@ pub enum Kind {
     WithSingleton,
     /// Good, and nothing but SIGKILL ends it.
     SlowToStop,
-    /// Its archive leads out of the release.
-    Hostile,
 }
 
 /// How it is said that a point was not reached.
@@ -159,7 +155,6 @@ fn release(label: &str, kind: Kind, noise: &[u8]) -> Release {
         Kind::SlowToStop => release
             .set("DEPLOY_SETTLE=200ms DEPLOY_STOP_TIMEOUT=2s")
             .set("BEHAVE=ignore-term BEHAVE_WORKER=ignore-term"),
-        Kind::Hostile => release.file_of_mode(0o4755, "bin/su", "setuid"),
     }
 }
 
