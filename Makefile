@@ -57,7 +57,7 @@ deny:
 
 deb: cargo-deb
 	cargo build --locked --release
-	cargo xtask packaging $(TARGET)/packaging
+	cargo xtask packaging target/packaging
 	cargo deb --locked --no-build --output $(DEB)
 
 .PHONY: cargo-deb
@@ -67,13 +67,13 @@ cargo-deb:
 # Without optimisation, for the demo; never what is installed.
 dev-deb:
 	$(BUILD) --bins --test demo
-	$(XTASK) packaging $(TARGET)/packaging
+	$(XTASK) packaging target/packaging
 	$(XTASK) deb $(TARGET)/debug $(DEV_DEB)
 
 # With places to die at, for the crash matrix and the soak; never what is installed.
 failpoints-deb:
 	$(BUILD) --features failpoints --bins --test demo
-	$(XTASK) packaging $(TARGET)/packaging
+	$(XTASK) packaging target/packaging
 	$(XTASK) deb $(TARGET)/debug $(FAILPOINTS_DEB)
 
 test: requirements root deb failpoints-deb

@@ -67,10 +67,9 @@ fn lay(package: &Package, built: &Path, tree: &Path) -> Result<Vec<String>> {
 
 /// Where an asset's source is: what `target/release/` is to cargo-deb, `built` is here.
 fn located(package: &Package, built: &Path, from: &str) -> PathBuf {
-    match (from.strip_prefix("target/release/"), from.strip_prefix("target/")) {
-        (Some(program), _) => built.join(program),
-        (None, Some(made)) => package.target.join(made),
-        (None, None) => package.root.join(from),
+    match from.strip_prefix("target/release/") {
+        Some(program) => built.join(program),
+        None => package.root.join(from),
     }
 }
 
