@@ -1,18 +1,29 @@
 # `make` alone says what can be made. Every target may be made again at any time.
 
 CARGO_DEB = 3.8.0
+CARGO_DENY = 0.20.2
 CARGO_FUZZ = 0.13.2
-DEB = $(abspath $(or $(CARGO_TARGET_DIR),target))/debian/deploy-agent.deb
+TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
+DEB = $(TARGET)/debian/deploy-agent.deb
+DEV_DEB = $(DEB:.deb=-dev.deb)
 FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
+
+# cargo chooses the features of a dependency anew for each set of packages and targets that
+# it is asked for, and compiles it again where they differ. All calls in the dev profile ask
+# for the whole workspace and for a test, so that they agree.
+BUILD = cargo build --locked --workspace
+TEST = cargo test --locked --workspace
+XTASK = $(TARGET)/debug/xtask
 
 # How long each target of `make fuzz` runs.
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
+.PHONY: help check deny deb dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
+	@echo 'make deny          licences, banned and doubled crates, and advisories where they can be fetched'
 	@echo 'make deb           the package: $(DEB)'
 	@echo 'make test          all tests, on instances that it boots; needs root'
 	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
@@ -33,28 +44,42 @@ help:
 check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --features failpoints -- -D warnings
-	cargo test --locked --workspace --lib --bins --test purity
+	cargo clippy --locked --workspace --features failpoints --lib --bins --test demo -- -D warnings
+	$(TEST) --lib --bins --test purity
+
+# Not in `make check`, which would have to compile cargo-deny first.
+deny:
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DENY) cargo-deny
+	cargo deny --locked check licenses bans sources
+	@if cargo deny fetch db >/dev/null 2>&1; \
+	then cargo deny --locked check --disable-fetch advisories; \
+	else echo 'advisories are not checked: their database cannot be fetched'; fi
 
 deb: cargo-deb
 	cargo build --locked --release
-	cargo run --locked --quiet --example packaging -- target/packaging
+	cargo xtask packaging target/packaging
 	cargo deb --locked --no-build --output $(DEB)
 
 .PHONY: cargo-deb
 cargo-deb:
 	@cargo deb --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DEB) cargo-deb
 
+# Without optimisation, for the demo; never what is installed.
+dev-deb:
+	$(BUILD) --bins --test demo
+	$(XTASK) packaging target/packaging
+	$(XTASK) deb $(TARGET)/debug $(DEV_DEB)
+
 # With places to die at, for the crash matrix and the soak; never what is installed.
-failpoints-deb: cargo-deb
-	cargo build --locked --features failpoints
-	cargo run --locked --quiet --example packaging --features failpoints -- target/packaging
-	cargo deb --locked --no-build --no-strip --fast --profile dev --output $(FAILPOINTS_DEB)
+failpoints-deb:
+	$(BUILD) --features failpoints --bins --test demo
+	$(XTASK) packaging target/packaging
+	$(XTASK) deb $(TARGET)/debug $(FAILPOINTS_DEB)
 
 test: requirements root deb failpoints-deb
-	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --workspace --no-fail-fast
-	DEPLOY_DEB=$(DEB) cargo test --locked --test apps -- express django worker
-	DEPLOY_DEB=$(DEB) cargo test --locked --test demo
+	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) $(TEST) --no-fail-fast
+	DEPLOY_DEB=$(DEB) $(TEST) --test apps -- express django worker
+	DEPLOY_DEB=$(DEB) $(TEST) --test demo
 
 # The commit of 0.1.0.
 FROM = b950430
@@ -64,21 +89,26 @@ upgrade: requirements root deb
 	[ -d $(OLD) ] || git worktree add --detach $(OLD) $(FROM)
 	CARGO_TARGET_DIR=$(CURDIR)/$(OLD)/target $(MAKE) --directory=$(OLD) failpoints-deb
 	DEPLOY_DEB=$(DEB) DEPLOY_DEB_OLD=$(CURDIR)/$(OLD)/target/debian/deploy-agent-failpoints.deb \
-	    cargo test --locked --test upgrade -- --nocapture
+	    $(TEST) --test upgrade -- --nocapture
 
 stores: requirements root deb
-	DEPLOY_DEB=$(DEB) cargo test --locked --test stores
+	DEPLOY_DEB=$(DEB) $(TEST) --test stores
+	DEPLOY_DEB=$(DEB) $(TEST) --test e2e -- stores::
 
 crash-matrix: requirements root failpoints-deb
-	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) cargo test --locked --test crash
+	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) $(TEST) --test crash
 
 # `make test` plays three of them, with two handovers each.
 apps: requirements root deb
-	HANDOVERS=$(or $(HANDOVERS),10) DEPLOY_DEB=$(DEB) cargo test --locked --no-fail-fast --test apps -- \
+	HANDOVERS=$(or $(HANDOVERS),10) DEPLOY_DEB=$(DEB) $(TEST) --no-fail-fast --test apps -- \
 	    --nocapture $(APPS)
 
-demo: requirements root deb
-	DEPLOY_DEB=$(DEB) cargo test --locked --test demo
+demo: requirements root
+	@echo 'Builds the agent without optimisation, which takes some three minutes the first time.'
+	@$(MAKE) --no-print-directory dev-deb
+	@echo 'Boots an instance, whose image of Debian 12 takes half a minute the first time.'
+	@echo 'The times that it shows are those of a build without optimisation.'
+	@DEPLOY_DEB=$(DEV_DEB) $(TEST) --quiet --test demo
 
 fuzz: root $(FUZZ)
 
@@ -97,14 +127,14 @@ fuzz-tools:
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_FUZZ) cargo-fuzz
 
 soak: requirements root deb
-	DEPLOY_DEB=$(DEB) STEPS=$(STEPS) SEED=$(SEED) cargo test --locked --test soak
+	DEPLOY_DEB=$(DEB) STEPS=$(STEPS) SEED=$(SEED) $(TEST) --test soak
 
 # What it compares with is installed in the image that it boots: benches/requirements.sh.
 bench: requirements root deb
-	DEPLOY_DEB=$(DEB) ROWS=$(ROWS) ROUNDS=$(ROUNDS) cargo test --locked --profile bench --test bench-stage
+	DEPLOY_DEB=$(DEB) ROWS=$(ROWS) ROUNDS=$(ROUNDS) $(TEST) --profile bench --test bench-stage
 
 bench-handover: requirements root deb
-	DEPLOY_DEB=$(DEB) cargo test --locked --test bench-handover
+	DEPLOY_DEB=$(DEB) $(TEST) --test bench-handover
 
 requirements:
 	@tests/requirements.sh

@@ -6,27 +6,13 @@
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "the benchmark is not the agent")]
-#![allow(dead_code, reason = "the benchmark uses a part of what the tests have")]
 
-#[path = "../tests/e2e/app.rs"]
-mod app;
-#[path = "../tests/e2e/graceful.rs"]
-mod graceful;
-#[path = "../tests/e2e/host.rs"]
-mod host;
-#[path = "../tests/instance/mod.rs"]
-mod instance;
-#[path = "../tests/load/mod.rs"]
-mod load;
-#[path = "../tests/s3/mod.rs"]
-mod s3;
-
-use app::url;
-use graceful::{graceful, loads, serving_r1};
-use host::{Host, SOON};
-use load::Tally;
 use serde_json::{Value, json};
 use std::time::Duration;
+use testkit::app::url;
+use testkit::graceful::{graceful, loads, serving_r1};
+use testkit::host::{Host, SOON};
+use testkit::load::Tally;
 
 /// The peer's unit, as one writes it by hand, on a port of its own.
 const PEER: &str = "\

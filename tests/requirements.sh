@@ -3,6 +3,7 @@
 # Does nothing, and needs no network and no root, where all of it is there.
 
 packages='
+    dpkg-dev
     e2fsprogs
     gcc
     iproute2

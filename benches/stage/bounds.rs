@@ -1,7 +1,6 @@
 //! What cannot be done faster here: the archive inflated into nothing, and the
 //! files written from memory. The benchmark runs itself in the instance for it.
 
-use crate::app::BUCKET;
 use crate::fixtures::{AT, Kind, archive};
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
@@ -15,6 +14,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use testkit::app::BUCKET;
 
 /// The first argument of the benchmark that is to be a bound.
 const WORD: &str = "bound";

@@ -1,10 +1,10 @@
 //! What is staged: three releases, each compressed with gzip and with zstd, in
 //! an image that also has the programs to compare with.
 
-use crate::app::BUCKET;
-use crate::host::Host;
-use crate::instance::{Image, Instance};
 use std::path::{Path, PathBuf};
+use testkit::app::BUCKET;
+use testkit::host::Host;
+use testkit::instance::{Image, Instance};
 
 /// Where they lie in the image, each below `APP/production/KIND/`.
 pub const AT: &str = "/srv/bench";

@@ -1,11 +1,11 @@
 //! What the agent takes when it does nothing, and on the disk.
 
-use crate::app::BUCKET;
 use crate::fixtures::{self, Kind};
 use crate::site::Site;
 use crate::table::Rows;
 use std::thread;
 use std::time::Duration;
+use testkit::app::BUCKET;
 
 /// After the last work.
 const REST: Duration = Duration::from_secs(60);

@@ -7,20 +7,11 @@
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "the benchmark is not the agent")]
-#![allow(dead_code, reason = "the benchmark uses a part of what the tests have")]
 
-#[path = "../../tests/e2e/app.rs"]
-mod app;
 mod bounds;
 mod fixtures;
 mod footprint;
-#[path = "../../tests/e2e/host.rs"]
-mod host;
-#[path = "../../tests/instance/mod.rs"]
-mod instance;
 mod peers;
-#[path = "../../tests/s3/mod.rs"]
-mod s3;
 mod sample;
 mod serving;
 mod shape;
@@ -28,11 +19,11 @@ mod short;
 mod site;
 mod table;
 
-use instance::Network;
 use site::Site;
 use std::net::SocketAddrV4;
 use std::sync::atomic::Ordering;
 use table::Rows;
+use testkit::instance::Network;
 
 const FIRST_LINE_PORT: u16 = 9100;
 

@@ -1,11 +1,11 @@
 //! Who stages: ours, and what people do without it.
 
-use crate::app::BUCKET;
 use crate::bounds;
 use crate::fixtures::{Kind, archive};
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
 use crate::table::Rows;
+use testkit::app::BUCKET;
 
 /// Where the releases come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! How long until a release serves: ours, and the script that one writes by hand.
 
-use crate::app::{APP, Release, url};
-use crate::host::SOON;
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
 use crate::table::{PEER, Rows};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::app::{APP, Release, url};
+use testkit::host::SOON;
 
 const PORT: u16 = 5000;
 const SCRIPT_PORT: u16 = 5080;

@@ -2,7 +2,6 @@
 //! a connection now and then. What it does not have is TCP's slow start over the
 //! distance; a real line is slower still for whoever opens many connections.
 
-use crate::instance::Network;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
@@ -11,6 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::instance::Network;
 
 const CHUNK: usize = 32 * 1024;
 

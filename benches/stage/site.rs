@@ -4,8 +4,6 @@
 
 use crate::bounds;
 use crate::fixtures::{self, AT};
-use crate::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
-use crate::instance::{Instance, Invocation, Network};
 use crate::sample::Sample;
 use std::fs::{self, File};
 use std::net::SocketAddrV4;
@@ -13,6 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use testkit::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
+use testkit::instance::{Instance, Invocation, Network};
 
 /// Everything that is unpacked lies below it.
 pub const DISK: &str = "/var/lib/deploy";

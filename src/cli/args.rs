@@ -1,5 +1,9 @@
 //! The command line: types only. Help, completions and man pages are made of them.
+//!
+//! xtask compiles this file too, so that it can write the man pages without the rest of
+//! the agent: it imports clap, and the parser of durations from the module above.
 
+use super::duration;
 use clap::{Args, Parser, Subcommand};
 use std::time::Duration;
 
@@ -252,10 +256,6 @@ pub struct RemoveArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    model::release::settings::parse_duration(text).map_err(|error| error.to_string())
 }
 
 impl Cli {

@@ -23,6 +23,11 @@ use std::time::{Duration, Instant};
 const AGAIN: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Parses `90s` or `10m` on the command line.
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    model::release::settings::parse_duration(text).map_err(|error| error.to_string())
+}
+
 /// Does what the command line asks; the exit code is the answer in short.
 pub async fn run(cli: Cli) -> Exit {
     let json = cli.wants_json();

@@ -1,9 +1,9 @@
 //! A real application: a directory beside this file, packed in an image that
 //! has its runtime.
 
-use crate::host::Host;
-use crate::instance::Image;
 use std::path::Path;
+use testkit::host::Host;
+use testkit::instance::Image;
 
 /// What has to be installed on an instance before the app can run there.
 #[derive(Clone, Copy)]

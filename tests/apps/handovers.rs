@@ -1,15 +1,15 @@
 //! What each app goes through: handed over back and forth, asked from outside
 //! meanwhile, and a release that fails at the end.
 
-use crate::app::BUCKET;
 use crate::framework::App;
-use crate::host::{Host, SOON};
-use crate::instance::Output;
-use crate::load::{Load, Running};
 use std::collections::BTreeMap;
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use testkit::app::BUCKET;
+use testkit::host::{Host, SOON};
+use testkit::instance::Output;
+use testkit::load::{Load, Running};
 
 /// Times of an operator who is in no hurry, as this machine may be slow; but a
 /// request to `/slow` (6 s) outlasts the settle window and the drain, so that
@@ -170,7 +170,7 @@ impl Story<'_> {
             for (line, times) in self.app.farewells {
                 let count = || log().matches(line).count();
                 let said = || (count() >= ends * times).then_some(());
-                if crate::instance::poll(SOON, said).is_none() || count() != ends * times {
+                if testkit::instance::poll(SOON, said).is_none() || count() != ends * times {
                     panic!(
                         "{identifier} says {line:?} {} times in {ends} ends:\n{}",
                         count(),

@@ -9,18 +9,6 @@
 //! `make test` plays the first three, and `make apps` all, with more handovers.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
-#![allow(dead_code, reason = "these tests use a part of what all have")]
-
-#[path = "../e2e/app.rs"]
-mod app;
-#[path = "../e2e/host.rs"]
-mod host;
-#[path = "../instance/mod.rs"]
-mod instance;
-#[path = "../load/mod.rs"]
-mod load;
-#[path = "../s3/mod.rs"]
-mod s3;
 
 mod framework;
 mod handovers;

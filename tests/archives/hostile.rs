@@ -1,8 +1,8 @@
 //! Archives that are refused: each with what the error says.
 
 use super::World;
-use super::build::*;
 use model::error::Exit;
+use testkit::archive::*;
 
 fn refused(what: &str, tar: &[u8], says: &str) {
     let world = World::new();

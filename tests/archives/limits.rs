@@ -1,11 +1,11 @@
 //! More than an archive may unpack to, in every way to get there.
 
 use super::World;
-use super::build::*;
 use deploy_agent::stage::unpack::Limits;
 use model::error::{Error, Exit};
 use std::io::Read;
 use std::process::Command;
+use testkit::archive::*;
 
 fn over(limits: Limits, tar: impl Read + Send) -> Error {
     let world = World::new();

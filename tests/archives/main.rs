@@ -5,7 +5,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the real tar makes the archives")]
 
-mod build;
 mod hostile;
 mod limits;
 mod made_by;

@@ -1,13 +1,13 @@
 //! Archives that look strange and are right, and what of them is kept.
 
 use super::World;
-use super::build::*;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use testkit::archive::*;
 
 fn unpacked(entries: &[Vec<u8>]) -> World {
     let world = World::new();

@@ -1,6 +1,5 @@
 //! Whose the files are, and what the kernel lets the unpacking thread do.
 
-use super::build::*;
 use super::{LIMITS, OWNER, World};
 use deploy_agent::stage::unpack::unpack;
 use model::error::{Error, Exit};
@@ -9,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::chown;
+use testkit::archive::*;
 
 #[test]
 fn everything_is_born_owned_by_the_apps_user() {

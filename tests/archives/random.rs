@@ -2,10 +2,10 @@
 //! release (`World` looks after each), never a link that leads out.
 
 use super::World;
-use super::build::*;
 use deploy_agent::stage::unpack::Limits;
 use proptest::prelude::*;
 use std::io::ErrorKind;
+use testkit::archive::*;
 
 /// Of what is unpacked, no link leads out of the release.
 fn unpack(tar: &[u8]) {

@@ -8,17 +8,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../e2e/app.rs"]
-mod app;
-#[path = "../e2e/host.rs"]
-mod host;
-#[path = "../hostile/neighbour.rs"]
-mod hostile;
-#[path = "../instance/mod.rs"]
-mod instance;
-#[path = "../s3/mod.rs"]
-mod s3;
-
 mod row;
 mod scenario;
 mod table;

@@ -1,11 +1,11 @@
 //! One row of the matrix: something is under way, it dies at one point, comes
 //! back, and is looked at.
 
-use crate::instance::poll;
 use crate::scenario::{Expected, Names, Scenario, Way};
 use crate::whole::{Seen, wait_until_recovered};
 use crate::world::{Kind, MISSED, Plan, RECOVERY, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use testkit::instance::poll;
 
 /// Where the first death of [`Scenario::Recovery`] is: most is left to be done then.
 pub const FIRST_DEATH: &str = "my-app/current: durable";

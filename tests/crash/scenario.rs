@@ -1,9 +1,9 @@
 //! What is done when deployd or the instance dies, and which release has to run
 //! when it is back.
 
-use crate::app::url;
 use crate::world::{Kind, World};
 use std::fmt;
+use testkit::app::url;
 
 /// The one atomic step of a deploy.
 const COMMITTED: &str = "my-app/current: renamed";

@@ -1,9 +1,6 @@
 //! Exactly one release runs, whole, `deploy status` says the same, and nothing is
 //! left over: what must hold of an instance whatever was done to it.
 
-use crate::app::{File, Release};
-use crate::host::Host;
-use crate::instance::poll;
 use aws_smithy_checksums::ChecksumAlgorithm;
 use model::release::env::Env;
 use model::release::settings::SET_BY_AGENT;
@@ -12,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
+use testkit::app::{File, Release};
+use testkit::host::Host;
+use testkit::instance::poll;
 
 /// What was published as a release, as it has to lie on the disk.
 pub struct Published {

@@ -1,14 +1,12 @@
 //! An instance whose deployd can be made to die, and what was published for it.
 
-#![allow(dead_code, reason = "each test program uses its own part of it")]
-
-use crate::app::{Release, url};
-use crate::host::Host;
-use crate::hostile;
-use crate::instance::{Image, package_of};
 use crate::whole::Published;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use testkit::app::{Release, url};
+use testkit::host::Host;
+use testkit::hostile;
+use testkit::instance::{Image, package_of};
 
 /// Where deployd looks for what is to happen: src/failpoint.rs.
 const DIR: &str = "/run/deploy-failpoints";
@@ -36,8 +34,6 @@ pub enum Kind {
     WithSingleton,
     /// Good, and nothing but SIGKILL ends it.
     SlowToStop,
-    /// Its archive leads out of the release.
-    Hostile,
 }
 
 /// How it is said that a point was not reached.
@@ -159,7 +155,6 @@ fn release(label: &str, kind: Kind, noise: &[u8]) -> Release {
         Kind::SlowToStop => release
             .set("DEPLOY_SETTLE=200ms DEPLOY_STOP_TIMEOUT=2s")
             .set("BEHAVE=ignore-term BEHAVE_WORKER=ignore-term"),
-        Kind::Hostile => release.file_of_mode(0o4755, "bin/su", "setuid"),
     }
 }
 

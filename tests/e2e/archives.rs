@@ -1,19 +1,16 @@
 //! What no release may do to an instance: every hostile or odd input, asked for
 //! with the public command, is refused with its reason, and nothing has changed.
 
-#[path = "../archives/build.rs"]
-#[allow(dead_code, reason = "these tests use a part of it")]
-mod build;
 mod texts;
 
-use crate::app::{BUCKET, url};
-use crate::host::Host;
-use crate::instance::Output;
-use build::*;
 use flate2::write::GzEncoder;
 use std::collections::HashSet;
 use std::io::Write;
 use std::time::{Duration, Instant};
+use testkit::app::{BUCKET, url};
+use testkit::archive::*;
+use testkit::host::Host;
+use testkit::instance::Output;
 
 const GOOD: &[u8] = b"web: python3 -m http.server $PORT\n";
 

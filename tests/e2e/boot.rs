@@ -1,8 +1,8 @@
 //! A reboot, and what an operator has stopped.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
 use serde_json::json;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 /// Its units come from the generator and the disk, and from nothing else.
 #[test]

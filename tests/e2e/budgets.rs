@@ -1,8 +1,8 @@
 //! No input takes the daemon's memory or time.
 
-use crate::app::{BUCKET, Release, url};
-use crate::host::{Host, SOON};
-use crate::s3::Fault;
+use testkit::app::{BUCKET, Release, url};
+use testkit::host::{Host, SOON};
+use testkit::s3::Fault;
 
 /// A web process that first has children with open files.
 const CROWD: &str = "\

@@ -1,8 +1,8 @@
 //! Who may ask, and what becomes of the work when its caller goes or another
 //! one comes.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 #[test]
 fn only_root_and_the_group_deploy_may_ask() {

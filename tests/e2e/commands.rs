@@ -2,7 +2,6 @@
 //! byte. The commands are those of the golden tree `09-commands`: a new one is a new line
 //! there.
 
-use crate::instance::Instance;
 use crate::units::{boot, golden, push_units};
 use model::release::env::Env;
 use model::release::procfile::Procfile;
@@ -10,6 +9,7 @@ use model::release::settings::SET_BY_AGENT;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use testkit::instance::Instance;
 
 const CASE: &str = "09-commands";
 const APP: &str = "/var/lib/deploy/apps/nasty";

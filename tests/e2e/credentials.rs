@@ -1,7 +1,7 @@
 //! Who the agent is to S3, and by what way it comes there, as operators set it.
 
-use crate::app::{Release, url};
-use crate::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
+use testkit::app::{Release, url};
+use testkit::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
 
 /// Ends TLS, and hands on what comes to the server in its arguments.
 const TLS: &str = r#"

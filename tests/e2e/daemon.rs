@@ -1,9 +1,9 @@
 //! deployd itself: it may come and go, and needs little; and what the units that
 //! it made may do.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
 use std::time::Duration;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 /// Bytes that it may occupy while it does nothing.
 const IDLE: u64 = 15 << 20;
@@ -140,7 +140,7 @@ fn needs_little_memory_when_idle() {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     };
-    let settled = crate::instance::poll(Duration::from_secs(10), || {
+    let settled = testkit::instance::poll(Duration::from_secs(10), || {
         Some(resident()).filter(|bytes| *bytes < IDLE)
     });
     assert!(settled.is_some(), "{} KiB are resident", resident() >> 10);

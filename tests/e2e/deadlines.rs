@@ -2,11 +2,11 @@
 //! release serves. (What the network does is in `network`; a process that ignores
 //! SIGTERM, in `deploying`.)
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
-use crate::instance::Output;
-use crate::s3::Fault;
 use std::time::Duration;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
+use testkit::instance::Output;
+use testkit::s3::Fault;
 
 /// What hangs here hangs for an hour; this is much less, on a busy machine too.
 const IN_TIME: Duration = Duration::from_secs(45);
@@ -16,8 +16,15 @@ const IN_TIME: Duration = Duration::from_secs(45);
 const STAYS: &str =
     "setsid bash -c \"trap '' TERM HUP INT; while :; do sleep 4711; done\" & echo begun";
 
-impl Host {
+/// What these tests ask of a host.
+trait Deadlines {
     /// A deploy that fails in time.
+    fn fails(&self, arguments: &[&str], code: i32, why: &str) -> Output;
+    /// Nothing of what hung is left, and r1 serves.
+    fn runs_r1_alone(&self);
+}
+
+impl Deadlines for Host {
     #[track_caller]
     fn fails(&self, arguments: &[&str], code: i32, why: &str) -> Output {
         let command = [&["deploy"], arguments].concat();
@@ -26,7 +33,6 @@ impl Host {
         said
     }
 
-    /// Nothing of what hung is left, and r1 serves.
     #[track_caller]
     fn runs_r1_alone(&self) {
         self.exec(&["pgrep", "-f", "sleep 47"]).exits(1);

@@ -1,8 +1,8 @@
 //! A release comes, another replaces it, a broken one does not.
 
-use crate::app::{BUCKET, Release, url};
-use crate::host::{Host, SOON};
 use serde_json::Value;
+use testkit::app::{BUCKET, Release, url};
+use testkit::host::{Host, SOON};
 
 #[test]
 fn deploys_a_release_serves_it_and_replaces_it() {

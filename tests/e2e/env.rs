@@ -1,8 +1,8 @@
 //! env: the process gets what bash would have given it, and nobody else sees it.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SECRET_KEY, SOON};
 use std::collections::{BTreeMap, BTreeSet};
+use testkit::app::{Release, url};
+use testkit::host::{Host, SECRET_KEY, SOON};
 
 type Variables = BTreeMap<String, String>;
 

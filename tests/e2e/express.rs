@@ -1,11 +1,11 @@
 //! A third-party app as it is: Express with its node_modules, thousands of files
 //! that somebody else wrote, on the node of Debian.
 
-use crate::app::BUCKET;
-use crate::host::{Host, SOON};
-use crate::instance::Image;
 use serde_json::Value;
 use std::path::Path;
+use testkit::app::BUCKET;
+use testkit::host::{Host, SOON};
+use testkit::instance::Image;
 
 /// Makes the app with npm, from the public registry, and packs it as a build
 /// server would. npm runs behind whatever proxy this machine has, so it is told

@@ -1,9 +1,9 @@
 //! `deploy run`: what a release does on a laptop, by a user who is not root.
 
-use crate::host::{Host, SOON};
-use crate::instance::{Image, Job, Output};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use testkit::host::{Host, SOON};
+use testkit::instance::{Image, Job, Output};
 
 const JOB: &str = include_str!("foreground/job.py");
 
@@ -40,8 +40,23 @@ fn image() -> Image {
     Host::image_on(Image::base().layer("npm", &inputs, make), "npm-agent")
 }
 
-impl Host {
+/// What these tests do on a host and ask of it.
+trait Foreground {
     /// A directory with a Procfile, as a developer has it.
+    fn lay(&self, procfile: &str, env: &str);
+    /// `deploy run` in a session of its own, as a terminal would start it.
+    fn runs(&self, arguments: &[&str]) -> Job;
+    /// What every job has written down, in the order of their names.
+    fn jobs(&self) -> Vec<(String, String)>;
+    fn wait_for_jobs(&self, count: usize);
+    /// As Ctrl-C does it: to all of the terminal's foreground group.
+    fn interrupt(&self);
+    fn runs_nothing(&self);
+    /// Jobs, some of which leave an empty file.
+    fn wait_for_jobs_or_files(&self, count: usize);
+}
+
+impl Foreground for Host {
     fn lay(&self, procfile: &str, env: &str) {
         self.write("/srv/shop/Procfile", procfile);
         self.write("/srv/shop/env", env);
@@ -52,13 +67,11 @@ impl Host {
             install -d -o deployer /var/tmp/jobs");
     }
 
-    /// `deploy run` in a session of its own, as a terminal would start it.
     fn runs(&self, arguments: &[&str]) -> Job {
         let words = ["setsid", "--wait", "runuser", "-u", "deployer", "--", "deploy", "run"];
         self.command(&[&words, &["/srv/shop"][..], arguments].concat()).spawn()
     }
 
-    /// What every job has written down, in the order of their names.
     fn jobs(&self) -> Vec<(String, String)> {
         let text = self.sh("cd /var/tmp/jobs; for job in *; do echo $job $(cat $job); done");
         let split = |line: &str| line.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()));
@@ -69,7 +82,6 @@ impl Host {
         self.wait_for("jobs", SOON, || (self.jobs().len() == count).then_some(()));
     }
 
-    /// As Ctrl-C does it: to all of the terminal's foreground group.
     fn interrupt(&self) {
         self.sh("kill -INT -- -$(ps -o pgid= -C deploy | tr -d ' ')");
     }
@@ -78,6 +90,12 @@ impl Host {
         self.exec(&["pgrep", "-f", "job.py|sleep 4711"]).exits(1);
         let left = self.sh("find /tmp -maxdepth 1 -name 'deploy-run-*'");
         assert_eq!(left, "");
+    }
+
+    fn wait_for_jobs_or_files(&self, count: usize) {
+        let files = || self.sh("ls /var/tmp/jobs").lines().count();
+        self.wait_for("jobs", SOON, || (files() == count).then_some(()));
+        self.wait_for("begin", SOON, || (!self.jobs().is_empty()).then_some(()));
     }
 }
 
@@ -148,15 +166,6 @@ fn what_does_not_end_is_killed_when_the_time_is_over_or_at_the_second_interrupt(
     running.output().exits(0);
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
     host.runs_nothing();
-}
-
-impl Host {
-    /// Jobs, some of which leave an empty file.
-    fn wait_for_jobs_or_files(&self, count: usize) {
-        let files = || self.sh("ls /var/tmp/jobs").lines().count();
-        self.wait_for("jobs", SOON, || (files() == count).then_some(()));
-        self.wait_for("begin", SOON, || (!self.jobs().is_empty()).then_some(()));
-    }
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Zero downtime: a release is proved beside the one that serves, and only then
 //! gets the traffic; whatever fails, no client notices.
 
-use crate::app::{Release, url};
-use crate::graceful::{graceful, loads, serving_r1};
-use crate::host::{Host, SOON};
-use crate::load::{Fault, Load, Tally};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
+use testkit::app::{Release, url};
+use testkit::graceful::{graceful, loads, serving_r1};
+use testkit::host::{Host, SOON};
+use testkit::load::{Fault, Load, Tally};
 
 /// What `work` gives, during which no request failed.
 #[track_caller]

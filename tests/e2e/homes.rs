@@ -1,8 +1,8 @@
 //! What two processes, or two releases, of one app do not share: $HOME, and the
 //! directories of the tree that hold pid files. And what they do share.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 const DIR: &str = "/var/lib/deploy/apps/my-app";
 

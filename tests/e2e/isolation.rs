@@ -1,9 +1,9 @@
 //! One app's trouble is its own: damaged state of an app and mistakes in the settings leave
 //! the other apps alone, and what runs.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
 use serde_json::Value;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 const BROKEN: &str = "/var/lib/deploy/apps/broken";
 

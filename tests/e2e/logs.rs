@@ -1,8 +1,8 @@
 //! Every line that a process writes reaches the journal and, where rsyslog reads
 //! the journal, rsyslog's file.
 
-use crate::app::Release;
-use crate::host::{Host, SOON};
+use testkit::app::Release;
+use testkit::host::{Host, SOON};
 
 /// What the package's notes on rsyslog say to do where no line may be lost: the
 /// way that Debian's rsyslog has by default drops lines that come faster than it reads.

@@ -3,16 +3,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../instance/mod.rs"]
-mod instance;
-#[path = "../load/mod.rs"]
-mod load;
-#[path = "../s3/mod.rs"]
-mod s3;
-#[path = "../stores/mod.rs"]
-mod stores;
-
-mod app;
 mod archives;
 mod boot;
 mod budgets;
@@ -25,10 +15,8 @@ mod deploying;
 mod env;
 mod express;
 mod foreground;
-mod graceful;
 mod handover;
 mod homes;
-mod host;
 mod logs;
 mod isolation;
 mod metadata;
@@ -47,6 +35,7 @@ mod same;
 mod sandbox;
 mod stop;
 mod stopping;
+mod stores;
 mod units;
 mod usual;
 mod walls;

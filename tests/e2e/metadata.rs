@@ -1,11 +1,11 @@
 //! The instance metadata service of EC2, version 2, as far as credentials go.
 
-use crate::host::SECRET_KEY;
-use crate::instance::Network;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use testkit::host::SECRET_KEY;
+use testkit::instance::Network;
 
 const TOKEN: &str = "a-token-of-the-tests";
 const CREDENTIALS: &str = "/latest/meta-data/iam/security-credentials/";

@@ -1,11 +1,11 @@
 //! A bad network: what helps is tried again, the rest is refused, and what is
 //! deployed is the release to its last byte.
 
-use crate::app::{BUCKET, Release, url};
-use crate::host::{ACCESS_KEY, Host, SOON};
 use crate::metadata::Metadata;
-use crate::s3::Fault;
 use std::time::Duration;
+use testkit::app::{BUCKET, Release, url};
+use testkit::host::{ACCESS_KEY, Host, SOON};
+use testkit::s3::Fault;
 
 const ARCHIVE: &str = "r2/source.tar.gz";
 const PAYLOAD: &str = "/var/lib/deploy/apps/my-app/current/app/payload";

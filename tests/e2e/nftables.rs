@@ -1,7 +1,7 @@
 //! nft(8) that fails in the middle of a deploy: what is said is what is so.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 /// An nft that fails once it has been used as often as /run/nft-left says.
 const FAILING: &str = "\

@@ -1,8 +1,8 @@
 //! What an operator does with an app that is installed.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
 use serde_json::json;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 #[test]
 fn restarts_a_process_a_type_and_the_app() {
@@ -202,7 +202,7 @@ fn shows_what_runs_what_ran_and_what_it_wrote() {
 fn runs_a_directory_in_the_foreground() {
     let host = Host::boot();
     host.exec(&["systemctl", "stop", "deployd.socket", "deployd.service"]).ok();
-    let files = [("app.py", crate::app::APP), ("VERSION", "here\n"), ("env", "GREETING=hello\n")];
+    let files = [("app.py", testkit::app::APP), ("VERSION", "here\n"), ("env", "GREETING=hello\n")];
     for (name, text) in files {
         host.write(&format!("/home/stranger/my-app/{name}"), text);
     }

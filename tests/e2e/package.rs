@@ -1,13 +1,13 @@
 //! The package: what installing, upgrading, removing and purging it does, and what
 //! the apps notice of it, which is nothing.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
-use crate::instance::{Instance, Network, Output, package};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
+use testkit::instance::{Instance, Network, Output, package, package_of};
 
 const DEB: &str = "/root/agent.deb";
 const NEXT: &str = "/root/next.deb";
@@ -324,6 +324,31 @@ fn no_program_of_it_can_be_told_to_die() {
     let found = machine.exec(&search);
     // 2 is for a program that is not there.
     assert_eq!(found.status, Some(1), "{found:?}");
+}
+
+/// Files with modes and owners, fields and scripts: all but sizes and content.
+fn shape(deb: &Path) -> String {
+    let script = r#"
+        dpkg-deb --contents "$1" | awk '{print $1, $NF, $2}' | sed 's# 0/0$# root/root#' |
+            grep -v ' \./ ' | sort -k2
+        dpkg-deb --field "$1" | grep -v -e ^Installed-Size -e '^$'
+        for part in conffiles postinst prerm postrm; do dpkg-deb --info "$1" $part; done"#;
+    let mut command = Command::new("sh");
+    let ran = command.args(["-euc", script, "shape"]).arg(deb).output().expect("start sh");
+    assert!(ran.status.success(), "{}: {ran:?}", deb.display());
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+/// cargo-deb makes the one for users, and xtask those of the demo and of the crash matrix.
+#[test]
+fn the_package_is_the_same_whoever_makes_it() {
+    let ours = shape(&package_of("DEPLOY_DEB_FAILPOINTS", "failpoints-deb"));
+    let theirs = shape(&package());
+    assert!(theirs.contains("-rwxr-xr-x ./usr/bin/deployd root/root"), "{theirs}");
+    for (ours, theirs) in ours.lines().zip(theirs.lines()) {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(ours.lines().count(), theirs.lines().count());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The release phase: the Procfile's `release`, which runs when it is asked for.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
-use crate::instance::Output;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
+use testkit::instance::Output;
 
 const UNIT: &str = "deploy-my-app-release:r2.service";
 
@@ -20,8 +20,15 @@ fn with_phase(name: &str, command: &str) -> Release {
     Release::new(name).procfile(&text)
 }
 
-impl Host {
+/// What these tests do on a host and ask of it.
+trait Phase {
     /// The releases whose release phase has run, in order.
+    fn migrated(&self) -> String;
+    fn releases_with_phase(&self, release: &str) -> Output;
+    fn wait_for_the_phase(&self);
+}
+
+impl Phase for Host {
     fn migrated(&self) -> String {
         self.sh(&format!("cat {RAN} 2>/dev/null || true")).replace('\n', " ")
     }

@@ -1,8 +1,8 @@
 //! Ports that are taken, reserved or out of reach, and units of other programs: known
 //! before anything stops.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 

@@ -1,8 +1,8 @@
 //! Healthy means that clients reach it: where a process listens, whom it answers, and when
 //! it says that it is ready.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 const APP: &str = include_str!("reach.py");
 

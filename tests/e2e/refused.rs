@@ -1,9 +1,9 @@
 //! What cannot be deployed: each reason with its exit code and its words, and
 //! with nothing touched.
 
-use crate::app::{BUCKET, Release, url};
-use crate::host::Host;
-use crate::s3::Fault;
+use testkit::app::{BUCKET, Release, url};
+use testkit::host::Host;
+use testkit::s3::Fault;
 
 #[test]
 fn an_unusable_release_touches_nothing() {

@@ -1,7 +1,7 @@
 //! What an app or a build leaves behind, however it is made, stops nothing.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 const APP: &str = "/var/lib/deploy/apps/my-app";
 
@@ -18,7 +18,13 @@ fn with_build(release: &str, build: &str) -> Release {
     Release::new(release).file("make.sh", file).procfile(procfile)
 }
 
-impl Host {
+/// What these tests do on a host and ask of it.
+trait Removal {
+    fn releases_left(&self) -> String;
+    fn restarts_deployd(&self);
+}
+
+impl Removal for Host {
     fn releases_left(&self) -> String {
         self.sh(&format!("ls -A {APP}/releases | paste -sd ' '")).trim().to_owned()
     }

@@ -1,9 +1,9 @@
 //! The disk and the memory are too small: what ran runs on, the error says how much
 //! is missing, and nothing stays of what was tried.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
-use crate::instance::Output;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
+use testkit::instance::Output;
 
 const MIB: usize = 1 << 20;
 const APP: &str = "/var/lib/deploy/apps/my-app";
@@ -30,15 +30,30 @@ fn half_noise(length: usize, seed: u64) -> Vec<u8> {
     noise(length / 2, seed).into_iter().flat_map(hex).collect()
 }
 
-impl Host {
+/// What these tests do on a host and ask of it.
+trait Resources {
     /// Puts the state on a file system of its own, that has no reserve for root.
+    fn with_state_of(self, bytes: usize, inodes: u32) -> Host;
+    /// Takes all of the disk but so many bytes.
+    fn fill_all_but(&self, bytes: usize);
+    /// Takes all of the disk, to the last byte and the last inode.
+    fn fill(&self);
+    /// Takes all inodes but so many.
+    fn use_inodes_all_but(&self, left: u32);
+    fn free_the_disk(&self);
+    /// Refused because the disk is too small, with `why`; r1 serves on.
+    fn refuses(&self, release: &str, why: &str) -> Output;
+    fn releases(&self) -> String;
+    fn asked_for_archive(&self, release: &str) -> usize;
+}
+
+impl Resources for Host {
     fn with_state_of(self, bytes: usize, inodes: u32) -> Host {
         let options = format!("size={bytes},nr_inodes={inodes},mode=755");
         self.exec(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", "/var/lib/deploy"]).ok();
         self
     }
 
-    /// Takes all of the disk but so many bytes.
     fn fill_all_but(&self, bytes: usize) {
         self.sh(&format!(
             "cd /var/lib/deploy
@@ -47,7 +62,6 @@ impl Host {
         ));
     }
 
-    /// Takes all of the disk, to the last byte and the last inode.
     fn fill(&self) {
         self.sh("cat /dev/zero >>/var/lib/deploy/ballast || true");
         self.use_inodes_all_but(0);
@@ -59,7 +73,6 @@ impl Host {
         }
     }
 
-    /// Takes all inodes but so many.
     fn use_inodes_all_but(&self, left: u32) {
         self.sh(&format!(
             "mkdir -p /var/lib/deploy/many; cd /var/lib/deploy/many
@@ -78,7 +91,6 @@ END"
         self.sh("rm -rf /var/lib/deploy/ballast /var/lib/deploy/many");
     }
 
-    /// Refused because the disk is too small, with `why`; r1 serves on.
     #[track_caller]
     fn refuses(&self, release: &str, why: &str) -> Output {
         let said = self.deploy(&[&url(release)]).exits(10);
@@ -349,7 +361,7 @@ fn a_process_that_is_killed_for_memory_is_reported_as_that() {
 #[test]
 fn a_build_that_takes_all_memory_is_killed_and_not_what_runs() {
     let host = Host::of_memory(400);
-    let large = format!("x = bytearray(120 << 20)\n{}", crate::app::APP);
+    let large = format!("x = bytearray(120 << 20)\n{}", testkit::app::APP);
     host.publish(&Release::new("r1").file("app.py", large).procfile("web: python3 app.py web\n"));
     host.deploys("r1");
     let before = host.state();

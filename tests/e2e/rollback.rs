@@ -1,7 +1,7 @@
 //! Back to a release that was good, with nothing but what is on the disk.
 
-use crate::app::Release;
-use crate::host::Host;
+use testkit::app::Release;
+use testkit::host::Host;
 
 #[test]
 fn goes_back_without_the_network_and_forth_again() {
@@ -43,7 +43,7 @@ fn needs_a_release_that_was_good() {
 
     let broken = Release::new("r2").set("BEHAVE=crash");
     host.publish(&broken);
-    host.deploy(&[&crate::app::url("r2")]).exits(12);
+    host.deploy(&[&testkit::app::url("r2")]).exits(12);
     host.deploy(&["rollback"]).exits(2);
     host.deploy(&["rollback", "--to", "r2"]).exits(2);
     assert_eq!(host.pids(), before);

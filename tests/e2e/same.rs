@@ -1,8 +1,8 @@
 //! What makes two releases the same is their bytes, wherever they come from.
 
-use crate::app::{BUCKET, Release, url};
-use crate::host::{Host, SOON};
-use crate::s3::Stored;
+use testkit::app::{BUCKET, Release, url};
+use testkit::host::{Host, SOON};
+use testkit::s3::Stored;
 
 /// A plain tar: two of them have the same size where their files fit the same blocks,
 /// as two releases have that differ in a version.

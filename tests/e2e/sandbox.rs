@@ -1,8 +1,8 @@
 //! What DEPLOY_SANDBOX hides from a process and from a build, as the man page has it; and
 //! what is said where a release meets one of its walls.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 const SHARED: &str = "/var/lib/deploy/apps/my-app/shared";
 

@@ -1,9 +1,9 @@
 //! Every process of a unit gets one signal and its time, whatever stands between it and
 //! systemd: the launchers that people write into Procfiles.
 
-use crate::app::{Release, url};
-use crate::host::{Host, SOON};
 use std::collections::BTreeMap;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
 
 const JOB: &str = include_str!("stop/job.py");
 

@@ -1,15 +1,15 @@
 //! A stop of deployd takes seconds whatever it is at, and `deploy cancel` ends what has not
 //! been committed: nothing is lost, and no client notices.
 
-use crate::app::{Release, url};
-use crate::graceful::{graceful, serving_r1};
 use crate::handover::unnoticed;
-use crate::host::{Host, SOON};
-use crate::instance::{Job, Output};
-use crate::s3::Fault;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+use testkit::app::{Release, url};
+use testkit::graceful::{graceful, serving_r1};
+use testkit::host::{Host, SOON};
+use testkit::instance::{Job, Output};
+use testkit::s3::Fault;
 
 /// What a restart of deployd may take, on a busy machine too.
 const SECONDS: Duration = Duration::from_secs(8);
@@ -27,8 +27,18 @@ fn with(name: &str, line: &str) -> Release {
     graceful(name).procfile(&format!("web: python3 server.py\n{line}\n"))
 }
 
-impl Host {
+/// What these tests do on a host and ask of it.
+trait Stopping {
     /// Waits until a step begins, in this run of deployd.
+    fn wait_for_step(&self, step: &str);
+    fn restarts_in_time(&self);
+    /// Restarts deployd when a deploy of r2 has come to a step.
+    fn restarts_at(&self, step: &str, arguments: &[&str]) -> Output;
+    fn staged(&self) -> String;
+    fn units_of_r2(&self) -> String;
+}
+
+impl Stopping for Host {
     fn wait_for_step(&self, step: &str) {
         self.wait_for(step, SOON, || {
             let log = self.sh("journalctl -o cat \
@@ -44,7 +54,6 @@ impl Host {
         assert!(took < SECONDS, "{took:?}");
     }
 
-    /// Restarts deployd when a deploy of r2 has come to a step.
     fn restarts_at(&self, step: &str, arguments: &[&str]) -> Output {
         let r2 = url("r2");
         let deploying = self.command(&[&["deploy", &r2], arguments].concat()).spawn();

@@ -1,9 +1,9 @@
 //! The golden trees are units that systemd itself accepts, and finds safe. They need no
 //! package: `tests/golden.rs` shows that they are what the generator writes.
 
-use crate::instance::{Image, Instance, Network};
 use std::fs;
 use std::path::{Path, PathBuf};
+use testkit::instance::{Image, Instance, Network};
 
 /// Where the golden trees are; each of its directories is a case, see `tests/golden.rs`.
 pub fn golden() -> PathBuf {

@@ -1,7 +1,7 @@
 //! What real tools and people make: it is deployed, or the error says what to do.
 
-use crate::app::{APP, BUCKET, Release, url};
-use crate::host::{Host, SOON};
+use testkit::app::{APP, BUCKET, Release, url};
+use testkit::host::{Host, SOON};
 
 /// Deploys a release of `my-app` that fails with this exit code, and gives all that the
 /// command wrote.

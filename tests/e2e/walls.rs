@@ -1,10 +1,10 @@
 //! No app reads, signals or weakens another one, and no build what runs: each app runs as a
 //! user of its own, and its builds as another.
 
-use crate::app::{BUCKET, Release, url};
-use crate::host::{ACCESS_KEY, Host, SOON};
 use crate::metadata::Metadata;
 use crate::units::exposure;
+use testkit::app::{BUCKET, Release, url};
+use testkit::host::{ACCESS_KEY, Host, SOON};
 
 const APPS: &str = "/var/lib/deploy/apps";
 const WEB: &str = "web: python3 app.py web\nworker: python3 app.py worker\n";

@@ -1,9 +1,9 @@
 //! Watch mode: an instance follows the pointer of its environment, and nobody
 //! asks it to.
 
-use crate::app::{BUCKET, Release};
-use crate::host::{Host, SOON};
 use serde_json::Value;
+use testkit::app::{BUCKET, Release};
+use testkit::host::{Host, SOON};
 
 const POINTER: &str = "my-app/production/current";
 const WATCHING: &str = "DEPLOY_WATCH=s3://releases/my-app/production/current\n\

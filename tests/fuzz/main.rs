@@ -6,8 +6,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../archives/build.rs"]
-mod build;
 mod seeds;
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;

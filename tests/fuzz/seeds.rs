@@ -1,11 +1,11 @@
 //! Where the seeds of `archive` come from: no tool would write most of them.
 
-use super::build::*;
 use super::corpus_at;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs;
 use std::io::Write;
+use testkit::archive::*;
 
 type Seeds = Vec<(&'static str, Vec<u8>)>;
 

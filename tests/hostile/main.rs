@@ -4,28 +4,16 @@
 //! deployed once more.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
-#![allow(dead_code, reason = "it uses a part of what the tests have")]
 
-#[path = "../e2e/app.rs"]
-mod app;
-#[path = "../e2e/host.rs"]
-mod host;
-#[path = "../instance/mod.rs"]
-mod instance;
-#[path = "../load/mod.rs"]
-mod load;
-#[path = "../s3/mod.rs"]
-mod s3;
-
-use app::{BUCKET, Release};
-use host::Host;
-use load::{Load, Running};
 use std::net::SocketAddr;
 use std::time::Duration;
+use testkit::app::{BUCKET, Release};
+use testkit::graceful::SERVER;
+use testkit::host::Host;
+use testkit::hostile::MOVES;
+use testkit::load::{Load, Running};
 
 const OTHERS: u16 = 10;
-const MOVES: &str = include_str!("moves.py");
-const SERVER: &str = include_str!("../e2e/graceful.py");
 /// What deployd may have of memory meanwhile; the promise for its best days is 15 MiB.
 const MOST_MEMORY: u64 = 128 << 20;
 /// What the build and the attacker may take is bounded by the machine's own settings.

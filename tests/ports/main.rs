@@ -3,8 +3,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
-#[path = "../load/mod.rs"]
-mod load;
 mod reach;
 mod switch;
 mod table;

@@ -1,10 +1,10 @@
 //! Who reaches what through the map.
 
-use crate::load::server::{Habits, Server};
-use crate::load::{Fault, Load, Tally};
 use crate::world::{CLIENT, MACHINE, PUBLIC, World, from_outside, from_within, map};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
+use testkit::load::server::{Habits, Server};
+use testkit::load::{Fault, Load, Tally};
 
 /// Starts a server of this name on the machine.
 fn server(world: &World, name: &str, port: u16) -> Server {

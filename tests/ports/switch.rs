@@ -1,12 +1,12 @@
 //! A switch from one release to the next: no one is refused, cut or moved.
 
-use crate::load::Load;
-use crate::load::server::{Habits, Server};
 use crate::world::{CLIENT, MACHINE, PUBLIC, World, from_outside, from_within, map};
 use model::units::ports::{Protocol, script};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
+use testkit::load::Load;
+use testkit::load::server::{Habits, Server};
 
 const OLD: u16 = 29001;
 const NEW: u16 = 29002;

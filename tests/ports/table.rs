@@ -1,10 +1,10 @@
 //! The table itself: ours alone, all or nothing, and gone in the end.
 
-use crate::load::server::{Habits, Server};
-use crate::load::{Fault, Load};
 use crate::world::{PUBLIC, World, from_outside, map};
 use model::units::ports::{PortMap, script};
 use std::time::Duration;
+use testkit::load::server::{Habits, Server};
+use testkit::load::{Fault, Load};
 
 const OTHERS: &str = "\
 table ip nat {

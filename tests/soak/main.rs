@@ -7,18 +7,7 @@
 //! `make test` walks a short way with a seed of its own. The last line is JSON.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
-#![allow(dead_code, reason = "it uses a part of what the tests have")]
 
-#[path = "../e2e/app.rs"]
-mod app;
-#[path = "../e2e/host.rs"]
-mod host;
-#[path = "../hostile/neighbour.rs"]
-mod hostile;
-#[path = "../instance/mod.rs"]
-mod instance;
-#[path = "../s3/mod.rs"]
-mod s3;
 mod walk;
 mod whole;
 

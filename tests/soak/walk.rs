@@ -1,11 +1,11 @@
 //! The steps, what must be true after each, and what runs by our own account.
 
-use crate::app::{BUCKET, Release, url};
-use crate::host::Host;
-use crate::hostile;
-use crate::instance::{Output, package};
 use crate::whole::{self, PUBLISHED};
 use std::time::Duration;
+use testkit::app::{BUCKET, Release, url};
+use testkit::host::Host;
+use testkit::hostile;
+use testkit::instance::{Output, package};
 
 const GOOD: [&str; 4] = ["g1", "g2", "g3", "g4"];
 const PACKAGE: &str = "/srv/agent.deb";
@@ -255,7 +255,9 @@ impl Walk {
     /// Does something at some moment of a deploy, or after it.
     fn while_deploying(&self, name: &str, when: u64, what: impl FnOnce(&Host)) {
         let mut deploying = self.host.command(&["deploy", &url(name)]).spawn();
-        crate::instance::poll(Duration::from_millis(when), || deploying.has_ended().then_some(()));
+        testkit::instance::poll(Duration::from_millis(when), || {
+            deploying.has_ended().then_some(())
+        });
         what(&self.host);
         deploying.kill();
     }

@@ -1,8 +1,8 @@
 //! One release, whole: what is served, what runs, what lies on the disk and what
 //! `deploy status` says are the same.
 
-use crate::host::{Host, SOON};
 use serde_json::Value;
+use testkit::host::{Host, SOON};
 
 /// Where the trees lie that were published, for comparison.
 pub const PUBLISHED: &str = "/srv/published";
@@ -55,7 +55,7 @@ pub fn check(host: &Host) -> Result<Option<String>, String> {
 /// time to start after a boot.
 fn settled(host: &Host) -> Result<Value, String> {
     let mut last = None;
-    crate::instance::poll(SOON * 3, || {
+    testkit::instance::poll(SOON * 3, || {
         let said = host.exec(&["deploy", "status", "--json"]);
         let all: Value = serde_json::from_str(&said.stdout).ok()?;
         let mut apps = all.as_array()?.iter();

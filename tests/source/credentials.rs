@@ -1,12 +1,12 @@
 //! Credentials that S3 no longer takes.
 
-use super::s3::{Fault, S3Server};
 use super::{ACCESS, ARCHIVE, R1, SECRET, World, archive, read, resolve, says, sdk, timing};
 use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use deploy_agent::source::{Resolved, Sources};
 use model::error::{Exit, Result};
 use std::sync::{Arc, Mutex};
+use testkit::s3::{Fault, S3Server};
 
 const NEXT_ACCESS: &str = "AKIANEXT";
 

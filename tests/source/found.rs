@@ -1,10 +1,10 @@
 //! Which release a URL names, and its bytes.
 
-use super::s3::Stored;
 use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, archive, read, resolve, says, sdk, timing};
 use deploy_agent::source::Sources;
 use model::error::Exit;
 use model::release::compression::Compression;
+use testkit::s3::Stored;
 
 #[tokio::test]
 async fn reads_an_archive_of_each_compression_and_the_env() {

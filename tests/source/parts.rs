@@ -1,12 +1,12 @@
 //! A large object is read in parts at once, and is what it was all the same.
 
 use super::http::{STRONG, World as Web};
-use super::s3::{Fault, Stored};
 use super::web::Habits;
 use super::{ARCHIVE, BUCKET, MEMORY, R1, World, archive, read, resolve, says, timing};
 use deploy_agent::source::Timing;
 use model::error::Exit;
 use std::collections::BTreeSet;
+use testkit::s3::{Fault, Stored};
 
 /// Of an archive of 400,000 bytes; four of them at once.
 const PART: usize = MEMORY as usize / 4;

@@ -1,6 +1,5 @@
 //! Each refusal has its own words and its own help.
 
-use super::s3::{Fault, GIVEN};
 use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, resolve, says, sdk, timing};
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
@@ -9,6 +8,7 @@ use deploy_agent::source::Sources;
 use model::error::Exit;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use testkit::s3::{Fault, GIVEN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]

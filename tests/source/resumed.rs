@@ -1,9 +1,9 @@
 //! A download goes on after a failure, and never with the bytes of another object.
 
-use super::s3::{Fault, Stored};
 use super::{ARCHIVE, BUCKET, ENV, R1, World, archive, read, resolve, says};
 use model::error::Exit;
 use std::time::Duration;
+use testkit::s3::{Fault, Stored};
 
 #[tokio::test]
 async fn a_few_server_errors_are_no_failure() {

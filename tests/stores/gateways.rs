@@ -1,9 +1,9 @@
 //! What speaks S3 and is not Amazon's, and the programs that upload to it.
 
-use crate::host::{Host, SOON};
-use crate::instance::Image;
-use crate::stores::{SITE, deploys_what_was_asked_for, serves};
 use std::path::Path;
+use testkit::host::{Host, SOON};
+use testkit::instance::Image;
+use testkit::stores::{SITE, deploys_what_was_asked_for, serves};
 
 /// pip runs behind whatever proxy this machine has, so it is told to trust what this
 /// machine trusts.

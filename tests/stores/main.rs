@@ -2,17 +2,5 @@
 //! `make stores` runs together with the short one. docs/stores.md has the table.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
-#![allow(dead_code, reason = "these tests use a part of what all have")]
-
-#[path = "../e2e/app.rs"]
-mod app;
-#[path = "../e2e/host.rs"]
-mod host;
-#[path = "../instance/mod.rs"]
-mod instance;
-#[path = "../s3/mod.rs"]
-mod s3;
-#[path = "mod.rs"]
-mod stores;
 
 mod gateways;

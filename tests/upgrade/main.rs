@@ -3,28 +3,16 @@
 //! is another one, and everything that an operator does next works.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
-#![allow(dead_code, reason = "it uses a part of what the tests have")]
 
-#[path = "../e2e/app.rs"]
-mod app;
-#[path = "../e2e/host.rs"]
-mod host;
-#[path = "../instance/mod.rs"]
-mod instance;
-#[path = "../load/mod.rs"]
-mod load;
-#[path = "../s3/mod.rs"]
-mod s3;
-
-use app::{BUCKET, Release};
-use host::{Host, SOON};
-use instance::{Image, package, package_of};
-use load::Load;
 use std::net::SocketAddr;
 use std::time::Duration;
+use testkit::app::{BUCKET, Release};
+use testkit::graceful::SERVER;
+use testkit::host::{Host, SOON};
+use testkit::instance::{Image, package, package_of};
+use testkit::load::Load;
 
 const APPS: [(&str, u16); 2] = [("my-app", 5000), ("other", 5001)];
-const SERVER: &str = include_str!("../e2e/graceful.py");
 const NEW: &str = "/root/new.deb";
 
 fn publish(host: &Host, release: &str) {

@@ -1,9 +1,9 @@
 //! The texts of a release: each mistake in its Procfile or env with its line and
 //! column, and no value of env in any error.
 
-use super::build::*;
 use super::{GOOD, World, gzip};
-use crate::app::url;
+use testkit::app::url;
+use testkit::archive::*;
 
 /// In every env that is refused: no error may quote it.
 pub const SECRET: &str = "hunter2-and-more";

@@ -1,0 +1,23 @@
+//! What the test programs and benchmarks share: disposable instances with a booted
+//! systemd ([`instance`]), an S3 that fails on demand ([`s3`]), HTTP clients that count
+//! what becomes of their requests ([`load`]), and releases made in memory ([`app`],
+//! [`graceful`], [`archive`]).
+//!
+//! [`host`] puts them together: an instance with the agent's package installed, and the
+//! S3 that it deploys from.
+//!
+//! The crate knows nothing of the agent's code. It installs the package that
+//! `DEPLOY_DEB` names and runs the public command.
+
+#![warn(missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
+
+pub mod app;
+pub mod archive;
+pub mod graceful;
+pub mod host;
+pub mod hostile;
+pub mod instance;
+pub mod load;
+pub mod s3;
+pub mod stores;

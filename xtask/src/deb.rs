@@ -1,0 +1,144 @@
+//! A Debian package of programs that are built, out of what Cargo.toml says of it under
+//! `[package.metadata.deb]`.
+//!
+//! `make deb` makes the package for users with cargo-deb, which reads the same. This one
+//! is for tests and demo: it costs no compile of cargo-deb, does not strip the programs,
+//! and compresses little. A test compares files, modes, scripts and fields of the two.
+
+mod control;
+
+use crate::Result;
+use crate::manifest::Package;
+use crate::process::run;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
+
+/// Packs the programs in the directory `built` to `output`.
+pub fn make(built: &Path, output: &Path) -> Result<()> {
+    let package = Package::read()?;
+    let tree = package.target.join("debian/tree");
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
+    }
+    let laid = lay(&package, built, &tree)?;
+    let about = tree.join("DEBIAN");
+    fs::create_dir_all(&about)?;
+    fs::write(about.join("control"), control::fields(&package, built, &laid, &tree)?)?;
+    fs::write(about.join("conffiles"), control::conffiles(&laid))?;
+    let scripts = package.root.join(package.deb("maintainer-scripts")?);
+    for name in SCRIPTS {
+        copy(&scripts.join(name), &about.join(name), 0o755)?;
+    }
+    // Whatever umask they were made with.
+    run(Command::new("find").arg(&tree).args(["-type", "d", "-exec", "chmod", "0755", "{}", "+"]))?;
+    if let Some(dir) = output.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut pack = Command::new("dpkg-deb");
+    pack.args(["--build", "--root-owner-group", "-Zzstd", "-z1"]).arg(&tree).arg(output);
+    run(&mut pack)?;
+    fs::remove_dir_all(&tree)?;
+    println!("{}", output.display());
+    Ok(())
+}
+
+/// Copies every asset below `tree`; gives their paths from there.
+fn lay(package: &Package, built: &Path, tree: &Path) -> Result<Vec<String>> {
+    let mut laid = Vec::new();
+    for [from, to, mode] in package.assets()? {
+        let mode = u32::from_str_radix(mode, 8)?;
+        for source in sources(&located(package, built, from))? {
+            let name = source.file_name().unwrap_or_default().to_string_lossy();
+            let path = if to.ends_with('/') { format!("{to}{name}") } else { to.to_owned() };
+            copy(&source, &tree.join(&path), mode)?;
+            laid.push(compressed(tree, path)?);
+        }
+    }
+    let changelog = format!("usr/share/doc/{}/changelog.Debian", package.text("name")?);
+    copy(&package.root.join(package.deb("changelog")?), &tree.join(&changelog), 0o644)?;
+    run(Command::new("gzip").arg("-9n").arg(tree.join(&changelog)))?;
+    laid.push(format!("{changelog}.gz"));
+    Ok(laid)
+}
+
+/// Where an asset's source is: what `target/release/` is to cargo-deb, `built` is here.
+fn located(package: &Package, built: &Path, from: &str) -> PathBuf {
+    match from.strip_prefix("target/release/") {
+        Some(program) => built.join(program),
+        None => package.root.join(from),
+    }
+}
+
+/// The files that a path stands for, whose last part may hold one `*`.
+fn sources(path: &Path) -> Result<Vec<PathBuf>> {
+    let pattern = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((before, after)) = pattern.split_once('*') else {
+        return Ok(vec![path.to_owned()]);
+    };
+    let dir = path.parent().unwrap_or(path);
+    let entries = fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.len() >= before.len() + after.len()
+            && name.starts_with(before)
+            && name.ends_with(after)
+        {
+            found.push(dir.join(name));
+        }
+    }
+    if found.is_empty() {
+        return Err(format!("no file is named as {}", path.display()).into());
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let failed = |error| format!("copy {} to {}: {error}", from.display(), to.display());
+    fs::copy(from, to).map_err(failed)?;
+    Ok(fs::set_permissions(to, Permissions::from_mode(mode))?)
+}
+
+/// Compresses a man page below `tree`; gives the path that the file has then.
+fn compressed(tree: &Path, path: String) -> Result<String> {
+    if !path.starts_with("usr/share/man/") {
+        return Ok(path);
+    }
+    run(Command::new("gzip").arg("-9n").arg(tree.join(&path)))?;
+    Ok(format!("{path}.gz"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sources;
+    use std::path::Path;
+
+    fn names(pattern: &str) -> Vec<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let found = sources(&root.join(pattern)).unwrap();
+        let name =
+            |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        found.iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_star_stands_for_any_part_of_a_name() {
+        assert_eq!(names("packaging/man/*.5"), ["deploy-agent.env.5"]);
+        assert_eq!(names("packaging/man/*.8"), ["deploy-generator.8", "deployd.8"]);
+        assert_eq!(names("packaging/rsyslog/journal*"), ["journal.conf", "journald.conf"]);
+        assert_eq!(names("packaging/deb/postinst"), ["postinst"]);
+    }
+
+    #[test]
+    fn a_pattern_without_a_file_is_an_error() {
+        assert!(sources(Path::new("/usr/*.no-such-end")).is_err());
+    }
+}

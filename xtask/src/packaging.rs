@@ -1,0 +1,28 @@
+//! The man pages and the shells' completions of `deploy`, made of its clap types.
+
+use crate::manifest::Package;
+use crate::{Result, cli};
+use clap_complete::Shell;
+use std::fs;
+use std::path::Path;
+
+const SEE_ALSO: &str = "\
+.SH \"SEE ALSO\"
+\\fBdeployd\\fR(8), \\fBdeploy\\-agent.env\\fR(5), \\fBdeploy\\-generator\\fR(8)
+";
+
+/// Writes them into `dir`, which is made where it is missing.
+pub fn write(dir: &Path) -> Result<()> {
+    let package = Package::read()?;
+    let mut command = cli::command(package.text("version")?);
+    fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(command.clone(), dir)?;
+    let page = dir.join("deploy.1");
+    // What follows the help is laid out by hand: it must not be filled.
+    let text = fs::read_to_string(&page)?.replace(".SH EXTRA\n", ".SH EXAMPLES\n.nf\n");
+    fs::write(&page, text + SEE_ALSO)?;
+    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+        clap_complete::generate_to(shell, &mut command, "deploy", dir)?;
+    }
+    Ok(())
+}
