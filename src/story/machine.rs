@@ -364,7 +364,7 @@ impl Network for Fake {
         let unit = self.state().units.get(control_group).cloned().unwrap_or_default();
         match self.does(control_group, &unit) {
             Does::Listens(address, Some(port)) if unit.is_up => {
-                vec![Endpoint { address: address.into(), port, v6only: true }]
+                vec![Endpoint { address: address.into(), port, v6only: false }]
             }
             _ => Vec::new(),
         }

@@ -22,6 +22,7 @@ use model::release::name::Label;
 use model::release::settings::AgentSettings;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -39,6 +40,8 @@ pub struct Story {
     common: Arc<Common>,
     sources: Arc<Sources>,
     settings: String,
+    /// How much was asked for.
+    asked: AtomicU64,
 }
 
 impl Story {
@@ -58,6 +61,7 @@ impl Story {
             common: Arc::new(common),
             sources: Arc::new(Sources::new()),
             settings: format!("{SETTINGS}{settings}"),
+            asked: AtomicU64::new(1),
             dir,
         }
     }
@@ -85,7 +89,7 @@ impl Story {
             sources: self.sources.clone(),
             events: Events::default(),
             who: "ann".to_owned(),
-            id: "0123456789ab".to_owned(),
+            id: format!("{:012x}", self.asked.fetch_add(1, Ordering::Relaxed)),
             warm: Default::default(),
             cut: Default::default(),
             deadline: None,

@@ -1,1 +1,157 @@
-//! x
+//! The daemon is killed, or the machine boots: what recovery makes of each recorded state.
+
+use super::{Story, WEB};
+use model::error::Exit;
+use model::release::manifest::State;
+
+/// r1 serves, and the daemon is killed in a deploy of r2 when it has asked for this job.
+async fn killed_at(job: &str, procfile: &str) -> Story {
+    let mut story = Story::serving_r1().await;
+    story.publish("r2", procfile, "");
+    story.dies_at(job, "r2").await;
+    story
+}
+
+fn runs_alone(story: &Story, release: &str) {
+    assert_eq!(story.current().as_deref(), Some(release));
+    assert_eq!(story.runs(), [format!("web-{release}@1")]);
+    assert_eq!(story.served_by(), [format!("web-{release}@1")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_left_alone() {
+    let mut story = Story::serving_r1().await;
+    story.starts_anew();
+    story.jobs();
+    let done = story.recover().await.expect("nothing is wrong");
+    assert_eq!(done.message, "my-app: release r1 is current");
+    let jobs = story.jobs();
+    assert!(!jobs.iter().any(|job| job.contains("@")), "{jobs:?}");
+    runs_alone(&story, "r1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_of_which_nothing_is_current_gets_nothing_started() {
+    let story = Story::new();
+    story.publish("r1", WEB, "");
+    story.stage("r1").await.expect("it can be used");
+    story.recover().await.expect("nothing is wrong");
+    assert_eq!((story.current(), story.runs()), (None, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_boot_what_was_current_is_started() {
+    let mut story = Story::serving_r1().await;
+    story.reboot();
+    story.starts_anew();
+    assert_eq!(story.runs(), [""; 0]);
+    story.recover().await.expect("it comes up");
+    runs_alone(&story, "r1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_that_was_staging_leaves_nothing() {
+    let mut story = Story::serving_r1().await;
+    story.publish("r2", WEB, "");
+    story.dies_at("reload", "r2").await;
+    let error = Story::fails(story.recover().await, Exit::Failed);
+    assert!(error.chain().contains("release r1 is current, as before"), "{}", error.chain());
+    runs_alone(&story, "r1");
+    let left = std::fs::read_dir(story.app().dir().join("releases")).expect("readable");
+    let names: Vec<_> = left.flatten().map(|entry| entry.file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_was_not_committed_is_stopped() {
+    let story = killed_at("start deploy-my-app-web-r2@1", WEB).await;
+    Story::fails(story.recover().await, Exit::Failed);
+    runs_alone(&story, "r1");
+    let last = story.last();
+    assert_eq!(last.url.as_deref().map(|url| url.ends_with("/r2")), Some(true), "{last:?}");
+    assert_eq!(last.exit, Exit::Failed);
+    assert_eq!(last.after.as_deref(), Some("r1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_release_that_was_cut_off_can_be_deployed_afterwards() {
+    let story = killed_at("start deploy-my-app-web-r2@1", WEB).await;
+    let _ = story.recover().await;
+    story.deploy("r2").await.expect("it is good");
+    runs_alone(&story, "r2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_is_watched_to_its_end_and_the_old_release_stops() {
+    let story = killed_at("stop deploy-my-app-web-r1@1", WEB).await;
+    assert_eq!(story.current().as_deref(), Some("r2"));
+    story.recover().await.expect("it is good");
+    runs_alone(&story, "r2");
+    assert_eq!(story.state_of("r2"), State::Good);
+    assert_eq!((story.last().exit, story.last().after.as_deref()), (Exit::Done, Some("r2")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_and_then_fails_goes_back_to_r1() {
+    let mut story = Story::serving_r1().await;
+    story.publish("r2", "web: serve\n", "export DEPLOY_SETTLE=60s");
+    let settling = async {
+        while story.current().as_deref() != Some("r2") {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    tokio::select! {
+        done = story.deploy("r2") => panic!("{done:?}"),
+        () = settling => {}
+    }
+    story.starts_anew();
+    story.kill("web-r2");
+    story.state().cannot_start = Some("web-r2".to_owned());
+    Story::fails(story.recover().await, Exit::RolledBack);
+    runs_alone(&story, "r1");
+    assert_eq!(story.state_of("r2"), State::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_boot_in_the_settle_window_goes_on_with_the_new_release() {
+    let mut story = killed_at("stop deploy-my-app-web-r1@1", WEB).await;
+    story.reboot();
+    story.starts_anew();
+    story.recover().await.expect("it is good");
+    runs_alone(&story, "r2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_strategy_restart_r1_comes_up_again() {
+    let mut story = Story::new();
+    for release in ["r1", "r2"] {
+        story.publish(release, WEB, "export DEPLOY_STRATEGY=restart");
+    }
+    story.deploy("r1").await.expect("it is good");
+    story.dies_at("start deploy-my-app-web-r2@1", "r2").await;
+    assert_eq!(story.runs(), [""; 0], "r1 was stopped for it");
+    let _ = story.recover().await;
+    runs_alone(&story, "r1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_started_is_1_and_stays_current() {
+    let mut story = Story::serving_r1().await;
+    story.reboot();
+    story.starts_anew();
+    story.state().cannot_start = Some("web-r1".to_owned());
+    Story::fails(story.recover().await, Exit::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_death_in_recovery_changes_nothing() {
+    let mut story = killed_at("stop deploy-my-app-web-r1@1", WEB).await;
+    story.state().dies_at = Some("stop deploy-my-app-web-r1@1".to_owned());
+    tokio::select! {
+        done = story.recover() => panic!("it lived: {done:?}"),
+        () = story.machine.death() => {}
+    }
+    story.starts_anew();
+    story.recover().await.expect("it is good");
+    runs_alone(&story, "r2");
+}
