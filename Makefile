@@ -46,6 +46,7 @@ check:
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace --features failpoints --lib --bins --test demo -- -D warnings
 	$(TEST) --lib --bins --test purity
+	cargo xtask check
 
 # Not in `make check`, which would have to compile cargo-deny first.
 deny:

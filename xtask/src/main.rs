@@ -3,12 +3,14 @@
 //! ```text
 //! cargo xtask packaging DIR             man pages and completions of `deploy`
 //! cargo xtask deb PROFILE_DIR OUTPUT    a package of programs that were built there
+//! cargo xtask check                     whether the docs have each setting and exit code
 //! ```
 //!
 //! It compiles without the agent's library and its dependencies.
 
 #![allow(clippy::disallowed_methods, reason = "it is not the agent")]
 
+mod check;
 mod cli;
 mod deb;
 mod manifest;
@@ -23,7 +25,8 @@ use std::process::ExitCode;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage: cargo xtask packaging DIR
-       cargo xtask deb PROFILE_DIR OUTPUT";
+       cargo xtask deb PROFILE_DIR OUTPUT
+       cargo xtask check";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["packaging", dir] => packaging::write(Path::new(dir)),
         ["deb", built, output] => deb::make(Path::new(built), Path::new(output)),
+        ["check"] => check::all(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -45,6 +45,20 @@ pub enum Exit {
 }
 
 impl Exit {
+    pub const ALL: [Exit; 11] = [
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Unusable,
+        Exit::Source,
+        Exit::Unhealthy,
+        Exit::RolledBack,
+        Exit::Stuck,
+        Exit::Busy,
+        Exit::NoAgent,
+        Exit::Cancelled,
+    ];
+
     pub fn code(self) -> u8 {
         self as u8
     }
@@ -194,7 +208,7 @@ mod tests {
 
     #[test]
     fn no_exit_code_means_something_else_to_ssm() {
-        for exit in [Exit::Done, Exit::Failed, Exit::Usage, Exit::Unusable, Exit::Source] {
+        for exit in Exit::ALL {
             assert!(![137, 168, 194].contains(&exit.code()));
         }
     }

@@ -24,7 +24,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use names::{SET_BY_AGENT, STATE_DIR};
+pub use names::{Owner, SET_BY_AGENT, STATE_DIR, Setting, catalog};
 
 /// Where the agent's own settings are.
 pub const AGENT_FILE: &str = "/etc/deploy/agent.env";

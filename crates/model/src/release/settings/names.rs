@@ -4,7 +4,6 @@ use super::AGENT_FILE;
 use crate::error::Error;
 use crate::release::env::Env;
 
-/// Where the state is kept if nothing else is said.
 /// Where the state lies by default.
 pub const STATE_DIR: &str = "/var/lib/deploy";
 
@@ -62,6 +61,30 @@ pub(super) const FOR_AGENT: [(&str, &str); 17] = [
     ("DEPLOY_WATCH", ""),
     ("DEPLOY_WATCH_INTERVAL", "30s"),
 ];
+
+/// A setting that may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub name: &'static str,
+    /// The built-in value, as it would be written; empty where there is none.
+    pub default: &'static str,
+    pub owner: Owner,
+}
+
+/// Who may make a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The instance, in agent.env, and each release, in its env.
+    Anyone,
+    /// The instance alone.
+    Agent,
+}
+
+/// Every setting that there is.
+pub fn catalog() -> impl Iterator<Item = Setting> {
+    let of = |owner| move |&(name, default)| Setting { name, default, owner };
+    FOR_ANYONE.iter().map(of(Owner::Anyone)).chain(FOR_AGENT.iter().map(of(Owner::Agent)))
+}
 
 /// What the agent itself gives to each process. systemd lets an EnvironmentFile win over
 /// `Environment=`, so these are left out of the env file that the agent writes.
