@@ -3,10 +3,10 @@
 
 pub mod ports;
 
+use crate::context::Context;
 use crate::host::namespaces::kernel;
 use crate::host::seams::Machine;
 use crate::host::systemd::Activity;
-use crate::instance::Instance;
 use crate::store::App;
 use model::error::{Error, Result};
 use model::installed::Snapshot;
@@ -39,16 +39,16 @@ pub fn changes(wanted: &BTreeSet<String>, found: &BTreeMap<String, Activity>) ->
 }
 
 /// Makes the units of one app, and the port map, follow its `current`.
-pub async fn converge(instance: &Instance, app: &App) -> Result<()> {
-    switch(instance, app).await?;
+pub async fn converge(cx: &Context, app: &App) -> Result<()> {
+    switch(cx, app).await?;
     let snapshot = app.snapshot()?;
-    let leaving: Vec<_> = leaving(&*instance.machine, &snapshot).await?.into_keys().collect();
-    instance.machine.stop(&leaving, longest_stop(&snapshot)).await?;
+    let leaving: Vec<_> = leaving(&*cx.machine, &snapshot).await?.into_keys().collect();
+    cx.machine.stop(&leaving, longest_stop(&snapshot)).await?;
     // One that had to be killed is a failed unit, which a crash may have kept so.
     let wanted = units::wanted(&snapshot);
-    for unit in instance.machine.consists_of(&units::target(app.name())).await?.keys() {
+    for unit in cx.machine.consists_of(&units::target(app.name())).await?.keys() {
         if !wanted.contains(unit) {
-            instance.machine.reset_failed(unit).await;
+            cx.machine.reset_failed(unit).await;
         }
     }
     Ok(())
@@ -56,44 +56,44 @@ pub async fn converge(instance: &Instance, app: &App) -> Result<()> {
 
 /// The same, but for processes that clients may still be connected to: new
 /// connections go to `current`, and theirs stay where they are.
-pub async fn switch(instance: &Instance, app: &App) -> Result<()> {
+pub async fn switch(cx: &Context, app: &App) -> Result<()> {
     let snapshot = app.snapshot()?;
     let target = units::target(&snapshot.app);
     let wanted = units::wanted(&snapshot);
     let mapped = units::behind_the_map(&snapshot);
-    let found = instance.machine.consists_of(&target).await?;
+    let found = cx.machine.consists_of(&target).await?;
     let reached = snapshot.current().map(units::with_a_port).unwrap_or_default();
     let runs = |unit: &&String| found.get(*unit) == Some(&Activity::Up);
     if wanted.intersection(&reached).all(|unit| runs(&unit)) {
         // Whoever is to get the traffic is up: nothing has to be waited for.
-        ports::load(instance).await?;
+        ports::load(cx).await?;
     }
-    load_units(instance, &snapshot).await?;
-    let found = instance.machine.consists_of(&target).await?;
+    load_units(cx, &snapshot).await?;
+    let found = cx.machine.consists_of(&target).await?;
     let mut changes = changes(&wanted, &found);
     changes.stop.retain(|unit| !mapped.contains_key(unit));
     if changes != Changes::default() {
         tracing::info!(DEPLOY_APP = %snapshot.app, "converge: {changes:?}");
     }
-    instance.machine.stop(&changes.stop, longest_stop(&snapshot)).await?;
-    instance.machine.start(&changes.start).await?;
-    ports::load(instance).await?;
-    let active = instance.machine.active_state(&target).await? == "active";
+    cx.machine.stop(&changes.stop, longest_stop(&snapshot)).await?;
+    cx.machine.start(&changes.start).await?;
+    ports::load(cx).await?;
+    let active = cx.machine.active_state(&target).await? == "active";
     match (wanted.is_empty(), active) {
-        (false, false) => instance.machine.begin_start(&target).await,
-        (true, true) => instance.machine.stop(&[target], Duration::ZERO).await,
+        (false, false) => cx.machine.begin_start(&target).await,
+        (true, true) => cx.machine.stop(&[target], Duration::ZERO).await,
         _ => Ok(()),
     }
 }
 
 /// Waits until nobody is connected any more to the processes that are no longer
 /// to run, but no longer than until `end`.
-pub async fn drain(instance: &Instance, app: &App, end: Instant) -> Result<()> {
-    let leaving = leaving(&*instance.machine, &app.snapshot()?).await?;
+pub async fn drain(cx: &Context, app: &App, end: Instant) -> Result<()> {
+    let leaving = leaving(&*cx.machine, &app.snapshot()?).await?;
     let ports: Vec<u16> = leaving.into_values().collect();
     // Where they cannot be counted, somebody may be connected.
     let connected = || {
-        connections(&*instance.machine, &ports).map_or_else(
+        connections(&*cx.machine, &ports).map_or_else(
             |error| {
                 tracing::warn!("{}", error.chain());
                 true
@@ -124,13 +124,13 @@ pub async fn leaving(machine: &dyn Machine, snapshot: &Snapshot) -> Result<BTree
 
 /// Runs the generator, by a daemon-reload, where the units that systemd has are
 /// not those that the state asks for.
-pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> {
-    let dir = instance.machine.generated();
+pub async fn load_units(cx: &Context, snapshot: &Snapshot) -> Result<()> {
+    let dir = cx.machine.generated();
     if matches(dir, snapshot) {
         return Ok(());
     }
-    let reloading = instance.events.part("reload");
-    instance.machine.daemon_reload().await?;
+    let reloading = cx.events.part("reload");
+    cx.machine.daemon_reload().await?;
     drop(reloading);
     let missing = units::generate(snapshot, kernel()).into_keys();
     match missing.into_iter().find(|name| dir.join(name).symlink_metadata().is_err()) {
@@ -146,20 +146,20 @@ pub async fn load_units(instance: &Instance, snapshot: &Snapshot) -> Result<()> 
 }
 
 /// Forgets the units and ports of apps that are gone: their removal was cut off.
-pub async fn forget_removed(instance: &Instance) -> Result<()> {
-    let apps = instance.store.apps()?;
+pub async fn forget_removed(cx: &Context) -> Result<()> {
+    let apps = cx.store.apps()?;
     let ours: Vec<String> = apps.iter().map(|app| part_of(&units::target(app.name()))).collect();
     let of_nobody = |text: &str| {
         text.contains("\nPartOf=deploy-") && !ours.iter().any(|part| text.contains(part))
     };
-    let Ok(entries) = fs::read_dir(instance.machine.generated()) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(cx.machine.generated()) else { return Ok(()) };
     let mut services = entries.flatten().filter(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
         name.starts_with("deploy-") && name.ends_with(".service")
     });
     if services.any(|entry| fs::read_to_string(entry.path()).is_ok_and(|text| of_nobody(&text))) {
-        ports::load(instance).await?;
-        instance.machine.daemon_reload().await?;
+        ports::load(cx).await?;
+        cx.machine.daemon_reload().await?;
     }
     Ok(())
 }
@@ -169,15 +169,15 @@ fn part_of(target: &str) -> String {
 }
 
 /// The units of the app that run, or are about to.
-pub async fn live(instance: &Instance, app: &App) -> Result<Vec<String>> {
-    let found = instance.machine.consists_of(&units::target(app.name())).await?;
+pub async fn live(cx: &Context, app: &App) -> Result<Vec<String>> {
+    let found = cx.machine.consists_of(&units::target(app.name())).await?;
     let up = found.into_iter().filter(|(_, activity)| *activity != Activity::Down);
     Ok(up.map(|(unit, _)| unit).collect())
 }
 
 /// Those of them that belong to one release.
-pub async fn live_of(instance: &Instance, app: &App, label: &Label) -> Result<Vec<String>> {
-    let mut live = live(instance, app).await?;
+pub async fn live_of(cx: &Context, app: &App, label: &Label) -> Result<Vec<String>> {
+    let mut live = live(cx, app).await?;
     let snapshot = app.snapshot()?;
     let own = snapshot.release(label).map(units::of).unwrap_or_default();
     live.retain(|unit| own.contains(unit));

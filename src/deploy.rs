@@ -2,22 +2,22 @@
 //! Whatever fails, the release that ran before runs on or runs again, and the
 //! exit code says which.
 
-mod back;
+mod rollback;
 mod clash;
 mod phase;
-mod record;
+mod attempt;
 mod recover;
 
 pub use recover::{cancelled, recover, was_cancelled};
 
+use crate::context::Context;
 use crate::converge::{self, converge};
 use crate::cut::Guard;
 use crate::health::Watch;
-use crate::instance::Instance;
 use crate::stage::{self, Found, Staged};
 use crate::store::Locked;
-use crate::{admit, owner};
-use back::Failed;
+use crate::{owner, preflight};
+use attempt::Attempt;
 use model::error::{Error, Exit, Result};
 use model::event::Step;
 use model::installed::Stopped;
@@ -28,7 +28,7 @@ use model::release::url::ReleaseUrl;
 use model::retention;
 use model::units;
 use phase::Phase;
-use record::Attempt;
+use rollback::Failed;
 use std::time::{Duration, Instant};
 
 /// What was done, for the operator.
@@ -63,146 +63,146 @@ struct Committed {
 /// Deploys the release at `url`, with its release phase where the caller or its settings
 /// want that.
 pub async fn deploy(
-    instance: &Instance,
+    cx: &Context,
     app: Locked,
     url: &ReleaseUrl,
     run_release: bool,
 ) -> Result<Done> {
-    let mut attempt = Attempt::begin(instance, &app, "deploy", Some(url))?;
-    instance.warm.remember(app.current()?);
-    let result = deploy_steps(instance, &app, url, run_release, &mut attempt).await;
+    let mut attempt = Attempt::begin(cx, &app, "deploy", Some(url))?;
+    cx.warm.remember(app.current()?);
+    let result = deploy_steps(cx, &app, url, run_release, &mut attempt).await;
     match result.is_err() && !attempt.is_begun() && app.is_new() {
-        true => forget(instance, app),
-        false => attempt.record(instance, &app, &result),
+        true => forget(cx, app),
+        false => attempt.record(cx, &app, &result),
     }
     result
 }
 
 async fn deploy_steps(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     url: &ReleaseUrl,
     run_release: bool,
     attempt: &mut Attempt,
 ) -> Result<Done> {
     let start = Instant::now();
-    let found = resolve_steps(instance, app, url).await?;
+    let found = resolve_steps(cx, app, url).await?;
     let phase = Phase::new(&found.settings, run_release);
     if let Some(manifest) = &found.installed
-        && is_running(instance, app, manifest).await?
+        && is_running(cx, app, manifest).await?
     {
         attempt.of(&manifest.label);
-        phase.pass_over(instance, app, manifest)?;
+        phase.pass_over(cx, app, manifest)?;
         return Ok(already(app, manifest, found.resolved.name()));
     }
     attempt.under_way(app)?;
     let name = found.resolved.name().clone();
-    let mut staged = stage_steps(instance, app, found).await?;
+    let mut staged = stage_steps(cx, app, found).await?;
     attempt.of(&staged.manifest.label);
-    if staged.reused && is_running(instance, app, &staged.manifest).await? {
-        phase.pass_over(instance, app, &staged.manifest)?;
+    if staged.reused && is_running(cx, app, &staged.manifest).await? {
+        phase.pass_over(cx, app, &staged.manifest)?;
         return Ok(already(app, &staged.manifest, &name));
     }
-    admit::in_time(instance, &staged.manifest)?;
+    preflight::in_time(cx, &staged.manifest)?;
     staged.manifest.replaced = other(app, &staged.manifest)?.or(staged.manifest.replaced);
-    phase.run(instance, app, &staged.manifest).await?;
-    let candidate = prove(instance, app, staged).await?;
-    let committed = commit(instance, app, candidate).await?;
-    let settled = settle(instance, app, committed).await?;
+    phase.run(cx, app, &staged.manifest).await?;
+    let candidate = prove(cx, app, staged).await?;
+    let committed = commit(cx, app, candidate).await?;
+    let settled = settle(cx, app, committed).await?;
     let Committed { manifest, before, .. } = &settled;
-    clash::warn_of_missing_ports(instance, app, manifest, before.as_ref()).await;
-    Ok(finish(instance, app, settled, "deployed", start).await)
+    clash::warn_of_missing_ports(cx, app, manifest, before.as_ref()).await;
+    Ok(finish(cx, app, settled, "deployed", start).await)
 }
 
 /// Nothing stays of an app that never was: its name was most likely mistyped.
-fn forget(instance: &Instance, app: Locked) {
+fn forget(cx: &Context, app: Locked) {
     if let Err(error) = app.remove_app() {
-        instance.events.warn(error.chain());
+        cx.events.warn(error.chain());
     }
 }
 
 /// Goes back to a release that was good here; needs no network.
-pub async fn roll_back(instance: &Instance, app: Locked, to: Option<Label>) -> Result<Done> {
-    let mut attempt = Attempt::begin(instance, &app, "rollback", None)?;
-    let result = roll_back_steps(instance, &app, to, &mut attempt).await;
-    attempt.record(instance, &app, &result);
+pub async fn roll_back(cx: &Context, app: Locked, to: Option<Label>) -> Result<Done> {
+    let mut attempt = Attempt::begin(cx, &app, "rollback", None)?;
+    let result = roll_back_steps(cx, &app, to, &mut attempt).await;
+    attempt.record(cx, &app, &result);
     result
 }
 
 async fn roll_back_steps(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     to: Option<Label>,
     attempt: &mut Attempt,
 ) -> Result<Done> {
     let start = Instant::now();
-    let mut manifest = admit::rollback(app, to)?;
+    let mut manifest = preflight::rollback(app, to)?;
     attempt.of(&manifest.label);
-    if is_running(instance, app, &manifest).await? {
+    if is_running(cx, app, &manifest).await? {
         return Ok(already(app, &manifest, manifest.url.release()));
     }
     attempt.under_way(app)?;
-    admit::private_ports(instance, app, &mut manifest).await?;
-    admit::release(instance, app, &manifest)?;
-    let candidate = prove(instance, app, Staged { manifest, reused: true }).await?;
-    let committed = commit(instance, app, candidate).await?;
-    Ok(finish(instance, app, committed, "rolled back to", start).await)
+    preflight::private_ports(cx, app, &mut manifest).await?;
+    preflight::release(cx, app, &manifest)?;
+    let candidate = prove(cx, app, Staged { manifest, reused: true }).await?;
+    let committed = commit(cx, app, candidate).await?;
+    Ok(finish(cx, app, committed, "rolled back to", start).await)
 }
 
 /// Brings a release onto the disk and checks it, for a deploy that comes later.
-pub async fn stage_only(instance: &Instance, app: Locked, url: &ReleaseUrl) -> Result<Done> {
-    let found = match resolve_steps(instance, &app, url).await {
+pub async fn stage_only(cx: &Context, app: Locked, url: &ReleaseUrl) -> Result<Done> {
+    let found = match resolve_steps(cx, &app, url).await {
         Err(error) if app.is_new() => {
-            forget(instance, app);
+            forget(cx, app);
             return Err(error);
         }
         found => found?,
     };
-    let manifest = stage_steps(instance, &app, found).await?.manifest;
+    let manifest = stage_steps(cx, &app, found).await?.manifest;
     let message = format!("staged {} {}", app.name(), manifest.label);
     Ok(Done { message, release: Some(manifest.label) })
 }
 
 /// What the start of staged releases needs, so that their deploy has not to wait
 /// for it: nobody waits here.
-pub async fn prepare(instance: &Instance, app: Locked) -> Result<Done> {
-    converge::load_units(instance, &app.snapshot()?).await?;
-    converge::ports::load(instance).await?;
+pub async fn prepare(cx: &Context, app: Locked) -> Result<Done> {
+    converge::load_units(cx, &app.snapshot()?).await?;
+    converge::ports::load(cx).await?;
     Ok(Done { message: format!("{} has its units", app.name()), release: None })
 }
 
 /// Resolve: which release it is, and whether it is here already.
-async fn resolve_steps(instance: &Instance, app: &Locked, url: &ReleaseUrl) -> Result<Found> {
-    admit::names(app.name())?;
-    admit::environment(app, url)?;
-    instance.events.step(Step::Resolve, url.to_string());
+async fn resolve_steps(cx: &Context, app: &Locked, url: &ReleaseUrl) -> Result<Found> {
+    preflight::names(app.name())?;
+    preflight::environment(app, url)?;
+    cx.events.step(Step::Resolve, url.to_string());
     if url.is_plain_http() {
-        instance.events.warn(format!(
+        cx.events.warn(format!(
             "{url} is read over http: whoever is on the way can change the release, and read its \
              env; use https or S3"
         ));
     }
-    let resolved = stage::resolve(instance, url).await?;
-    stage::find(instance, app, resolved).await
+    let resolved = stage::resolve(cx, url).await?;
+    stage::find(cx, app, resolved).await
 }
 
 /// Preflight and stage: nothing that runs is touched, and a release that is
 /// refused does not stay.
-async fn stage_steps(instance: &Instance, app: &Locked, found: Found) -> Result<Staged> {
-    let builds = owner::of(instance, app).await?.builder.ids.uid;
-    converge::ports::let_builds(instance, app.name(), builds, found.settings.metadata).await?;
-    let staged = stage::stage(instance, app, found).await;
+async fn stage_steps(cx: &Context, app: &Locked, found: Found) -> Result<Staged> {
+    let builds = owner::of(cx, app).await?.builder.ids.uid;
+    converge::ports::let_builds(cx, app.name(), builds, found.settings.metadata).await?;
+    let staged = stage::stage(cx, app, found).await;
     if staged.is_err()
-        && let Err(error) = converge::load_units(instance, &app.snapshot()?).await
+        && let Err(error) = converge::load_units(cx, &app.snapshot()?).await
     {
         // Releases may have gone to make room: their units have to go too.
-        instance.events.warn(error.chain());
+        cx.events.warn(error.chain());
     }
     let mut staged = staged?;
     if staged.reused {
-        admit::private_ports(instance, app, &mut staged.manifest).await?;
+        preflight::private_ports(cx, app, &mut staged.manifest).await?;
     }
-    if let Err(refused) = admit::release(instance, app, &staged.manifest) {
+    if let Err(refused) = preflight::release(cx, app, &staged.manifest) {
         if !staged.reused {
             app.retire(&staged.manifest.label)?;
             app.sweep_at_leisure();
@@ -213,13 +213,13 @@ async fn stage_steps(instance: &Instance, app: &Locked, found: Found) -> Result<
 }
 
 /// Starts the candidate and watches it until it is healthy, or not.
-async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Candidate> {
+async fn prove(cx: &Context, app: &Locked, staged: Staged) -> Result<Candidate> {
     let manifest = staged.manifest;
     let snapshot = app.snapshot()?;
-    converge::load_units(instance, &snapshot).await?;
+    converge::load_units(cx, &snapshot).await?;
     let before = fallback(app, &manifest)?;
-    instance.events.step(Step::Prove, format!("release {}", manifest.label));
-    let mut watch = Watch::new(&instance.machine, &manifest);
+    cx.events.step(Step::Prove, format!("release {}", manifest.label));
+    let mut watch = Watch::new(&cx.machine, &manifest);
     if let Some(current) = snapshot.current()
         && manifest.state != State::Good
     {
@@ -229,8 +229,8 @@ async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Cand
     let mut candidate = Candidate { watch, manifest, before, stopped, touching: None };
     let mut failed = failure(&candidate);
     let proved = match candidate.manifest.plan.strategy {
-        Strategy::Handover => beside(instance, app, &mut candidate, &mut failed).await,
-        Strategy::Restart => instead(instance, app, &mut candidate, &mut failed).await,
+        Strategy::Handover => beside(cx, app, &mut candidate, &mut failed).await,
+        Strategy::Restart => instead(cx, app, &mut candidate, &mut failed).await,
     };
     match proved {
         Ok(()) => {
@@ -238,11 +238,11 @@ async fn prove(instance: &Instance, app: &Locked, staged: Staged) -> Result<Cand
             if candidate.before.is_none()
                 && let Some(gap) = candidate.watch.gap()
             {
-                instance.events.warn(gap);
+                cx.events.warn(gap);
             }
             Ok(candidate)
         }
-        Err(why) => Err(failed.go_back(instance, app, why).await),
+        Err(why) => Err(failed.go_back(cx, app, why).await),
     }
 }
 
@@ -255,29 +255,29 @@ fn failure(candidate: &Candidate) -> Failed {
 /// runs, which is not touched. Only the types that must never run twice change
 /// over here, when everything else is known to be well.
 async fn beside(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     candidate: &mut Candidate,
     failed: &mut Failed,
 ) -> Result<()> {
     let plan = candidate.manifest.plan.clone();
-    converge::ports::load_whole(instance).await?;
+    converge::ports::load_whole(cx).await?;
     candidate.watch.end_the_unhealthy(plan.stop_timeout).await?;
-    let timeout = instance.remaining(plan.health_timeout);
+    let timeout = cx.remaining(plan.health_timeout);
     let mut singletons = candidate.watch.split_off(|kind| plan.is_singleton(kind));
-    start_and_watch(instance, &mut candidate.watch, &plan, timeout).await?;
+    start_and_watch(cx, &mut candidate.watch, &plan, timeout).await?;
     if singletons.is_empty() {
         return Ok(());
     }
-    let old = converge::live(instance, app).await?;
+    let old = converge::live(cx, app).await?;
     let snapshot = app.snapshot()?;
     let alone = units::of_types(&snapshot, |kind| plan.is_singleton(kind));
     let old: Vec<String> = old.into_iter().filter(|unit| alone.contains(unit)).collect();
     failed.touches_what_runs();
-    candidate.touching = Some(instance.cut.touch());
-    instance.machine.stop(&old, converge::longest_stop(&snapshot)).await?;
+    candidate.touching = Some(cx.cut.touch());
+    cx.machine.stop(&old, converge::longest_stop(&snapshot)).await?;
     // From here on there is no time but the release's own: it is too late to give up.
-    start_and_watch(instance, &mut singletons, &plan, plan.health_timeout).await?;
+    start_and_watch(cx, &mut singletons, &plan, plan.health_timeout).await?;
     candidate.watch.join(singletons);
     Ok(())
 }
@@ -285,47 +285,47 @@ async fn beside(
 /// Strategy `restart`: its processes bind the public port themselves, so the
 /// old ones have to stop first; a failure starts them again.
 async fn instead(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     candidate: &mut Candidate,
     failed: &mut Failed,
 ) -> Result<()> {
-    let old = converge::live(instance, app).await?;
+    let old = converge::live(cx, app).await?;
     failed.touches_what_runs();
-    candidate.touching = Some(instance.cut.touch());
-    instance.machine.stop(&old, converge::longest_stop(&app.snapshot()?)).await?;
-    converge::ports::load_for(instance, &candidate.manifest).await?;
+    candidate.touching = Some(cx.cut.touch());
+    cx.machine.stop(&old, converge::longest_stop(&app.snapshot()?)).await?;
+    converge::ports::load_for(cx, &candidate.manifest).await?;
     let plan = &candidate.manifest.plan;
-    start_and_watch(instance, &mut candidate.watch, plan, plan.health_timeout).await
+    start_and_watch(cx, &mut candidate.watch, plan, plan.health_timeout).await
 }
 
 async fn start_and_watch(
-    instance: &Instance,
+    cx: &Context,
     watch: &mut Watch,
     plan: &Plan,
     timeout: Duration,
 ) -> Result<()> {
-    let starting = instance.events.part("start");
+    let starting = cx.events.part("start");
     let units = watch.not_running().await?;
-    let started = instance.machine.start(&units).await;
+    let started = cx.machine.start(&units).await;
     drop(starting);
     // A job that fails while the candidate starts is the candidate's failure.
     started.map_err(|error| error.with_exit(Exit::Unhealthy))?;
-    watch.prove(timeout, &instance.events).await?;
+    watch.prove(timeout, &cx.events).await?;
     watch.stay_healthy(plan.prove).await
 }
 
 /// Makes the candidate what runs here, now and after a reboot.
-async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Result<Committed> {
+async fn commit(cx: &Context, app: &Locked, candidate: Candidate) -> Result<Committed> {
     let failed = failure(&candidate);
-    let order = instance.common.committing.lock().await;
-    if let Err(taken) = admit::public_ports(instance, app, &candidate.manifest) {
+    let order = cx.common.committing.lock().await;
+    if let Err(taken) = preflight::public_ports(cx, app, &candidate.manifest) {
         drop(order);
-        return Err(failed.go_back(instance, app, taken).await);
+        return Err(failed.go_back(cx, app, taken).await);
     }
-    let _decided = instance.cut.decide("its release is committed").await;
+    let _decided = cx.cut.decide("its release is committed").await;
     let Candidate { mut manifest, watch, before, stopped, touching: _touching } = candidate;
-    instance.events.step(Step::Commit, format!("release {}", manifest.label));
+    cx.events.step(Step::Commit, format!("release {}", manifest.label));
     if manifest.state != State::Good {
         manifest.state = State::Proved;
     }
@@ -334,32 +334,32 @@ async fn commit(instance: &Instance, app: &Locked, candidate: Candidate) -> Resu
         app.commit(&manifest.label)?;
         drop(order);
         app.set_stopped(&Stopped::default())?;
-        instance.events.step(Step::Converge, units::target(app.name()));
-        converge::switch(instance, app).await?;
+        cx.events.step(Step::Converge, units::target(app.name()));
+        converge::switch(cx, app).await?;
         app.keep_known();
         Ok(())
     };
     match committed.await {
         Ok(()) => Ok(Committed { manifest, watch, before, stopped, since: Instant::now() }),
-        Err(why) => Err(failed.undo(instance, app, why).await),
+        Err(why) => Err(failed.undo(cx, app, why).await),
     }
 }
 
 /// Watches the release that is current now; a failure commits the previous again.
-async fn settle(instance: &Instance, app: &Locked, mut committed: Committed) -> Result<Committed> {
+async fn settle(cx: &Context, app: &Locked, mut committed: Committed) -> Result<Committed> {
     let window = committed.manifest.plan.settle;
-    instance.events.step(Step::Settle, format!("{} s", window.as_secs_f32()));
+    cx.events.step(Step::Settle, format!("{} s", window.as_secs_f32()));
     let Committed { manifest, before, stopped, .. } = &committed;
     let failed = Failed::of(manifest.clone(), before.clone(), stopped.clone());
     let settled = async {
         tokio::select! {
             settled = committed.watch.settle(window) => settled,
-            who = instance.warm.taken_back(committed.before.as_ref(), window) => Err(taken_back(&who)),
+            who = cx.warm.taken_back(committed.before.as_ref(), window) => Err(taken_back(&who)),
         }
     };
     match settled.await {
         Ok(()) => Ok(committed),
-        Err(why) => Err(failed.undo(instance, app, why).await),
+        Err(why) => Err(failed.undo(cx, app, why).await),
     }
 }
 
@@ -371,20 +371,20 @@ fn taken_back(who: &str) -> Error {
 /// The release is good: what is no longer needed goes. From here on nothing can
 /// fail the deploy; what cannot be tidied is a warning.
 async fn finish(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     committed: Committed,
     verb: &str,
     start: Instant,
 ) -> Done {
-    instance.warm.remember(None);
+    cx.warm.remember(None);
     for tidied in [
         app.set_state(&committed.manifest.label, State::Good),
-        retire(instance, app, &committed).await,
-        prune(instance, app).await,
+        retire(cx, app, &committed).await,
+        prune(cx, app).await,
     ] {
         if let Err(error) = tidied {
-            instance.events.warn(error.chain());
+            cx.events.warn(error.chain());
         }
     }
     let label = committed.manifest.label;
@@ -400,25 +400,25 @@ async fn finish(
 
 /// Stops the processes that the release has replaced, once nobody is connected
 /// to them any more.
-async fn retire(instance: &Instance, app: &Locked, committed: &Committed) -> Result<()> {
+async fn retire(cx: &Context, app: &Locked, committed: &Committed) -> Result<()> {
     let timeout = committed.manifest.plan.drain_timeout;
     if committed.manifest.plan.strategy == Strategy::Handover {
-        instance.events.step(Step::Drain, format!("at most {} s", timeout.as_secs_f32()));
+        cx.events.step(Step::Drain, format!("at most {} s", timeout.as_secs_f32()));
     }
     let end = committed.since + timeout;
-    let _draining = instance.warm.draining(end.saturating_duration_since(Instant::now()));
-    converge::drain(instance, app, end).await?;
-    converge(instance, app).await
+    let _draining = cx.warm.draining(end.saturating_duration_since(Instant::now()));
+    converge::drain(cx, app, end).await?;
+    converge(cx, app).await
 }
 
-async fn prune(instance: &Instance, app: &Locked) -> Result<()> {
-    instance.events.step(Step::Finish, "prune old releases");
-    for old in retention::prunable(&app.snapshot()?, instance.settings.keep_releases) {
+async fn prune(cx: &Context, app: &Locked) -> Result<()> {
+    cx.events.step(Step::Finish, "prune old releases");
+    for old in retention::prunable(&app.snapshot()?, cx.settings.keep_releases) {
         app.retire(&old)?;
     }
     app.sweep_at_leisure();
-    converge::load_units(instance, &app.snapshot()?).await?;
-    converge::ports::load(instance).await
+    converge::load_units(cx, &app.snapshot()?).await?;
+    converge::ports::load(cx).await
 }
 
 /// What is current, if it is another release.
@@ -438,21 +438,21 @@ fn fallback(app: &Locked, manifest: &Manifest) -> Result<Option<Label>> {
     Ok(replaced.filter(|found| found.state == State::Good).map(|found| found.label.clone()))
 }
 
-async fn is_running(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<bool> {
+async fn is_running(cx: &Context, app: &Locked, manifest: &Manifest) -> Result<bool> {
     let snapshot = app.snapshot()?;
     let current = snapshot.current.as_ref() == Some(&manifest.label);
     if !current || manifest.state != State::Good || snapshot.stopped != Stopped::default() {
         return Ok(false);
     }
-    converge::ports::restore(instance).await?;
-    let mut watch = Watch::new(&instance.machine, manifest);
+    converge::ports::restore(cx).await?;
+    let mut watch = Watch::new(&cx.machine, manifest);
     if watch.fault().await?.is_some() {
         return Ok(false);
     }
     if manifest.serves.is_none() {
         watch.ask_for_reach(manifest);
         if let Some(fault) = watch.fault().await? {
-            instance.events.warn(format!("it runs as version 0.1 has proved it, but {fault}"));
+            cx.events.warn(format!("it runs as version 0.1 has proved it, but {fault}"));
         }
     }
     Ok(true)

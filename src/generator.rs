@@ -1,7 +1,7 @@
 //! What `deploy-generator` does: every app's units, whatever the others are like.
 
+use crate::context::{load_env, load_settings};
 use crate::host::namespaces::kernel;
-use crate::instance::{load_env, load_settings};
 use crate::store::{Seen, Store, last_place};
 use model::installed::Snapshot;
 use model::release::manifest::Manifest;

@@ -6,8 +6,8 @@
 //! releases share their files: `deploy restart APP --own-user`, which stops all of it, gives
 //! it its own.
 
+use crate::context::{Context, OPERATORS, blocking};
 use crate::host::user::{Ids, Wanted};
-use crate::instance::{Instance, OPERATORS, blocking};
 use crate::store::{App, Locked};
 use model::error::{Error, Result};
 use model::installed::Snapshot;
@@ -44,70 +44,70 @@ impl Owner {
 }
 
 /// The users of the app, made where they are missing.
-pub async fn of(instance: &Instance, app: &App) -> Result<Owner> {
-    match shared(instance, &app.snapshot()?) {
+pub async fn of(cx: &Context, app: &App) -> Result<Owner> {
+    match shared(cx, &app.snapshot()?) {
         Some(user) => {
-            let ids = ids_of_shared(instance, &user)?;
+            let ids = ids_of_shared(cx, &user)?;
             Ok(Owner { builder: Builder { user: user.clone(), ids }, user, ids })
         }
-        None => own(instance, app.name()).await,
+        None => own(cx, app.name()).await,
     }
 }
 
 /// The app's own users.
-pub async fn own(instance: &Instance, app: &AppName) -> Result<Owner> {
-    let made = instance.machine.make_users(&wanted(instance, app)).await?;
+pub async fn own(cx: &Context, app: &AppName) -> Result<Owner> {
+    let made = cx.machine.make_users(&wanted(cx, app)).await?;
     let [ids, builds] = made[..] else {
         let what = format!("make the users of {app}");
         return Err(Error::failed(what).because("there are not two of them"));
     };
-    check(instance, &app.user(), ids)?;
-    check(instance, &app.builder(), builds)?;
+    check(cx, &app.user(), ids)?;
+    check(cx, &app.builder(), builds)?;
     let builder = Builder { user: app.builder(), ids: builds };
     Ok(Owner { user: app.user(), ids, builder })
 }
 
 /// Removes the app's own users, when nothing of it is left.
-pub async fn remove(instance: &Instance, app: &AppName) -> Result<()> {
-    let [user, builder] = wanted(instance, app);
+pub async fn remove(cx: &Context, app: &AppName) -> Result<()> {
+    let [user, builder] = wanted(cx, app);
     // The group goes with its own user, and only when nobody else is in it.
-    instance.machine.remove_users(&[builder, user]).await
+    cx.machine.remove_users(&[builder, user]).await
 }
 
 /// The user of the app that others may have too: the one that the settings name, or that of
 /// the release that 0.1.0 has left here. None where the app has its own.
-pub fn shared(instance: &Instance, app: &Snapshot) -> Option<String> {
+pub fn shared(cx: &Context, app: &Snapshot) -> Option<String> {
     let own = app.app.user();
     let inherited = || {
         let newest = app.current().or(app.releases.last())?;
         (newest.plan.user != own).then(|| newest.plan.user.clone())
     };
-    instance.settings.user.clone().or_else(inherited)
+    cx.settings.user.clone().or_else(inherited)
 }
 
 /// Whether the app may get a user of its own.
-pub fn may_move(instance: &Instance, app: &Snapshot) -> bool {
-    instance.settings.user.is_none() && shared(instance, app).is_some()
+pub fn may_move(cx: &Context, app: &Snapshot) -> bool {
+    cx.settings.user.is_none() && shared(cx, app).is_some()
 }
 
 /// Gives an app of which nothing runs a user of its own.
-pub async fn move_in(instance: &Instance, app: &Locked) -> Result<()> {
-    let Some(user) = shared(instance, &app.snapshot()?) else { return Ok(()) };
-    let from = instance.machine.ids(&user)?;
-    let owner = own(instance, app.name()).await?;
+pub async fn move_in(cx: &Context, app: &Locked) -> Result<()> {
+    let Some(user) = shared(cx, &app.snapshot()?) else { return Ok(()) };
+    let from = cx.machine.ids(&user)?;
+    let owner = own(cx, app.name()).await?;
     blocking(|| app.move_in(&owner.user, from, owner.ids, &owner.uids()))
 }
 
 /// Sees to it that the app's users are there, and that its files are theirs: its state may
 /// have come from another machine, where they had other numbers. Nothing of it may run.
-pub async fn settle_in(instance: &Instance, app: &Locked) -> Result<()> {
+pub async fn settle_in(cx: &Context, app: &Locked) -> Result<()> {
     let snapshot = app.snapshot()?;
     let own_user = app.name().user();
     let of_own = snapshot.releases.iter().filter(|manifest| manifest.plan.user == own_user);
     let Some(former) = of_own.map(|manifest| manifest.uids.clone()).next_back() else {
         return Ok(());
     };
-    let owner = own(instance, app.name()).await?;
+    let owner = own(cx, app.name()).await?;
     match former.first() {
         Some(uid) if former != owner.uids() => {
             let from = Ids { uid: *uid, gid: *uid };
@@ -117,15 +117,15 @@ pub async fn settle_in(instance: &Instance, app: &Locked) -> Result<()> {
     }
 }
 
-fn ids_of_shared(instance: &Instance, name: &str) -> Result<Ids> {
-    let ids = instance.machine.ids(name)?;
-    check(instance, name, ids)?;
+fn ids_of_shared(cx: &Context, name: &str) -> Result<Ids> {
+    let ids = cx.machine.ids(name)?;
+    check(cx, name, ids)?;
     Ok(ids)
 }
 
 /// Whoever an app runs as must have no say over the agent.
-fn check(instance: &Instance, name: &str, ids: Ids) -> Result<()> {
-    if ids.uid != 0 && !instance.machine.is_member(ids, OPERATORS) {
+fn check(cx: &Context, name: &str, ids: Ids) -> Result<()> {
+    if ids.uid != 0 && !cx.machine.is_member(ids, OPERATORS) {
         return Ok(());
     }
     let why = format!("it is root, or in the group {OPERATORS}: apps could control the agent");
@@ -133,8 +133,8 @@ fn check(instance: &Instance, name: &str, ids: Ids) -> Result<()> {
     Err(Error::usage(format!("run apps as the user {name}")).because(why).help(help))
 }
 
-fn wanted(instance: &Instance, app: &AppName) -> [Wanted; 2] {
-    let home = instance.store.app(app).shared().to_string_lossy().into_owned();
+fn wanted(cx: &Context, app: &AppName) -> [Wanted; 2] {
+    let home = cx.store.app(app).shared().to_string_lossy().into_owned();
     [
         Wanted {
             name: app.user(),

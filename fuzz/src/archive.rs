@@ -6,9 +6,9 @@
 //! them is read. As a capital it also says that the bytes come in small pieces.
 
 use super::said;
+use deploy_agent::stage::buffer_channel::{Reading, recycled_channel};
 use deploy_agent::stage::inflate::inflate;
 use deploy_agent::stage::peek::find;
-use deploy_agent::stage::ring::{Reading, ring};
 use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
 use deploy_agent::timings::Waits;
 use model::error::{Error, Exit};
@@ -63,7 +63,7 @@ fn look_for_procfile(packed: &[u8], how: Compression) {
 /// As it is staged: another thread reads the archive.
 fn piped(tar: impl Read + Send, into: BorrowedFd<'_>) -> Result<Unpacked, Error> {
     let (waits, reading) = (Waits::default(), Reading::default());
-    let (writer, reader) = ring(&waits, &reading);
+    let (writer, reader) = recycled_channel(&waits, &reading);
     thread::scope(|scope| {
         scope.spawn(move || writer.copy(tar, || 0));
         unpack(reader, into, OWNER, LIMITS, &|_, _| {})

@@ -4,9 +4,9 @@ use super::port_watch;
 use super::server;
 use super::watch::Watcher;
 use super::work::{Request, Work};
+use crate::context::{self, Context};
 use crate::events::Events;
 use crate::host::memory;
-use crate::instance::{self, Instance};
 use crate::source::Sources;
 use crate::store::{App, Store};
 use crate::{converge, deploy};
@@ -139,7 +139,7 @@ fn must_start_again(variables: &[(String, String)]) -> bool {
 /// The settings for the libraries; a mistake in the file is every request's error,
 /// and no reason not to start.
 fn settings_or_none() -> Env {
-    match instance::load_settings() {
+    match context::load_settings() {
         Ok((env, _)) => env,
         Err(error) => {
             tracing::error!("{}", error.chain());
@@ -195,10 +195,10 @@ fn recover(work: &Work) {
             request.what = format!("recover {} {url}", interrupted.action).trim_end().to_owned();
             (request.who, request.id) = (interrupted.who, Some(interrupted.id));
         }
-        let begun = work.start(request, move |instance| async move {
-            drop(instance.cut.decide("it is recovered after a crash").await);
-            let app = instance.store.app(&name).lock()?;
-            deploy::recover(&instance, app).await.map(server::done)
+        let begun = work.start(request, move |cx| async move {
+            drop(cx.cut.decide("it is recovered after a crash").await);
+            let app = cx.store.app(&name).lock()?;
+            deploy::recover(&cx, app).await.map(server::done)
         });
         if let Err(error) = begun {
             tracing::error!("{}", error.chain());
@@ -209,10 +209,9 @@ fn recover(work: &Work) {
 /// The same for an app of which nothing but its units was left.
 async fn forget_removed(work: Work) {
     let forgotten = async {
-        let instance =
-            Instance::open(work.common(), work.sources(), Events::default(), "deployd".into())
-                .await?;
-        converge::forget_removed(&instance).await
+        let cx = Context::open(work.common(), work.sources(), Events::default(), "deployd".into())
+            .await?;
+        converge::forget_removed(&cx).await
     };
     if let Err(error) = forgotten.await {
         tracing::warn!("{}", error.chain());
@@ -222,18 +221,18 @@ async fn forget_removed(work: Work) {
 /// What works once is known, and no deploy has to wait for it; what does not is
 /// tried again, and said, when a deploy needs it.
 async fn try_nftables(work: Work) {
-    let instance =
-        Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await;
-    let Ok(instance) = instance else { return };
-    let usual = ReleaseSettings::merge(&instance.agent_env, &Env::default());
+    let cx =
+        Context::open(work.common(), work.sources(), Events::default(), "deployd".into()).await;
+    let Ok(cx) = cx else { return };
+    let usual = ReleaseSettings::merge(&cx.agent_env, &Env::default());
     if usual.is_ok_and(|settings| settings.strategy == Strategy::Handover) {
-        let _ = instance.machine.cannot_load(&units::ports::example()).await;
+        let _ = cx.machine.cannot_load(&units::ports::example()).await;
     }
 }
 
 /// Those that have nothing installed among them: a first deploy may have been cut off.
 fn apps() -> Result<Vec<App>> {
-    let (_, settings) = instance::load_settings()?;
+    let (_, settings) = context::load_settings()?;
     let store = Store::at(settings.state_dir);
     store.remove_leftovers_at_leisure();
     store.apps()

@@ -1,10 +1,10 @@
 //! What an operator does to an installed app: restart, stop, start, remove.
 
+use crate::context::{Context, blocking};
 use crate::converge::{self, converge};
 use crate::health::Watch;
-use crate::instance::{Instance, blocking};
 use crate::store::{App, Locked};
-use crate::{admit, owner};
+use crate::{owner, preflight};
 use model::error::{Error, Exit, Result};
 use model::event::Step;
 use model::installed::Stopped;
@@ -25,17 +25,17 @@ pub fn select(apps: &[App], words: &[String]) -> Result<Selected> {
     let installed = |word: &str| apps.iter().any(|app| app.name().as_str() == word && app.exists());
     match words {
         [app, process] => {
-            let app = admit::which(apps, Some(parse(app)?))?;
+            let app = preflight::which(apps, Some(parse(app)?))?;
             Ok(Selected { app, process: Some(process.clone()) })
         }
         [word] if installed(word) => Ok(Selected { app: parse(word)?, process: None }),
-        [word] => match admit::which(apps, None) {
+        [word] => match preflight::which(apps, None) {
             Ok(app) => Ok(Selected { app, process: Some(word.clone()) }),
-            Err(_) => Err(admit::which(apps, Some(parse(word)?))
+            Err(_) => Err(preflight::which(apps, Some(parse(word)?))
                 .err()
                 .unwrap_or_else(|| Error::usage(format!("find {word}")))),
         },
-        _ => Ok(Selected { app: admit::which(apps, None)?, process: None }),
+        _ => Ok(Selected { app: preflight::which(apps, None)?, process: None }),
     }
 }
 
@@ -63,22 +63,22 @@ impl Operation {
 
 pub async fn perform(
     operation: Operation,
-    instance: &Instance,
+    cx: &Context,
     app: Locked,
     process: Option<&str>,
     own_user: bool,
 ) -> Result<String> {
-    drop(instance.cut.decide(operation.name()).await);
+    drop(cx.cut.decide(operation.name()).await);
     match operation {
-        Operation::Restart if own_user => move_in(instance, app).await,
-        Operation::Restart => restart(instance, app, process).await,
-        Operation::Stop => stop(instance, app, process).await,
-        Operation::Start => start(instance, app, process).await,
+        Operation::Restart if own_user => move_in(cx, app).await,
+        Operation::Restart => restart(cx, app, process).await,
+        Operation::Stop => stop(cx, app, process).await,
+        Operation::Start => start(cx, app, process).await,
     }
 }
 
 /// Restarts processes and waits until they are healthy.
-async fn restart(instance: &Instance, app: Locked, process: Option<&str>) -> Result<String> {
+async fn restart(cx: &Context, app: Locked, process: Option<&str>) -> Result<String> {
     let manifest = current(&app)?;
     let mut chosen = choose(&manifest, process)?;
     let snapshot = app.snapshot()?;
@@ -87,44 +87,44 @@ async fn restart(instance: &Instance, app: Locked, process: Option<&str>) -> Res
         // What is stopped stays so, unless it is named.
         None => chosen.retain(|process| !snapshot.stopped.covers(&process.to_string())),
     }
-    converge::load_units(instance, &app.snapshot()?).await?;
+    converge::load_units(cx, &app.snapshot()?).await?;
     let units = units_of(&app, &manifest, &chosen);
-    let restarted = instance.machine.restart(&units, converge::longest_stop(&snapshot)).await;
+    let restarted = cx.machine.restart(&units, converge::longest_stop(&snapshot)).await;
     restarted.map_err(|error| error.with_exit(Exit::Unhealthy))?;
-    prove(instance, &manifest, &chosen).await?;
+    prove(cx, &manifest, &chosen).await?;
     Ok(format!("restarted {} {}", app.name(), names(&chosen)))
 }
 
 /// Gives an app of 0.1.0 a user of its own: it stops, and starts again whatever came of it.
-async fn move_in(instance: &Instance, app: Locked) -> Result<String> {
+async fn move_in(cx: &Context, app: Locked) -> Result<String> {
     let snapshot = app.snapshot()?;
     let name = app.name().clone();
-    if !owner::may_move(instance, &snapshot) {
+    if !owner::may_move(cx, &snapshot) {
         let error = Error::usage(format!("give {name} a user of its own"));
-        let why = match instance.settings.user {
+        let why = match cx.settings.user {
             Some(_) => "DEPLOY_USER gives all apps one",
             None => "it has one",
         };
         return Err(error.because(why));
     }
     let moved = async {
-        let live: Vec<String> = converge::live(instance, &app).await?.into_iter().collect();
-        instance.machine.stop(&live, converge::longest_stop(&snapshot)).await?;
-        instance.events.step(Step::Converge, format!("{name} gets a user of its own"));
-        owner::move_in(instance, &app).await
+        let live: Vec<String> = converge::live(cx, &app).await?.into_iter().collect();
+        cx.machine.stop(&live, converge::longest_stop(&snapshot)).await?;
+        cx.events.step(Step::Converge, format!("{name} gets a user of its own"));
+        owner::move_in(cx, &app).await
     };
     let moved = moved.await;
-    converge(instance, &app).await.map_err(|error| error.with_exit(Exit::Unhealthy))?;
+    converge(cx, &app).await.map_err(|error| error.with_exit(Exit::Unhealthy))?;
     moved?;
     let manifest = current(&app)?;
     let mut chosen = choose(&manifest, None)?;
     chosen.retain(|process| !snapshot.stopped.covers(&process.to_string()));
-    prove(instance, &manifest, &chosen).await?;
+    prove(cx, &manifest, &chosen).await?;
     Ok(format!("restarted {name} as {}", manifest.plan.user))
 }
 
 /// Stops processes until they are started again, over a reboot too.
-async fn stop(instance: &Instance, app: Locked, process: Option<&str>) -> Result<String> {
+async fn stop(cx: &Context, app: Locked, process: Option<&str>) -> Result<String> {
     let manifest = current(&app)?;
     let chosen = choose(&manifest, process)?;
     let mut stopped = app.snapshot()?.stopped;
@@ -133,28 +133,28 @@ async fn stop(instance: &Instance, app: Locked, process: Option<&str>) -> Result
         Some(_) => stopped.0.extend(chosen.iter().map(Process::to_string)),
     }
     app.set_stopped(&stopped)?;
-    converge(instance, &app).await?;
+    converge(cx, &app).await?;
     Ok(format!("stopped {} {}", app.name(), names(&chosen)))
 }
 
 /// Starts what was stopped and waits until it is healthy.
-async fn start(instance: &Instance, app: Locked, process: Option<&str>) -> Result<String> {
+async fn start(cx: &Context, app: Locked, process: Option<&str>) -> Result<String> {
     let manifest = current(&app)?;
     let chosen = choose(&manifest, process)?;
     unstop(&app, &manifest, &chosen)?;
-    converge(instance, &app).await.map_err(|error| error.with_exit(Exit::Unhealthy))?;
-    prove(instance, &manifest, &chosen).await?;
+    converge(cx, &app).await.map_err(|error| error.with_exit(Exit::Unhealthy))?;
+    prove(cx, &manifest, &chosen).await?;
     Ok(format!("started {} {}", app.name(), names(&chosen)))
 }
 
 /// Stops an app and takes it off this instance.
-pub async fn remove(instance: &Instance, app: Locked) -> Result<String> {
+pub async fn remove(cx: &Context, app: Locked) -> Result<String> {
     let name = app.name().clone();
     app.uncommit()?;
-    converge(instance, &app).await?;
+    converge(cx, &app).await?;
     let left = blocking(|| app.remove_app())?;
-    converge::ports::load(instance).await?;
-    instance.machine.daemon_reload().await?;
+    converge::ports::load(cx).await?;
+    cx.machine.daemon_reload().await?;
     if let Some(left) = left {
         // The user of the app stays: its number must not be another app's while files
         // of this one are there.
@@ -162,8 +162,8 @@ pub async fn remove(instance: &Instance, app: Locked) -> Result<String> {
                     deployd tries again whenever it starts";
         return Err(Error::failed(format!("remove all of {name}")).because(left).help(help));
     }
-    if let Err(error) = owner::remove(instance, &name).await {
-        instance.events.warn(error.chain());
+    if let Err(error) = owner::remove(cx, &name).await {
+        cx.events.warn(error.chain());
     }
     Ok(format!("removed {name}"))
 }
@@ -204,10 +204,10 @@ fn choose(manifest: &Manifest, process: Option<&str>) -> Result<Vec<Process>> {
     Ok(chosen)
 }
 
-async fn prove(instance: &Instance, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
-    let mut watch = Watch::new(&instance.machine, manifest);
+async fn prove(cx: &Context, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
+    let mut watch = Watch::new(&cx.machine, manifest);
     watch.retain(|name| chosen.iter().any(|process| process.to_string() == name));
-    let proved = watch.prove(manifest.plan.health_timeout, &instance.events).await;
+    let proved = watch.prove(manifest.plan.health_timeout, &cx.events).await;
     proved.map_err(|error| error.with_exit(Exit::Unhealthy))
 }
 

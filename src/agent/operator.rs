@@ -2,8 +2,8 @@
 
 use super::answer::Failure;
 use super::connections::Bounded;
+use crate::context::{self, OPERATORS};
 use crate::host::user;
-use crate::instance::{self, OPERATORS};
 use crate::store::Store;
 use axum::extract::FromRequestParts;
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -81,7 +81,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
 
 /// Whether this user runs the processes or the builds of an app.
 fn runs_an_app(uid: u32, name: &str) -> Result<bool> {
-    let (_, settings) = instance::load_settings()?;
+    let (_, settings) = context::load_settings()?;
     if settings.user.as_deref() == Some(name) {
         return Ok(true);
     }

@@ -1,6 +1,6 @@
 //! What a deploy would change; nothing on the instance is touched.
 
-use crate::instance::Instance;
+use crate::context::Context;
 use crate::stage::{self, Found, peek};
 use crate::store::App;
 use model::api::{PlanStatus, PlannedPhase, PlannedProcess, PlannedType};
@@ -15,14 +15,14 @@ use model::release::url::ReleaseUrl;
 use model::units;
 use std::collections::BTreeMap;
 
-pub async fn plan(instance: &Instance, app: &App, url: &ReleaseUrl) -> Result<PlanStatus> {
-    let resolved = instance.sources.resolve(url).await?;
+pub async fn plan(cx: &Context, app: &App, url: &ReleaseUrl) -> Result<PlanStatus> {
+    let resolved = cx.sources.resolve(url).await?;
     let Found { resolved, env, settings, installed: here, .. } =
-        stage::find(instance, app, resolved).await?;
+        stage::find(cx, app, resolved).await?;
     let snapshot = app.snapshot()?;
     let text = match &here {
         Some(manifest) => app.procfile(&manifest.label)?,
-        None => peek::procfile(&resolved, instance.settings.max_unpacked).await?,
+        None => peek::procfile(&resolved, cx.settings.max_unpacked).await?,
     };
     let Some(text) = text else {
         let what = format!("read Procfile of {}", resolved.url());

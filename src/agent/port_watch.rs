@@ -2,12 +2,12 @@
 //! and clients would be refused while everything else looks well.
 
 use super::work::Work;
+use crate::context::Context;
 use crate::converge::ports;
 use crate::events::Events;
 use crate::host::reserve;
 use crate::host::ruleset::{self, Changes};
 use crate::host::systemd::Systemd;
-use crate::instance::Instance;
 use model::error::Result;
 use model::units::ports::TABLE_NAME;
 use std::time::Duration;
@@ -62,9 +62,9 @@ async fn until_it_fails(changes: &Changes, work: &Work) {
 }
 
 async fn restore(work: &Work) -> Result<()> {
-    let instance =
-        Instance::open(work.common(), work.sources(), Events::default(), "deployd".into()).await?;
-    if ports::restore(&instance).await? {
+    let cx =
+        Context::open(work.common(), work.sources(), Events::default(), "deployd".into()).await?;
+    if ports::restore(&cx).await? {
         tracing::warn!(
             "the port map (table inet deploy) was changed or flushed by another program: it is \
              loaded again"

@@ -7,13 +7,13 @@ use super::operator::{Operator, Peer};
 use super::watch::{self, Watcher};
 use super::work::{Followed, Piece, Request, Work};
 use super::{cancel, plan, remove, status};
+use crate::context::{self, Context};
 use crate::events::Events;
 use crate::host::linux::Linux;
 use crate::host::memory;
 use crate::host::seams::Machine;
-use crate::instance::{self, Instance};
 use crate::store::{App, Locked, Store};
-use crate::{admit, deploy};
+use crate::{deploy, preflight};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
@@ -67,7 +67,7 @@ fn body<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T> {
 }
 
 fn store() -> Result<Store> {
-    let (_, settings) = instance::load_settings()?;
+    let (_, settings) = context::load_settings()?;
     Ok(Store::at(settings.state_dir))
 }
 
@@ -77,7 +77,7 @@ fn asked(which: &api::Which) -> Result<Vec<App>> {
     match &which.app {
         None => Ok(apps),
         Some(name) => {
-            let name = admit::which(&apps, Some(operate::parse(name)?))?;
+            let name = preflight::which(&apps, Some(operate::parse(name)?))?;
             Ok(apps.into_iter().filter(|app| *app.name() == name).collect())
         }
     }
@@ -139,10 +139,9 @@ async fn post_plan(
     bytes: Bytes,
 ) -> Answer<Json<PlanStatus>> {
     let url = operator.url(&body::<api::Release>(&bytes)?.url)?;
-    let instance =
-        Instance::open(work.common(), work.sources(), Events::default(), operator.name).await?;
-    let app = instance.store.app(url.app());
-    let plan = plan::plan(&instance, &app, &url).await;
+    let cx = Context::open(work.common(), work.sources(), Events::default(), operator.name).await?;
+    let app = cx.store.app(url.app());
+    let plan = plan::plan(&cx, &app, &url).await;
     memory::give_back();
     Ok(Json(plan?))
 }
@@ -165,9 +164,9 @@ async fn post_deploy(
         deadline: Instant::now().checked_add(timeout),
         ..Request::new(url.app(), what, operator.name)
     };
-    let piece = work.start(request, move |instance| async move {
-        let app = lock(&instance, url.app())?;
-        Ok(done(deploy::deploy(&instance, app, &url, run_release).await?))
+    let piece = work.start(request, move |cx| async move {
+        let app = lock(&cx, url.app())?;
+        Ok(done(deploy::deploy(&cx, app, &url, run_release).await?))
     })?;
     match asked.detach {
         true => Ok((StatusCode::ACCEPTED, Json(piece.begun())).into_response()),
@@ -231,9 +230,9 @@ async fn post_stage(
     let request =
         Request { joins: !url.is_current(), ..Request::new(url.app(), what, operator.name) };
     let after = work.clone();
-    let piece = work.start(request, move |instance| async move {
-        let app = lock(&instance, url.app())?;
-        let staged = deploy::stage_only(&instance, app, &url).await?;
+    let piece = work.start(request, move |cx| async move {
+        let app = lock(&cx, url.app())?;
+        let staged = deploy::stage_only(&cx, app, &url).await?;
         prepare(&after, url.app())?;
         Ok(done(staged))
     })?;
@@ -244,8 +243,8 @@ async fn post_stage(
 fn prepare(work: &Work, app: &AppName) -> Result<()> {
     let request = Request { is_chore: true, ..Request::new(app, "prepare", "deployd") };
     let app = app.clone();
-    let chore = work.start(request, move |instance| async move {
-        Ok(done(deploy::prepare(&instance, lock(&instance, &app)?).await?))
+    let chore = work.start(request, move |cx| async move {
+        Ok(done(deploy::prepare(&cx, lock(&cx, &app)?).await?))
     });
     chore.map(drop)
 }
@@ -257,7 +256,7 @@ async fn post_rollback(
 ) -> Answer<Response> {
     let asked: api::Rollback = body(&bytes)?;
     let app = asked.app.as_deref().map(operate::parse).transpose()?;
-    let app = admit::which(&store()?.apps()?, app)?;
+    let app = preflight::which(&store()?.apps()?, app)?;
     let to = match asked.to {
         None => None,
         Some(label) => Some(
@@ -270,9 +269,9 @@ async fn post_rollback(
     let taken_back = || work.working(&app)?.warm.take_back(&operator.name);
     let to = to.or_else(taken_back);
     let request = Request::new(&app, "rollback", operator.name);
-    let piece = work.start(request, move |instance| async move {
-        let app = lock(&instance, &app)?;
-        Ok(done(deploy::roll_back(&instance, app, to).await?))
+    let piece = work.start(request, move |cx| async move {
+        let app = lock(&cx, &app)?;
+        Ok(done(deploy::roll_back(&cx, app, to).await?))
     })?;
     Ok(stream(&piece))
 }
@@ -286,12 +285,10 @@ async fn operate(
     let asked: api::Operate = body(&bytes)?;
     let selected = operate::select(&store()?.apps()?, &asked.words)?;
     let request = Request::new(&selected.app, operation.name(), operator.name);
-    let piece = work.start(request, move |instance| async move {
-        let app = lock(&instance, &selected.app)?;
+    let piece = work.start(request, move |cx| async move {
+        let app = lock(&cx, &selected.app)?;
         let process = selected.process.as_deref();
-        Ok(Outcome::done(
-            operate::perform(operation, &instance, app, process, asked.own_user).await?,
-        ))
+        Ok(Outcome::done(operate::perform(operation, &cx, app, process, asked.own_user).await?))
     })?;
     Ok(stream(&piece))
 }
@@ -302,16 +299,16 @@ async fn post_remove(
     bytes: Bytes,
 ) -> Answer<Response> {
     let asked: api::Remove = body(&bytes)?;
-    let app = admit::which(&store()?.apps()?, Some(operate::parse(&asked.app)?))?;
+    let app = preflight::which(&store()?.apps()?, Some(operate::parse(&asked.app)?))?;
     if asked.force {
         work.cut_off(&app, &operator.name);
     }
     let request = Request::new(&app, "remove", operator.name);
-    let piece = work.start(request, move |instance| async move {
-        let _decided = instance.cut.decide("remove").await;
+    let piece = work.start(request, move |cx| async move {
+        let _decided = cx.cut.decide("remove").await;
         let message = match asked.force {
-            true => remove::by_force(&instance, instance.store.app(&app)).await?,
-            false => operate::remove(&instance, lock(&instance, &app)?).await?,
+            true => remove::by_force(&cx, cx.store.app(&app)).await?,
+            false => operate::remove(&cx, lock(&cx, &app)?).await?,
         };
         Ok(Outcome::done(message))
     })?;
@@ -327,8 +324,8 @@ async fn post_cancel(
     Ok(Json(cancel::cancel(&work, &operator, asked.word.as_deref()).await?))
 }
 
-fn lock(instance: &Instance, app: &AppName) -> Result<Locked> {
-    instance.store.app(app).lock()
+fn lock(cx: &Context, app: &AppName) -> Result<Locked> {
+    cx.store.app(app).lock()
 }
 
 pub(super) fn done(done: deploy::Done) -> Outcome {

@@ -4,10 +4,10 @@
 
 use super::server;
 use super::work::{Request, Work};
-use crate::instance;
+use crate::context;
 use crate::source::News;
 use crate::store::{App, Store, Watched};
-use crate::{admit, deploy};
+use crate::{deploy, preflight};
 use jiff::Timestamp;
 use model::api::WatchStatus;
 use model::error::{Error, Exit, Result};
@@ -146,7 +146,7 @@ impl Watcher {
         let news = sources.news(url, known.as_ref().filter(|_| rests)).await?;
         let Some(news) = news else { return Ok(()) };
         // What is refused here is no deploy yet, and nothing for the history.
-        admit::environment(&app, &news.url)?;
+        preflight::environment(&app, &news.url)?;
         sources.resolve(&news.url).await?;
         let again = last.filter(|_| known.is_some_and(|known| known.is_same(&news)));
         self.start(url, news, again.map_or(1, |last| last.tries + 1))
@@ -156,21 +156,21 @@ impl Watcher {
         let News { mark, url: release } = news;
         let request = Request::new(url.app(), format!("deploy {release}"), WHO);
         let url = url.clone();
-        let piece = self.0.work.start(request, move |instance| async move {
-            let (id, at) = (instance.id.clone(), Timestamp::now());
+        let piece = self.0.work.start(request, move |cx| async move {
+            let (id, at) = (cx.id.clone(), Timestamp::now());
             let (exit, message) = (None, String::new());
             let mut watched = Watched { url, mark, release, id, tries, exit, message, at };
-            let app = instance.store.app(watched.release.app());
+            let app = cx.store.app(watched.release.app());
             let locked = app.lock()?;
             locked.set_watched(&watched)?;
-            let result = deploy::deploy(&instance, locked, &watched.release, false).await;
+            let result = deploy::deploy(&cx, locked, &watched.release, false).await;
             (watched.exit, watched.message) = match &result {
                 Ok(done) => (Some(Exit::Done), done.message.clone()),
                 Err(error) => (Some(error.exit()), error.chain()),
             };
             watched.at = Timestamp::now();
             if let Err(error) = app.lock().and_then(|locked| locked.set_watched(&watched)) {
-                instance.events.warn(error.chain());
+                cx.events.warn(error.chain());
             }
             result.map(server::done)
         });
@@ -250,9 +250,11 @@ impl Stand {
     fn ended(exit: Exit) -> Stand {
         match exit {
             Exit::Done => Stand::Deployed,
-            Exit::Unusable | Exit::Unhealthy | Exit::RolledBack | Exit::Stuck | Exit::Cancelled => {
-                Stand::FailedHere(exit)
-            }
+            Exit::Unusable
+            | Exit::Unhealthy
+            | Exit::RolledBack
+            | Exit::RollbackFailed
+            | Exit::Cancelled => Stand::FailedHere(exit),
             Exit::Failed | Exit::Usage | Exit::Source | Exit::Busy | Exit::NoAgent => {
                 Stand::NotDeployed(exit)
             }
@@ -299,7 +301,7 @@ impl Stand {
 ///
 /// `Exit::Usage` where the file or a value of it makes no sense.
 pub fn settings() -> Result<WatchSettings, Error> {
-    WatchSettings::from_env(&instance::load_env()?)
+    WatchSettings::from_env(&context::load_env()?)
 }
 
 /// Watched apps that nothing is known of yet.
@@ -320,7 +322,7 @@ pub fn to_come(known: &[App]) -> Result<Vec<App>> {
 }
 
 fn store() -> Result<Store> {
-    let (_, settings) = instance::load_settings()?;
+    let (_, settings) = context::load_settings()?;
     Ok(Store::at(settings.state_dir))
 }
 
@@ -354,7 +356,8 @@ mod tests {
     #[test]
     fn only_what_the_release_is_to_blame_for_is_left_alone_for_good() {
         let long_ago = last(1, 100 * MINUTE);
-        let exits = [Exit::Done, Exit::Unusable, Exit::Unhealthy, Exit::RolledBack, Exit::Stuck];
+        let exits =
+            [Exit::Done, Exit::Unusable, Exit::Unhealthy, Exit::RolledBack, Exit::RollbackFailed];
         for exit in exits {
             assert!(Stand::ended(exit).rests(&long_ago, MINUTE), "{exit:?}");
         }

@@ -2,12 +2,12 @@
 //! time for each app and in the order of asking, and a caller only follows its
 //! events.
 
+use crate::context::{Common, Context, Warm, blocking};
 use crate::cut::{Cut, Why};
 use crate::deploy;
 use crate::events::Events;
 use crate::host::linux::Linux;
 use crate::host::memory;
-use crate::instance::{Common, Instance, Warm, blocking};
 use crate::source::Sources;
 use crate::stage;
 use crate::store::App;
@@ -154,7 +154,7 @@ impl Work {
     /// whether or not its events are followed.
     pub fn start<F, Fut>(&self, request: Request, work: F) -> Result<Arc<Piece>>
     where
-        F: FnOnce(Instance) -> Fut + Send + 'static,
+        F: FnOnce(Context) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Outcome>> + Send + 'static,
     {
         let piece = {
@@ -193,7 +193,7 @@ impl Work {
     /// Does the piece in a task of its own, so that it has an outcome whatever happens.
     async fn carry<F, Fut>(self, piece: Arc<Piece>, request: Request, work: F)
     where
-        F: FnOnce(Instance) -> Fut + Send + 'static,
+        F: FnOnce(Context) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Outcome>> + Send + 'static,
     {
         let start = Instant::now();
@@ -244,18 +244,18 @@ impl Work {
         work: F,
     ) -> Result<Option<Outcome>>
     where
-        F: FnOnce(Instance) -> Fut,
+        F: FnOnce(Context) -> Fut,
         Fut: Future<Output = Result<Outcome>>,
     {
         self.wait_for_turn(piece, &request).await?;
         let (sources, events) = (self.sources(), piece.events.clone());
-        let mut instance = Instance::open(self.common(), sources, events, request.who).await?;
-        instance.id = piece.id.clone();
-        instance.warm = piece.warm.clone();
-        instance.cut = piece.cut.clone();
-        instance.deadline = request.deadline;
-        let app = instance.store.app(&piece.app);
-        let mut doing = Box::pin(work(instance.clone()));
+        let mut cx = Context::open(self.common(), sources, events, request.who).await?;
+        cx.id = piece.id.clone();
+        cx.warm = piece.warm.clone();
+        cx.cut = piece.cut.clone();
+        cx.deadline = request.deadline;
+        let app = cx.store.app(&piece.app);
+        let mut doing = Box::pin(work(cx.clone()));
         let ended = tokio::select! {
             biased;
             why = piece.cut.due() => Err(why),
@@ -264,11 +264,11 @@ impl Work {
         let result = match ended {
             Ok(result) => result,
             Err(why) => {
-                end_commands(&instance, &app).await;
+                end_commands(&cx, &app).await;
                 blocking(|| drop(doing));
                 match why {
                     Why::Stop if is_under_way(&app, piece) => return Ok(None),
-                    Why::Cancelled(who) => Err(undo(&instance, &app, piece, &who).await),
+                    Why::Cancelled(who) => Err(undo(&cx, &app, piece, &who).await),
                     why => Err(piece.cut_off(&why)),
                 }
             }
@@ -373,14 +373,14 @@ impl Work {
 ///
 /// By a connection of its own: the work stands still where it was cut off, and may do so with
 /// a lock of its connection.
-async fn end_commands(instance: &Instance, app: &App) {
+async fn end_commands(cx: &Context, app: &App) {
     let ended = async {
-        let instance = Instance { machine: Arc::new(Linux::connect().await?), ..instance.clone() };
-        let build = stage::stop_build(&instance, app).await;
-        build.and(stage::phase::stop(&instance, app).await)
+        let cx = Context { machine: Arc::new(Linux::connect().await?), ..cx.clone() };
+        let build = stage::stop_build(&cx, app).await;
+        build.and(stage::phase::stop(&cx, app).await)
     };
     if let Err(error) = ended.await {
-        instance.events.warn(error.chain());
+        cx.events.warn(error.chain());
     }
 }
 
@@ -389,9 +389,9 @@ fn is_under_way(app: &App, piece: &Piece) -> bool {
     app.under_way().is_some_and(|work| work.id == piece.id)
 }
 
-async fn undo(instance: &Instance, app: &App, piece: &Piece, who: &str) -> Error {
+async fn undo(cx: &Context, app: &App, piece: &Piece, who: &str) -> Error {
     match app.lock() {
-        Ok(locked) => deploy::cancelled(instance, locked, &piece.what, who).await,
+        Ok(locked) => deploy::cancelled(cx, locked, &piece.what, who).await,
         Err(error) => error,
     }
 }

@@ -1,6 +1,6 @@
 //! The port map of the whole instance: what is current on the disk -> nftables.
 
-use crate::instance::{Common, Instance};
+use crate::context::{Common, Context};
 use crate::switched::{Loaded, Restored, Rules};
 use jiff::Timestamp;
 use model::error::{Error, Result};
@@ -12,21 +12,15 @@ use model::units::{self, SCRIPT};
 use std::sync::PoisonError;
 
 /// Keeps the builds of an app from the metadata service from now on, or lets them.
-pub async fn let_builds(
-    instance: &Instance,
-    app: &AppName,
-    builder: u32,
-    metadata: bool,
-) -> Result<()> {
+pub async fn let_builds(cx: &Context, app: &AppName, builder: u32, metadata: bool) -> Result<()> {
     let before = {
-        let mut builders =
-            instance.common.ports.builders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut builders = cx.common.ports.builders.lock().unwrap_or_else(PoisonError::into_inner);
         match metadata {
             true => builders.remove(app),
             false => builders.insert(app.clone(), builder),
         }
     };
-    if before == (!metadata).then_some(builder) { Ok(()) } else { load_whole(instance).await }
+    if before == (!metadata).then_some(builder) { Ok(()) } else { load_whole(cx).await }
 }
 
 /// Makes the kernel's map what the state on disk asks for, in one transaction.
@@ -35,15 +29,15 @@ pub async fn let_builds(
 ///
 /// Where clients would reach something else than they should. Of a map that differs in what
 /// it keeps from other machines alone, no error is returned: [`restore`] loads it again.
-pub async fn load(instance: &Instance) -> Result<()> {
-    let error = match apply(instance, None).await {
+pub async fn load(cx: &Context) -> Result<()> {
+    let error = match apply(cx, None).await {
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
-    let loaded = instance.common.ports.loaded.lock().await;
+    let loaded = cx.common.ports.loaded.lock().await;
     let held = loaded.as_ref().and_then(|loaded| Some((&loaded.map, loaded.held.as_ref()?)));
     match held.is_some_and(|(map, held)| {
-        held.leads_as(map) && held.is_intact(&|| instance.machine.fingerprint(TABLE_NAME))
+        held.leads_as(map) && held.is_intact(&|| cx.machine.fingerprint(TABLE_NAME))
     }) {
         true => tracing::warn!("clients are not affected: {}", error.chain()),
         false => return Err(error),
@@ -53,48 +47,48 @@ pub async fn load(instance: &Instance) -> Result<()> {
 
 /// The same, but with what is kept from other machines: a candidate is about to listen on
 /// its private ports.
-pub async fn load_whole(instance: &Instance) -> Result<()> {
-    apply(instance, None).await
+pub async fn load_whole(cx: &Context) -> Result<()> {
+    apply(cx, None).await
 }
 
 /// The same, but with `candidate` as the current release of its app: it is
 /// about to be proved on the public port itself.
-pub async fn load_for(instance: &Instance, candidate: &Manifest) -> Result<()> {
-    apply(instance, Some(candidate)).await
+pub async fn load_for(cx: &Context, candidate: &Manifest) -> Result<()> {
+    apply(cx, Some(candidate)).await
 }
 
 /// Whether the kernel's map leads clients to what is current of the app, as far as they are
 /// to reach it through the map.
-pub async fn lead_to(instance: &Instance, app: &Snapshot) -> bool {
+pub async fn lead_to(cx: &Context, app: &Snapshot) -> bool {
     let wanted = PortMap::of(std::slice::from_ref(app), None).public;
-    let loaded = instance.common.ports.loaded.lock().await;
+    let loaded = cx.common.ports.loaded.lock().await;
     let held = loaded.as_ref().and_then(|loaded| loaded.held.as_ref());
     wanted.is_empty()
         || held.is_some_and(|held| {
             wanted.iter().all(|public| held.map.public.contains(public))
-                && held.is_intact(&|| instance.machine.fingerprint(TABLE_NAME))
+                && held.is_intact(&|| cx.machine.fingerprint(TABLE_NAME))
         })
 }
 
-fn builders_without_metadata(instance: &Instance) -> Vec<u32> {
-    let builders = instance.common.ports.builders.lock().unwrap_or_else(PoisonError::into_inner);
+fn builders_without_metadata(cx: &Context) -> Vec<u32> {
+    let builders = cx.common.ports.builders.lock().unwrap_or_else(PoisonError::into_inner);
     builders.values().copied().collect()
 }
 
-async fn apply(instance: &Instance, candidate: Option<&Manifest>) -> Result<()> {
-    let mut loaded = instance.common.ports.loaded.lock().await;
-    let _whole = instance.cut.hold();
-    let mut map = PortMap::of(&read(instance)?, candidate);
-    map.without_metadata.extend(builders_without_metadata(instance));
+async fn apply(cx: &Context, candidate: Option<&Manifest>) -> Result<()> {
+    let mut loaded = cx.common.ports.loaded.lock().await;
+    let _whole = cx.cut.hold();
+    let mut map = PortMap::of(&read(cx)?, candidate);
+    map.without_metadata.extend(builders_without_metadata(cx));
     // Where nobody asks for a map there may be no nftables either.
-    let nothing = map == PortMap::default() && !instance.machine.generated().join(SCRIPT).exists();
+    let nothing = map == PortMap::default() && !cx.machine.generated().join(SCRIPT).exists();
     match loaded.as_mut() {
-        Some(loaded) if loaded.still_has(&map, &|| instance.machine.fingerprint(TABLE_NAME)) => {
+        Some(loaded) if loaded.still_has(&map, &|| cx.machine.fingerprint(TABLE_NAME)) => {
             loaded.map = map;
             Ok(())
         }
         None if nothing => Ok(()),
-        _ => Loaded::load(&mut loaded, &*instance.machine, map).await,
+        _ => Loaded::load(&mut loaded, &*cx.machine, map).await,
     }
 }
 
@@ -106,8 +100,8 @@ pub async fn is_intact(common: &Common, rules: Rules<'_>) -> bool {
 
 /// Loads the map again if somebody else has changed it, as a firewall does that flushes
 /// every table. Says whether that was so.
-pub async fn restore(instance: &Instance) -> Result<bool> {
-    let (ports, machine) = (&instance.common.ports, &*instance.machine);
+pub async fn restore(cx: &Context) -> Result<bool> {
+    let (ports, machine) = (&cx.common.ports, &*cx.machine);
     let mut loaded = ports.loaded.lock().await;
     let Some(found) =
         loaded.as_ref().filter(|loaded| !loaded.is_intact(&|| machine.fingerprint(TABLE_NAME)))
@@ -130,12 +124,12 @@ pub fn restored(common: &Common) -> Option<Restored> {
 /// All apps of this instance. One that cannot be read must not lose its ports for the sake
 /// of another: it has those that it had when it could last be read. Where not even that is
 /// known of an app that has units, there is no new map.
-fn read(instance: &Instance) -> Result<Vec<Snapshot>> {
+fn read(cx: &Context) -> Result<Vec<Snapshot>> {
     let mut apps = Vec::new();
-    for seen in instance.store.seen()? {
+    for seen in cx.store.seen()? {
         match (seen.snapshot, seen.damage) {
             (Some(snapshot), _) => apps.push(snapshot),
-            (None, Some(damage)) if has_units(instance, &seen.app) => {
+            (None, Some(damage)) if has_units(cx, &seen.app) => {
                 let what = format!("find the ports of the app {}", seen.app);
                 return Err(Error::failed(what).because(damage));
             }
@@ -145,6 +139,6 @@ fn read(instance: &Instance) -> Result<Vec<Snapshot>> {
     Ok(apps)
 }
 
-fn has_units(instance: &Instance, app: &AppName) -> bool {
-    instance.machine.generated().join(units::target(app)).exists()
+fn has_units(cx: &Context, app: &AppName) -> bool {
+    cx.machine.generated().join(units::target(app)).exists()
 }

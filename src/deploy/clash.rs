@@ -1,7 +1,7 @@
 //! A port that a failed candidate found taken: who holds it, and the ways out.
 
 use crate::clues;
-use crate::instance::{Instance, blocking};
+use crate::context::{Context, blocking};
 use crate::store::App;
 use model::release::manifest::{Manifest, Process};
 use model::release::name::Label;
@@ -15,7 +15,7 @@ const WAYS_OUT: &str = "two releases run side by side while one is proved: deriv
 
 /// What the operator can do, if the log of the failed release says that a port was taken.
 pub(super) async fn help(
-    instance: &Instance,
+    cx: &Context,
     app: &App,
     failed: &Manifest,
     log: &[String],
@@ -25,15 +25,14 @@ pub(super) async fn help(
         return None;
     }
     let held = match failed.plan.strategy {
-        Strategy::Handover => held_by_others(instance, app, failed).await,
+        Strategy::Handover => held_by_others(cx, app, failed).await,
         Strategy::Restart => BTreeMap::new(),
     };
     let named: Vec<u16> = lines.iter().flat_map(|line| clues::ports(line)).collect();
     if let Some((port, holder)) = named.iter().find_map(|port| held.get_key_value(port)) {
         return Some(format!("port {port} is held by {holder}; {WAYS_OUT}"));
     }
-    let elsewhere =
-        |port: &u16| Some((*port, blocking(|| instance.machine.listener(*port, None))?));
+    let elsewhere = |port: &u16| Some((*port, blocking(|| cx.machine.listener(*port, None))?));
     if let Some((port, holder)) = named.iter().find_map(elsewhere) {
         let (name, pid) = (holder.name, holder.pid);
         return Some(format!("port {port} is held by {name} ({pid}); choose another one"));
@@ -48,7 +47,7 @@ pub(super) async fn help(
 /// Warns if a process listens on fewer ports than the process that it replaces, which still
 /// runs: a server may go on without a port that it found taken.
 pub(super) async fn warn_of_missing_ports(
-    instance: &Instance,
+    cx: &Context,
     app: &App,
     new: &Manifest,
     before: Option<&Label>,
@@ -62,11 +61,11 @@ pub(super) async fn warn_of_missing_ports(
         let Some(theirs) = old.plan.instances().find(|other| other.to_string() == name) else {
             continue;
         };
-        let held = further_ports(instance, app, &old, &theirs).await;
-        let own = further_ports(instance, app, new, &process).await;
+        let held = further_ports(cx, app, &old, &theirs).await;
+        let own = further_ports(cx, app, new, &process).await;
         if own.len() < held.len() {
             let missing: Vec<_> = held.difference(&own).map(u16::to_string).collect();
-            instance.events.warn(format!(
+            cx.events.warn(format!(
                 "{name} of {} does not listen on {}, as {name} of {} does; if it found the port \
                  taken: {WAYS_OUT}",
                 new.label,
@@ -79,29 +78,25 @@ pub(super) async fn warn_of_missing_ports(
 
 /// The ports on which a process of a release listens, beside its private one.
 async fn further_ports(
-    instance: &Instance,
+    cx: &Context,
     app: &App,
     manifest: &Manifest,
     process: &Process,
 ) -> BTreeSet<u16> {
     let unit = units::service(app.name(), &manifest.label, process);
-    let Ok(status) = instance.machine.status(&unit).await else { return BTreeSet::new() };
-    let listens = instance.machine.endpoints(&status.control_group).await.into_iter();
+    let Ok(status) = cx.machine.status(&unit).await else { return BTreeSet::new() };
+    let listens = cx.machine.endpoints(&status.control_group).await.into_iter();
     listens.map(|endpoint| endpoint.port).filter(|port| process.port != Some(*port)).collect()
 }
 
 /// The ports on which processes of the app's other releases listen, beside the private
 /// port of each, and whose they are: `web.1 of r41`.
-async fn held_by_others(
-    instance: &Instance,
-    app: &App,
-    failed: &Manifest,
-) -> BTreeMap<u16, String> {
+async fn held_by_others(cx: &Context, app: &App, failed: &Manifest) -> BTreeMap<u16, String> {
     let mut held = BTreeMap::new();
     let Ok(snapshot) = app.snapshot() else { return held };
     let others = snapshot.releases.iter().filter(|other| other.label != failed.label);
     for (other, process) in others.flat_map(|m| m.plan.instances().map(move |one| (m, one))) {
-        let further = further_ports(instance, app, other, &process).await.into_iter();
+        let further = further_ports(cx, app, other, &process).await.into_iter();
         held.extend(further.map(|port| (port, format!("{process} of {}", other.label))));
     }
     held

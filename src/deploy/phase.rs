@@ -1,7 +1,7 @@
 //! Whether a deploy runs the release phase, and what its failure means.
 
-use crate::admit;
-use crate::instance::Instance;
+use crate::context::Context;
+use crate::preflight;
 use crate::stage::phase;
 use crate::store::Locked;
 use model::error::{Exit, Result};
@@ -27,15 +27,15 @@ impl Phase {
 
     /// Runs it where that was asked for, and says so where it was not. A release that
     /// fails here is not started; what runs is not touched.
-    pub async fn run(&self, instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
-        let Some(command) = self.command(instance, app, manifest)? else { return Ok(()) };
+    pub async fn run(&self, cx: &Context, app: &Locked, manifest: &Manifest) -> Result<()> {
+        let Some(command) = self.command(cx, app, manifest)? else { return Ok(()) };
         if !self.asked && !self.always {
             let text = format!("not run, which `deploy --run-release` does: {command}");
-            instance.events.step(Step::Release, text);
+            cx.events.step(Step::Release, text);
             return Ok(());
         }
-        instance.events.step(Step::Release, command.as_str());
-        if let Err(error) = phase::run(instance, app, manifest, command, self.timeout).await {
+        cx.events.step(Step::Release, command.as_str());
+        if let Err(error) = phase::run(cx, app, manifest, command, self.timeout).await {
             // One that is good, or current, stays what it was to a rollback.
             let is_new =
                 manifest.state != State::Good && app.current()? != Some(manifest.label.clone());
@@ -44,28 +44,23 @@ impl Phase {
             }
             return Err(error);
         }
-        admit::in_time(instance, manifest)
+        preflight::in_time(cx, manifest)
     }
 
     /// Says that there was nothing to run it for.
-    pub fn pass_over(&self, instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
+    pub fn pass_over(&self, cx: &Context, app: &Locked, manifest: &Manifest) -> Result<()> {
         let (name, label) = (app.name(), &manifest.label);
-        if (self.asked || self.always) && self.command(instance, app, manifest)?.is_some() {
+        if (self.asked || self.always) && self.command(cx, app, manifest)?.is_some() {
             let why = format!("{name} {label} is already running");
-            instance.events.step(Step::Release, format!("not run: {why}"));
+            cx.events.step(Step::Release, format!("not run: {why}"));
         }
         Ok(())
     }
 
-    fn command(
-        &self,
-        instance: &Instance,
-        app: &Locked,
-        manifest: &Manifest,
-    ) -> Result<Option<String>> {
+    fn command(&self, cx: &Context, app: &Locked, manifest: &Manifest) -> Result<Option<String>> {
         let command = phase::command(app, manifest)?;
         if command.is_none() && self.asked {
-            instance.events.warn("--run-release: the Procfile has no `release`");
+            cx.events.warn("--run-release: the Procfile has no `release`");
         }
         Ok(command)
     }

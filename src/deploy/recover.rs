@@ -1,11 +1,11 @@
 //! After a crash, an upgrade, a reboot: there is no log to replay, recovery is
 //! the last steps of a deploy again.
 
-use super::record::Attempt;
-use super::{Candidate, Committed, Done, Failed, back, commit, fallback, finish, settle};
+use super::attempt::Attempt;
+use super::{Candidate, Committed, Done, Failed, commit, fallback, finish, rollback, settle};
+use crate::context::{Context, blocking};
 use crate::converge::{self, converge};
 use crate::health::Watch;
-use crate::instance::{Instance, blocking};
 use crate::owner;
 use crate::stage;
 use crate::store::Locked;
@@ -16,64 +16,64 @@ use std::time::Instant;
 /// Takes an app up where a crash, an upgrade or a reboot left it: what is
 /// current runs, a settle window that was not over is watched to its end, and
 /// the history says how it went on with what was under way.
-pub async fn recover(instance: &Instance, app: Locked) -> Result<Done> {
+pub async fn recover(cx: &Context, app: Locked) -> Result<Done> {
     if app.is_moving() {
-        finish_moving(instance, &app).await;
+        finish_moving(cx, &app).await;
     }
     if blocking(|| app.adopt())? {
-        if let Err(error) = owner::settle_in(instance, &app).await {
-            instance.events.warn(error.chain());
+        if let Err(error) = owner::settle_in(cx, &app).await {
+            cx.events.warn(error.chain());
         }
         let what = "its state is another machine's: its releases are staged here, none runs";
-        instance.events.warn(format!("{}: {what}", app.name()));
+        cx.events.warn(format!("{}: {what}", app.name()));
     }
-    for abandoned in [stage::abandon(instance, &app).await, stop_phase(instance, &app).await] {
+    for abandoned in [stage::abandon(cx, &app).await, stop_phase(cx, &app).await] {
         if let Err(error) = abandoned {
-            instance.events.warn(error.chain());
+            cx.events.warn(error.chain());
         }
     }
     let current = app.current()?.map(|label| app.manifest(&label)).transpose()?;
     let (interrupted, settling) = match (Attempt::interrupted(&app)?, current) {
         (None, current) if current.as_ref().is_none_or(|now| now.state != State::Proved) => {
-            converge(instance, &app).await?;
+            converge(cx, &app).await?;
             return Ok(current_is(&app, current));
         }
         found => found,
     };
     let mut attempt = match interrupted {
         Some(attempt) => attempt,
-        None => Attempt::begin(instance, &app, "recover", None)?,
+        None => Attempt::begin(cx, &app, "recover", None)?,
     };
     let result = match settling {
         Some(manifest) if manifest.state == State::Proved => {
             attempt.of(&manifest.label);
-            settle_again(instance, &app, manifest).await
+            settle_again(cx, &app, manifest).await
         }
-        current => interrupted_at(instance, &app, &attempt, current).await,
+        current => interrupted_at(cx, &app, &attempt, current).await,
     };
-    attempt.record(instance, &app, &result);
+    attempt.record(cx, &app, &result);
     result
 }
 
 /// Goes on with a move to a user of its own that was cut short: what ran is stopped, since
 /// some of its files are that user's by now.
-async fn finish_moving(instance: &Instance, app: &Locked) {
+async fn finish_moving(cx: &Context, app: &Locked) {
     let moved = async {
-        let live: Vec<String> = converge::live(instance, app).await?.into_iter().collect();
-        instance.machine.stop(&live, converge::longest_stop(&app.snapshot()?)).await?;
-        owner::move_in(instance, app).await
+        let live: Vec<String> = converge::live(cx, app).await?.into_iter().collect();
+        cx.machine.stop(&live, converge::longest_stop(&app.snapshot()?)).await?;
+        owner::move_in(cx, app).await
     };
     if let Err(error) = moved.await {
-        instance.events.warn(error.chain());
+        cx.events.warn(error.chain());
     }
 }
 
 /// Undoes what a deploy has done that was cancelled before its commit: whatever ran before
 /// it runs again. What is staged by then stays so.
-pub async fn cancelled(instance: &Instance, app: Locked, what: &str, who: &str) -> Error {
-    for abandoned in [stage::abandon(instance, &app).await, stop_phase(instance, &app).await] {
+pub async fn cancelled(cx: &Context, app: Locked, what: &str, who: &str) -> Error {
+    for abandoned in [stage::abandon(cx, &app).await, stop_phase(cx, &app).await] {
         if let Err(error) = abandoned {
-            instance.events.warn(error.chain());
+            cx.events.warn(error.chain());
         }
     }
     let attempt = match Attempt::interrupted(&app) {
@@ -81,8 +81,8 @@ pub async fn cancelled(instance: &Instance, app: Locked, what: &str, who: &str) 
         Ok(None) => {
             // Nothing was begun: the history alone is told, which watch mode asks.
             let error = Err(was_cancelled(what, who));
-            if let Ok(attempt) = Attempt::begin(instance, &app, "deploy", None) {
-                attempt.record(instance, &app, &error);
+            if let Ok(attempt) = Attempt::begin(cx, &app, "deploy", None) {
+                attempt.record(cx, &app, &error);
             }
             return error.err().unwrap_or_else(|| was_cancelled(what, who));
         }
@@ -90,16 +90,16 @@ pub async fn cancelled(instance: &Instance, app: Locked, what: &str, who: &str) 
     };
     let current = app.current().ok().flatten();
     // Unhealthy as it may be: the deploy has done nothing to it.
-    let restored = match back::runs_on(instance, &app).await {
-        true => converge(instance, &app).await,
-        false => back::restore(instance, &app, current.as_ref()).await,
+    let restored = match rollback::runs_on(cx, &app).await {
+        true => converge(cx, &app).await,
+        false => rollback::restore(cx, &app, current.as_ref()).await,
     };
     let error = match restored {
         Ok(()) => was_cancelled(what, who),
         Err(why) => stuck(&app, what.to_owned(), why),
     };
     let result = Err(error);
-    attempt.record(instance, &app, &result);
+    attempt.record(cx, &app, &result);
     result.err().unwrap_or_else(|| was_cancelled(what, who))
 }
 
@@ -111,42 +111,42 @@ pub fn was_cancelled(what: &str, who: &str) -> Error {
 
 fn stuck(app: &Locked, what: String, why: Error) -> Error {
     let help = format!("look at `deploy status {0}` and `deploy logs {0}`", app.name());
-    Error::new(Exit::Stuck, what).because(why).help(help)
+    Error::new(Exit::RollbackFailed, what).because(why).help(help)
 }
 
 /// Stops the release phase of a deploy that was cut off; it is not run again.
-async fn stop_phase(instance: &Instance, app: &Locked) -> Result<()> {
+async fn stop_phase(cx: &Context, app: &Locked) -> Result<()> {
     match app.under_way() {
-        Some(_) => stage::phase::stop(instance, app).await,
+        Some(_) => stage::phase::stop(cx, app).await,
         None => Ok(()),
     }
 }
 
 /// The settle window of what was committed begins again.
-async fn settle_again(instance: &Instance, app: &Locked, manifest: Manifest) -> Result<Done> {
+async fn settle_again(cx: &Context, app: &Locked, manifest: Manifest) -> Result<Done> {
     let start = Instant::now();
     let (before, stopped) = (fallback(app, &manifest)?, app.snapshot()?.stopped);
-    let watch = Watch::new(&instance.machine, &manifest);
+    let watch = Watch::new(&cx.machine, &manifest);
     let candidate = Candidate { watch, manifest, before, stopped, touching: None };
-    let mut committed = commit(instance, app, candidate).await?;
+    let mut committed = commit(cx, app, candidate).await?;
     let timeout = committed.manifest.plan.health_timeout;
-    if let Err(why) = committed.watch.prove(timeout, &instance.events).await {
+    if let Err(why) = committed.watch.prove(timeout, &cx.events).await {
         let Committed { manifest, before, stopped, .. } = committed;
-        return Err(Failed::of(manifest, before, stopped).undo(instance, app, why).await);
+        return Err(Failed::of(manifest, before, stopped).undo(cx, app, why).await);
     }
-    let settled = settle(instance, app, committed).await?;
-    Ok(finish(instance, app, settled, "recovered", start).await)
+    let settled = settle(cx, app, committed).await?;
+    Ok(finish(cx, app, settled, "recovered", start).await)
 }
 
 /// What was under way had not committed its release yet, or had nothing left to do.
 async fn interrupted_at(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     attempt: &Attempt,
     current: Option<Manifest>,
 ) -> Result<Done> {
     let label = current.as_ref().map(|manifest| &manifest.label);
-    let restored = back::restore(instance, app, label).await;
+    let restored = rollback::restore(cx, app, label).await;
     let what = format!("{} was interrupted: deployd or the instance ended", attempt.what());
     match (restored, label) {
         (Err(why), _) => Err(stuck(app, what, why)),

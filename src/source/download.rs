@@ -2,9 +2,9 @@
 
 use super::encoding;
 use super::object::Object;
-use super::parts::Parts;
+use super::parallel_download::Parts;
+use super::range_reader::{Span, Stop};
 use super::retry::Timing;
-use super::span::{Span, Stop};
 use super::verifier::Verifier;
 use bytes::Bytes;
 use model::error::{Error, Result};

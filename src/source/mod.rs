@@ -12,12 +12,12 @@ mod guard;
 mod http;
 mod network;
 mod object;
-mod pace;
-mod parts;
+mod stall_guard;
+mod parallel_download;
 mod proxy;
 mod retry;
 mod s3;
-mod span;
+mod range_reader;
 mod unread;
 mod verifier;
 

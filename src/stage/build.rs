@@ -3,10 +3,10 @@
 
 use super::Found;
 use super::once::{self, Once};
+use crate::context::Context;
 use crate::host::memory;
 use crate::host::namespaces::kernel;
 use crate::host::transient::{Command, Property, properties};
-use crate::instance::Instance;
 use crate::store::{Locked, Staging};
 use model::error::{Error, Result};
 use model::release::settings::AgentSettings;
@@ -22,14 +22,14 @@ const UMASK: u32 = 0o002;
 
 /// Runs the command to its end as `user`; its output goes to the caller and the journal.
 pub(super) async fn build(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     staging: &Staging,
     found: &Found,
     user: &str,
     command: &str,
 ) -> Result<()> {
-    let run = unit(instance, app, staging, found, user, command)?;
+    let run = unit(cx, app, staging, found, user, command)?;
     let help = "run it where the release is made, or try it with `deploy run`; \
                 DEPLOY_BUILD_TIMEOUT says how long it may take";
     let label = staging.label();
@@ -40,11 +40,11 @@ pub(super) async fn build(
         timeout: found.settings.build_timeout,
         help: help.to_owned(),
     };
-    once::run(instance, app, once, run).await
+    once::run(cx, app, once, run).await
 }
 
 fn unit(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     staging: &Staging,
     found: &Found,
@@ -64,7 +64,7 @@ fn unit(
     let env = vec![text(&staging.env_path())];
     let mut properties =
         properties(&kernel().possible(units::walls(settings.sandbox, staging.has_builder())))?;
-    properties.extend(limits(instance, settings.max_tasks));
+    properties.extend(limits(cx, settings.max_tasks));
     if staging.has_builder() {
         properties.push(("UMask", Property::Mode(UMASK)));
     }
@@ -82,7 +82,7 @@ fn unit(
         unit: once::name(BUILD, app.name(), staging.label()),
         description: format!("Build of {} release {}", url.app(), staging.label()),
         argv: vec!["/bin/bash".into(), "-c".into(), command.to_owned()],
-        timeout: instance.remaining(settings.build_timeout),
+        timeout: cx.remaining(settings.build_timeout),
         properties,
     })
 }
@@ -117,17 +117,17 @@ impl Seen {
 
 /// What it may take of the machine, whatever the sandbox: where memory ends it is the build
 /// that goes, before anything that runs.
-fn limits(instance: &Instance, tasks: u32) -> Vec<(&'static str, Property)> {
+fn limits(cx: &Context, tasks: u32) -> Vec<(&'static str, Property)> {
     let mut limits = vec![
         ("OOMScoreAdjust", Property::Int(1000)),
         ("TasksMax", Property::Number(u64::from(tasks))),
         ("CPUWeight", Property::Number(WEIGHT)),
         ("IOWeight", Property::Number(WEIGHT)),
         // The kernel ends what writes a file that no release could hold.
-        ("LimitFSIZE", Property::Number(instance.settings.max_unpacked)),
+        ("LimitFSIZE", Property::Number(cx.settings.max_unpacked)),
     ];
     let machine = || memory::total().map(|bytes| bytes / 4 * 3);
-    if let Some(bytes) = instance.settings.build_memory_max.or_else(machine) {
+    if let Some(bytes) = cx.settings.build_memory_max.or_else(machine) {
         limits.push(("MemoryMax", Property::Number(bytes)));
     }
     limits

@@ -2,9 +2,9 @@
 //! what is in flight is bounded.
 
 use super::TIME_OVER;
+use super::buffer_channel::{Reading, read_buffered, recycled_channel};
+use super::disk_space::{self, Need, Reached};
 use super::inflate::inflate;
-use super::ring::{Reading, read_buffered, ring};
-use super::room::{self, Need, Reached};
 use super::unpack::{self, Limits, Owner, Unpacked};
 use super::writeback::Writeback;
 use crate::events::Events;
@@ -82,7 +82,7 @@ pub async fn fetch(
     progress.report();
     events.archive(progress.timings());
     let unpacked = unpacked.map_err(|error| match disk::is_full(&error) {
-        true => room::missed(&progress.reached(), target.ok().and_then(Room::at_file), error),
+        true => disk_space::missed(&progress.reached(), target.ok().and_then(Room::at_file), error),
         false => error,
     })?;
     Ok(Fetched { unpacked, digest: is_whole.then(|| hasher.finish()) })
@@ -128,7 +128,7 @@ fn unpack(
     limits: Limits,
     progress: &Progress,
 ) -> Result<Unpacked> {
-    let (writer, reader) = ring(&progress.inflating, &progress.unpacking);
+    let (writer, reader) = recycled_channel(&progress.inflating, &progress.unpacking);
     let compressed = Counted { pieces: Pieces::new(pieces), progress };
     let inflating = || match inflate(compressed, how) {
         Ok(tar) => writer.copy(tar, || progress.read.load(Ordering::Relaxed)),

@@ -1,7 +1,7 @@
 //! What the processes of a release do not share: their homes, and the directories of
 //! the tree that each of them has for itself.
 
-use crate::instance::Instance;
+use crate::context::Context;
 use crate::store::{Homes, Locked, Staging};
 use model::error::Result;
 use model::release::env::Env;
@@ -11,11 +11,11 @@ use model::release::settings::{ReleaseSettings, Sandbox};
 use std::path::Path;
 
 /// Begins the homes of a release, or says why its $HOME is the shared directory.
-pub(super) fn begin(instance: &Instance, app: &Locked, staging: &Staging) -> Result<Option<Homes>> {
+pub(super) fn begin(cx: &Context, app: &Locked, staging: &Staging) -> Result<Option<Homes>> {
     let homes = staging.begin_homes()?;
     if homes.is_none() {
         let (name, shared) = (app.name(), app.shared());
-        instance.events.warn(format!(
+        cx.events.warn(format!(
             "{name}: {} has so many entries that it stays the $HOME of every process; let the app \
              write to $DEPLOY_SHARED, and keep few entries at its top",
             shared.display()
@@ -33,12 +33,12 @@ pub(super) fn processes(procfile: &Procfile, plan: &Plan) -> impl Iterator<Item 
 /// The directories of which each process sees its own: those that the tree has, and,
 /// where the setting was written down, all that it names.
 pub(super) fn process_dirs(
-    instance: &Instance,
+    cx: &Context,
     staging: &Staging,
     env: &Env,
     settings: &ReleaseSettings,
 ) -> Result<Vec<String>> {
-    let set = [env, &instance.agent_env].map(|env| env.get("DEPLOY_PROCESS_DIRS").is_some());
+    let set = [env, &cx.agent_env].map(|env| env.get("DEPLOY_PROCESS_DIRS").is_some());
     let by_name = set.contains(&true);
     let mut dirs = outermost(&settings.process_dirs);
     if by_name {

@@ -10,9 +10,9 @@ mod homes;
 pub mod inflate;
 pub mod peek;
 mod same;
-pub mod ring;
+pub mod buffer_channel;
 mod resolve;
-mod room;
+mod disk_space;
 pub mod unpack;
 mod surprises;
 mod writable;
@@ -21,8 +21,8 @@ mod writeback;
 pub use resolve::resolve;
 
 use crate::clues;
+use crate::context::{Context, blocking};
 use crate::host::disk;
-use crate::instance::{Instance, blocking};
 use crate::owner::{self, Owner as AppOwner};
 use crate::source::Resolved;
 use crate::store::{App, Locked, Staging};
@@ -64,19 +64,19 @@ pub struct Found {
 }
 
 /// Reads the env of what was resolved, and looks for it among the installed releases.
-pub async fn find(instance: &Instance, app: &App, resolved: Resolved) -> Result<Found> {
+pub async fn find(cx: &Context, app: &App, resolved: Resolved) -> Result<Found> {
     let over = || Error::source(format!("read env of {}", resolved.url())).because(TIME_OVER);
-    let bytes = instance.in_time(resolved.env()).await.ok_or_else(over)??;
+    let bytes = cx.in_time(resolved.env()).await.ok_or_else(over)??;
     let named = |error| of(&resolved, error);
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
-    let mut settings = ReleaseSettings::merge(&instance.agent_env, &env).map_err(named)?;
+    let mut settings = ReleaseSettings::merge(&cx.agent_env, &env).map_err(named)?;
     if (settings.strategy == Strategy::Handover || !settings.metadata)
-        && let Some(why) = instance.machine.cannot_load(&units::ports::example()).await?
+        && let Some(why) = cx.machine.cannot_load(&units::ports::example()).await?
     {
         if !settings.metadata {
             return Err(named(Error::unusable("block the metadata service").because(why)));
         }
-        instance.events.warn(format!("no handover, but a restart: {}", why.chain()));
+        cx.events.warn(format!("no handover, but a restart: {}", why.chain()));
         settings.strategy = Strategy::Restart;
     }
     let env_digest = Sha256::of(&bytes);
@@ -85,15 +85,15 @@ pub async fn find(instance: &Instance, app: &App, resolved: Resolved) -> Result<
 }
 
 /// Stages what was found, unless it is installed already.
-pub async fn stage(instance: &Instance, app: &Locked, found: Found) -> Result<Staged> {
+pub async fn stage(cx: &Context, app: &Locked, found: Found) -> Result<Staged> {
     if let Some(manifest) = found.installed {
         return Ok(Staged { manifest, reused: true });
     }
     let resolved = &found.resolved;
-    let owner = owner::of(instance, app).await?;
-    if owner::may_move(instance, &app.snapshot()?) {
+    let owner = owner::of(cx, app).await?;
+    if owner::may_move(cx, &app.snapshot()?) {
         let (app, user) = (app.name(), &owner.user);
-        instance.events.warn(format!(
+        cx.events.warn(format!(
             "{app} runs as {user}, as other apps may: `deploy restart {app} --own-user` gives it \
              a user of its own, with all its files"
         ));
@@ -102,16 +102,16 @@ pub async fn stage(instance: &Instance, app: &Locked, found: Found) -> Result<St
         return Err(shares_its_user(app, &owner));
     }
     app.retire_failed()?;
-    room::make(instance, app, resolved)?;
-    let mut staged = bring(instance, app, &found, &owner).await;
+    disk_space::make(cx, app, resolved)?;
+    let mut staged = bring(cx, app, &found, &owner).await;
     if let Err(error) = &staged
         && disk::is_full(error)
-        && room::clear(instance, app, error)?
+        && disk_space::clear(cx, app, error)?
     {
-        staged = bring(instance, app, &found, &owner).await;
+        staged = bring(cx, app, &found, &owner).await;
     }
     staged.map_err(|error| match disk::is_full(&error) {
-        true => room::full(resolved, error),
+        true => disk_space::full(resolved, error),
         false => error,
     })
 }
@@ -136,34 +136,29 @@ enum Filled {
 
 /// Brings the release onto the disk; nothing stays of one that fails, or that is here
 /// already.
-async fn bring(
-    instance: &Instance,
-    app: &Locked,
-    found: &Found,
-    owner: &AppOwner,
-) -> Result<Staged> {
+async fn bring(cx: &Context, app: &Locked, found: &Found, owner: &AppOwner) -> Result<Staged> {
     let resolved = &found.resolved;
     let label = app.free_label(resolved.name());
-    instance.events.step(Step::Stage, describe(resolved));
+    cx.events.step(Step::Stage, describe(resolved));
     if let Some(algorithm) = resolved.checksum_of_parts() {
-        instance.events.warn(format!(
+        cx.events.warn(format!(
             "its stored {algorithm} is a checksum of its parts' checksums (COMPOSITE): the bytes \
              that are read are not compared with it"
         ));
     }
     let staging = blocking(|| app.begin_staging(&label, owner.ids, owner.builder.ids))?;
-    match fill(instance, app, found, &staging, owner).await {
+    match fill(cx, app, found, &staging, owner).await {
         Ok(Filled::Again(manifest)) => {
             blocking(|| drop(staging));
             let what = format!("it is {} once more, which is installed", manifest.label);
-            instance.events.step(Step::Stage, what);
+            cx.events.step(Step::Stage, what);
             let manifest = same::remember(app, *manifest, resolved.sighting())?;
             Ok(Staged { manifest, reused: true })
         }
         Ok(Filled::Whole(mut manifest)) => {
-            let _turn = instance.common.allocating.lock().await;
-            ports::give(&instance.store, &*instance.machine, &mut manifest)?;
-            let _sync = instance.events.part("sync");
+            let _turn = cx.common.allocating.lock().await;
+            ports::give(&cx.store, &*cx.machine, &mut manifest)?;
+            let _sync = cx.events.part("sync");
             blocking(|| staging.finish(&manifest))?;
             Ok(Staged { manifest: *manifest, reused: false })
         }
@@ -176,7 +171,7 @@ async fn bring(
 
 /// Fills an empty staging directory: env, tree, what `build` makes.
 async fn fill(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     found: &Found,
     staging: &Staging,
@@ -185,23 +180,20 @@ async fn fill(
     let Found { resolved, env, env_digest, settings, .. } = found;
     let named = |error| of(resolved, error);
     staging.write_env(&env.to_environment_file(SET_BY_AGENT))?;
-    let limits = Limits {
-        max_bytes: instance.settings.max_unpacked,
-        max_files: instance.settings.max_files,
-    };
+    let limits = Limits { max_bytes: cx.settings.max_unpacked, max_files: cx.settings.max_files };
     let into = staging.tree()?;
     let owner = Owner { uid: staging.owner().uid, gid: staging.owner().gid };
-    let wait = || instance.events.step(Step::Stage, "wait for the memory of other stages");
-    let share = instance.common.budget.share(instance.settings.max_fetch_memory, wait);
+    let wait = || cx.events.step(Step::Stage, "wait for the memory of other stages");
+    let share = cx.common.budget.share(cx.settings.max_fetch_memory, wait);
     let over = || Error::source(format!("stage {}", resolved.url())).because(TIME_OVER);
-    let share = instance.in_time(share).await.ok_or_else(over)?;
+    let share = cx.in_time(share).await.ok_or_else(over)?;
     let memory = share.bytes;
-    let (events, deadline) = (&instance.events, instance.deadline);
+    let (events, deadline) = (&cx.events, cx.deadline);
     let fetched = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
     drop(share);
     let fetch::Fetched { unpacked, digest } = fetched.map_err(named)?;
     let procfile = procfile(staging, resolved)?;
-    surprises::warn(&instance.events, env, &procfile, settings);
+    surprises::warn(&cx.events, env, &procfile, settings);
     check_formation(&procfile, settings).map_err(named)?;
     let plan = Plan::new(&procfile, settings, &runs_as.user);
     let content = digest.map(|archive| Content { archive, env: env_digest.clone() });
@@ -210,21 +202,21 @@ async fn fill(
     {
         return Ok(Filled::Again(Box::new(manifest)));
     }
-    let homes = homes::begin(instance, app, staging)?;
+    let homes = homes::begin(cx, app, staging)?;
     if let Some(command) = procfile.build() {
-        instance.events.step(Step::Build, command);
+        cx.events.step(Step::Build, command);
         if let Some(homes) = &homes {
             staging.make_build_home(homes)?;
         }
         blocking(|| staging.give_to_builder())?;
         let user = &runs_as.builder.user;
-        let built = build::build(instance, app, staging, found, user, command).await;
+        let built = build::build(cx, app, staging, found, user, command).await;
         built.map_err(|error| clues::explain(error, settings.sandbox))?;
         let held = blocking(|| staging.take_from_builder())?;
-        build::check(&instance.settings, held.files, held.bytes).map_err(named)?;
+        build::check(&cx.settings, held.files, held.bytes).map_err(named)?;
     }
     writable::make(staging, settings)?;
-    let process_dirs = homes::process_dirs(instance, staging, env, settings)?;
+    let process_dirs = homes::process_dirs(cx, staging, env, settings)?;
     if let Some(homes) = &homes {
         staging.make_homes(homes, homes::processes(&procfile, &plan))?;
     }
@@ -247,16 +239,16 @@ async fn fill(
 }
 
 /// Ends the build of a stage that nobody waits for any more.
-pub async fn stop_build(instance: &Instance, app: &App) -> Result<()> {
+pub async fn stop_build(cx: &Context, app: &App) -> Result<()> {
     for label in app.unfinished()? {
-        once::stop(instance, build::BUILD, app.name(), &label).await?;
+        once::stop(cx, build::BUILD, app.name(), &label).await?;
     }
     Ok(())
 }
 
 /// Ends what is left of a stage whose daemon was killed: its build, then its files.
-pub async fn abandon(instance: &Instance, app: &Locked) -> Result<()> {
-    stop_build(instance, app).await?;
+pub async fn abandon(cx: &Context, app: &Locked) -> Result<()> {
+    stop_build(cx, app).await?;
     blocking(|| app.remove_leftovers())?;
     app.sweep_at_leisure();
     Ok(())

@@ -2,9 +2,9 @@
 //! the app's slice: its `build` and its `release`.
 
 use super::TIME_OVER;
+use crate::context::Context;
 use crate::host::disk::Room;
 use crate::host::transient::{Command, Ending, STOP_TIMEOUT};
-use crate::instance::Instance;
 use crate::store::Locked;
 use model::error::{Error, Result};
 use model::event::Event;
@@ -39,7 +39,7 @@ pub(super) struct Once<'a> {
 /// `Exit::Unusable` if it fails or takes longer than it may, `Exit::Source` if the time of
 /// the caller is over before.
 pub(super) async fn run(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     once: Once<'_>,
     command: Command,
@@ -52,7 +52,7 @@ pub(super) async fn run(
             last.pop_front();
         }
         last.push_back(line.clone());
-        instance.events.push(Event::Output { line });
+        cx.events.push(Event::Output { line });
     };
     let what = format!("{} ({}.service)", once.what, command.unit);
     let over = || Error::source(what.clone()).because(TIME_OVER);
@@ -62,16 +62,16 @@ pub(super) async fn run(
     }
     let service = format!("{}.service", command.unit);
     let ended = tokio::select! {
-        ended = instance.machine.run(command, &mut line) => ended?,
+        ended = cx.machine.run(command, &mut line) => ended?,
         () = nearly_full(app) => {
-            instance.machine.stop(&[service], STOP_TIMEOUT).await?;
+            cx.machine.stop(&[service], STOP_TIMEOUT).await?;
             let error = Error::unusable(what).because(Error::unusable(FILLS).because(Errno::ENOSPC));
             return Err(error.help(once.help));
         }
     };
     match ended {
         Ending::Success => Ok(()),
-        Ending::Failure(_) if instance.remaining(once.timeout).is_zero() => {
+        Ending::Failure(_) if cx.remaining(once.timeout).is_zero() => {
             Err(over().with_log(last.into()))
         }
         Ending::Failure(why) => {
@@ -106,19 +106,14 @@ fn ran_out_of_space(app: &Locked, last: &VecDeque<String>) -> bool {
 }
 
 /// Stops a command that goes on although nobody waits for it any more.
-pub(super) async fn stop(
-    instance: &Instance,
-    kind: &str,
-    app: &AppName,
-    label: &Label,
-) -> Result<()> {
+pub(super) async fn stop(cx: &Context, kind: &str, app: &AppName, label: &Label) -> Result<()> {
     // As 0.1.0 called it: an upgrade may have ended that in its build.
     let former = format!("deploy-{app}-{kind}-{label}");
     for unit in [name(kind, app, label), former] {
         let unit = format!("{unit}.service");
-        match instance.machine.active_state(&unit).await?.as_str() {
+        match cx.machine.active_state(&unit).await?.as_str() {
             "inactive" | "failed" => {}
-            _ => instance.machine.stop(&[unit], STOP_TIMEOUT).await?,
+            _ => cx.machine.stop(&[unit], STOP_TIMEOUT).await?,
         }
     }
     Ok(())

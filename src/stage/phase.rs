@@ -2,9 +2,9 @@
 //! processes will run: as the app's user, in its tree and sandbox, with its env.
 
 use super::once::{self, Once};
+use crate::context::Context;
 use crate::host::namespaces::kernel;
 use crate::host::transient::{Command, Property, properties};
-use crate::instance::Instance;
 use crate::store::{App, Locked};
 use model::error::Result;
 use model::release::manifest::{Manifest, Service};
@@ -25,7 +25,7 @@ pub fn command(app: &App, manifest: &Manifest) -> Result<Option<String>> {
 
 /// Runs `command` to its end, in at most `timeout`.
 pub async fn run(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     manifest: &Manifest,
     command: String,
@@ -42,20 +42,20 @@ pub async fn run(
         timeout,
         help: help.to_owned(),
     };
-    let run = unit(instance, app, manifest, command, timeout)?;
-    once::run(instance, app, once, run).await
+    let run = unit(cx, app, manifest, command, timeout)?;
+    once::run(cx, app, once, run).await
 }
 
 /// Stops a release phase that goes on although nobody waits for it any more.
-pub async fn stop(instance: &Instance, app: &App) -> Result<()> {
+pub async fn stop(cx: &Context, app: &App) -> Result<()> {
     for manifest in app.snapshot()?.releases {
-        once::stop(instance, RELEASE, app.name(), &manifest.label).await?;
+        once::stop(cx, RELEASE, app.name(), &manifest.label).await?;
     }
     Ok(())
 }
 
 fn unit(
-    instance: &Instance,
+    cx: &Context,
     app: &Locked,
     manifest: &Manifest,
     command: String,
@@ -80,7 +80,7 @@ fn unit(
         unit: once::name(RELEASE, app.name(), label),
         description: format!("Release phase of {} release {label}", app.name()),
         argv,
-        timeout: instance.remaining(timeout),
+        timeout: cx.remaining(timeout),
         properties,
     })
 }

@@ -2,7 +2,7 @@
 //! time to find its network, its role and its clock.
 
 use super::TIME_OVER;
-use crate::instance::Instance;
+use crate::context::Context;
 use crate::source::Resolved;
 use model::error::{Error, Result};
 use model::release::url::ReleaseUrl;
@@ -14,19 +14,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Finds out which release a URL stands for, within the deploy's deadline.
 /// `deploy …/current` in user-data runs before all of the machine is up, so
 /// what may be the boot's fault is no failure before DEPLOY_BOOT_TIMEOUT.
-pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> {
+pub async fn resolve(cx: &Context, url: &ReleaseUrl) -> Result<Resolved> {
     let mut last: Option<Error> = None;
     loop {
-        let error = match instance.in_time(instance.sources.resolve(url)).await {
+        let error = match cx.in_time(cx.sources.resolve(url)).await {
             None => return Err(over(url, last)),
-            Some(Err(error)) if error.is_at_boot() && is_booting(instance).await => error,
+            Some(Err(error)) if error.is_at_boot() && is_booting(cx).await => error,
             Some(resolved) => return resolved,
         };
         let said = error.chain();
         if last.is_none_or(|last| last.chain() != said) {
-            instance.events.warn(format!("waiting for this instance to finish booting: {said}"));
+            cx.events.warn(format!("waiting for this instance to finish booting: {said}"));
         }
-        if instance.remaining(PAUSE) < PAUSE {
+        if cx.remaining(PAUSE) < PAUSE {
             return Err(over(url, Some(error)));
         }
         last = Some(error);
@@ -35,9 +35,9 @@ pub async fn resolve(instance: &Instance, url: &ReleaseUrl) -> Result<Resolved> 
 }
 
 /// A machine whose uptime is unknown counts as one that is up.
-async fn is_booting(instance: &Instance) -> bool {
-    let bound = instance.settings.boot_timeout;
-    instance.machine.uptime().await.is_ok_and(|uptime| uptime < bound)
+async fn is_booting(cx: &Context) -> bool {
+    let bound = cx.settings.boot_timeout;
+    cx.machine.uptime().await.is_ok_and(|uptime| uptime < bound)
 }
 
 fn over(url: &ReleaseUrl, last: Option<Error>) -> Error {

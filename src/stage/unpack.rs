@@ -19,7 +19,7 @@ mod sparse;
 mod tally;
 mod tree;
 
-use super::ring::Share;
+use super::buffer_channel::Share;
 use entries::{Archive, Entry, Kind};
 use fault::{Fault, Place};
 use filler::{Files, Unfilled};

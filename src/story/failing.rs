@@ -1,7 +1,7 @@
 //! What fails: with which exit code, and what runs afterwards.
 
 use super::{Story, WEB, told};
-use crate::instance::Instance;
+use crate::context::Context;
 use model::error::Exit;
 use model::release::manifest::State;
 use std::time::{Duration, Instant};
@@ -162,8 +162,8 @@ async fn a_port_of_root_is_known_before_the_old_release_stops() {
 async fn the_time_of_the_caller_is_over_before_anything_is_started() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
-    let instance = Instance { deadline: Some(Instant::now()), ..story.instance() };
-    Story::fails(story.deploy_in(&instance, "my-app", "r2").await, Exit::Source);
+    let cx = Context { deadline: Some(Instant::now()), ..story.cx() };
+    Story::fails(story.deploy_in(&cx, "my-app", "r2").await, Exit::Source);
     runs_r1_alone(&story);
 }
 
@@ -262,7 +262,7 @@ async fn when_neither_comes_up_it_is_30_and_says_what_to_do() {
     story.publish("r2", "web: serve does=crash\n", "export DEPLOY_STRATEGY=restart");
     story.deploy("r1").await.expect("it is good");
     story.state().cannot_start = Some("web-r1".to_owned());
-    let error = Story::fails(story.deploy("r2").await, Exit::Stuck);
+    let error = Story::fails(story.deploy("r2").await, Exit::RollbackFailed);
     assert!(error.chain().contains("web.1 did not stay up"), "the first cause: {}", error.chain());
     assert!(error.advice().unwrap_or_default().contains("deploy start my-app"), "{error:?}");
 }
@@ -283,7 +283,7 @@ async fn another_environment_of_the_app_is_2() {
     let url = story.url("my-app", "r1").to_string().replace("/production/", "/staging/");
     let url = url.parse().expect("a URL");
     let locked = story.app().lock().expect("free");
-    let done = crate::deploy::deploy(&story.instance(), locked, &url, false).await;
+    let done = crate::deploy::deploy(&story.cx(), locked, &url, false).await;
     let error = Story::fails(done, Exit::Usage);
     assert!(error.chain().contains("production"), "{}", error.chain());
 }
@@ -337,30 +337,30 @@ fn hostile(story: &Story) {
 async fn what_is_cancelled_while_it_is_proved_leaves_r1_alone() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "export DEPLOY_PROVE=60s");
-    let instance = story.instance();
+    let cx = story.cx();
     let proved = async {
         while !story.runs().contains(&"web-r2@1".to_owned()) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        instance.cut.cancel("bob").expect("it is not committed");
-        instance.cut.due().await
+        cx.cut.cancel("bob").expect("it is not committed");
+        cx.cut.due().await
     };
     tokio::select! {
-        done = story.deploy_in(&instance, "my-app", "r2") => panic!("{done:?}"),
+        done = story.deploy_in(&cx, "my-app", "r2") => panic!("{done:?}"),
         _ = proved => {}
     }
     let locked = story.app().lock().expect("free");
-    let error = crate::deploy::cancelled(&instance, locked, "deploy r2", "bob").await;
+    let error = crate::deploy::cancelled(&cx, locked, "deploy r2", "bob").await;
     assert_eq!(error.exit(), Exit::Cancelled);
     runs_r1_alone(&story);
-    assert!(told(&instance.events).await.contains(&"prove".to_owned()));
+    assert!(told(&cx.events).await.contains(&"prove".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_committed_is_not_cancelled() {
     let story = Story::new();
     story.publish("r1", WEB, "");
-    let instance = story.instance();
-    story.deploy_in(&instance, "my-app", "r1").await.expect("it is good");
-    assert_eq!(instance.cut.cancel("bob"), Err("its release is committed"));
+    let cx = story.cx();
+    story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
+    assert_eq!(cx.cut.cancel("bob"), Err("its release is committed"));
 }

@@ -102,15 +102,15 @@ async fn a_rollback_that_fails_leaves_what_runs_alone() {
 async fn a_release_that_settles_is_taken_back_at_once() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "export DEPLOY_SETTLE=60s");
-    let instance = story.instance();
+    let cx = story.cx();
     let taken_back = async {
-        while story.current().as_deref() != Some("r2") || instance.warm.until().is_none() {
+        while story.current().as_deref() != Some("r2") || cx.warm.until().is_none() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let to = instance.warm.take_back("bob");
+        let to = cx.warm.take_back("bob");
         assert_eq!(to.map(|label| label.to_string()).as_deref(), Some("r1"));
     };
-    let (done, ()) = tokio::join!(story.deploy_in(&instance, "my-app", "r2"), taken_back);
+    let (done, ()) = tokio::join!(story.deploy_in(&cx, "my-app", "r2"), taken_back);
     let error = Story::fails(done, Exit::RolledBack);
     assert!(error.chain().contains("bob"), "{}", error.chain());
     assert_eq!(

@@ -7,9 +7,9 @@ mod machine;
 mod recovery;
 mod usual;
 
+use crate::context::{Common, Context};
 use crate::deploy::{self, Done};
 use crate::events::Events;
-use crate::instance::{Common, Instance};
 use crate::source::Sources;
 use crate::store::{App, Store};
 pub use machine::Fake;
@@ -78,9 +78,9 @@ impl Story {
         self.machine.state()
     }
 
-    fn instance(&self) -> Instance {
+    fn cx(&self) -> Context {
         let env = Env::parse(self.settings.as_bytes()).expect("an env file");
-        Instance {
+        Context {
             settings: AgentSettings::from_env(&env).expect("settings"),
             agent_env: env,
             store: self.store(),
@@ -143,28 +143,28 @@ impl Story {
     }
 
     pub async fn deploy_as(&self, app: &str, release: &str) -> Result<Done> {
-        self.deploy_in(&self.instance(), app, release).await
+        self.deploy_in(&self.cx(), app, release).await
     }
 
-    pub async fn deploy_in(&self, instance: &Instance, app: &str, release: &str) -> Result<Done> {
+    pub async fn deploy_in(&self, cx: &Context, app: &str, release: &str) -> Result<Done> {
         let locked = self.named(app).lock()?;
-        deploy::deploy(instance, locked, &self.url(app, release), false).await
+        deploy::deploy(cx, locked, &self.url(app, release), false).await
     }
 
     /// Deploys with the release phase.
     pub async fn release(&self, release: &str) -> Result<Done> {
         let locked = self.app().lock()?;
-        deploy::deploy(&self.instance(), locked, &self.url("my-app", release), true).await
+        deploy::deploy(&self.cx(), locked, &self.url("my-app", release), true).await
     }
 
     pub async fn stage(&self, release: &str) -> Result<Done> {
         let locked = self.app().lock()?;
-        deploy::stage_only(&self.instance(), locked, &self.url("my-app", release)).await
+        deploy::stage_only(&self.cx(), locked, &self.url("my-app", release)).await
     }
 
     pub async fn roll_back(&self, to: Option<&str>) -> Result<Done> {
         let to = to.map(|label| label.parse::<Label>().expect("a label"));
-        deploy::roll_back(&self.instance(), self.app().lock()?, to).await
+        deploy::roll_back(&self.cx(), self.app().lock()?, to).await
     }
 
     /// A deploy in which the daemon is killed when it has asked for this job; it comes up
@@ -185,7 +185,7 @@ impl Story {
     }
 
     pub async fn recover(&self) -> Result<Done> {
-        deploy::recover(&self.instance(), self.app().lock()?).await
+        deploy::recover(&self.cx(), self.app().lock()?).await
     }
 
     /// A deploy that fails with this code.

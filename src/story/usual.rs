@@ -1,7 +1,7 @@
 //! What goes well.
 
 use super::{Story, WEB, told};
-use crate::instance::Instance;
+use crate::context::Context;
 use model::error::Exit;
 use model::release::manifest::State;
 use std::fs;
@@ -46,11 +46,11 @@ async fn the_next_release_is_proved_beside_it_then_gets_the_traffic_then_the_old
 async fn the_steps_are_told_in_their_order() {
     let story = Story::new();
     story.publish("r1", "web: serve\nbuild: make\n", "");
-    let instance = story.instance();
-    story.deploy_in(&instance, "my-app", "r1").await.expect("it is good");
+    let cx = story.cx();
+    story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
     let steps =
         ["resolve", "stage", "build", "prove", "commit", "converge", "settle", "drain", "finish"];
-    assert_eq!(told(&instance.events).await, steps);
+    assert_eq!(told(&cx.events).await, steps);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,9 +175,9 @@ async fn without_nftables_it_is_a_restart_and_that_is_said() {
     let story = Story::new();
     story.state().no_nft = true;
     story.publish("r1", WEB, "");
-    let instance = story.instance();
-    story.deploy_in(&instance, "my-app", "r1").await.expect("it is good");
-    let told = told(&instance.events).await;
+    let cx = story.cx();
+    story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
+    let told = told(&cx.events).await;
     assert!(told.iter().any(|text| text.starts_with("no handover, but a restart")), "{told:?}");
     assert_eq!(story.served_by(), ["web-r1@1"]);
 }
@@ -198,10 +198,10 @@ async fn the_release_phase_runs_where_it_is_asked_for() {
     let story = Story::new();
     let procfile = "web: serve\nrelease: migrate\n";
     story.publish("r1", procfile, "");
-    let instance = story.instance();
-    story.deploy_in(&instance, "my-app", "r1").await.expect("it is good");
+    let cx = story.cx();
+    story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
     assert_eq!(story.state().runs.len(), 0);
-    assert!(told(&instance.events).await.contains(&"release".to_owned()), "it is told of");
+    assert!(told(&cx.events).await.contains(&"release".to_owned()), "it is told of");
     story.publish("r2", procfile, "");
     story.release("r2").await.expect("it is good");
     assert_eq!(story.state().runs.len(), 1);
@@ -227,9 +227,9 @@ async fn what_is_staged_ahead_starts_nothing_and_is_not_fetched_again() {
     story.stage("r2").await.expect("it can be used");
     assert_eq!((story.current().as_deref(), story.runs()), (Some("r1"), vec!["web-r1@1".into()]));
     assert_eq!(story.state_of("r2"), State::Staged);
-    let instance = story.instance();
-    story.deploy_in(&instance, "my-app", "r2").await.expect("it is good");
-    assert!(!told(&instance.events).await.contains(&"stage".to_owned()));
+    let cx = story.cx();
+    story.deploy_in(&cx, "my-app", "r2").await.expect("it is good");
+    assert!(!told(&cx.events).await.contains(&"stage".to_owned()));
     assert_eq!(story.served_by(), ["web-r2@1"]);
 }
 
@@ -297,6 +297,6 @@ async fn a_deadline_that_is_far_is_no_hindrance() {
     let story = Story::new();
     story.publish("r1", WEB, "");
     let deadline = Some(Instant::now() + Duration::from_secs(60));
-    let instance = Instance { deadline, ..story.instance() };
-    story.deploy_in(&instance, "my-app", "r1").await.expect("it is good");
+    let cx = Context { deadline, ..story.cx() };
+    story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
 }

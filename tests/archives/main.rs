@@ -13,7 +13,7 @@ mod owner;
 mod random;
 mod real_tar;
 
-use deploy_agent::stage::ring::{Reading, ring};
+use deploy_agent::stage::buffer_channel::{Reading, recycled_channel};
 use deploy_agent::stage::unpack::{Limits, Owner, Unpacked, unpack};
 use deploy_agent::timings::Waits;
 use model::error::Error;
@@ -85,7 +85,7 @@ impl World {
     fn unpack_within(&self, tar: impl Read + Send, limits: Limits) -> Result<Unpacked, Error> {
         let into = File::open(self.release()).unwrap();
         let (waits, reading) = (Waits::default(), Reading::default());
-        let (writer, reader) = ring(&waits, &reading);
+        let (writer, reader) = recycled_channel(&waits, &reading);
         let result = thread::scope(|scope| {
             scope.spawn(move || writer.copy(tar, || 0));
             unpack(reader, into.as_fd(), OWNER, limits, &|_, _| {})

@@ -35,7 +35,8 @@ pub enum Exit {
     /// Failed after the switch; the previous release runs again.
     RolledBack = 20,
     /// Failed, and the previous release could not be brought back.
-    Stuck = 30,
+    #[serde(rename = "stuck")]
+    RollbackFailed = 30,
     /// Another deploy of this app is running.
     Busy = 40,
     /// `deployd` cannot be reached.
@@ -53,7 +54,7 @@ impl Exit {
         Exit::Source,
         Exit::Unhealthy,
         Exit::RolledBack,
-        Exit::Stuck,
+        Exit::RollbackFailed,
         Exit::Busy,
         Exit::NoAgent,
         Exit::Cancelled,

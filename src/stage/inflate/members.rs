@@ -1,7 +1,7 @@
 //! One compressed stream made of several: members of gzip (pigz, concatenated files),
 //! frames of zstd, and the zeros that some tools put after the last one.
 
-use crate::stage::ring::read_buffered;
+use crate::stage::buffer_channel::read_buffered;
 use flate2::bufread::GzDecoder;
 use model::error::Error;
 use model::release::compression::Compression;

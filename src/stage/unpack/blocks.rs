@@ -2,7 +2,7 @@
 
 use super::Limits;
 use super::fault::{Fault, PACK_AGAIN};
-use crate::stage::ring::Share;
+use crate::stage::buffer_channel::Share;
 use bytes::Bytes;
 use std::io::ErrorKind;
 

@@ -10,7 +10,7 @@ use super::blocks::{BLOCK, Blocks, truncated};
 use super::fault::{Fault, Place};
 use super::pax::{self, Pax};
 use super::sparse::Content;
-use crate::stage::ring::Share;
+use crate::stage::buffer_channel::Share;
 use bytes::Bytes;
 use nix::sys::time::TimeSpec;
 use tar::{EntryType, Header};

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::identity::Identity;
 use super::name::Name;
 use super::tree::Look;
-use crate::stage::ring::BUFFERS;
+use crate::stage::buffer_channel::BUFFERS;
 use bytes::Bytes;
 use model::error::Error;
 use std::fs::File;

@@ -4,7 +4,7 @@
 use super::blocks::{BLOCK, Blocks};
 use super::fault::Fault;
 use super::pax::Sparse;
-use crate::stage::ring::Share;
+use crate::stage::buffer_channel::Share;
 use std::io;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 

@@ -2,8 +2,8 @@
 //! the network does: taken up again where it stopped.
 
 use super::object::{Body, Object, Opened};
-use super::pace::Pace;
 use super::retry::{Failure, Timing};
+use super::stall_guard::StallGuard;
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use model::error::{Error, Result};
@@ -29,7 +29,7 @@ struct Connection {
     body: Body,
     /// In the object, of the next byte.
     offset: u64,
-    pace: Pace,
+    pace: StallGuard,
 }
 
 /// Why a part cannot be had.
@@ -85,7 +85,7 @@ impl Span {
         if offset < self.at && self.end.is_some() {
             return Ok(false);
         }
-        self.connection = Some(Connection { body, offset, pace: Pace::default() });
+        self.connection = Some(Connection { body, offset, pace: StallGuard::default() });
         Ok(true)
     }
 

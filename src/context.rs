@@ -1,4 +1,4 @@
-//! What every step of a deploy needs of this instance.
+//! What every step of a deploy works with: settings, state, machine, sources, events.
 
 use crate::budget::Budget;
 use crate::cut::Cut;
@@ -25,7 +25,7 @@ pub const OPERATORS: &str = "deploy";
 /// One request's view of the instance: settings as they are now, the state,
 /// systemd, the sources, and where to report.
 #[derive(Clone)]
-pub struct Instance {
+pub struct Context {
     /// `agent.env` as it was read, under the release's own env.
     pub agent_env: Env,
     pub settings: AgentSettings,
@@ -72,7 +72,7 @@ impl Default for Common {
     }
 }
 
-impl Instance {
+impl Context {
     pub async fn open(
         common: Arc<Common>,
         sources: Arc<Sources>,
@@ -85,7 +85,7 @@ impl Instance {
             tracing::warn!("{}", error.chain());
         }
         let machine = Arc::new(Linux::connect().await?);
-        Ok(Instance {
+        Ok(Context {
             agent_env,
             settings,
             store,

@@ -1,6 +1,6 @@
 //! What must hold before a deploy touches anything that runs.
 
-use crate::instance::{Instance, blocking};
+use crate::context::{Context, blocking};
 use crate::store::{App, Locked};
 use crate::{converge, stage};
 use model::error::{Error, Result};
@@ -33,7 +33,7 @@ pub fn environment(app: &App, url: &ReleaseUrl) -> Result<()> {
 }
 
 /// No other app has its ports or its units, and no stranger holds its ports.
-pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
+pub fn release(cx: &Context, app: &Locked, manifest: &Manifest) -> Result<()> {
     unit_names(manifest)?;
     let others = app.snapshot()?.releases;
     let others = others.iter().filter(|other| other.label != manifest.label);
@@ -42,37 +42,37 @@ pub fn release(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result
         return Err(unit_taken(manifest, &name, "another release of the app has it"));
     }
     let names: BTreeSet<String> = units::templates(manifest).collect();
-    for other in others_than(instance, app)? {
+    for other in others_than(cx, app)? {
         let mut theirs = other.releases.iter().flat_map(units::templates);
         if let Some(name) = theirs.find(|name| names.contains(name)) {
             return Err(unit_taken(manifest, &name, &format!("the app {} has it", other.app)));
         }
     }
-    public_ports(instance, app, manifest)?;
+    public_ports(cx, app, manifest)?;
     let own = units::slice(app.name());
     for port in manifest.plan.public_ports() {
-        if let Some(holder) = blocking(|| instance.machine.listener(port, Some(&own))) {
+        if let Some(holder) = blocking(|| cx.machine.listener(port, Some(&own))) {
             let why = format!("{} (pid {}) listens on it", holder.name, holder.pid);
             return Err(port_taken(manifest, port, why));
         }
         if manifest.plan.udp
-            && let Some(holder) = blocking(|| instance.machine.receiver(port, Some(&own)))
+            && let Some(holder) = blocking(|| cx.machine.receiver(port, Some(&own)))
         {
             let why = format!("{} (pid {}) has it for UDP", holder.name, holder.pid);
             return Err(port_taken(manifest, port, why));
         }
     }
-    can_be_bound(instance, manifest)
+    can_be_bound(cx, manifest)
 }
 
 /// Its processes may bind the public ports, where they bind those themselves: without a
 /// capability, which no sandbox leaves them, the lowest ports are root's.
-fn can_be_bound(instance: &Instance, manifest: &Manifest) -> Result<()> {
+fn can_be_bound(cx: &Context, manifest: &Manifest) -> Result<()> {
     let plan = &manifest.plan;
     if plan.strategy == Strategy::Handover || plan.sandbox == Sandbox::Off {
         return Ok(());
     }
-    let first = instance.machine.first_unprivileged_port();
+    let first = cx.machine.first_unprivileged_port();
     match plan.public_ports().first() {
         Some(port) if *port < first => {
             let what = format!("bind port {port} for {} {}", manifest.url.app(), manifest.label);
@@ -121,9 +121,9 @@ fn fits(name: &str, longest: usize, whose: &str, help: &str) -> Result<()> {
 }
 
 /// No other app has taken one of its public ports since it was admitted.
-pub fn public_ports(instance: &Instance, app: &Locked, manifest: &Manifest) -> Result<()> {
+pub fn public_ports(cx: &Context, app: &Locked, manifest: &Manifest) -> Result<()> {
     let ports = manifest.plan.public_ports();
-    for other in others_than(instance, app)? {
+    for other in others_than(cx, app)? {
         let taken = other.current().map(|m| m.plan.public_ports()).unwrap_or_default();
         if let Some(port) = taken.intersection(&ports).next().copied() {
             return Err(port_taken(manifest, port, format!("the app {} has it", other.app)));
@@ -133,34 +133,30 @@ pub fn public_ports(instance: &Instance, app: &Locked, manifest: &Manifest) -> R
 }
 
 /// The other apps of this instance. A damaged one has what it had when it could last be read.
-fn others_than(instance: &Instance, app: &Locked) -> Result<impl Iterator<Item = Snapshot>> {
+fn others_than(cx: &Context, app: &Locked) -> Result<impl Iterator<Item = Snapshot>> {
     let own = app.name().clone();
-    let others = instance.store.seen()?.into_iter().filter(move |other| other.app != own);
+    let others = cx.store.seen()?.into_iter().filter(move |other| other.app != own);
     Ok(others.filter_map(|other| other.snapshot))
 }
 
 /// A release that is installed has its private ports, but a stranger may have
 /// taken one while it did not run: then it gets others.
-pub async fn private_ports(
-    instance: &Instance,
-    app: &Locked,
-    manifest: &mut Manifest,
-) -> Result<()> {
-    let bound = instance.machine.bound_ports();
+pub async fn private_ports(cx: &Context, app: &Locked, manifest: &mut Manifest) -> Result<()> {
+    let bound = cx.machine.bound_ports();
     let taken = manifest.plan.private_ports.iter().any(|port| bound.contains(port));
-    if !taken || !converge::live_of(instance, app, &manifest.label).await?.is_empty() {
+    if !taken || !converge::live_of(cx, app, &manifest.label).await?.is_empty() {
         return Ok(());
     }
-    let _turn = instance.common.allocating.lock().await;
-    stage::ports::give(&instance.store, &*instance.machine, manifest)?;
+    let _turn = cx.common.allocating.lock().await;
+    stage::ports::give(&cx.store, &*cx.machine, manifest)?;
     app.write_manifest(manifest)
 }
 
 /// There is time left to prove the release: nothing is stopped for one that
 /// cannot be committed any more.
-pub fn in_time(instance: &Instance, manifest: &Manifest) -> Result<()> {
+pub fn in_time(cx: &Context, manifest: &Manifest) -> Result<()> {
     let needed = manifest.plan.health_timeout.min(SHORTEST_PROOF);
-    if instance.remaining(needed) == needed {
+    if cx.remaining(needed) == needed {
         return Ok(());
     }
     let what = format!("prove {} {}", manifest.url.app(), manifest.label);

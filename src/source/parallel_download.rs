@@ -2,8 +2,8 @@
 //! alone seldom has all of what a network can carry.
 
 use super::object::{Handle, Object};
+use super::range_reader::{Span, Stop};
 use super::retry::Timing;
-use super::span::{Span, Stop};
 use bytes::Bytes;
 use model::error::Error;
 use std::collections::VecDeque;

@@ -19,7 +19,7 @@ pub const BUFFERS: usize = 96;
 type Filled = io::Result<(Vec<u8>, u64)>;
 
 /// The two ends of a ring, each with a count of how long it waits for the other.
-pub fn ring<'a>(writing: &'a Waits, reading: &'a Reading) -> (Writer<'a>, Reader<'a>) {
+pub fn recycled_channel<'a>(writing: &'a Waits, reading: &'a Reading) -> (Writer<'a>, Reader<'a>) {
     // An error may follow when all buffers are full.
     let (fill, filled) = sync_channel(BUFFERS + 1);
     let (used, free) = channel();
@@ -207,7 +207,7 @@ mod tests {
 
     fn through(from: Pieces) -> (Vec<u8>, io::Result<usize>) {
         let (waits, reading) = (Waits::default(), Reading::default());
-        let (writer, mut reader) = ring(&waits, &reading);
+        let (writer, mut reader) = recycled_channel(&waits, &reading);
         thread::scope(|scope| {
             scope.spawn(move || writer.copy(from, || 0));
             let mut read = Vec::new();
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_buffer_is_filled_again_when_nobody_has_any_of_it() {
         let (waits, reading) = (Waits::default(), Reading::default());
-        let (writer, reader) = ring(&waits, &reading);
+        let (writer, reader) = recycled_channel(&waits, &reading);
         let data: Vec<u8> = (0..SIZE * BUFFERS * 2).map(|at| (at / SIZE) as u8).collect();
         thread::scope(|scope| {
             let mut reader = reader;
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_writer_that_vanishes_is_no_end() {
         let (waits, reading) = (Waits::default(), Reading::default());
-        let (writer, mut reader) = ring(&waits, &reading);
+        let (writer, mut reader) = recycled_channel(&waits, &reading);
         drop(writer);
         assert!(reader.fill_buf().is_err());
     }
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_writer_ends_when_nobody_reads() {
         let (waits, reading) = (Waits::default(), Reading::default());
-        let (writer, reader) = ring(&waits, &reading);
+        let (writer, reader) = recycled_channel(&waits, &reading);
         drop(reader);
         writer.copy(io::repeat(0), || 0);
     }
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn it_is_known_how_far_the_source_was_for_what_is_read() {
         let (waits, reading) = (Waits::default(), Reading::default());
-        let (writer, mut reader) = ring(&waits, &reading);
+        let (writer, mut reader) = recycled_channel(&waits, &reading);
         let times = AtomicU64::new(0);
         writer.copy(&[7; SIZE * 3][..], || times.fetch_add(1, Ordering::Relaxed) + 1);
         for reached in 1..=3 {

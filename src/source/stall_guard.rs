@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 /// [`Timing::stall`]. Only the time spent waiting for it counts: an unpacker that
 /// is slow to ask for more says nothing of the source.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct StallGuard {
     waited: Duration,
     came: u64,
 }
 
-impl Pace {
+impl StallGuard {
     /// What the connection gives next; none where it is too slow.
     pub async fn next<T>(&mut self, timing: &Timing, next: impl Future<Output = T>) -> Option<T> {
         let begin = Instant::now();
@@ -25,7 +25,7 @@ impl Pace {
     pub fn came(&mut self, bytes: usize, timing: &Timing) {
         self.came += bytes as u64;
         if self.came >= timing.least {
-            *self = Pace::default();
+            *self = StallGuard::default();
         }
     }
 
@@ -58,7 +58,7 @@ mod tests {
 
     /// Waits for one byte after the other, each after `pause`, and says how many came.
     async fn bytes(pause: Duration, most: usize) -> usize {
-        let mut pace = Pace::default();
+        let mut pace = StallGuard::default();
         for came in 0..most {
             if pace.next(&TIMING, tokio::time::sleep(pause)).await.is_none() {
                 return came;
@@ -80,7 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_time_that_the_reader_takes_does_not_count() {
-        let mut pace = Pace::default();
+        let mut pace = StallGuard::default();
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert!(pace.next(&TIMING, std::future::ready(())).await.is_some());

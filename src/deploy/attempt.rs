@@ -1,7 +1,7 @@
 //! One line of history for each attempt, however it ends.
 
 use super::Done;
-use crate::instance::Instance;
+use crate::context::Context;
 use crate::store::{Locked, UnderWay};
 use jiff::Timestamp;
 use model::error::{Exit, Result};
@@ -22,15 +22,15 @@ pub(super) struct Attempt {
 
 impl Attempt {
     pub fn begin(
-        instance: &Instance,
+        cx: &Context,
         app: &Locked,
         action: &str,
         url: Option<&ReleaseUrl>,
     ) -> Result<Attempt> {
         let work = UnderWay {
-            id: instance.id.clone(),
+            id: cx.id.clone(),
             action: action.to_owned(),
-            who: instance.who.clone(),
+            who: cx.who.clone(),
             url: url.map(ReleaseUrl::to_string),
             before: app.current()?,
             since: Timestamp::now(),
@@ -75,7 +75,7 @@ impl Attempt {
         self.release = Some(label.clone());
     }
 
-    pub fn record(self, instance: &Instance, app: &Locked, result: &Result<Done>) {
+    pub fn record(self, cx: &Context, app: &Locked, result: &Result<Done>) {
         let (exit, message) = match result {
             Ok(done) => (Exit::Done, done.message.clone()),
             Err(error) => (error.exit(), error.chain()),
@@ -97,12 +97,12 @@ impl Attempt {
             exit,
             message,
             seconds,
-            timings: instance.events.timings(),
+            timings: cx.events.timings(),
         };
         for error in
             [app.record(&entry), app.nothing_under_way()].into_iter().filter_map(Result::err)
         {
-            instance.events.warn(error.chain());
+            cx.events.warn(error.chain());
         }
     }
 }

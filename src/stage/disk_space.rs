@@ -1,8 +1,8 @@
 //! Room for a release on the disk: looked at before anything is fetched, made by
 //! letting old releases go, and missed in numbers where there is none.
 
+use crate::context::{Context, blocking};
 use crate::host::disk::Room;
-use crate::instance::{Instance, blocking};
 use crate::source::Resolved;
 use crate::store::Locked;
 use indicatif::HumanBytes;
@@ -42,7 +42,7 @@ pub(super) struct Reached {
 /// Sees to room for a release before it is staged. What is sure not to fit is
 /// refused; where it is the estimate that does not fit, old releases go, and if that
 /// is not enough the disk itself has the last word.
-pub(super) fn make(instance: &Instance, app: &Locked, resolved: &Resolved) -> Result<()> {
+pub(super) fn make(cx: &Context, app: &Locked, resolved: &Resolved) -> Result<()> {
     let snapshot = app.snapshot()?;
     let size = resolved.archive_size();
     let mut room = Room::at(app.dir())?;
@@ -61,7 +61,7 @@ pub(super) fn make(instance: &Instance, app: &Locked, resolved: &Resolved) -> Re
         if likely.fits(room) && sure.fits(room) {
             return Ok(());
         }
-        prune(instance, app, &[label])?;
+        prune(cx, app, &[label])?;
         room = Room::at(app.dir())?;
     }
     if !sure.fits(room) {
@@ -69,17 +69,17 @@ pub(super) fn make(instance: &Instance, app: &Locked, resolved: &Resolved) -> Re
     }
     if !likely.fits(room) {
         let (url, why) = (resolved.url(), likely.missing(room));
-        instance.events.warn(format!("{url} may not fit, going by the release before: {why}"));
+        cx.events.warn(format!("{url} may not fit, going by the release before: {why}"));
     }
     Ok(())
 }
 
 /// Lets every release go that can, for one that did not fit. Whether there was one.
-pub(super) fn clear(instance: &Instance, app: &Locked, why: &Error) -> Result<bool> {
+pub(super) fn clear(cx: &Context, app: &Locked, why: &Error) -> Result<bool> {
     let spare = retention::spare(&app.snapshot()?);
     if !spare.is_empty() {
-        instance.events.warn(why.chain());
-        prune(instance, app, &spare)?;
+        cx.events.warn(why.chain());
+        prune(cx, app, &spare)?;
     }
     Ok(!spare.is_empty())
 }
@@ -105,9 +105,9 @@ pub(super) fn full(resolved: &Resolved, error: Error) -> Error {
     }
 }
 
-fn prune(instance: &Instance, app: &Locked, labels: &[Label]) -> Result<()> {
+fn prune(cx: &Context, app: &Locked, labels: &[Label]) -> Result<()> {
     let names: Vec<_> = labels.iter().map(Label::as_str).collect();
-    instance.events.step(Step::Preflight, format!("prune {} to make room", names.join(", ")));
+    cx.events.step(Step::Preflight, format!("prune {} to make room", names.join(", ")));
     labels.iter().try_for_each(|label| app.retire(label))?;
     blocking(|| app.sweep())
 }

@@ -3,9 +3,9 @@
 
 use super::clash;
 use crate::clues;
+use crate::context::Context;
 use crate::converge::{self, converge};
 use crate::health::Watch;
-use crate::instance::Instance;
 use crate::store::Locked;
 use jiff::Timestamp;
 use model::error::{Error, Exit, Result};
@@ -49,9 +49,9 @@ impl Failed {
     }
 
     /// Commits what was current before again, or nothing, and goes back to it.
-    pub async fn undo(mut self, instance: &Instance, app: &Locked, why: Error) -> Error {
-        let _decided = instance.cut.decide(GOES_BACK).await;
-        if instance.machine.is_stopping().await {
+    pub async fn undo(mut self, cx: &Context, app: &Locked, why: Error) -> Error {
+        let _decided = cx.cut.decide(GOES_BACK).await;
+        if cx.machine.is_stopping().await {
             return self.left_to_recovery(why);
         }
         self.touches_what_runs();
@@ -61,41 +61,41 @@ impl Failed {
             None => app.uncommit(),
         };
         match undone.and_then(|()| app.set_stopped(&self.stopped)) {
-            Ok(()) => self.go_back(instance, app, why).await,
+            Ok(()) => self.go_back(cx, app, why).await,
             Err(error) => self.stuck(why, error),
         }
     }
 
     /// Makes what runs follow `current` again, and says how that went.
-    pub async fn go_back(self, instance: &Instance, app: &Locked, why: Error) -> Error {
-        let _decided = instance.cut.decide(GOES_BACK).await;
-        if instance.machine.is_stopping().await {
+    pub async fn go_back(self, cx: &Context, app: &Locked, why: Error) -> Error {
+        let _decided = cx.cut.decide(GOES_BACK).await;
+        if cx.machine.is_stopping().await {
             return self.left_to_recovery(why);
         }
         let label = &self.manifest.label;
         let current = app.current().ok().flatten();
         let has_touched =
-            self.has_touched && (current.as_ref() == Some(label) || !runs_on(instance, app).await);
+            self.has_touched && (current.as_ref() == Some(label) || !runs_on(cx, app).await);
         let next = match &current {
             Some(current) if current == label => "it is stopped".to_owned(),
             Some(current) if has_touched => format!("{current} takes over again"),
             Some(current) => format!("{current} runs on"),
             None => "it is stopped".to_owned(),
         };
-        instance.events.step(Step::RollBack, format!("release {label} failed; {next}"));
+        cx.events.step(Step::RollBack, format!("release {label} failed; {next}"));
         // What could not be tried, or not be switched to, says nothing of the release.
         let untried = !has_touched && why.exit() != Exit::Unhealthy;
         if self.manifest.state != State::Good
             && !untried
             && let Err(error) = app.set_state(label, State::Failed)
         {
-            instance.events.warn(error.chain());
+            cx.events.warn(error.chain());
         }
         let restored = match has_touched {
-            true => restore(instance, app, current.as_ref()).await,
-            false => converge(instance, app).await,
+            true => restore(cx, app, current.as_ref()).await,
+            false => converge(cx, app).await,
         };
-        let why = self.quote_log(instance, app, why).await;
+        let why = self.quote_log(cx, app, why).await;
         if let Err(error) = restored {
             return self.stuck(why, error);
         }
@@ -149,21 +149,21 @@ impl Failed {
              --to LABEL` or `deploy start {app}`"
         );
         let log = why.log().to_vec();
-        Error::new(Exit::Stuck, what).because(error).help(help).with_log(log)
+        Error::new(Exit::RollbackFailed, what).because(error).help(help).with_log(log)
     }
 
     /// Adds the last lines that the failed release's processes wrote.
-    async fn quote_log(&self, instance: &Instance, locked: &Locked, why: Error) -> Error {
+    async fn quote_log(&self, cx: &Context, locked: &Locked, why: Error) -> Error {
         let (app, label) = (self.manifest.url.app(), &self.manifest.label);
         let unit = |process| units::service(app, label, &process);
         let units: Vec<String> = self.manifest.plan.instances().map(unit).collect();
         let prefix = format!("{app}.");
-        let lines = instance.machine.last_lines(&units, self.since.as_second(), LAST_LINES).await;
+        let lines = cx.machine.last_lines(&units, self.since.as_second(), LAST_LINES).await;
         let own = lines.into_iter().filter_map(|(identifier, text)| {
             identifier.strip_prefix(&prefix).map(|process| format!("{process}: {text}"))
         });
         let why = why.with_log(own.collect());
-        match clash::help(instance, locked, &self.manifest, why.log()).await {
+        match clash::help(cx, locked, &self.manifest, why.log()).await {
             Some(help) => why.help(help),
             None => clues::explain(why, self.manifest.plan.sandbox),
         }
@@ -171,40 +171,36 @@ impl Failed {
 }
 
 /// Whether what is current runs, and clients reach it, as if nothing had been tried.
-pub(super) async fn runs_on(instance: &Instance, app: &Locked) -> bool {
+pub(super) async fn runs_on(cx: &Context, app: &Locked) -> bool {
     let Ok(snapshot) = app.snapshot() else { return false };
-    let Ok(live) = converge::live(instance, app).await else { return false };
+    let Ok(live) = converge::live(cx, app).await else { return false };
     let wanted = units::wanted(&snapshot);
     snapshot.current.is_some()
         && wanted.iter().all(|unit| live.contains(unit))
-        && converge::ports::lead_to(instance, &snapshot).await
+        && converge::ports::lead_to(cx, &snapshot).await
 }
 
 /// Starts what is current again and waits until it is healthy; then what has
 /// failed is stopped, once nobody is connected to it any more.
-pub(super) async fn restore(
-    instance: &Instance,
-    app: &Locked,
-    current: Option<&Label>,
-) -> Result<()> {
+pub(super) async fn restore(cx: &Context, app: &Locked, current: Option<&Label>) -> Result<()> {
     let mut tries = 1;
-    while let Err(error) = converge::switch(instance, app).await {
+    while let Err(error) = converge::switch(cx, app).await {
         if tries == TRIES {
             return Err(error);
         }
-        instance.events.warn(error.chain());
+        cx.events.warn(error.chain());
         tries += 1;
-        tokio::time::sleep(instance.common.restore_pause).await;
+        tokio::time::sleep(cx.common.restore_pause).await;
     }
     let since = Instant::now();
-    let Some(label) = current else { return converge(instance, app).await };
+    let Some(label) = current else { return converge(cx, app).await };
     let snapshot = app.snapshot()?;
     let manifest = app.manifest(label)?;
-    let mut watch = Watch::new(&instance.machine, &manifest);
+    let mut watch = Watch::new(&cx.machine, &manifest);
     watch.retain(|process| !snapshot.stopped.covers(process));
     watch.accept_any_address();
     let timeout = manifest.plan.health_timeout;
-    let proved = watch.prove(timeout, &instance.events).await;
-    converge::drain(instance, app, since + manifest.plan.drain_timeout).await?;
-    proved.and(converge(instance, app).await)
+    let proved = watch.prove(timeout, &cx.events).await;
+    converge::drain(cx, app, since + manifest.plan.drain_timeout).await?;
+    proved.and(converge(cx, app).await)
 }
