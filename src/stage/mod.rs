@@ -2,6 +2,7 @@
 
 mod build;
 mod once;
+mod unit_names;
 pub mod phase;
 pub mod misplaced;
 pub mod ports;
@@ -34,6 +35,7 @@ use model::release::digest::Sha256;
 use model::release::env::Env;
 use model::release::identity::{Content, Identity};
 use model::release::manifest::{FORMAT, Manifest, Plan, State};
+use model::release::name::{AppName, Label};
 use model::release::procfile::Procfile;
 use model::release::settings::{AGENT_FILE, ReleaseSettings, SET_BY_AGENT, Strategy};
 use model::units;
@@ -127,18 +129,22 @@ fn shares_its_user(app: &App, owner: &AppOwner) -> Error {
     ))
 }
 
+/// How many labels are tried for a release whose units would have names of others.
+const MOST_LABELS: usize = 9;
+
 /// What a staging directory was filled with.
 enum Filled {
     Whole(Box<Manifest>),
     /// The bytes of a release that is installed: this one, which is used instead.
     Again(Box<Manifest>),
+    /// This app has a unit that it would have.
+    NameTaken(AppName),
 }
 
 /// Brings the release onto the disk; nothing stays of one that fails, or that is here
 /// already.
 async fn bring(cx: &Context, app: &Locked, found: &Found, owner: &AppOwner) -> Result<Staged> {
     let resolved = &found.resolved;
-    let label = app.free_label(resolved.name());
     cx.events.step(Step::Stage, describe(resolved));
     if let Some(algorithm) = resolved.checksum_of_parts() {
         cx.events.warn(format!(
@@ -146,21 +152,55 @@ async fn bring(cx: &Context, app: &Locked, found: &Found, owner: &AppOwner) -> R
              that are read are not compared with it"
         ));
     }
-    let staging = blocking(|| app.begin_staging(&label, owner.ids, owner.builder.ids))?;
+    for label in app.free_labels(resolved.name()).take(MOST_LABELS) {
+        match bring_as(cx, app, found, owner, &label).await? {
+            Brought::Staged(staged) => return Ok(*staged),
+            Brought::NameTaken(other) => {
+                let what = format!("{label} gets another label: the app {other} has its units");
+                cx.events.step(Step::Stage, what);
+            }
+        }
+    }
+    let what = format!("name the units of {}", resolved.url());
+    let error = Error::unusable(what).because("other apps have all names that it could have");
+    Err(error.help("rename the process type, or the release"))
+}
+
+/// What became of a release under one label.
+enum Brought {
+    Staged(Box<Staged>),
+    /// This app has units of the same names.
+    NameTaken(AppName),
+}
+
+async fn bring_as(
+    cx: &Context,
+    app: &Locked,
+    found: &Found,
+    owner: &AppOwner,
+    label: &Label,
+) -> Result<Brought> {
+    let resolved = &found.resolved;
+    let staged = |manifest, reused| Brought::Staged(Box::new(Staged { manifest, reused }));
+    let staging = blocking(|| app.begin_staging(label, owner.ids, owner.builder.ids))?;
     match fill(cx, app, found, &staging, owner).await {
+        Ok(Filled::NameTaken(other)) => {
+            blocking(|| drop(staging));
+            Ok(Brought::NameTaken(other))
+        }
         Ok(Filled::Again(manifest)) => {
             blocking(|| drop(staging));
             let what = format!("it is {} once more, which is installed", manifest.label);
             cx.events.step(Step::Stage, what);
             let manifest = same::remember(app, *manifest, resolved.sighting())?;
-            Ok(Staged { manifest, reused: true })
+            Ok(staged(manifest, true))
         }
         Ok(Filled::Whole(mut manifest)) => {
             let _turn = cx.common.allocating.lock().await;
             ports::give(&cx.store, &*cx.machine, &mut manifest)?;
             let _sync = cx.events.part("sync");
             blocking(|| staging.finish(&manifest))?;
-            Ok(Staged { manifest: *manifest, reused: false })
+            Ok(staged(*manifest, false))
         }
         Err(error) => {
             blocking(|| drop(staging));
@@ -201,6 +241,9 @@ async fn fill(
         && let Some(manifest) = same::installed(app, content, &plan)?
     {
         return Ok(Filled::Again(Box::new(manifest)));
+    }
+    if let Some(other) = unit_names::taken(cx, app, staging.label(), &plan)? {
+        return Ok(Filled::NameTaken(other));
     }
     let homes = homes::begin(cx, app, staging)?;
     if let Some(command) = procfile.build() {

@@ -284,12 +284,16 @@ fn read_beneath(dir: &OwnedFd, path: &Path, most: u64) -> io::Result<Option<Vec<
 }
 
 impl App {
-    /// The label under which content that is not installed yet will be: the
-    /// release's name, or the first of `NAME.2`, `NAME.3`, … that is free.
+    /// The labels under which content that is not installed yet may be: the release's name,
+    /// then `NAME.2`, `NAME.3`, …, as far as they are free.
+    pub fn free_labels(&self, name: &ReleaseName) -> impl Iterator<Item = Label> {
+        let is_free = |label: &Label| self.release_dir(label).symlink_metadata().is_err();
+        (1..).map(|nth| Label::of(name, nth)).filter(is_free)
+    }
+
+    /// The first of them.
     pub fn free_label(&self, name: &ReleaseName) -> Label {
-        let taken = |label: &Label| self.release_dir(label).symlink_metadata().is_ok();
-        let labels = (1..).map(|nth| Label::of(name, nth));
-        labels.into_iter().find(|label| !taken(label)).unwrap_or_else(|| Label::of(name, 1))
+        self.free_labels(name).next().unwrap_or_else(|| Label::of(name, 1))
     }
 
     /// The env file of an installed release, as systemd reads it.

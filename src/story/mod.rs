@@ -213,7 +213,8 @@ impl Story {
     /// The processes that run, without what all their names begin with.
     pub fn runs(&self) -> Vec<String> {
         let own = |unit: String| unit.strip_prefix("deploy-my-app-").map(str::to_owned);
-        self.machine.running().into_iter().filter_map(own).collect()
+        let processes = self.machine.running().into_iter().filter(|unit| unit.contains('@'));
+        processes.filter_map(own).collect()
     }
 
     /// Who answers clients of my-app.

@@ -300,3 +300,20 @@ async fn a_deadline_that_is_far_is_no_hindrance() {
     let cx = Context { deadline, ..story.cx() };
     story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
 }
+
+/// Their units would have one name: `deploy-my-app-b-web-r1@1`.
+#[tokio::test(flavor = "multi_thread")]
+async fn apps_whose_units_would_have_one_name_run_side_by_side() {
+    let story = Story::new();
+    story.publish_as("my-app-b", "r1", WEB, "export PORT=5001");
+    story.publish("r1", "web: serve\nb-web: work\n", "");
+    story.deploy_as("my-app-b", "r1").await.expect("it is good");
+    let cx = story.cx();
+    story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
+    let runs = ["b-web-r1.2@1", "b-web-r1@1", "web-r1.2@1"];
+    assert_eq!(story.runs(), runs);
+    assert_eq!(story.machine.reached_by(5001), ["deploy-my-app-b-web-r1@1"]);
+    assert_eq!(story.served_by(), ["web-r1.2@1"]);
+    story.deploy("r1").await.expect("it runs");
+    assert_eq!(story.runs(), runs);
+}

@@ -7,7 +7,7 @@ pub mod reserve;
 mod service;
 
 use crate::installed::Snapshot;
-use crate::release::manifest::{Manifest, Process, Service};
+use crate::release::manifest::{Manifest, Plan, Process, Service};
 use crate::release::name::{AppName, Label, ProcessType};
 use crate::release::settings::{Sandbox, Strategy};
 use ports::PortMap;
@@ -71,12 +71,20 @@ pub fn service(app: &AppName, label: &Label, process: &Process) -> String {
     format!("{}@{}.service", prefix(app, label, &process.kind), process.number)
 }
 
-/// The same `APP-TYPE-LABEL` may be cut in two ways (`a-b` + `c`, `a` + `b-c`),
-/// so a release is refused where another app already has one of its names.
+/// The template units of a release. The same `APP-TYPE-LABEL` may be cut in two ways (`a-b`,
+/// `web` and `a`, `b-web`), so the release that comes second gets another label.
 pub fn templates(manifest: &Manifest) -> impl Iterator<Item = String> + '_ {
-    let app = manifest.url.app();
-    let name = move |kind| format!("{}@.service", prefix(app, &manifest.label, kind));
-    manifest.plan.processes.iter().map(move |service| name(&service.kind))
+    templates_of(manifest.url.app(), &manifest.label, &manifest.plan)
+}
+
+/// The template units that a release would have under this label.
+pub fn templates_of<'a>(
+    app: &'a AppName,
+    label: &'a Label,
+    plan: &'a Plan,
+) -> impl Iterator<Item = String> + 'a {
+    let name = move |kind| format!("{}@.service", prefix(app, label, kind));
+    plan.processes.iter().map(move |service| name(&service.kind))
 }
 
 fn prefix(app: &AppName, label: &Label, kind: &ProcessType) -> String {
