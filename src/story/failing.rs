@@ -168,6 +168,17 @@ async fn the_time_of_the_caller_is_over_before_anything_is_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_started_for_which_too_little_time_is_left() {
+    let story = Story::serving_r1().await;
+    story.publish("r2", WEB, "export DEPLOY_HEALTH_TIMEOUT=1h");
+    let deadline = Some(Instant::now() + Duration::from_millis(900));
+    let cx = Context { deadline, ..story.cx() };
+    let error = Story::fails(story.deploy_in(&cx, "my-app", "r2").await, Exit::Source);
+    assert!(error.advice().unwrap_or_default().contains("deploy it again"), "{error:?}");
+    runs_r1_alone(&story);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_unit_that_cannot_be_started_is_12() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "");

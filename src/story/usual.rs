@@ -218,6 +218,12 @@ async fn old_releases_go_and_what_a_rollback_takes_stays() {
         story.deploy(release).await.expect("it is good");
     }
     assert_eq!(story.installed(), ["r3", "r4"]);
+    let story = Story::with("DEPLOY_KEEP_RELEASES=2\n");
+    for release in ["r1", "r2", "r3", "r4"] {
+        story.publish(release, WEB, "");
+        story.deploy(release).await.expect("it is good");
+    }
+    assert_eq!(story.installed(), ["r3", "r4"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
