@@ -3,6 +3,8 @@
 //! The modules in the order in which a release flows through them; none imports
 //! one that stands above it.
 
+// No input makes a root daemon panic.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make what they look at"))]
 
 /// A point that the daemon can be made to die at, named by a text or by a path and

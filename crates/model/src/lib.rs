@@ -1,6 +1,9 @@
 //! What the programs of deploy-agent share, as pure functions and values: text in, values out.
 //! No I/O, no clock, no environment.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod api;
 pub mod error;
 pub mod event;
