@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// What one stage takes of it: four parts of the archive, of 4 MiB each. Its buffers and
+/// The share of one stage: four parts of the archive, of 4 MiB each. Its buffers and
 /// its decoder come to as much, where the archive does not ask for a window of its own.
 const STAGE: u64 = 16 << 20;
 
@@ -14,11 +14,11 @@ pub struct Budget {
     freed: Notify,
 }
 
-/// What a stage has of the budget until it is dropped.
+/// The share of a stage, until it is dropped.
 #[derive(Debug)]
 pub struct Share<'a> {
     budget: &'a Budget,
-    /// What may be fetched ahead; bytes.
+    /// The most that may be fetched ahead; bytes.
     pub bytes: u64,
 }
 

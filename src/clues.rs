@@ -4,7 +4,7 @@
 use model::error::Error;
 use model::release::settings::Sandbox;
 
-/// What a program says that finds its port taken: Linux, Java, Erlang, gunicorn.
+/// Messages of programs that find their port taken: Linux, Java, Erlang, gunicorn.
 const IN_USE: [&str; 5] = [
     "address already in use",
     "eaddrinuse",
@@ -23,7 +23,7 @@ const OUTPUT: [&str; 8] = [
     "/proc/1/fd/1",
     "/proc/1/fd/2",
 ];
-/// What is said of a path that is hidden, by libc, by a shell, and by Node.
+/// Messages of libc, shells and Node about a path that is hidden.
 const HIDDEN: [&str; 5] =
     ["No such file or directory", "Permission denied", "not found", "ENOENT", "EACCES"];
 

@@ -45,7 +45,7 @@ pub struct Context {
     pub deadline: Option<Instant>,
 }
 
-/// What all work of one daemon shares.
+/// Values that all jobs of one daemon share.
 #[derive(Debug)]
 pub struct Common {
     pub ports: Switched,
@@ -101,7 +101,7 @@ impl Context {
         })
     }
 
-    /// What comes by the deadline; none where it does not.
+    /// Returns the result of `work`, or none if the deadline comes first.
     pub async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         match self.deadline {
             Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.ok(),
@@ -121,7 +121,7 @@ impl Context {
 #[derive(Clone, Debug, Default)]
 pub struct Warm {
     phase: Arc<watch::Sender<Phase>>,
-    /// What ran before a deploy that is not good yet, whatever it is at.
+    /// The release that ran before a deploy that is not good yet.
     before: Arc<Mutex<Option<Label>>>,
 }
 
@@ -143,7 +143,7 @@ enum Phase {
 }
 
 impl Warm {
-    /// What a rollback means that is asked for while the deploy is under way.
+    /// Remembers the release that a rollback during the deploy goes to.
     pub fn remember(&self, before: Option<Label>) {
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = before;
     }

@@ -13,6 +13,7 @@ use model::installed::Snapshot;
 use model::release::name::Label;
 use model::units::{self, Unit};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -21,11 +22,19 @@ use std::time::{Duration, Instant};
 /// How often the connections to a process that is to stop are counted.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What has to change so that the units that run are the ones wanted.
+/// The changes that make the wanted units the running ones.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub stop: Vec<String>,
     pub start: Vec<String>,
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list =
+            |units: &[String]| if units.is_empty() { "none".into() } else { units.join(", ") };
+        write!(f, "stop {}; start {}", list(&self.stop), list(&self.start))
+    }
 }
 
 /// Compares the units wanted with those found.
@@ -73,7 +82,7 @@ pub async fn switch(cx: &Context, app: &App) -> Result<()> {
     let mut changes = changes(&wanted, &found);
     changes.stop.retain(|unit| !mapped.contains_key(unit));
     if changes != Changes::default() {
-        tracing::info!(DEPLOY_APP = %snapshot.app, "converge: {changes:?}");
+        tracing::info!(DEPLOY_APP = %snapshot.app, "converge: {changes}");
     }
     cx.machine.stop(&changes.stop, longest_stop(&snapshot)).await?;
     cx.machine.start(&changes.start).await?;
@@ -113,7 +122,7 @@ pub fn connections(machine: &dyn Machine, ports: &[u16]) -> Result<usize> {
     count.map_err(|e| Error::failed("count the open connections").because(e))
 }
 
-/// What runs behind the port map and is not to run any more, with its ports.
+/// Returns the units behind the port map that are to stop, with their ports.
 pub async fn leaving(machine: &dyn Machine, snapshot: &Snapshot) -> Result<BTreeMap<String, u16>> {
     let found = machine.consists_of(&units::target(&snapshot.app)).await?;
     let stop = changes(&units::wanted(snapshot), &found).stop;

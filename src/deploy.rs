@@ -31,7 +31,7 @@ use phase::Phase;
 use rollback::Failed;
 use std::time::{Duration, Instant};
 
-/// What was done, for the operator.
+/// The result of a job, for the operator.
 #[derive(Debug)]
 pub struct Done {
     pub message: String,
@@ -163,8 +163,8 @@ pub async fn stage_only(cx: &Context, app: Locked, url: &ReleaseUrl) -> Result<D
     Ok(Done { message, release: Some(manifest.label) })
 }
 
-/// What the start of staged releases needs, so that their deploy has not to wait
-/// for it: nobody waits here.
+/// Loads the units and the port map of staged releases in the background, so that their
+/// deploy need not wait for it.
 pub async fn prepare(cx: &Context, app: Locked) -> Result<Done> {
     converge::load_units(cx, &app.snapshot()?).await?;
     converge::ports::load(cx).await?;
@@ -276,7 +276,7 @@ async fn beside(
     failed.touches_what_runs();
     candidate.touching = Some(cx.cut.touch());
     cx.machine.stop(&old, converge::longest_stop(&snapshot)).await?;
-    // From here on there is no time but the release's own: it is too late to give up.
+    // The old singleton is stopped: the caller's deadline no longer applies.
     start_and_watch(cx, &mut singletons, &plan, plan.health_timeout).await?;
     candidate.watch.join(singletons);
     Ok(())
@@ -421,12 +421,12 @@ async fn prune(cx: &Context, app: &Locked) -> Result<()> {
     converge::ports::load(cx).await
 }
 
-/// What is current, if it is another release.
+/// Returns the current release, if it is another one.
 fn other(app: &Locked, manifest: &Manifest) -> Result<Option<Label>> {
     Ok(app.current()?.filter(|label| *label != manifest.label))
 }
 
-/// What to go back to if this release fails: what is current, or, where that is
+/// Returns the release to go back to if this one fails: the current one, or, where that is
 /// this very release, the good one that it replaced.
 fn fallback(app: &Locked, manifest: &Manifest) -> Result<Option<Label>> {
     let other = other(app, manifest)?;

@@ -22,7 +22,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// What is to happen.
+/// The action at a point.
 const PLAN: &str = "/run/deploy-failpoints/plan";
 /// The points that were reached, one a line, as far as a plan asks for it; whoever
 /// plans makes the file.

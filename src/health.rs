@@ -69,7 +69,7 @@ impl Watch {
         self.demand = Demand::of_new(&self.machine, manifest);
     }
 
-    /// What the operator should know of a first release: over which family of this
+    /// Returns a warning about a first release: over which family of this
     /// instance's addresses no client reaches it.
     pub fn gap(&self) -> Option<String> {
         let served = self.serves().filter(|_| self.demand.clients == Clients::Anywhere)?;

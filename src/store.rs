@@ -47,7 +47,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// Before the name of what is being removed; no app and no release begins so.
+/// Prefix of directories that are being removed; never part of an app's name or a label.
 const REMOVING: &str = ".removing-";
 
 /// The state of this instance below one directory.
@@ -255,7 +255,7 @@ fn discard_all(dir: &Path) -> Result<()> {
     static TURNS: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
     let turn = {
         let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those whose directory nobody is removing from.
+        // Directories that no other thread is removing from.
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(dir.to_owned()).or_default().clone()
     };

@@ -23,7 +23,7 @@ impl Clock {
         }
     }
 
-    /// From now on the time is this part's; whose it was until now.
+    /// Switches the clock to `part`, and returns the part that it measured before.
     pub fn turn(&mut self, part: &'static str) -> &'static str {
         let (elapsed, before) = (self.since.elapsed(), self.now);
         self.add(before, elapsed);

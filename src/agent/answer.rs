@@ -41,7 +41,7 @@ pub(super) fn stream(piece: &Piece) -> Response {
     lines(Body::from_stream(begun.chain(events)))
 }
 
-/// What has ended, told at once.
+/// The response for a job that has ended already.
 pub(super) fn told(begun: Event, outcome: Outcome) -> Response {
     let events = [line(&begun), line(&Event::Ended { outcome })];
     lines(Body::from_stream(futures_util::stream::iter(events)))

@@ -14,7 +14,7 @@ pub(super) async fn cancel(
 ) -> Result<Outcome> {
     let chosen = choose(work, word)?;
     let (mut cancelled, mut too_late) = (Vec::new(), None);
-    // What waits first: its turn must not come meanwhile.
+    // Waiting jobs first: none of them may begin meanwhile.
     for piece in chosen.iter().rev() {
         match piece.cut.cancel(&operator.name) {
             Ok(()) => cancelled.push(piece.clone()),

@@ -26,7 +26,7 @@ const OF_ONE: usize = 100;
 const OF_ALL: usize = 300;
 /// How long the head of a request may take, and then its body.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// What a request's head ends with; RFC 9112, section 2.1.
+/// The end of a request's head; RFC 9112, section 2.1.
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// The control socket, with a bound on its connections.

@@ -218,8 +218,8 @@ async fn forget_removed(work: Work) {
     }
 }
 
-/// What works once is known, and no deploy has to wait for it; what does not is
-/// tried again, and said, when a deploy needs it.
+/// Checks whether nftables can be used, so that the first deploy need not wait for that. A
+/// failure is reported by the deploy that needs it.
 async fn try_nftables(work: Work) {
     let cx =
         Context::open(work.common(), work.sources(), Events::default(), "deployd".into()).await;
@@ -230,7 +230,8 @@ async fn try_nftables(work: Work) {
     }
 }
 
-/// Those that have nothing installed among them: a first deploy may have been cut off.
+/// Every app with a directory, also one with no release yet: its first deploy may have been
+/// interrupted.
 fn apps() -> Result<Vec<App>> {
     let (_, settings) = context::load_settings()?;
     let store = Store::at(settings.state_dir);

@@ -43,7 +43,7 @@ pub fn parse(app: &str) -> Result<AppName> {
     app.parse().map_err(|e| Error::usage(format!("find the app {app:?}")).because(e))
 }
 
-/// What can be asked of the processes of an app.
+/// An operation on the processes of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Restart,
@@ -84,7 +84,7 @@ async fn restart(cx: &Context, app: Locked, process: Option<&str>) -> Result<Str
     let snapshot = app.snapshot()?;
     match process {
         Some(_) => unstop(&app, &manifest, &chosen)?,
-        // What is stopped stays so, unless it is named.
+        // A stopped process stays stopped, unless it is named.
         None => chosen.retain(|process| !snapshot.stopped.covers(&process.to_string())),
     }
     converge::load_units(cx, &app.snapshot()?).await?;

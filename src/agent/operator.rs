@@ -23,7 +23,7 @@ impl Connected<IncomingStream<'_, Bounded>> for Peer {
     }
 }
 
-/// What deployd.service hides from it: what others write to.
+/// Directories that deployd.service hides from deployd, since any user writes to them.
 const HIDDEN: [&str; 4] = ["/tmp", "/var/tmp", "/home", "/run/user"];
 
 /// The name of a user who may ask: root, or a member of the group `deploy`.

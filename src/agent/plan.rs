@@ -105,7 +105,7 @@ fn running(app: &App, snapshot: &Snapshot) -> Vec<PlannedProcess> {
 
 type Variables = BTreeMap<String, String>;
 
-/// What the processes get of an env file.
+/// The variables of an env file that processes get.
 fn effective(env: &Env) -> Variables {
     let own = |name: &str| !SET_BY_AGENT.contains(&name);
     let pairs = env.iter().filter(|(name, _)| own(name));

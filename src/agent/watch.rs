@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// Who asks, for the history.
+/// The name of the caller in the history.
 const WHO: &str = "watch";
 /// How often a release is tried whose deploy is cut off, by a crash or the end of
 /// the instance: it may be what brought the instance down.
@@ -177,7 +177,7 @@ impl Watcher {
         piece.map(drop)
     }
 
-    /// What is watched for this app, and how that stands; none where nothing is.
+    /// Returns the state of watch mode for this app, if it is watched.
     pub fn status(&self, app: &App) -> Option<WatchStatus> {
         let settings = match settings() {
             Ok(settings) => settings,
@@ -214,7 +214,7 @@ impl Watcher {
     }
 }
 
-/// What the URL named then.
+/// The release that the URL named then.
 fn named(last: &Watched) -> News {
     News { mark: last.mark.clone(), url: last.release.clone() }
 }
@@ -224,7 +224,7 @@ fn none() -> WatchStatus {
     WatchStatus { url, release, exit, at, error, text: String::new() }
 }
 
-/// What has become of the last attempt.
+/// The outcome of the last attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stand {
     UnderWay,
@@ -295,7 +295,7 @@ impl Stand {
     }
 }
 
-/// What is watched now.
+/// Reads the settings of watch mode.
 ///
 /// # Errors
 ///
@@ -308,7 +308,7 @@ pub fn settings() -> Result<WatchSettings, Error> {
 ///
 /// # Errors
 ///
-/// Where there is no app at all to tell of a mistake in DEPLOY_WATCH with: that one.
+/// A mistake in DEPLOY_WATCH, where no app is installed whose status could show it.
 pub fn to_come(known: &[App]) -> Result<Vec<App>> {
     let urls = match settings() {
         Ok(settings) => settings.urls,

@@ -80,7 +80,7 @@ impl Piece {
         self.is_chore
     }
 
-    /// What its caller is told where it has done nothing that would have to be undone.
+    /// The error for the caller of a job that was ended before it did anything to undo.
     fn cut_off(&self, why: &Why) -> Error {
         match why {
             Why::Stop => {
@@ -91,13 +91,13 @@ impl Piece {
         }
     }
 
-    /// What its followers are told first.
+    /// The first event of its stream.
     pub fn begun(&self) -> Event {
         Event::Begun { id: self.id.clone(), what: self.what.clone(), who: self.who.clone() }
     }
 }
 
-/// What is to be done, and for whom.
+/// A request for a job.
 pub struct Request {
     pub app: AppName,
     /// For `deploy status`, such as `deploy s3://…`.
@@ -129,7 +129,7 @@ impl Request {
     }
 }
 
-/// What a caller follows.
+/// The stream of events that a caller follows.
 pub enum Followed {
     Live(Arc<Piece>),
     Ended(Box<Ended>),
@@ -141,7 +141,7 @@ impl Work {
         Work(Arc::new(Shared { common: Arc::default(), sources, pieces, changed }))
     }
 
-    /// What all of it shares.
+    /// The values that all jobs share.
     pub fn common(&self) -> Arc<Common> {
         self.0.common.clone()
     }
@@ -301,7 +301,7 @@ impl Work {
         }
     }
 
-    /// What is being done with an app now.
+    /// Returns the job that is under way for an app.
     pub fn working(&self, app: &AppName) -> Option<Arc<Piece>> {
         self.pieces().of(app).next().cloned()
     }
@@ -369,7 +369,8 @@ impl Work {
     }
 }
 
-/// What it has started outside of the daemon ends before what it made for that is removed.
+/// Stops the programs that a job has started, before the files that it made for them are
+/// removed.
 ///
 /// By a connection of its own: the work stands still where it was cut off, and may do so with
 /// a lock of its connection.

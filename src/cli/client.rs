@@ -105,7 +105,7 @@ async fn document<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T
     serde_json::from_slice(&bytes).map_err(unreachable)
 }
 
-/// What deployd says instead of an answer.
+/// The error that deployd responded with.
 async fn refusal(response: Response<Incoming>) -> Error {
     let status = response.status();
     let bytes = match collect(response.into_body()).await {

@@ -114,7 +114,7 @@ async fn operate(path: &str, args: Processes) -> Result<Exit> {
     follow(path, &api::Operate { words: args.words, own_user: false }, plainly(args.json)).await
 }
 
-/// As work is shown of which nobody asks where the time goes.
+/// Progress without timings.
 fn plainly(json: bool) -> Shown {
     Shown { json, timings: false }
 }

@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 const NONE: &str = "no app is installed; `deploy URL` installs one\n";
 
-/// What clients have of a release that has no process of `web`.
+/// The text for a release without a process of `web`.
 const NO_WEB: &str = "  no web    no port is opened: a process is healthy while it stays up\n";
 
 pub fn status(apps: &[AppStatus]) -> String {
@@ -180,7 +180,7 @@ pub fn plan(plan: &PlanStatus) -> String {
     text
 }
 
-/// What the processes that `[APP] [PROCESS]` stands for have written.
+/// The journal entries of the processes that `[APP] [PROCESS]` names.
 pub fn written(status: &[Value], words: &[String]) -> Result<Written> {
     let name = |app: &Value| app["app"].as_str().unwrap_or_default().to_owned();
     let named = |word: &String| status.iter().find(|app| name(app) == *word);

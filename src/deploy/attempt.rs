@@ -38,7 +38,7 @@ impl Attempt {
         Ok(Attempt { work, release: None, is_begun: false, start: Some(Instant::now()) })
     }
 
-    /// What was under way when the daemon ended; none where it ended by itself.
+    /// Returns the attempt that the end of the daemon interrupted, if there was one.
     pub fn interrupted(app: &Locked) -> Result<Option<Attempt>> {
         let Some(work) = app.under_way() else {
             // A file that is none must not keep recovery from the app.
@@ -60,7 +60,7 @@ impl Attempt {
         self.is_begun
     }
 
-    /// What it is, in the words of its caller.
+    /// Describes the attempt in the words of its caller.
     pub fn what(&self) -> String {
         let UnderWay { action, url, .. } = &self.work;
         url.as_ref().map_or_else(|| action.clone(), |url| format!("{action} {url}"))

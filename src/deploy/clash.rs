@@ -9,11 +9,11 @@ use model::release::settings::Strategy;
 use model::units;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What to do where a release does not care whose port it is.
+/// The advice for a release that ignores `$PORT`.
 const WAYS_OUT: &str = "two releases run side by side while one is proved: derive each further \
                         port from $PORT, such as $((PORT - 10000)), or set DEPLOY_STRATEGY=restart";
 
-/// What the operator can do, if the log of the failed release says that a port was taken.
+/// Returns advice, if the log of the failed release says that a port was taken.
 pub(super) async fn help(
     cx: &Context,
     app: &App,

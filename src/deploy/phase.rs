@@ -10,7 +10,7 @@ use model::release::manifest::{Manifest, State};
 use model::release::settings::{ReleasePhase, ReleaseSettings};
 use std::time::Duration;
 
-/// What a deploy was told of the release phase.
+/// Whether a deploy runs the release phase, and for how long at most.
 pub(super) struct Phase {
     /// By its caller, with `--run-release`.
     asked: bool,

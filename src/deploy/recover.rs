@@ -103,7 +103,7 @@ pub async fn cancelled(cx: &Context, app: Locked, what: &str, who: &str) -> Erro
     result.err().unwrap_or_else(|| was_cancelled(what, who))
 }
 
-/// What the caller of work is told that somebody has cancelled.
+/// The error for the caller of a job that somebody has cancelled.
 pub fn was_cancelled(what: &str, who: &str) -> Error {
     let error = Error::new(Exit::Cancelled, what).because(format!("{who} cancelled it"));
     error.help("ask for it again if that was a mistake")
@@ -138,7 +138,7 @@ async fn settle_again(cx: &Context, app: &Locked, manifest: Manifest) -> Result<
     Ok(finish(cx, app, settled, "recovered", start).await)
 }
 
-/// What was under way had not committed its release yet, or had nothing left to do.
+/// Ends a job that had not committed its release yet, or had nothing left to do.
 async fn interrupted_at(
     cx: &Context,
     app: &Locked,

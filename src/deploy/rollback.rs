@@ -27,9 +27,9 @@ const GOES_BACK: &str = "its release has failed, and what ran before is brought 
 /// A release that may fail, and the way back from it.
 pub(super) struct Failed {
     manifest: Manifest,
-    /// What is committed again.
+    /// The release that is committed again.
     before: Option<Label>,
-    /// What the operator had stopped of it.
+    /// The processes of it that the operator had stopped.
     stopped: Stopped,
     /// Since when its processes have written what is worth quoting.
     since: Timestamp,
@@ -83,7 +83,7 @@ impl Failed {
             None => "it is stopped".to_owned(),
         };
         cx.events.step(Step::RollBack, format!("release {label} failed; {next}"));
-        // What could not be tried, or not be switched to, says nothing of the release.
+        // A failure of the machine does not mark the release as failed.
         let untried = !has_touched && why.exit() != Exit::Unhealthy;
         if self.manifest.state != State::Good
             && !untried

@@ -163,8 +163,8 @@ impl Demand {
     }
 }
 
-/// What a release must serve that nobody knows more of: IPv4, or IPv6 on an instance
-/// that has nothing else.
+/// The families that a release must serve of which nothing more is known: IPv4, or IPv6 on an
+/// instance that has nothing else.
 fn usual_families(network: &dyn Network) -> Families {
     match network.families() {
         Families { ipv4: false, ipv6: true } => Families::IPV6,

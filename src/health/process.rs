@@ -26,14 +26,14 @@ pub(super) struct Watched {
     pub port: Option<u16>,
     /// Bytes; none means no limit.
     memory_max: Option<u64>,
-    /// What it does to say that it is ready.
+    /// How it says that it is ready.
     ready: Readiness,
     /// The process as it was seen first: it must stay that one.
     seen: Option<Seen>,
     pub healthy: bool,
     /// How its clients reached it when it was last asked; none without a port.
     pub reached: Option<Reach>,
-    /// What it last said of itself.
+    /// Its last STATUS= of sd_notify(3).
     said: String,
 }
 
@@ -115,7 +115,7 @@ impl Watched {
         Err(Error::unhealthy(what).because(why).help(help))
     }
 
-    /// What helps against the statuses that say why by themselves: bash(1), EXIT STATUS.
+    /// Returns the advice for an exit status that has a meaning: bash(1), EXIT STATUS.
     fn help_for_exit(&self, status: &ServiceStatus) -> String {
         let read = format!("read what it wrote: `journalctl -u {}`", self.unit);
         let kind = &self.kind;

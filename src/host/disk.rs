@@ -14,7 +14,7 @@ const NEXT_TO_NOTHING: (u64, u64) = (256 << 10, 4);
 /// Of a large file system this much is little, of a small one the twentieth part; bytes.
 const SCARCE: u64 = 64 << 20;
 
-/// What may still be made on a file system by who has no right to its reserve.
+/// The space that is left to users without a right to the file system's reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     pub bytes: u64,

@@ -103,7 +103,7 @@ pub fn connections(port: u16) -> io::Result<usize> {
     Ok(count)
 }
 
-/// Tells the sockets in these states; port 0 is any.
+/// Calls `found` for each socket in these states; port 0 matches any port.
 fn dump(
     family: AddressFamily,
     states: u32,

@@ -9,7 +9,7 @@ use model::release::url::ReleaseUrl;
 /// A release name has 63 characters; more than a line's worth is no pointer.
 const LONGEST_POINTER: u64 = 256;
 
-/// What `current` names now, and what it is known by from now on.
+/// The release that `current` names, and the validator to ask with the next time.
 #[derive(Clone, Debug)]
 pub struct News {
     pub mark: Mark,
@@ -75,7 +75,7 @@ impl Sources {
             return Err(unusable().because(why).help(help));
         }
         let text = String::from_utf8(bytes).map_err(|error| unusable().because(error))?;
-        // What it holds instead may be anything, a secret too.
+        // The text is not quoted: it may be a secret.
         let none = |_: Error| unusable().because("what it holds is not a release name");
         let name: ReleaseName = text.trim().parse().map_err(none)?;
         let followed = url.with_release(name);
@@ -86,7 +86,7 @@ impl Sources {
     }
 }
 
-/// What Windows programs like to begin a text with.
+/// The byte order mark that programs on Windows begin a text with.
 fn byte_order_mark(bytes: &[u8]) -> Option<&'static str> {
     let marks: [(&[u8], _); 3] =
         [(b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")];

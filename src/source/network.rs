@@ -5,7 +5,7 @@ use model::error::Error;
 use std::error::Error as StdError;
 use std::io::ErrorKind;
 
-/// What stood between us and the server.
+/// The reason that a connection was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Obstacle {
     Name,
@@ -135,7 +135,7 @@ fn advice_for_proxy(obstacle: Obstacle, proxy: &str) -> Option<(String, String)>
     Some((what, help.to_owned()))
 }
 
-/// What to do about an answer that no server would sign.
+/// The advice for a TLS failure.
 pub(super) fn answer_of_a_proxy(proxy: &str) -> String {
     format!(
         "look into the log of the proxy {proxy}, by way of which the server is asked; name the \

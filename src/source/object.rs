@@ -21,7 +21,7 @@ pub(super) struct Opened {
 /// How an object is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// What it is.
+    /// The identity that every later read must have.
     Head,
     /// Its bytes as well, which are few: that saves a round trip.
     Get,
@@ -68,7 +68,7 @@ fn range(offset: u64, end: Option<u64>) -> Option<String> {
     }
 }
 
-/// What a source says of a name.
+/// The answer of a source to the question for a name.
 pub(super) enum Look {
     Found(Box<Object>),
     /// As it was when it was known.

@@ -13,7 +13,7 @@ pub(super) struct StallGuard {
 }
 
 impl StallGuard {
-    /// What the connection gives next; none where it is too slow.
+    /// Returns the next bytes, or none if the connection is too slow.
     pub async fn next<T>(&mut self, timing: &Timing, next: impl Future<Output = T>) -> Option<T> {
         let begin = Instant::now();
         let left = timing.stall.saturating_sub(self.waited);
@@ -29,7 +29,7 @@ impl StallGuard {
         }
     }
 
-    /// What was too slow, in words.
+    /// Describes the stall in words.
     pub fn told(&self, timing: &Timing) -> String {
         match self.came {
             0 => format!("no byte came for {:?}", timing.stall),

@@ -30,7 +30,7 @@ pub fn recycled_channel<'a>(writing: &'a Waits, reading: &'a Reading) -> (Writer
     (writer, Reader { filled, used, buffer: Bytes::new(), ended: false, reading })
 }
 
-/// What others may know of the reader.
+/// How much the reader has read, for other threads.
 #[derive(Debug, Default)]
 pub struct Reading {
     pub waits: Waits,
@@ -51,7 +51,7 @@ impl Writer<'_> {
         while let Some(mut buffer) = self.waits.during(|| self.free.recv().ok()) {
             let filled = fill(&mut buffer, &mut from);
             let last = buffer.is_empty();
-            // What was read before an error comes before it; nothing read is the end.
+            // Bytes that were read before an error are handed on first; no byte is the end.
             if (!last || filled.is_ok()) && self.fill.send(Ok((buffer, reached()))).is_err() {
                 return;
             }
@@ -120,7 +120,7 @@ impl Read for Reader<'_> {
     }
 }
 
-/// What `Read` is where `BufRead` is the reader's own.
+/// Implements `Read::read` in terms of `BufRead`.
 pub fn read_buffered(from: &mut impl BufRead, into: &mut [u8]) -> io::Result<usize> {
     let count = from.fill_buf()?.read(into)?;
     from.consume(count);

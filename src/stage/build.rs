@@ -87,7 +87,8 @@ fn unit(
     })
 }
 
-/// What a build sees of the agent's state: its tree, its home and the shared directory.
+/// The parts of the agent's state that a build sees: its tree, its home and the shared
+/// directory.
 struct Seen {
     tree: String,
     home: String,

@@ -23,7 +23,7 @@ const ALIKE: u64 = 4;
 const HELP: &str = "free space or inodes (df -h, df -i), enlarge the volume, or keep fewer \
                     releases (DEPLOY_KEEP_RELEASES)";
 
-/// What a release takes of the disk.
+/// The space that a release needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Need {
     pub bytes: u64,
@@ -179,7 +179,7 @@ impl Need {
 }
 
 impl Reached {
-    /// What the rest of the archive takes, if it is like what was read of it.
+    /// Estimates the space for the rest of the archive from the part that was read.
     fn rest(&self) -> Option<Need> {
         let rest = self.total?.checked_sub(self.read)?;
         (self.read > 0).then(|| self.unpacked.times(rest, self.read))

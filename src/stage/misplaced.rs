@@ -6,7 +6,7 @@ use std::path::Path;
 /// How many entries of the root are looked at.
 const MOST: usize = 1000;
 
-/// What the operator can do, by what lies at the root of the tree.
+/// Returns advice that fits the files at the root of the tree.
 pub fn help(tree: &Path) -> String {
     let entries = || fs::read_dir(tree).into_iter().flatten().take(MOST).filter_map(Result::ok);
     let mut similar: Vec<String> = entries().filter_map(|entry| similar(&entry)).collect();

@@ -49,11 +49,11 @@ const TIME_OVER: &str = "the time given with --timeout is over";
 #[derive(Debug)]
 pub struct Staged {
     pub manifest: Manifest,
-    /// It was there before: nothing was fetched but its env.
+    /// The release was installed before: only its env was fetched.
     pub reused: bool,
 }
 
-/// What a URL stands for, read and checked as far as that goes without its archive.
+/// A resolved release with its env and settings parsed; its archive is not fetched yet.
 pub struct Found {
     pub resolved: Resolved,
     pub env: Env,
@@ -132,7 +132,7 @@ fn shares_its_user(app: &App, owner: &AppOwner) -> Error {
 /// How many labels are tried for a release whose units would have names of others.
 const MOST_LABELS: usize = 9;
 
-/// What a staging directory was filled with.
+/// The result of filling a staging directory.
 enum Filled {
     Whole(Box<Manifest>),
     /// The bytes of a release that is installed: this one, which is used instead.
@@ -166,7 +166,7 @@ async fn bring(cx: &Context, app: &Locked, found: &Found, owner: &AppOwner) -> R
     Err(error.help("rename the process type, or the release"))
 }
 
-/// What became of a release under one label.
+/// The result of staging a release under one label.
 enum Brought {
     Staged(Box<Staged>),
     /// This app has units of the same names.
@@ -330,7 +330,7 @@ fn check_formation(procfile: &Procfile, settings: &ReleaseSettings) -> Result<()
     Ok(())
 }
 
-/// Says of which release an error is that does not know it.
+/// Adds the release's URL to an error that lacks it.
 fn of(resolved: &Resolved, error: Error) -> Error {
     match error.exit() {
         Exit::Unusable => Error::unusable(resolved.url().to_string()).because(error),
@@ -348,7 +348,7 @@ pub fn refused(resolved: &Resolved, file: &str, error: ParseError) -> Error {
     }
 }
 
-/// What is fetched, for the operator.
+/// Describes the object that is fetched, for the operator.
 /// Now, or just after the newest release where the clock was set back: releases are kept and
 /// rolled back to in the order of these times.
 fn after(newest: Option<&Manifest>) -> Timestamp {

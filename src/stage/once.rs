@@ -23,12 +23,12 @@ const LAST_LINES: usize = 20;
 pub(super) struct Once<'a> {
     /// The line's type, and the step that it belongs to.
     pub kind: &'static str,
-    /// What it is called in an error.
+    /// Its name in an error.
     pub what: String,
     pub label: &'a Label,
     /// How long it may take where the caller gives it all the time.
     pub timeout: Duration,
-    /// What the operator can do if it fails.
+    /// The advice for the operator if it fails.
     pub help: String,
 }
 

@@ -49,7 +49,7 @@ pub(super) fn remember(app: &Locked, mut manifest: Manifest, seen: Sighting) -> 
     Ok(manifest)
 }
 
-/// What is current first, then the newest.
+/// The installed releases: the current one first, then the newest.
 fn candidates(app: &App) -> Result<impl Iterator<Item = Manifest>> {
     let snapshot = app.snapshot()?;
     let mut releases = snapshot.releases;

@@ -34,7 +34,7 @@ use std::thread;
 use tally::Tally;
 use tree::{Look, Tree};
 
-/// Who owns what is unpacked.
+/// The owner of unpacked files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub uid: u32,
@@ -50,7 +50,7 @@ pub struct Limits {
     pub max_files: u64,
 }
 
-/// What was unpacked.
+/// Number and size of the unpacked files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unpacked {
     /// Every entry, and every directory that only its entries named.

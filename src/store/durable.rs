@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
-/// What the name of a file ends with until it is whole.
+/// Suffix of a file's name until the file is whole.
 const FRESH: &str = "new";
 
 /// Makes a read-only file system or a full disk plain to the operator.
@@ -73,7 +73,7 @@ pub(super) fn point(link: &Path, target: &Path) -> Result<()> {
     point().map_err(|e| unfinished(&fresh, link, e))
 }
 
-/// What a write that was cut short has left under the temporary name.
+/// The file that an interrupted write left under the temporary name.
 fn remove_old(fresh: &Path) -> io::Result<()> {
     match fs::remove_file(fresh) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),

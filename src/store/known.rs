@@ -22,7 +22,7 @@ struct Known {
     stopped: BTreeSet<String>,
 }
 
-/// What is known of one app, whatever state its files are in.
+/// Everything known of one app, whatever state its files are in.
 #[derive(Debug)]
 pub struct Seen {
     pub app: AppName,

@@ -148,7 +148,7 @@ impl Locked {
             durable::remove(&marker)?;
             return Err(error);
         }
-        // What says whose they are comes last.
+        // The manifest, which says whose they are, comes last.
         let current = snapshot.current.clone();
         snapshot.releases.sort_by_key(|manifest| Some(&manifest.label) == current.as_ref());
         for mut manifest in snapshot.releases {
@@ -225,7 +225,7 @@ impl Locked {
     }
 }
 
-/// What stands in the file at `path`.
+/// Returns the content of the manifest's file.
 pub(super) fn manifest_json(path: &Path, manifest: &Manifest) -> Result<Vec<u8>> {
     let mut json = serde_json::to_vec_pretty(manifest)
         .map_err(|e| Error::failed(format!("write {}", path.display())).because(e))?;

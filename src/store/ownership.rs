@@ -18,7 +18,7 @@ const DEEPEST: usize = 512;
 /// How many entries of a cache are made usable to a build, beside what runs.
 const MOST: u64 = 100_000;
 
-/// What is changed of each entry below a directory.
+/// The change that is applied to each entry below a directory.
 #[derive(Clone, Copy)]
 pub enum Change {
     /// What belongs to the first belongs to the second.
@@ -47,7 +47,7 @@ pub fn directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open(path, flags, Mode::empty())?)
 }
 
-/// What lies below a directory.
+/// Number and size of the entries below a directory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
     pub files: u64,

@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-/// What the name of a staging directory begins with, before the label.
+/// Prefix of a staging directory's name, before the label.
 pub(super) const STAGING: &str = ".staging-";
 /// The largest Procfile that is read; bytes.
 const PROCFILE: u64 = 64 << 10;

@@ -19,7 +19,7 @@ pub struct UnderWay {
     pub action: String,
     pub who: String,
     pub url: Option<String>,
-    /// What was current when it began.
+    /// The release that was current when it began.
     pub before: Option<Label>,
     pub since: Timestamp,
 }

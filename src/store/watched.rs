@@ -17,7 +17,7 @@ pub struct Watched {
     /// As it was in DEPLOY_WATCH.
     pub url: ReleaseUrl,
     pub mark: Mark,
-    /// What it named.
+    /// The release that it named.
     pub release: ReleaseUrl,
     /// Of the deploy, in the history as well.
     pub id: String,

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Where `deployd` listens; made by `deployd.socket`.
 pub const SOCKET: &str = "/run/deploy/deployd.sock";
 
-/// How long work may take where its caller does not say: none is without an end.
+/// The timeout of a job whose caller gives none; no job runs without a bound.
 pub const TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// POST /v1/deploy

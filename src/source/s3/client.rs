@@ -27,7 +27,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 
-/// What servers other than Amazon's expect where no region is set.
+/// The region for servers other than Amazon's, where none is set.
 const REGION_OF_OTHERS: &str = "us-east-1";
 
 pub(in crate::source) struct S3 {
@@ -160,7 +160,7 @@ impl S3 {
         client.clone()
     }
 
-    /// What this failure means, in the operator's words.
+    /// Explains a failure in the operator's words.
     async fn refused<E>(&self, asked: Asked<'_>, error: SdkError<E>) -> Refused
     where
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
@@ -235,7 +235,7 @@ fn config(sdk: &SdkConfig, timing: &Timing, trust: Option<TlsContext>) -> Builde
         .http_client(http_client(ProxyConfig::from_env(), trust))
         .timeout_config(timeouts.build())
         .interceptor(Bounded)
-        // What is asked again, and when, is the same for every source.
+        // Retries are the same for every source: the SDK's own are off.
         .retry_config(RetryConfig::disabled())
         // A download has a pace of its own to keep, whatever its source.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())

@@ -38,7 +38,7 @@ fn config(region: &str, trust: Option<TlsContext>) -> ProviderConfig {
         .with_http_client(http_client(ProxyConfig::disabled(), trust))
 }
 
-/// What was tried, and what can be done about the one that is at fault.
+/// Lists the providers that were tried, with advice for the one that is at fault.
 pub(super) fn explain(asked: &str, cause: String) -> Error {
     let what = format!("{asked} cannot be read without AWS credentials");
     let (why, help) = told(cause);

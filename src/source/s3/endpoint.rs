@@ -68,7 +68,7 @@ fn path_style(style: Option<&str>, is_elsewhere: bool) -> Result<bool> {
     }
 }
 
-/// Who pays for a request, where the bucket's owner does not.
+/// The requester-pays setting.
 pub(super) fn payer() -> Result<Option<RequestPayer>> {
     match variable("AWS_REQUEST_PAYER")?.as_deref() {
         None => Ok(None),

@@ -134,7 +134,7 @@ pub(super) fn explain(asked: Asked<'_>, our_region: &str, answer: &Answer) -> Re
     Refused { kind: answer.kind(), error }
 }
 
-/// What is wrong, and what can be done about it.
+/// An explanation of a refusal, with advice.
 fn told(asked: Asked<'_>, our_region: &str, answer: &Answer) -> (String, String) {
     let bucket = asked.bucket;
     let region = answer.bucket_region.as_deref().filter(|region| *region != our_region);

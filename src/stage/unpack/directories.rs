@@ -44,8 +44,8 @@ impl Directories {
         self.0.remove(path);
     }
 
-    /// Gives all of them their modes and times, half of them by another thread. Those
-    /// that nobody can pass any more come last, and of them the deepest first.
+    /// Applies the modes and times of all directories, half of them by another thread.
+    /// Directories that lose their search permission come last, the deepest first.
     pub fn dress(&self, root: BorrowedFd<'_>, owner: Owner) -> Result<(), Undressed<'_>> {
         let Some(middle) = self.0.keys().nth(self.0.len() / 2) else { return Ok(()) };
         let passable = |(_, look): &(_, &Look)| is_passable(look);

@@ -20,7 +20,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// are open.
 const BYTES: usize = 256 << 10;
 const PIECES: usize = 32;
-/// Each may keep a buffer of the reader, which needs another one to come to the next.
+/// Every pending piece may hold a buffer of the reader. With as many pieces as buffers, reader
+/// and writer would wait for each other.
 const _: () = assert!(PIECES < BUFFERS);
 /// How many such batches there are, in either thread or between them.
 const BATCHES: usize = 8;

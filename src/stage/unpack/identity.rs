@@ -23,7 +23,7 @@ struct Before {
 }
 
 impl Identity {
-    /// Who is not root can only be itself.
+    /// A process that is not root keeps its own identity.
     pub(super) fn take(owner: Owner) -> Result<Identity, Error> {
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         if !geteuid().is_root() {
@@ -48,7 +48,8 @@ impl Drop for Identity {
         if let Some(before) = &self.before {
             setfsuid(before.uid);
             setfsgid(before.gid);
-            // It cannot fail for who could drop them; without them it has less, not more.
+            // It cannot fail for a process that dropped them; if it did, rights would be lost, not
+            // gained.
             let _ = set_groups(&before.groups);
         }
     }

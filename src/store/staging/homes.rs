@@ -51,11 +51,11 @@ type Link = (OsString, PathBuf);
 pub struct Homes {
     /// `home/`, which belongs to root.
     dir: OwnedFd,
-    /// What every home begins with.
+    /// The files that every home begins with.
     common: Vec<Link>,
 }
 
-/// What `build` left in its home.
+/// The files that `build` left in its home.
 enum Left {
     One(OsString),
     /// A directory that each process gets as its own, with a link for each entry.
