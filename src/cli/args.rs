@@ -259,6 +259,27 @@ pub struct RemoveArgs {
 }
 
 impl Cli {
+    /// The command in the words of a shell.
+    pub fn name(&self) -> &'static str {
+        match &self.command {
+            None | Some(Command::Release(_)) => "deploy",
+            Some(Command::Rollback(_)) => "deploy rollback",
+            Some(Command::Attach(_)) => "deploy attach",
+            Some(Command::Status(_)) => "deploy status",
+            Some(Command::Releases(_)) => "deploy releases",
+            Some(Command::History(_)) => "deploy history",
+            Some(Command::Stage(_)) => "deploy stage",
+            Some(Command::Plan(_)) => "deploy plan",
+            Some(Command::Run(_)) => "deploy run",
+            Some(Command::Cancel(_)) => "deploy cancel",
+            Some(Command::Logs(_)) => "deploy logs",
+            Some(Command::Restart(_)) => "deploy restart",
+            Some(Command::Stop(_)) => "deploy stop",
+            Some(Command::Start(_)) => "deploy start",
+            Some(Command::Remove(_)) => "deploy remove",
+        }
+    }
+
     /// Whether the answer is for a program.
     pub fn wants_json(&self) -> bool {
         let of_command = |command: &Command| match command {

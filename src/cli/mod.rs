@@ -30,17 +30,25 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 
 /// Does what the command line asks; the exit code is the answer in short.
 pub async fn run(cli: Cli) -> Exit {
-    let json = cli.wants_json();
-    match perform(cli).await {
-        Ok(exit) => exit,
-        Err(error) => {
-            render::outcome(&Outcome::from(&error), json);
-            error.exit()
-        }
-    }
+    let (name, json) = (cli.name(), cli.wants_json());
+    let outcome = match perform(cli).await {
+        Ok(End::Shown(exit)) => return exit,
+        Ok(End::Outcome(outcome)) => *outcome,
+        Err(error) => Outcome::from(&error),
+    };
+    render::outcome(&outcome, name, json);
+    outcome.exit
 }
 
-async fn perform(cli: Cli) -> Result<Exit> {
+/// How a command ends.
+enum End {
+    /// With an answer that is printed already.
+    Shown(Exit),
+    /// With an outcome, yet to be printed.
+    Outcome(Box<Outcome>),
+}
+
+async fn perform(cli: Cli) -> Result<End> {
     let command = match (cli.command, cli.deploy) {
         (Some(command), _) => command,
         (None, Some(deploy)) => Command::Release(deploy),
@@ -58,15 +66,19 @@ async fn perform(cli: Cli) -> Result<Exit> {
         Command::Plan(args) => {
             let request = api::Release { url: checked(args.url)? };
             let plan = Client::connect().await?.ask("/v1/plan", &request).await?;
-            show(&plan, args.json, tables::plan)
+            show(&plan, args.json, tables::plan).map(End::Shown)
         }
         Command::Attach(args) => {
             let id = args.id.map(identifier).transpose()?;
             watch(Client::connect().await?.attach(id.as_deref()).await?, args.shown).await
         }
-        Command::Status(args) => status(args).await,
-        Command::Releases(args) => question("/v1/releases", args, tables::releases).await,
-        Command::History(args) => question("/v1/history", args, tables::history).await,
+        Command::Status(args) => status(args).await.map(End::Shown),
+        Command::Releases(args) => {
+            question("/v1/releases", args, tables::releases).await.map(End::Shown)
+        }
+        Command::History(args) => {
+            question("/v1/history", args, tables::history).await.map(End::Shown)
+        }
         Command::Restart(args) => {
             let words = args.processes.words;
             let request = api::Operate { words, own_user: args.own_user };
@@ -84,22 +96,21 @@ async fn perform(cli: Cli) -> Result<Exit> {
         Command::Cancel(args) => {
             let request = api::Cancel { word: args.word };
             let outcome: Outcome = Client::connect().await?.ask("/v1/cancel", &request).await?;
-            render::outcome(&outcome, args.json);
-            Ok(outcome.exit)
+            Ok(End::Outcome(Box::new(outcome)))
         }
-        Command::Run(args) => foreground::run(args).await,
-        Command::Logs(args) => logs(args).await,
+        Command::Run(args) => foreground::run(args).await.map(End::Shown),
+        Command::Logs(args) => logs(args).await.map(End::Shown),
     }
 }
 
-async fn deploy(args: DeployArgs) -> Result<Exit> {
+async fn deploy(args: DeployArgs) -> Result<End> {
     let timeout_ms = Some(args.timeout.as_millis().try_into().unwrap_or(u64::MAX));
     let DeployArgs { url, no_wait, run_release, detach, json, timings, .. } = args;
     let request = api::Deploy { url: checked(url)?, no_wait, run_release, detach, timeout_ms };
     if detach {
         let begun: Event = Client::connect().await?.ask("/v1/deploy", &request).await?;
         render::begun(&begun, json);
-        return Ok(Exit::Done);
+        return Ok(End::Shown(Exit::Done));
     }
     follow("/v1/deploy", &request, Shown { json, timings }).await
 }
@@ -110,7 +121,7 @@ fn checked(url: String) -> Result<String> {
     Ok(parsed.to_string())
 }
 
-async fn operate(path: &str, args: Processes) -> Result<Exit> {
+async fn operate(path: &str, args: Processes) -> Result<End> {
     follow(path, &api::Operate { words: args.words, own_user: false }, plainly(args.json)).await
 }
 
@@ -120,12 +131,12 @@ fn plainly(json: bool) -> Shown {
 }
 
 /// Asks for work and shows its events until it ends.
-async fn follow(path: &str, request: &impl Serialize, shown: Shown) -> Result<Exit> {
+async fn follow(path: &str, request: &impl Serialize, shown: Shown) -> Result<End> {
     watch(Client::connect().await?.follow(path, request).await?, shown).await
 }
 
 /// Shows the events of a piece of work until it ends, whatever becomes of deployd.
-async fn watch(mut events: Following, shown: Shown) -> Result<Exit> {
+async fn watch(mut events: Following, shown: Shown) -> Result<End> {
     let mut progress = Progress::new(shown.json);
     let mut work = None;
     loop {
@@ -135,8 +146,7 @@ async fn watch(mut events: Following, shown: Shown) -> Result<Exit> {
                 if shown.timings && !shown.json {
                     render::timings(&outcome.timings);
                 }
-                render::outcome(&outcome, shown.json);
-                return Ok(outcome.exit);
+                return Ok(End::Outcome(Box::new(outcome)));
             }
             Some(event) => {
                 if let Event::Begun { id, .. } = &event {

@@ -84,7 +84,7 @@ pub fn begun(event: &Event, json: bool) {
 }
 
 /// Prints how it ended: one line on stdout, the rest of a failure on stderr.
-pub fn outcome(outcome: &Outcome, json: bool) {
+pub fn outcome(outcome: &Outcome, command: &str, json: bool) {
     if json {
         return print_json(&Event::Ended { outcome: outcome.clone() });
     }
@@ -99,7 +99,7 @@ pub fn outcome(outcome: &Outcome, json: bool) {
         let _ = writeln!(stderr(), "help: {}", plain(help));
     }
     let text = plain(&outcome.message);
-    let _ = writeln!(stdout(), "deploy failed (exit {}): {text}", outcome.exit.code());
+    let _ = writeln!(stdout(), "{command} failed (exit {}): {text}", outcome.exit.code());
 }
 
 /// Prints where the time went, on stderr beside the steps.

@@ -39,6 +39,7 @@ fn needs_a_release_that_was_good() {
     host.deploys("r1");
     let before = host.pids();
     let said = host.deploy(&["rollback"]).exits(2);
+    assert!(said.stdout.starts_with("deploy rollback failed (exit 2): "), "{said:?}");
     assert!(said.stdout.contains("no earlier release that was good"), "{said:?}");
 
     let broken = Release::new("r2").set("BEHAVE=crash");
