@@ -10,22 +10,60 @@ use model::release::settings::{self, STATE_DIR};
 use model::units::{Unit, generate, generate_shared};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+
+/// Everything that is to be written, by its path below the generator's directory.
+#[derive(Debug, Default)]
+struct Generated {
+    units: BTreeMap<String, Unit>,
+    /// Why something is not among them, or not as it should be.
+    problems: Vec<String>,
+}
 
 /// Writes the units of every app below `dir`. An app that cannot be read is
 /// logged and left out; the others are still generated.
 pub fn run(dir: &Path) {
-    write_all(dir, &Store::at(state_dir()));
+    let mut problems = Vec::new();
+    let store = Store::at(state_dir(&mut problems));
+    problems.iter().for_each(|problem| log(problem));
+    write_all(dir, &store);
+}
+
+/// Prints what [`run`] would write, and why anything is left out.
+pub fn print(mut to: impl Write) -> io::Result<()> {
+    let mut problems = Vec::new();
+    let store = Store::at(state_dir(&mut problems));
+    let generated = generated(&store);
+    problems.extend(generated.problems);
+    for (name, unit) in &generated.units {
+        match unit {
+            Unit::Text(text) => writeln!(to, "# {name}\n{text}")?,
+            Unit::Link(target) => writeln!(to, "# {name} -> {target}\n")?,
+        }
+    }
+    problems.iter().try_for_each(|problem| writeln!(to, "# problem: {problem}"))
 }
 
 pub(crate) fn write_all(dir: &Path, store: &Store) {
+    let Generated { units, problems } = generated(store);
+    problems.iter().for_each(|problem| log(problem));
+    for (name, unit) in units {
+        if let Err(error) = write_unit(&dir.join(&name), &unit) {
+            log(&format!("write {name}: {error}"));
+        }
+    }
+}
+
+fn generated(store: &Store) -> Generated {
+    let mut all = Generated::default();
     let apps = store.seen().unwrap_or_else(|error| {
-        log(&error.chain());
+        all.problems.push(error.chain());
         Vec::new()
     });
-    let snapshots: Vec<Snapshot> = apps.into_iter().filter_map(readable).collect();
+    let snapshots: Vec<Snapshot> =
+        apps.into_iter().filter_map(|seen| readable(seen, &mut all.problems)).collect();
     // What is current comes first: no other release takes a name away from it.
     let current = |snapshot: &Snapshot| {
         let is_current = |m: &Manifest| Some(&m.label) == snapshot.current.as_ref();
@@ -34,48 +72,48 @@ pub(crate) fn write_all(dir: &Path, store: &Store) {
     };
     let mut owners = BTreeMap::new();
     for snapshot in snapshots.iter().map(current).chain(snapshots.iter().cloned()) {
-        write_app(dir, &snapshot, &mut owners);
+        all.add_app(&snapshot, &mut owners);
     }
-    for (name, unit) in generate_shared(&snapshots) {
-        if let Err(error) = write_unit(&dir.join(&name), &unit) {
-            log(&format!("write {name}: {error}"));
+    all.units.extend(generate_shared(&snapshots));
+    all
+}
+
+impl Generated {
+    fn add_app(&mut self, snapshot: &Snapshot, owners: &mut BTreeMap<String, AppName>) {
+        for (name, unit) in generate(snapshot, kernel()) {
+            let owner = owners.entry(name.clone()).or_insert_with(|| snapshot.app.clone());
+            if *owner == snapshot.app {
+                self.units.insert(name, unit);
+            } else {
+                let why = format!("skipped {name} of {}: {owner} has it already", snapshot.app);
+                self.problems.push(why);
+            }
         }
     }
 }
 
 /// A damaged app has the units that it had when it could last be read.
-fn readable(seen: Seen) -> Option<Snapshot> {
+fn readable(seen: Seen, problems: &mut Vec<String>) -> Option<Snapshot> {
     if let Some(damage) = &seen.damage {
         let units = match &seen.snapshot {
             Some(_) => "made from what was known of it before",
             None => "skipped",
         };
-        log(&format!("{}: {}: {units}", seen.app, damage.chain()));
+        problems.push(format!("{}: {}: {units}", seen.app, damage.chain()));
     }
     seen.snapshot
 }
 
 /// A mistake elsewhere in the settings must not take any unit away; where they
 /// cannot be read at all, the state is where it was when they last could.
-fn state_dir() -> PathBuf {
+fn state_dir(problems: &mut Vec<String>) -> PathBuf {
     match load_settings() {
         Ok((_, settings)) => settings.state_dir,
         Err(error) => {
-            log(&error.chain());
+            problems.push(error.chain());
             let named = load_env().ok().and_then(|env| settings::state_dir(&env));
             let last = || last_place(Path::new(STATE_DIR));
             named.or_else(last).unwrap_or_else(|| STATE_DIR.into())
-        }
-    }
-}
-
-fn write_app(dir: &Path, snapshot: &Snapshot, owners: &mut BTreeMap<String, AppName>) {
-    for (name, unit) in generate(snapshot, kernel()) {
-        let owner = owners.entry(name.clone()).or_insert_with(|| snapshot.app.clone());
-        if *owner != snapshot.app {
-            log(&format!("skipped {name} of {}: {owner} has it already", snapshot.app));
-        } else if let Err(error) = write_unit(&dir.join(&name), &unit) {
-            log(&format!("write {name}: {error}"));
         }
     }
 }

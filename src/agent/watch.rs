@@ -15,7 +15,6 @@ use model::release::name::AppName;
 use model::release::settings::WatchSettings;
 use model::release::url::ReleaseUrl;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -328,8 +327,7 @@ fn store() -> Result<Store> {
 
 /// Between half of it and one and a half.
 fn jittered(interval: Duration) -> Duration {
-    let random = RandomState::new().hash_one(interval) >> 32;
-    interval.mul_f64(0.5 + random as f64 / f64::from(u32::MAX))
+    interval.mul_f64(0.5 + fastrand::f64())
 }
 
 #[cfg(test)]

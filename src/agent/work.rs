@@ -16,7 +16,6 @@ use model::error::{Error, Exit, Result};
 use model::event::{Event, Outcome, Step};
 use model::release::name::AppName;
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -399,8 +398,7 @@ async fn undo(cx: &Context, app: &App, piece: &Piece, who: &str) -> Error {
 
 /// 48 random bits: enough for an instance's history.
 fn new_id() -> String {
-    let random = RandomState::new().hash_one(Instant::now());
-    format!("{:012x}", random >> 16)
+    format!("{:012x}", fastrand::u64(..1 << 48))
 }
 
 fn report(outcome: &Outcome) {

@@ -2,14 +2,27 @@
 //! files; no D-Bus, no network, no waiting. systemd.generator(7)
 
 use deploy_agent::generator;
-use std::path::PathBuf;
+use std::io::{ErrorKind, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let Some(normal) = std::env::args_os().nth(1) else {
-        eprintln!("usage: deploy-generator NORMAL-DIR [EARLY-DIR LATE-DIR]");
-        return ExitCode::from(2);
-    };
-    generator::run(&PathBuf::from(normal));
-    ExitCode::SUCCESS
+    match std::env::args_os().nth(1) {
+        Some(option) if option == "--dry-run" => match generator::print(stdout().lock()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                eprintln!("deploy-generator: print the units: {error}");
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::SUCCESS,
+        },
+        Some(normal) => {
+            generator::run(Path::new(&normal));
+            ExitCode::SUCCESS
+        }
+        None => {
+            eprintln!("usage: deploy-generator NORMAL-DIR [EARLY-DIR LATE-DIR]");
+            eprintln!("       deploy-generator --dry-run");
+            ExitCode::from(2)
+        }
+    }
 }

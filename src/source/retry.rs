@@ -1,7 +1,6 @@
 //! How long a source may keep us waiting and how often it is asked again.
 
 use model::error::{Error, Result};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 /// How a source is asked, and the bounds on waiting for it. Tests use small ones.
@@ -54,9 +53,7 @@ impl Timing {
     pub(super) fn pause(&self, failures: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
         let longest = self.first_pause.saturating_mul(doubled).min(self.longest_pause);
-        // Its keys are random for each value: enough for jitter, without a generator.
-        let random = RandomState::new().build_hasher().finish() >> 32;
-        longest.mul_f64(random as f64 / f64::from(u32::MAX))
+        longest.mul_f64(fastrand::f64())
     }
 }
 

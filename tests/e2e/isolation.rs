@@ -170,3 +170,17 @@ fn remove_by_force_takes_a_damaged_app_off_and_no_other() {
         assert!(broken_serves(&host));
     }
 }
+
+#[test]
+fn a_dry_run_of_the_generator_prints_each_unit_and_why_one_is_missing() {
+    let host = Host::running_r1();
+    Release::new("r1").set("PORT=5001").publish_as(host.s3(), "broken");
+    host.deploy(&["s3://releases/broken/production/r1"]).exits(0);
+    let broken = "/var/lib/deploy/apps/broken";
+    host.sh(&format!("echo '{{' >{broken}/releases/r1/release.json; rm {broken}/known.json"));
+    let before = host.sh("find /run/systemd/generator | sort");
+    let said = host.sh("/usr/lib/systemd/system-generators/deploy-generator --dry-run");
+    assert!(said.contains("# deploy-my-app-web-r1@.service\n[Unit]\n"), "{said}");
+    assert!(said.contains("# problem: broken: "), "{said}");
+    assert_eq!(host.sh("find /run/systemd/generator | sort"), before);
+}
