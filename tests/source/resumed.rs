@@ -81,9 +81,10 @@ async fn a_server_that_is_gone_for_a_while_is_asked_until_it_is_back() {
     let mut bytes = archive_read.next().await.unwrap().unwrap().to_vec();
     let address = server.address();
     let start = server.stop();
-    // It takes connections and cuts them, before it serves again.
+    // It takes connections and cuts them, before it serves again. Bound here and not by the
+    // thread, which may begin after the last attempt on a busy machine.
+    let listener = std::net::TcpListener::bind(address).unwrap();
     let back = std::thread::spawn(move || {
-        let listener = std::net::TcpListener::bind(address).unwrap();
         for _ in 0..2 {
             drop(listener.accept().unwrap());
         }
