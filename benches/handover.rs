@@ -116,7 +116,7 @@ fn row(what: &str, clients: &str, tally: &Tally) -> Value {
 }
 
 fn set_up_peer(host: &Host) {
-    host.sh("cp -r /var/lib/deploy/apps/my-app/releases/r1/app /srv/peer");
+    host.sh("cp -r /var/lib/deploy/apps/my-app/releases/r1/app /srv/peer; chmod -R a+rX /srv/peer");
     host.write("/etc/systemd/system/peer.service", PEER);
     host.sh("systemctl daemon-reload; systemctl start peer");
     wait_for_peer(host);
