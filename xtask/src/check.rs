@@ -66,7 +66,9 @@ fn in_readme(setting: &Setting, text: &str) -> Option<String> {
     let is_name = |word: &str| word.trim_end_matches([':', ',', ';', '.']) == *name;
     let is_value = |values: &str| {
         let mut words = values.trim_end_matches([' ', '|']).split([',', ';', ' ']);
-        default.is_empty() || words.any(|word| word == *default) || values.contains(default)
+        // A list has commas of its own; anything else is a word: 0s is not in 10s.
+        let is_list = default.contains(',') && values.contains(default);
+        default.is_empty() || is_list || words.any(|word| word == *default)
     };
     let is_in = rows.into_iter().any(|(names, values)| {
         let mut words = names.split([' ', ',', ';']);
