@@ -36,9 +36,9 @@ pub struct Context {
     pub events: Events,
     /// The user who asked.
     pub who: String,
-    /// Of the piece of work that this is for.
+    /// Of the job that this is for.
     pub id: String,
-    pub warm: Warm,
+    pub rollback_window: RollbackWindow,
     /// Where the work may be cut off.
     pub cut: Cut,
     /// When the caller no longer wants the deploy, if it is not committed by then.
@@ -95,7 +95,7 @@ impl Context {
             events,
             who,
             id: String::new(),
-            warm: Warm::default(),
+            rollback_window: RollbackWindow::default(),
             cut: Cut::default(),
             deadline: None,
         })
@@ -119,7 +119,7 @@ impl Context {
 /// The time after a switch, in which the release before is still warm: a rollback
 /// that is asked for then takes the new one back at once.
 #[derive(Clone, Debug, Default)]
-pub struct Warm {
+pub struct RollbackWindow {
     phase: Arc<watch::Sender<Phase>>,
     /// The release that ran before a deploy that is not good yet.
     before: Arc<Mutex<Option<Label>>>,
@@ -142,7 +142,7 @@ enum Phase {
     },
 }
 
-impl Warm {
+impl RollbackWindow {
     /// Remembers the release that a rollback during the deploy goes to.
     pub fn remember(&self, before: Option<Label>) {
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = before;

@@ -188,7 +188,7 @@ pub async fn live(cx: &Context, app: &App) -> Result<Vec<String>> {
 pub async fn live_of(cx: &Context, app: &App, label: &Label) -> Result<Vec<String>> {
     let mut live = live(cx, app).await?;
     let snapshot = app.snapshot()?;
-    let own = snapshot.release(label).map(units::of).unwrap_or_default();
+    let own = snapshot.release(label).map(units::unit_names).unwrap_or_default();
     live.retain(|unit| own.contains(unit));
     Ok(live)
 }

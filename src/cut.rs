@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Of one piece of work; its copies are one.
+/// Of one job; its copies are one.
 #[derive(Clone, Debug, Default)]
 pub struct Cut(Arc<watch::Sender<State>>);
 

@@ -69,7 +69,7 @@ pub async fn deploy(
     run_release: bool,
 ) -> Result<Done> {
     let mut attempt = Attempt::begin(cx, &app, "deploy", Some(url))?;
-    cx.warm.remember(app.current()?);
+    cx.rollback_window.remember(app.current()?);
     let result = deploy_steps(cx, &app, url, run_release, &mut attempt).await;
     match result.is_err() && !attempt.is_begun() && app.is_new() {
         true => forget(cx, app),
@@ -91,14 +91,14 @@ async fn deploy_steps(
     if let Some(manifest) = &found.installed
         && is_running(cx, app, manifest).await?
     {
-        attempt.of(&manifest.label);
+        attempt.set_release(&manifest.label);
         phase.pass_over(cx, app, manifest)?;
         return Ok(already(app, manifest, found.resolved.name()));
     }
     attempt.under_way(app)?;
     let name = found.resolved.name().clone();
     let mut staged = stage_steps(cx, app, found).await?;
-    attempt.of(&staged.manifest.label);
+    attempt.set_release(&staged.manifest.label);
     if staged.reused && is_running(cx, app, &staged.manifest).await? {
         phase.pass_over(cx, app, &staged.manifest)?;
         return Ok(already(app, &staged.manifest, &name));
@@ -137,7 +137,7 @@ async fn roll_back_steps(
 ) -> Result<Done> {
     let start = Instant::now();
     let mut manifest = preflight::rollback(app, to)?;
-    attempt.of(&manifest.label);
+    attempt.set_release(&manifest.label);
     if is_running(cx, app, &manifest).await? {
         return Ok(already(app, &manifest, manifest.url.release()));
     }
@@ -189,7 +189,7 @@ async fn resolve_steps(cx: &Context, app: &Locked, url: &ReleaseUrl) -> Result<F
 /// Preflight and stage: nothing that runs is touched, and a release that is
 /// refused does not stay.
 async fn stage_steps(cx: &Context, app: &Locked, found: Found) -> Result<Staged> {
-    let builds = owner::of(cx, app).await?.builder.ids.uid;
+    let builds = owner::identities(cx, app).await?.builder.ids.uid;
     converge::ports::let_builds(cx, app.name(), builds, found.settings.metadata).await?;
     let staged = stage::stage(cx, app, found).await;
     if staged.is_err()
@@ -205,7 +205,7 @@ async fn stage_steps(cx: &Context, app: &Locked, found: Found) -> Result<Staged>
     if let Err(refused) = preflight::release(cx, app, &staged.manifest) {
         if !staged.reused {
             app.retire(&staged.manifest.label)?;
-            app.sweep_at_leisure();
+            app.sweep_in_background();
         }
         return Err(refused);
     }
@@ -248,7 +248,7 @@ async fn prove(cx: &Context, app: &Locked, staged: Staged) -> Result<Candidate> 
 
 fn failure(candidate: &Candidate) -> Failed {
     let Candidate { manifest, before, stopped, .. } = candidate;
-    Failed::of(manifest.clone(), before.clone(), stopped.clone())
+    Failed::new(manifest.clone(), before.clone(), stopped.clone())
 }
 
 /// Strategy `handover`: it is proved on private ports beside the release that
@@ -350,11 +350,11 @@ async fn settle(cx: &Context, app: &Locked, mut committed: Committed) -> Result<
     let window = committed.manifest.plan.settle;
     cx.events.step(Step::Settle, format!("{} s", window.as_secs_f32()));
     let Committed { manifest, before, stopped, .. } = &committed;
-    let failed = Failed::of(manifest.clone(), before.clone(), stopped.clone());
+    let failed = Failed::new(manifest.clone(), before.clone(), stopped.clone());
     let settled = async {
         tokio::select! {
             settled = committed.watch.settle(window) => settled,
-            who = cx.warm.taken_back(committed.before.as_ref(), window) => Err(taken_back(&who)),
+            who = cx.rollback_window.taken_back(committed.before.as_ref(), window) => Err(taken_back(&who)),
         }
     };
     match settled.await {
@@ -377,7 +377,7 @@ async fn finish(
     verb: &str,
     start: Instant,
 ) -> Done {
-    cx.warm.remember(None);
+    cx.rollback_window.remember(None);
     for tidied in [
         app.set_state(&committed.manifest.label, State::Good),
         retire(cx, app, &committed).await,
@@ -406,7 +406,7 @@ async fn retire(cx: &Context, app: &Locked, committed: &Committed) -> Result<()>
         cx.events.step(Step::Drain, format!("at most {} s", timeout.as_secs_f32()));
     }
     let end = committed.since + timeout;
-    let _draining = cx.warm.draining(end.saturating_duration_since(Instant::now()));
+    let _draining = cx.rollback_window.draining(end.saturating_duration_since(Instant::now()));
     converge::drain(cx, app, end).await?;
     converge(cx, app).await
 }
@@ -416,7 +416,7 @@ async fn prune(cx: &Context, app: &Locked) -> Result<()> {
     for old in retention::prunable(&app.snapshot()?, cx.settings.keep_releases) {
         app.retire(&old)?;
     }
-    app.sweep_at_leisure();
+    app.sweep_in_background();
     converge::load_units(cx, &app.snapshot()?).await?;
     converge::ports::load(cx).await
 }

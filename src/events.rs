@@ -1,4 +1,4 @@
-//! The events of a piece of work, kept for those who follow it.
+//! The events of a job, kept for those who follow it.
 
 use crate::timings::Clock;
 use model::event::{Event, Step};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 const KEPT: usize = 4096;
 const KEPT_BYTES: usize = 1 << 20;
 
-/// The events of one piece of work: written by it, read by any number of
+/// The events of one job: written by it, read by any number of
 /// followers, none of whom can slow it down.
 #[derive(Clone, Debug)]
 pub struct Events(Arc<Shared>);

@@ -45,7 +45,12 @@ impl Watch {
         let processes = manifest.plan.instances().map(|one| Watched::new(manifest, &one)).collect();
         let mapped = !manifest.plan.private_ports.is_empty();
         let public = mapped.then_some(manifest.plan.port.get());
-        Watch { machine: machine.clone(), processes, demand: Demand::of(machine, manifest), public }
+        Watch {
+            machine: machine.clone(),
+            processes,
+            demand: Demand::new(machine, manifest),
+            public,
+        }
     }
 
     /// Asks that clients also reach it as they reach the release that runs now.

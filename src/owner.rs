@@ -44,7 +44,7 @@ impl Owner {
 }
 
 /// The users of the app, made where they are missing.
-pub async fn of(cx: &Context, app: &App) -> Result<Owner> {
+pub async fn identities(cx: &Context, app: &App) -> Result<Owner> {
     match shared(cx, &app.snapshot()?) {
         Some(user) => {
             let ids = ids_of_shared(cx, &user)?;

@@ -108,7 +108,7 @@ fn unit_names(manifest: &Manifest) -> Result<()> {
     };
     let whose = format!("{} {}", manifest.url.app(), manifest.label);
     let help = "shorten the name of the app, the process type or the release";
-    units::of(manifest).iter().try_for_each(|name| fits(name, longest, &whose, help))
+    units::unit_names(manifest).iter().try_for_each(|name| fits(name, longest, &whose, help))
 }
 
 fn fits(name: &str, longest: usize, whose: &str, help: &str) -> Result<()> {

@@ -17,7 +17,7 @@ mod process;
 use crate::host::cgroup;
 use due::Progress;
 use nix::sys::signal::Signal;
-use process::Look;
+use process::Members;
 use signal_hook::consts::SIGTERM;
 use std::io;
 use std::process::ExitCode;
@@ -57,16 +57,16 @@ fn end_others(signal: Signal, main: Option<i32>) -> io::Result<()> {
     let mut progress = Progress::new(signal, main, Instant::now());
     let mut was_empty = false;
     loop {
-        let look = Look::at(&group);
+        let members = Members::at(&group);
         // A process that ends while the list is read may have started another one.
-        if look.is_empty() && was_empty {
+        if members.is_empty() && was_empty {
             return Ok(());
         }
-        was_empty = look.is_empty();
+        was_empty = members.is_empty();
         if over.load(Ordering::Relaxed) {
-            look.left.iter().for_each(|process| process.send(Signal::SIGKILL));
+            members.left.iter().for_each(|process| process.send(Signal::SIGKILL));
         } else {
-            let due = progress.due(&look.left, Instant::now());
+            let due = progress.due(&members.left, Instant::now());
             due.into_iter().for_each(|process| process.send(signal));
         }
         thread::sleep(LOOK);

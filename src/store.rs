@@ -149,7 +149,7 @@ impl App {
     }
 
     /// The same, behind everything else that this instance has to do.
-    pub fn sweep_at_leisure(&self) {
+    pub fn sweep_in_background(&self) {
         let app = self.clone();
         at_leisure(move || app.sweep());
     }

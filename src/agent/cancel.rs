@@ -1,42 +1,38 @@
 //! `deploy cancel`: the end of work that waits, or has not committed its release yet.
 
-use super::operator::Operator;
-use super::work::{Followed, Piece, Work};
+use super::caller::Caller;
+use super::jobs::{Followed, Job, Jobs};
 use model::error::{Error, Result};
 use model::event::Outcome;
 use std::sync::Arc;
 
 /// Cancels what `[APP|ID]` stands for, and waits until it has ended.
-pub(super) async fn cancel(
-    work: &Work,
-    operator: &Operator,
-    word: Option<&str>,
-) -> Result<Outcome> {
-    let chosen = choose(work, word)?;
+pub(super) async fn cancel(jobs: &Jobs, caller: &Caller, word: Option<&str>) -> Result<Outcome> {
+    let chosen = choose(jobs, word)?;
     let (mut cancelled, mut too_late) = (Vec::new(), None);
     // Waiting jobs first: none of them may begin meanwhile.
-    for piece in chosen.iter().rev() {
-        match piece.cut.cancel(&operator.name) {
-            Ok(()) => cancelled.push(piece.clone()),
-            Err(why) => too_late = Some(late(piece, why)),
+    for job in chosen.iter().rev() {
+        match job.cut.cancel(&caller.name) {
+            Ok(()) => cancelled.push(job.clone()),
+            Err(why) => too_late = Some(late(job, why)),
         }
     }
-    work.ended(&cancelled).await;
+    jobs.ended(&cancelled).await;
     match too_late {
         Some(error) if cancelled.is_empty() => Err(error),
         _ => {
-            let what: Vec<_> = cancelled.iter().rev().map(|piece| told(work, piece)).collect();
+            let what: Vec<_> = cancelled.iter().rev().map(|job| message_of(jobs, job)).collect();
             let rest = too_late.map(|error| format!("; {}", error.chain())).unwrap_or_default();
             Ok(Outcome::done(format!("{}{rest}", what.join("; "))))
         }
     }
 }
 
-/// The work of an app, a piece of work by its id, or the only one there is.
-fn choose(work: &Work, word: Option<&str>) -> Result<Vec<Arc<Piece>>> {
-    let mut live = work.live();
-    live.retain(|piece| !piece.is_chore());
-    let list = || live.iter().map(|piece| format!("{} ({})", piece.id, piece.what));
+/// The work of an app, a job by its id, or the only one there is.
+fn choose(jobs: &Jobs, word: Option<&str>) -> Result<Vec<Arc<Job>>> {
+    let mut live = jobs.live();
+    live.retain(|job| !job.is_background());
+    let list = || live.iter().map(|job| format!("{} ({})", job.id, job.what));
     let chosen: Vec<_> = match word {
         None if live.len() > 1 => {
             let why = format!("there are several: {}", list().collect::<Vec<_>>().join(", "));
@@ -45,7 +41,7 @@ fn choose(work: &Work, word: Option<&str>) -> Result<Vec<Arc<Piece>>> {
         }
         None => live,
         Some(word) => {
-            let named = |piece: &&Arc<Piece>| piece.id == word || piece.app.as_str() == word;
+            let named = |job: &&Arc<Job>| job.id == word || job.app.as_str() == word;
             live.iter().filter(named).cloned().collect()
         }
     };
@@ -57,18 +53,18 @@ fn choose(work: &Work, word: Option<&str>) -> Result<Vec<Arc<Piece>>> {
     Ok(chosen)
 }
 
-fn late(piece: &Piece, why: &str) -> Error {
-    let error = Error::usage(format!("cancel {}", piece.what)).because(match why {
+fn late(job: &Job, why: &str) -> Error {
+    let error = Error::usage(format!("cancel {}", job.what)).because(match why {
         "restart" | "stop" | "start" | "remove" => format!("a {why} cannot be taken back"),
         why => why.to_owned(),
     });
-    error.help(format!("`deploy rollback {}` takes a committed release back", piece.app))
+    error.help(format!("`deploy rollback {}` takes a committed release back", job.app))
 }
 
 /// How it ended: what was about to end by itself may have done so.
-fn told(work: &Work, piece: &Piece) -> String {
-    match work.find(&piece.id) {
+fn message_of(jobs: &Jobs, job: &Job) -> String {
+    match jobs.find(&job.id) {
         Some(Followed::Ended(ended)) => ended.outcome.message.clone(),
-        _ => format!("cancelled {}", piece.what),
+        _ => format!("cancelled {}", job.what),
     }
 }

@@ -85,11 +85,11 @@ fn refuse(stream: &UnixStream) {
     let error = Error::new(Exit::Busy, "ask deployd");
     let error = error.because("it has too many connections").help("end some, and ask again");
     let text = serde_json::to_string(&Outcome::from(&error)).unwrap_or_default();
-    let answer = format!(
+    let found = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
         text.len()
     );
-    let _ = stream.try_write(answer.as_bytes());
+    let _ = stream.try_write(found.as_bytes());
 }
 
 /// A connection that counts as long as it lives.
@@ -241,8 +241,8 @@ mod tests {
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let whole = format!("{head}content-length: 5\r\n\r\nhello");
         stream.write_all(whole.as_bytes()).await.unwrap();
-        let answer = read(stream).await;
-        assert!(answer.contains("200 OK") && answer.ends_with("hello"), "{answer}");
+        let found = read(stream).await;
+        assert!(found.contains("200 OK") && found.ends_with("hello"), "{found}");
     }
 
     #[tokio::test]
@@ -253,8 +253,8 @@ mod tests {
         for _ in 0..OF_ONE {
             held.push(UnixStream::connect(&path).await.unwrap());
         }
-        let answer = read(UnixStream::connect(&path).await.unwrap()).await;
-        assert!(answer.contains("503") && answer.contains("too many connections"), "{answer}");
+        let found = read(UnixStream::connect(&path).await.unwrap()).await;
+        assert!(found.contains("503") && found.contains("too many connections"), "{found}");
         held.pop();
         let end = tokio::time::Instant::now() + Duration::from_secs(5);
         loop {

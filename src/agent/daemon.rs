@@ -1,9 +1,9 @@
 //! The life of `deployd`: settings, recovery, the socket, signals, the end.
 
+use super::jobs::{Jobs, Request};
 use super::port_watch;
 use super::server;
 use super::watch::Watcher;
-use super::work::{Request, Work};
 use crate::context::{self, Context};
 use crate::events::Events;
 use crate::host::memory;
@@ -88,17 +88,17 @@ async fn live(
     let failed = |e| Error::failed("listen on the control socket").because(e);
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
-    let work = Work::new(Arc::new(Sources::new()));
+    let jobs = Jobs::new(Arc::new(Sources::new()));
     tokio::spawn(watchdog());
-    tokio::spawn(tell(work.clone()));
-    tokio::spawn(port_watch::run(work.clone()));
+    tokio::spawn(tell(jobs.clone()));
+    tokio::spawn(port_watch::run(jobs.clone()));
     tokio::spawn(port_watch::reserve());
-    recover(&work);
-    let watcher = Watcher::new(work.clone());
+    recover(&jobs);
+    let watcher = Watcher::new(jobs.clone());
     let watching = tokio::spawn(watcher.clone().run());
     let (stop, mut stopped) = watch::channel(false);
     let serving =
-        tokio::spawn(server::serve(listener, work.clone(), watcher.clone(), async move {
+        tokio::spawn(server::serve(listener, jobs.clone(), watcher.clone(), async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
     notify(NotifyState::Ready);
@@ -114,12 +114,12 @@ async fn live(
         // Nobody waits for it to end: what is under way is finished first. From what is told
         // next on, systemd counts the time of a stop.
         tokio::select! {
-            () = work.finished() => {}
+            () = jobs.finished() => {}
             _ = signals.recv() => {}
         }
     }
     notify(NotifyState::Stopping);
-    work.stop(GRACE).await;
+    jobs.stop(GRACE).await;
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     Ok(())
 }
@@ -180,13 +180,13 @@ fn signals() -> Result<mpsc::UnboundedReceiver<i32>> {
 }
 
 /// Takes up every app where the last run, or the last boot, left it.
-fn recover(work: &Work) {
+fn recover(jobs: &Jobs) {
     let apps = match apps() {
         Ok(apps) => apps,
         Err(error) => return tracing::error!("{}", error.chain()),
     };
-    tokio::spawn(forget_removed(work.clone()));
-    tokio::spawn(try_nftables(work.clone()));
+    tokio::spawn(forget_removed(jobs.clone()));
+    tokio::spawn(try_nftables(jobs.clone()));
     for app in apps {
         let name = app.name().clone();
         let mut request = Request::new(&name, "recover", "deployd");
@@ -195,7 +195,7 @@ fn recover(work: &Work) {
             request.what = format!("recover {} {url}", interrupted.action).trim_end().to_owned();
             (request.who, request.id) = (interrupted.who, Some(interrupted.id));
         }
-        let begun = work.start(request, move |cx| async move {
+        let begun = jobs.start(request, move |cx| async move {
             drop(cx.cut.decide("it is recovered after a crash").await);
             let app = cx.store.app(&name).lock()?;
             deploy::recover(&cx, app).await.map(server::done)
@@ -207,9 +207,9 @@ fn recover(work: &Work) {
 }
 
 /// The same for an app of which nothing but its units was left.
-async fn forget_removed(work: Work) {
+async fn forget_removed(jobs: Jobs) {
     let forgotten = async {
-        let cx = Context::open(work.common(), work.sources(), Events::default(), "deployd".into())
+        let cx = Context::open(jobs.common(), jobs.sources(), Events::default(), "deployd".into())
             .await?;
         converge::forget_removed(&cx).await
     };
@@ -220,9 +220,9 @@ async fn forget_removed(work: Work) {
 
 /// Checks whether nftables can be used, so that the first deploy need not wait for that. A
 /// failure is reported by the deploy that needs it.
-async fn try_nftables(work: Work) {
+async fn try_nftables(jobs: Jobs) {
     let cx =
-        Context::open(work.common(), work.sources(), Events::default(), "deployd".into()).await;
+        Context::open(jobs.common(), jobs.sources(), Events::default(), "deployd".into()).await;
     let Ok(cx) = cx else { return };
     let usual = ReleaseSettings::merge(&cx.agent_env, &Env::default());
     if usual.is_ok_and(|settings| settings.strategy == Strategy::Handover) {
@@ -240,10 +240,10 @@ fn apps() -> Result<Vec<App>> {
 }
 
 /// Keeps `systemctl status deployd` telling the story.
-async fn tell(work: Work) {
-    let mut changes = work.watch();
+async fn tell(jobs: Jobs) {
+    let mut changes = jobs.watch();
     loop {
-        notify(NotifyState::Status(&work.story()));
+        notify(NotifyState::Status(&jobs.story()));
         if changes.changed().await.is_err() {
             return;
         }

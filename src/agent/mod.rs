@@ -1,17 +1,17 @@
 //! What the daemon adds: the control socket, work that outlives its caller, and
 //! questions about what is installed.
 
-mod answer;
+mod respond;
 mod cancel;
 mod connections;
 pub mod daemon;
 pub mod log;
-mod operate;
-mod operator;
+mod processes;
+mod caller;
 mod port_watch;
 mod plan;
 mod remove;
 mod server;
 mod status;
 mod watch;
-mod work;
+mod jobs;

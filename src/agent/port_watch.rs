@@ -1,7 +1,7 @@
 //! Keeps the port map in the kernel: a firewall that is loaded again flushes every table,
 //! and clients would be refused while everything else looks well.
 
-use super::work::Work;
+use super::jobs::Jobs;
 use crate::context::Context;
 use crate::converge::ports;
 use crate::events::Events;
@@ -22,10 +22,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(30);
 
 /// Runs as long as the daemon.
-pub async fn run(work: Work) {
+pub async fn run(jobs: Jobs) {
     loop {
         match Changes::follow() {
-            Ok(changes) => until_it_fails(&changes, &work).await,
+            Ok(changes) => until_it_fails(&changes, &jobs).await,
             // A machine that has no nftables hands over no ports either.
             Err(error) => return tracing::warn!("cannot watch the rules of nftables: {error}"),
         }
@@ -45,11 +45,11 @@ pub async fn reserve() {
     }
 }
 
-async fn until_it_fails(changes: &Changes, work: &Work) {
+async fn until_it_fails(changes: &Changes, jobs: &Jobs) {
     loop {
         let mut pause = PAUSE;
-        while !ports::is_intact(&work.common(), &|| ruleset::fingerprint(TABLE_NAME)).await {
-            if let Err(error) = restore(work).await {
+        while !ports::is_intact(&jobs.common(), &|| ruleset::fingerprint(TABLE_NAME)).await {
+            if let Err(error) = restore(jobs).await {
                 tracing::error!("the port map is not as it should be: {}", error.chain());
             }
             tokio::time::sleep(pause).await;
@@ -61,9 +61,9 @@ async fn until_it_fails(changes: &Changes, work: &Work) {
     }
 }
 
-async fn restore(work: &Work) -> Result<()> {
+async fn restore(jobs: &Jobs) -> Result<()> {
     let cx =
-        Context::open(work.common(), work.sources(), Events::default(), "deployd".into()).await?;
+        Context::open(jobs.common(), jobs.sources(), Events::default(), "deployd".into()).await?;
     if ports::restore(&cx).await? {
         tracing::warn!(
             "the port map (table inet deploy) was changed or flushed by another program: it is \

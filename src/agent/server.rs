@@ -1,11 +1,11 @@
 //! The control socket: what is asked, and what is done for it.
 
-use super::answer::{Answer, stream, told};
+use super::caller::{Caller, Peer};
 use super::connections::{Bounded, PATIENCE, in_time};
-use super::operate::{self, Operation};
-use super::operator::{Operator, Peer};
+use super::jobs::{Followed, Job, Jobs, Request};
+use super::processes::{self, ProcessAction};
+use super::respond::{Reply, ended_stream, stream};
 use super::watch::{self, Watcher};
-use super::work::{Followed, Piece, Request, Work};
 use super::{cancel, plan, remove, status};
 use crate::context::{self, Context};
 use crate::events::Events;
@@ -36,7 +36,7 @@ const LONGEST: usize = 64 << 10;
 /// Serves the control socket until `stop` completes.
 pub async fn serve(
     listener: UnixListener,
-    work: Work,
+    jobs: Jobs,
     watcher: Watcher,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
@@ -49,15 +49,15 @@ pub async fn serve(
         .route("/v1/deploy", post(post_deploy))
         .route("/v1/stage", post(post_stage))
         .route("/v1/rollback", post(post_rollback))
-        .route("/v1/restart", post(|o, w, b| operate(Operation::Restart, o, w, b)))
-        .route("/v1/stop", post(|o, w, b| operate(Operation::Stop, o, w, b)))
-        .route("/v1/start", post(|o, w, b| operate(Operation::Start, o, w, b)))
+        .route("/v1/restart", post(|o, w, b| post_processes(ProcessAction::Restart, o, w, b)))
+        .route("/v1/stop", post(|o, w, b| post_processes(ProcessAction::Stop, o, w, b)))
+        .route("/v1/start", post(|o, w, b| post_processes(ProcessAction::Start, o, w, b)))
         .route("/v1/remove", post(post_remove))
         .route("/v1/cancel", post(post_cancel))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
-        .with_state(work)
+        .with_state(jobs)
         .into_make_service_with_connect_info::<Peer>();
     axum::serve(Bounded::new(listener, PATIENCE), routes).with_graceful_shutdown(stop).await
 }
@@ -77,18 +77,18 @@ fn asked(which: &api::Which) -> Result<Vec<App>> {
     match &which.app {
         None => Ok(apps),
         Some(name) => {
-            let name = preflight::which(&apps, Some(operate::parse(name)?))?;
+            let name = preflight::which(&apps, Some(processes::parse(name)?))?;
             Ok(apps.into_iter().filter(|app| *app.name() == name).collect())
         }
     }
 }
 
 async fn get_status(
-    _: Operator,
-    State(work): State<Work>,
+    _: Caller,
+    State(jobs): State<Jobs>,
     Extension(watcher): Extension<Watcher>,
     Query(which): Query<api::Which>,
-) -> Answer<Json<Vec<AppStatus>>> {
+) -> Reply<Json<Vec<AppStatus>>> {
     let machine: Arc<dyn Machine> = Arc::new(Linux::connect().await?);
     let named = |app: &App| which.app.as_ref().is_none_or(|name| app.name().as_str() == name);
     let mut to_come = watch::to_come(&store()?.apps()?)?;
@@ -98,61 +98,57 @@ async fn get_status(
         false => asked(&which)?,
     };
     apps.append(&mut to_come);
-    let mut answer = Vec::new();
+    let mut found = Vec::new();
     for app in apps {
-        answer.push(status::status(&machine, &work, &watcher, &app).await?);
+        found.push(status::status(&machine, &jobs, &watcher, &app).await?);
     }
-    Ok(Json(answer))
+    Ok(Json(found))
 }
 
 async fn get_releases(
-    _: Operator,
+    _: Caller,
     Query(which): Query<api::Which>,
-) -> Answer<Json<Vec<ReleaseStatus>>> {
-    let mut answer = Vec::new();
+) -> Reply<Json<Vec<ReleaseStatus>>> {
+    let mut found = Vec::new();
     for app in asked(&which)? {
         match status::releases(&app) {
-            Ok(releases) => answer.extend(releases),
+            Ok(releases) => found.extend(releases),
             Err(error) if which.app.is_some() => return Err(error.into()),
             // `deploy status` says what is wrong with it.
             Err(error) => tracing::warn!("{}", error.chain()),
         }
     }
-    Ok(Json(answer))
+    Ok(Json(found))
 }
 
-async fn get_history(_: Operator, Query(which): Query<api::Which>) -> Answer<Json<Vec<Entry>>> {
-    let mut answer = Vec::new();
+async fn get_history(_: Caller, Query(which): Query<api::Which>) -> Reply<Json<Vec<Entry>>> {
+    let mut found = Vec::new();
     for app in asked(&which)? {
         match status::history(&app) {
-            Ok(entries) => answer.extend(entries),
+            Ok(entries) => found.extend(entries),
             Err(error) if which.app.is_some() => return Err(error.into()),
             Err(error) => tracing::warn!("{}", error.chain()),
         }
     }
-    Ok(Json(answer))
+    Ok(Json(found))
 }
 
 async fn post_plan(
-    operator: Operator,
-    State(work): State<Work>,
+    caller: Caller,
+    State(jobs): State<Jobs>,
     bytes: Bytes,
-) -> Answer<Json<PlanStatus>> {
-    let url = operator.url(&body::<api::Release>(&bytes)?.url)?;
-    let cx = Context::open(work.common(), work.sources(), Events::default(), operator.name).await?;
+) -> Reply<Json<PlanStatus>> {
+    let url = caller.url(&body::<api::Release>(&bytes)?.url)?;
+    let cx = Context::open(jobs.common(), jobs.sources(), Events::default(), caller.name).await?;
     let app = cx.store.app(url.app());
     let plan = plan::plan(&cx, &app, &url).await;
     memory::give_back();
     Ok(Json(plan?))
 }
 
-async fn post_deploy(
-    operator: Operator,
-    State(work): State<Work>,
-    bytes: Bytes,
-) -> Answer<Response> {
+async fn post_deploy(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
     let asked: api::Deploy = body(&bytes)?;
-    let url = operator.url(&asked.url)?;
+    let url = caller.url(&asked.url)?;
     let timeout = asked.timeout_ms.map_or(api::TIMEOUT, Duration::from_millis);
     let run_release = asked.run_release;
     // Those who want the release phase and those who do not want different work.
@@ -162,37 +158,37 @@ async fn post_deploy(
         // What `current` names may have changed since the other was asked for.
         joins: !url.is_current(),
         deadline: Instant::now().checked_add(timeout),
-        ..Request::new(url.app(), what, operator.name)
+        ..Request::new(url.app(), what, caller.name)
     };
-    let piece = work.start(request, move |cx| async move {
+    let job = jobs.start(request, move |cx| async move {
         let app = lock(&cx, url.app())?;
         Ok(done(deploy::deploy(&cx, app, &url, run_release).await?))
     })?;
     match asked.detach {
-        true => Ok((StatusCode::ACCEPTED, Json(piece.begun())).into_response()),
-        false => Ok(stream(&piece)),
+        true => Ok((StatusCode::ACCEPTED, Json(job.begun())).into_response()),
+        false => Ok(stream(&job)),
     }
 }
 
 /// Follows work that was asked for before, to its outcome.
 async fn get_attach(
-    _: Operator,
-    State(work): State<Work>,
+    _: Caller,
+    State(jobs): State<Jobs>,
     Query(asked): Query<api::Attach>,
-) -> Answer<Response> {
+) -> Reply<Response> {
     match asked.id {
-        Some(id) => match work.find(&id) {
-            Some(Followed::Live(piece)) => Ok(stream(&piece)),
-            Some(Followed::Ended(ended)) => Ok(told(ended.begun, ended.outcome)),
+        Some(id) => match jobs.find(&id) {
+            Some(Followed::Live(job)) => Ok(stream(&job)),
+            Some(Followed::Ended(ended)) => Ok(ended_stream(ended.begun, ended.outcome)),
             None => {
                 let entry = recorded(&id)?;
                 let begun = Event::Begun { id, what: entry.action.clone(), who: entry.who.clone() };
-                Ok(told(begun, entry.into()))
+                Ok(ended_stream(begun, entry.into()))
             }
         },
-        None => match work.live().as_slice() {
-            [piece] => Ok(stream(piece)),
-            live => Err(which_work(live).into()),
+        None => match jobs.live().as_slice() {
+            [job] => Ok(stream(job)),
+            live => Err(which_job(live).into()),
         },
     }
 }
@@ -211,51 +207,43 @@ fn recorded(id: &str) -> Result<Entry> {
     Err(error.because(why).help("`deploy status` and `deploy history` say what was done"))
 }
 
-fn which_work(live: &[Arc<Piece>]) -> Error {
+fn which_job(live: &[Arc<Job>]) -> Error {
     let error = Error::usage("attach to what is under way");
-    let list: Vec<_> = live.iter().map(|piece| format!("{} ({})", piece.id, piece.what)).collect();
+    let list: Vec<_> = live.iter().map(|job| format!("{} ({})", job.id, job.what)).collect();
     match list.is_empty() {
         true => error.because("nothing is").help("`deploy history` says what was done"),
         false => error.because(format!("there are several: {}", list.join(", "))).help("name one"),
     }
 }
 
-async fn post_stage(
-    operator: Operator,
-    State(work): State<Work>,
-    bytes: Bytes,
-) -> Answer<Response> {
-    let url = operator.url(&body::<api::Release>(&bytes)?.url)?;
+async fn post_stage(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
+    let url = caller.url(&body::<api::Release>(&bytes)?.url)?;
     let what = format!("stage {url}");
     let request =
-        Request { joins: !url.is_current(), ..Request::new(url.app(), what, operator.name) };
-    let after = work.clone();
-    let piece = work.start(request, move |cx| async move {
+        Request { joins: !url.is_current(), ..Request::new(url.app(), what, caller.name) };
+    let after = jobs.clone();
+    let job = jobs.start(request, move |cx| async move {
         let app = lock(&cx, url.app())?;
         let staged = deploy::stage_only(&cx, app, &url).await?;
         prepare(&after, url.app())?;
         Ok(done(staged))
     })?;
-    Ok(stream(&piece))
+    Ok(stream(&job))
 }
 
 /// Once the answer is given.
-fn prepare(work: &Work, app: &AppName) -> Result<()> {
-    let request = Request { is_chore: true, ..Request::new(app, "prepare", "deployd") };
+fn prepare(jobs: &Jobs, app: &AppName) -> Result<()> {
+    let request = Request { is_background: true, ..Request::new(app, "prepare", "deployd") };
     let app = app.clone();
-    let chore = work.start(request, move |cx| async move {
+    let background = jobs.start(request, move |cx| async move {
         Ok(done(deploy::prepare(&cx, lock(&cx, &app)?).await?))
     });
-    chore.map(drop)
+    background.map(drop)
 }
 
-async fn post_rollback(
-    operator: Operator,
-    State(work): State<Work>,
-    bytes: Bytes,
-) -> Answer<Response> {
+async fn post_rollback(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
     let asked: api::Rollback = body(&bytes)?;
-    let app = asked.app.as_deref().map(operate::parse).transpose()?;
+    let app = asked.app.as_deref().map(processes::parse).transpose()?;
     let app = preflight::which(&store()?.apps()?, app)?;
     let to = match asked.to {
         None => None,
@@ -266,62 +254,58 @@ async fn post_rollback(
         ),
     };
     // In the settle window of a deploy it is that one's failure, and instant.
-    let taken_back = || work.working(&app)?.warm.take_back(&operator.name);
+    let taken_back = || jobs.active(&app)?.rollback_window.take_back(&caller.name);
     let to = to.or_else(taken_back);
-    let request = Request::new(&app, "rollback", operator.name);
-    let piece = work.start(request, move |cx| async move {
+    let request = Request::new(&app, "rollback", caller.name);
+    let job = jobs.start(request, move |cx| async move {
         let app = lock(&cx, &app)?;
         Ok(done(deploy::roll_back(&cx, app, to).await?))
     })?;
-    Ok(stream(&piece))
+    Ok(stream(&job))
 }
 
-async fn operate(
-    operation: Operation,
-    operator: Operator,
-    State(work): State<Work>,
+async fn post_processes(
+    action: ProcessAction,
+    caller: Caller,
+    State(jobs): State<Jobs>,
     bytes: Bytes,
-) -> Answer<Response> {
-    let asked: api::Operate = body(&bytes)?;
-    let selected = operate::select(&store()?.apps()?, &asked.words)?;
-    let request = Request::new(&selected.app, operation.name(), operator.name);
-    let piece = work.start(request, move |cx| async move {
+) -> Reply<Response> {
+    let asked: api::Processes = body(&bytes)?;
+    let selected = processes::select(&store()?.apps()?, &asked.words)?;
+    let request = Request::new(&selected.app, action.name(), caller.name);
+    let job = jobs.start(request, move |cx| async move {
         let app = lock(&cx, &selected.app)?;
         let process = selected.process.as_deref();
-        Ok(Outcome::done(operate::perform(operation, &cx, app, process, asked.own_user).await?))
+        Ok(Outcome::done(processes::perform(action, &cx, app, process, asked.own_user).await?))
     })?;
-    Ok(stream(&piece))
+    Ok(stream(&job))
 }
 
-async fn post_remove(
-    operator: Operator,
-    State(work): State<Work>,
-    bytes: Bytes,
-) -> Answer<Response> {
+async fn post_remove(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
     let asked: api::Remove = body(&bytes)?;
-    let app = preflight::which(&store()?.apps()?, Some(operate::parse(&asked.app)?))?;
+    let app = preflight::which(&store()?.apps()?, Some(processes::parse(&asked.app)?))?;
     if asked.force {
-        work.cut_off(&app, &operator.name);
+        jobs.cut_off(&app, &caller.name);
     }
-    let request = Request::new(&app, "remove", operator.name);
-    let piece = work.start(request, move |cx| async move {
+    let request = Request::new(&app, "remove", caller.name);
+    let job = jobs.start(request, move |cx| async move {
         let _decided = cx.cut.decide("remove").await;
         let message = match asked.force {
             true => remove::by_force(&cx, cx.store.app(&app)).await?,
-            false => operate::remove(&cx, lock(&cx, &app)?).await?,
+            false => processes::remove(&cx, lock(&cx, &app)?).await?,
         };
         Ok(Outcome::done(message))
     })?;
-    Ok(stream(&piece))
+    Ok(stream(&job))
 }
 
 async fn post_cancel(
-    operator: Operator,
-    State(work): State<Work>,
+    caller: Caller,
+    State(jobs): State<Jobs>,
     bytes: Bytes,
-) -> Answer<Json<Outcome>> {
+) -> Reply<Json<Outcome>> {
     let asked: api::Cancel = body(&bytes)?;
-    Ok(Json(cancel::cancel(&work, &operator, asked.word.as_deref()).await?))
+    Ok(Json(cancel::cancel(&jobs, &caller, asked.word.as_deref()).await?))
 }
 
 fn lock(cx: &Context, app: &AppName) -> Result<Locked> {

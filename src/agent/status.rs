@@ -1,7 +1,7 @@
 //! Questions about what is installed and what runs.
 
+use super::jobs::{Job, Jobs};
 use super::watch::Watcher;
-use super::work::{Piece, Work};
 use crate::converge;
 use crate::health::Watch;
 use crate::host::seams::Machine;
@@ -21,7 +21,7 @@ pub const ENTRIES: usize = 50;
 
 pub async fn status(
     machine: &Arc<dyn Machine>,
-    work: &Work,
+    jobs: &Jobs,
     watcher: &Watcher,
     app: &App,
 ) -> Result<AppStatus> {
@@ -32,7 +32,7 @@ pub async fn status(
     });
     let snapshot =
         snapshot.unwrap_or_else(|| Snapshot::of_nothing(app.name().clone(), app.dir().to_owned()));
-    let working = work.working(app.name());
+    let working = jobs.active(app.name());
     let mut status = AppStatus {
         app: app.name().to_string(),
         environment: None,
@@ -43,12 +43,12 @@ pub async fn status(
         fault: None,
         damaged: None,
         port: snapshot.current().filter(|m| m.plan.has_web()).map(|m| m.plan.port.get()),
-        port_map: port_map(work, &snapshot),
+        port_map: port_map(jobs, &snapshot),
         processes: Vec::new(),
         leaving: leaving(&**machine, &snapshot, working.as_deref()).await?,
         rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
-        working: working.as_ref().map(|piece| piece.what.clone()),
-        working_id: working.map(|piece| piece.id.clone()),
+        working: working.as_ref().map(|job| job.what.clone()),
+        working_id: working.map(|job| job.id.clone()),
         last: app.history(1).unwrap_or_default().pop(),
         watch: watcher.status(app),
     };
@@ -71,9 +71,9 @@ pub async fn status(
 }
 
 /// Who knows that another program flushes the port map now and then can make it stop.
-fn port_map(work: &Work, snapshot: &Snapshot) -> Option<String> {
+fn port_map(jobs: &Jobs, snapshot: &Snapshot) -> Option<String> {
     snapshot.current().filter(|manifest| !manifest.plan.private_ports.is_empty())?;
-    let Restored { times, last } = converge::ports::restored(&work.common())?;
+    let Restored { times, last } = converge::ports::restored(&jobs.common())?;
     let at = last.strftime("%Y-%m-%d %H:%M:%SZ");
     Some(format!("flushed by another program, and loaded again: {times} times, last at {at}"))
 }
@@ -81,9 +81,9 @@ fn port_map(work: &Work, snapshot: &Snapshot) -> Option<String> {
 async fn leaving(
     machine: &dyn Machine,
     snapshot: &Snapshot,
-    working: Option<&Piece>,
+    working: Option<&Job>,
 ) -> Result<Option<Leaving>> {
-    let Some(until) = working.and_then(|piece| piece.warm.until()) else { return Ok(None) };
+    let Some(until) = working.and_then(|job| job.rollback_window.until()) else { return Ok(None) };
     let leaving = converge::leaving(machine, snapshot).await?;
     let ports: Vec<u16> = leaving.values().copied().collect();
     let connections = converge::connections(machine, &ports).unwrap_or_default();

@@ -2,10 +2,10 @@
 //! names is deployed. A fleet converges with nothing but S3: no instance knows
 //! another one, and each pauses for a random while, so they do not ask at once.
 
+use super::jobs::{Jobs, Request};
 use super::server;
-use super::work::{Request, Work};
 use crate::context;
-use crate::source::News;
+use crate::source::PointerChange;
 use crate::store::{App, Store, Watched};
 use crate::{deploy, preflight};
 use jiff::Timestamp;
@@ -38,7 +38,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 pub struct Watcher(Arc<Shared>);
 
 struct Shared {
-    work: Work,
+    jobs: Jobs,
     /// Why a URL could not be followed when it was last asked for.
     trouble: Mutex<BTreeMap<AppName, String>>,
     /// The apps that are being asked for.
@@ -63,9 +63,9 @@ impl Drop for Turn {
 }
 
 impl Watcher {
-    pub fn new(work: Work) -> Watcher {
+    pub fn new(jobs: Jobs) -> Watcher {
         let (trouble, asking, reload) = (Mutex::default(), Mutex::default(), Notify::new());
-        Watcher(Arc::new(Shared { work, trouble, asking, reload }))
+        Watcher(Arc::new(Shared { jobs, trouble, asking, reload }))
     }
 
     /// Reads the settings now, and asks.
@@ -134,15 +134,15 @@ impl Watcher {
 
     async fn ask(&self, url: &ReleaseUrl, interval: Duration) -> Result<()> {
         let app = store()?.app(url.app());
-        if self.0.work.working(app.name()).is_some() {
+        if self.0.jobs.active(app.name()).is_some() {
             return Ok(());
         }
         let last = app.watched().filter(|last| last.url == *url);
-        let rests = |last: &&Watched| Stand::of(&app, last).rests(last, interval);
+        let rests = |last: &&Watched| Progress::read(&app, last).rests(last, interval);
         let known = last.as_ref().map(named);
         let rests = last.as_ref().is_some_and(|last| rests(&last));
-        let sources = self.0.work.sources();
-        let news = sources.news(url, known.as_ref().filter(|_| rests)).await?;
+        let sources = self.0.jobs.sources();
+        let news = sources.pointer_change(url, known.as_ref().filter(|_| rests)).await?;
         let Some(news) = news else { return Ok(()) };
         // What is refused here is no deploy yet, and nothing for the history.
         preflight::environment(&app, &news.url)?;
@@ -151,11 +151,11 @@ impl Watcher {
         self.start(url, news, again.map_or(1, |last| last.tries + 1))
     }
 
-    fn start(&self, url: &ReleaseUrl, news: News, tries: u32) -> Result<()> {
-        let News { mark, url: release } = news;
+    fn start(&self, url: &ReleaseUrl, news: PointerChange, tries: u32) -> Result<()> {
+        let PointerChange { mark, url: release } = news;
         let request = Request::new(url.app(), format!("deploy {release}"), WHO);
         let url = url.clone();
-        let piece = self.0.work.start(request, move |cx| async move {
+        let job = self.0.jobs.start(request, move |cx| async move {
             let (id, at) = (cx.id.clone(), Timestamp::now());
             let (exit, message) = (None, String::new());
             let mut watched = Watched { url, mark, release, id, tries, exit, message, at };
@@ -173,7 +173,7 @@ impl Watcher {
             }
             result.map(server::done)
         });
-        piece.map(drop)
+        job.map(drop)
     }
 
     /// Returns the state of watch mode for this app, if it is watched.
@@ -193,9 +193,9 @@ impl Watcher {
             (None, None) => "not asked yet".to_owned(),
             (None, Some(error)) => error.clone(),
             (Some(last), error) => {
-                let live = self.0.work.working(app.name()).is_some_and(|now| now.id == last.id);
-                let stand = if live { Stand::UnderWay } else { Stand::of(app, last) };
-                let text = stand.told(last);
+                let live = self.0.jobs.active(app.name()).is_some_and(|now| now.id == last.id);
+                let progress = if live { Progress::UnderWay } else { Progress::read(app, last) };
+                let text = progress.describe(last);
                 error.as_ref().map_or_else(|| text.clone(), |error| format!("{text}; now {error}"))
             }
         };
@@ -214,8 +214,8 @@ impl Watcher {
 }
 
 /// The release that the URL named then.
-fn named(last: &Watched) -> News {
-    News { mark: last.mark.clone(), url: last.release.clone() }
+fn named(last: &Watched) -> PointerChange {
+    PointerChange { mark: last.mark.clone(), url: last.release.clone() }
 }
 
 fn none() -> WatchStatus {
@@ -225,7 +225,7 @@ fn none() -> WatchStatus {
 
 /// The outcome of the last attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
+enum Progress {
     UnderWay,
     Deployed,
     /// It would fail again: until the URL names something else, it is left alone.
@@ -235,38 +235,38 @@ enum Stand {
     CutOff,
 }
 
-impl Stand {
+impl Progress {
     /// What a crash cut off may have been ended by recovery, as the history says.
-    fn of(app: &App, last: &Watched) -> Stand {
+    fn read(app: &App, last: &Watched) -> Progress {
         let recorded = || {
             let entries = app.history(super::status::ENTRIES).ok()?;
             let entry = entries.into_iter().rev().find(|entry| entry.id == last.id)?;
-            Some(Stand::ended(entry.exit)).filter(|stand| stand.is_final())
+            Some(Progress::ended(entry.exit)).filter(|progress| progress.is_final())
         };
-        last.exit.map(Stand::ended).or_else(recorded).unwrap_or(Stand::CutOff)
+        last.exit.map(Progress::ended).or_else(recorded).unwrap_or(Progress::CutOff)
     }
 
-    fn ended(exit: Exit) -> Stand {
+    fn ended(exit: Exit) -> Progress {
         match exit {
-            Exit::Done => Stand::Deployed,
+            Exit::Done => Progress::Deployed,
             Exit::Unusable
             | Exit::Unhealthy
             | Exit::RolledBack
             | Exit::RollbackFailed
-            | Exit::Cancelled => Stand::FailedHere(exit),
+            | Exit::Cancelled => Progress::FailedHere(exit),
             Exit::Failed | Exit::Usage | Exit::Source | Exit::Busy | Exit::NoAgent => {
-                Stand::NotDeployed(exit)
+                Progress::NotDeployed(exit)
             }
         }
     }
 
     fn is_final(self) -> bool {
-        matches!(self, Stand::Deployed | Stand::FailedHere(_))
+        matches!(self, Progress::Deployed | Progress::FailedHere(_))
     }
 
     /// Whether nothing is to be done about it now unless the URL names something else.
     fn rests(self, last: &Watched, interval: Duration) -> bool {
-        if self.is_final() || (self == Stand::CutOff && last.tries >= TRIES) {
+        if self.is_final() || (self == Progress::CutOff && last.tries >= TRIES) {
             return true;
         }
         let doubled = 2u32.saturating_pow(last.tries.saturating_sub(1)).min(LONGEST);
@@ -274,22 +274,22 @@ impl Stand {
         since < interval.saturating_mul(doubled) / 2
     }
 
-    fn told(self, last: &Watched) -> String {
+    fn describe(self, last: &Watched) -> String {
         let release = last.release.release();
         let until = "not tried again until the pointer changes";
         match self {
-            Stand::UnderWay => format!("{release} is being deployed"),
-            Stand::Deployed => format!("{release} deployed"),
-            Stand::FailedHere(exit) => {
+            Progress::UnderWay => format!("{release} is being deployed"),
+            Progress::Deployed => format!("{release} deployed"),
+            Progress::FailedHere(exit) => {
                 format!("{release} failed here (exit {}); {until}", exit.code())
             }
-            Stand::NotDeployed(exit) => {
+            Progress::NotDeployed(exit) => {
                 format!("{release} could not be deployed (exit {}); tried again", exit.code())
             }
-            Stand::CutOff if last.tries >= TRIES => {
+            Progress::CutOff if last.tries >= TRIES => {
                 format!("{release} was cut off {} times; {until}", last.tries)
             }
-            Stand::CutOff => format!("{release} was cut off; tried again"),
+            Progress::CutOff => format!("{release} was cut off; tried again"),
         }
     }
 }
@@ -357,19 +357,22 @@ mod tests {
         let exits =
             [Exit::Done, Exit::Unusable, Exit::Unhealthy, Exit::RolledBack, Exit::RollbackFailed];
         for exit in exits {
-            assert!(Stand::ended(exit).rests(&long_ago, MINUTE), "{exit:?}");
+            assert!(Progress::ended(exit).rests(&long_ago, MINUTE), "{exit:?}");
         }
         for exit in [Exit::Source, Exit::Failed, Exit::Usage, Exit::Busy] {
-            assert!(!Stand::ended(exit).rests(&long_ago, MINUTE), "{exit:?}");
+            assert!(!Progress::ended(exit).rests(&long_ago, MINUTE), "{exit:?}");
         }
-        let told = Stand::ended(Exit::RolledBack).told(&long_ago);
-        assert_eq!(told, "r43 failed here (exit 20); not tried again until the pointer changes");
+        let described = Progress::ended(Exit::RolledBack).describe(&long_ago);
+        assert_eq!(
+            described,
+            "r43 failed here (exit 20); not tried again until the pointer changes"
+        );
     }
 
     #[test]
     fn what_may_be_over_by_itself_is_tried_less_and_less_often() {
         let rests = |tries, minutes: u32| {
-            Stand::NotDeployed(Exit::Failed).rests(&last(tries, minutes * MINUTE), MINUTE)
+            Progress::NotDeployed(Exit::Failed).rests(&last(tries, minutes * MINUTE), MINUTE)
         };
         assert!(!rests(1, 1) && rests(3, 1) && !rests(3, 4));
         assert!(rests(99, 15) && !rests(99, 16));
@@ -377,8 +380,8 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_again_and_again_is_left_alone() {
-        assert!(!Stand::CutOff.rests(&last(2, 100 * MINUTE), MINUTE));
-        assert!(Stand::CutOff.rests(&last(3, 100 * MINUTE), MINUTE));
+        assert!(!Progress::CutOff.rests(&last(2, 100 * MINUTE), MINUTE));
+        assert!(Progress::CutOff.rests(&last(3, 100 * MINUTE), MINUTE));
     }
 
     #[test]

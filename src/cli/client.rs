@@ -22,7 +22,7 @@ pub struct Client {
     sender: SendRequest<Full<Bytes>>,
 }
 
-/// The events of a piece of work, as they come.
+/// The events of a job, as they come.
 pub struct Following {
     body: Incoming,
     rest: BytesMut,

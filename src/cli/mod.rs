@@ -81,11 +81,11 @@ async fn perform(cli: Cli) -> Result<End> {
         }
         Command::Restart(args) => {
             let words = args.processes.words;
-            let request = api::Operate { words, own_user: args.own_user };
+            let request = api::Processes { words, own_user: args.own_user };
             follow("/v1/restart", &request, plainly(args.processes.json)).await
         }
-        Command::Stop(args) => operate("/v1/stop", args).await,
-        Command::Start(args) => operate("/v1/start", args).await,
+        Command::Stop(args) => post_processes("/v1/stop", args).await,
+        Command::Start(args) => post_processes("/v1/start", args).await,
         Command::Remove(args) => {
             if !args.yes && !confirmed(&args.app)? {
                 return Err(Error::usage(format!("remove {}", args.app)).because("not confirmed"));
@@ -121,8 +121,8 @@ fn checked(url: String) -> Result<String> {
     Ok(parsed.to_string())
 }
 
-async fn operate(path: &str, args: Processes) -> Result<End> {
-    follow(path, &api::Operate { words: args.words, own_user: false }, plainly(args.json)).await
+async fn post_processes(path: &str, args: Processes) -> Result<End> {
+    follow(path, &api::Processes { words: args.words, own_user: false }, plainly(args.json)).await
 }
 
 /// Progress without timings.
@@ -135,7 +135,7 @@ async fn follow(path: &str, request: &impl Serialize, shown: Shown) -> Result<En
     watch(Client::connect().await?.follow(path, request).await?, shown).await
 }
 
-/// Shows the events of a piece of work until it ends, whatever becomes of deployd.
+/// Shows the events of a job until it ends, whatever becomes of deployd.
 async fn watch(mut events: Following, shown: Shown) -> Result<End> {
     let mut progress = Progress::new(shown.json);
     let mut work = None;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How often plain progress is printed.
 const PLAIN: Duration = Duration::from_secs(5);
 
-/// Shows the events of one piece of work.
+/// Shows the events of one job.
 pub struct Progress {
     json: bool,
     bar: ProgressBar,

@@ -60,7 +60,7 @@ pub async fn load_for(cx: &Context, candidate: &Manifest) -> Result<()> {
 /// Whether the kernel's map leads clients to what is current of the app, as far as they are
 /// to reach it through the map.
 pub async fn lead_to(cx: &Context, app: &Snapshot) -> bool {
-    let wanted = PortMap::of(std::slice::from_ref(app), None).public;
+    let wanted = PortMap::new(std::slice::from_ref(app), None).public;
     let loaded = cx.common.ports.loaded.lock().await;
     let held = loaded.as_ref().and_then(|loaded| loaded.held.as_ref());
     wanted.is_empty()
@@ -78,7 +78,7 @@ fn builders_without_metadata(cx: &Context) -> Vec<u32> {
 async fn apply(cx: &Context, candidate: Option<&Manifest>) -> Result<()> {
     let mut loaded = cx.common.ports.loaded.lock().await;
     let _whole = cx.cut.hold();
-    let mut map = PortMap::of(&read(cx)?, candidate);
+    let mut map = PortMap::new(&read(cx)?, candidate);
     map.without_metadata.extend(builders_without_metadata(cx));
     // Where nobody asks for a map there may be no nftables either.
     let nothing = map == PortMap::default() && !cx.machine.generated().join(SCRIPT).exists();

@@ -71,7 +71,7 @@ impl Attempt {
     }
 
     /// The release that it is about is known now.
-    pub fn of(&mut self, label: &Label) {
+    pub fn set_release(&mut self, label: &Label) {
         self.release = Some(label.clone());
     }
 

@@ -46,7 +46,7 @@ pub async fn recover(cx: &Context, app: Locked) -> Result<Done> {
     };
     let result = match settling {
         Some(manifest) if manifest.state == State::Proved => {
-            attempt.of(&manifest.label);
+            attempt.set_release(&manifest.label);
             settle_again(cx, &app, manifest).await
         }
         current => interrupted_at(cx, &app, &attempt, current).await,
@@ -132,7 +132,7 @@ async fn settle_again(cx: &Context, app: &Locked, manifest: Manifest) -> Result<
     let timeout = committed.manifest.plan.health_timeout;
     if let Err(why) = committed.watch.prove(timeout, &cx.events).await {
         let Committed { manifest, before, stopped, .. } = committed;
-        return Err(Failed::of(manifest, before, stopped).undo(cx, app, why).await);
+        return Err(Failed::new(manifest, before, stopped).undo(cx, app, why).await);
     }
     let settled = settle(cx, app, committed).await?;
     Ok(finish(cx, app, settled, "recovered", start).await)

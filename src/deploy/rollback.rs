@@ -39,7 +39,7 @@ pub(super) struct Failed {
 
 impl Failed {
     /// To be made when the release begins to run.
-    pub fn of(manifest: Manifest, before: Option<Label>, stopped: Stopped) -> Self {
+    pub fn new(manifest: Manifest, before: Option<Label>, stopped: Stopped) -> Self {
         Failed { manifest, before, stopped, since: Timestamp::now(), has_touched: false }
     }
 

@@ -43,7 +43,7 @@ impl Shortfall {
 }
 
 impl Demand {
-    pub fn of(network: &Arc<dyn Machine>, manifest: &Manifest) -> Demand {
+    pub fn new(network: &Arc<dyn Machine>, manifest: &Manifest) -> Demand {
         let mut demand = Demand::of_new(network, manifest);
         // Proved by 0.1.0, which took any address: an upgrade is no reason to stop it.
         if manifest.state == State::Good && manifest.serves.is_none() {

@@ -16,7 +16,7 @@ const SCARCE: u64 = 64 << 20;
 
 /// The space that is left to users without a right to the file system's reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Space {
     pub bytes: u64,
     /// None where the file system has no limit of its own, as btrfs.
     pub inodes: Option<u64>,
@@ -26,22 +26,22 @@ pub struct Room {
     pub size: u64,
 }
 
-impl Room {
+impl Space {
     /// Of the file system that `path` lies on.
-    pub fn at(path: &Path) -> Result<Room> {
+    pub fn at(path: &Path) -> Result<Space> {
         let what = || format!("read the free space at {}", path.display());
         let found = statvfs(path).map_err(|e| Error::failed(what()).because(e))?;
-        Ok(Room::of(&found))
+        Ok(Space::of(&found))
     }
 
     /// Of the file system that an open file lies on; none where it cannot be read.
-    pub fn at_file(file: impl AsFd) -> Option<Room> {
-        fstatvfs(file).ok().as_ref().map(Room::of)
+    pub fn at_file(file: impl AsFd) -> Option<Space> {
+        fstatvfs(file).ok().as_ref().map(Space::of)
     }
 
-    fn of(found: &Statvfs) -> Room {
+    fn of(found: &Statvfs) -> Space {
         let limited = found.files() > 0;
-        Room {
+        Space {
             bytes: found.blocks_available().saturating_mul(found.fragment_size()),
             inodes: limited.then(|| found.files_available()),
             block: found.fragment_size(),
@@ -90,8 +90,8 @@ pub fn is_full(error: &Error) -> bool {
 mod tests {
     use super::*;
 
-    fn room(bytes: u64, inodes: Option<u64>) -> Room {
-        Room { bytes, inodes, block: 4096, size: 1 << 30 }
+    fn room(bytes: u64, inodes: Option<u64>) -> Space {
+        Space { bytes, inodes, block: 4096, size: 1 << 30 }
     }
 
     #[test]
@@ -106,10 +106,10 @@ mod tests {
     fn the_room_of_a_directory_is_that_of_its_file_system() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let file = std::fs::File::open(root.path()).expect("open");
-        let (by_path, by_file) = (Room::at(root.path()).expect("room"), Room::at_file(&file));
+        let (by_path, by_file) = (Space::at(root.path()).expect("room"), Space::at_file(&file));
         assert_eq!(by_file.map(|room| room.block), Some(by_path.block));
         assert!(by_path.block > 0);
-        assert!(Room::at(&root.path().join("gone")).is_err());
+        assert!(Space::at(&root.path().join("gone")).is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub struct Pidfd(OwnedFd);
 
 impl Pidfd {
     /// The process that has this id now.
-    pub fn of(pid: i32) -> nix::Result<Pidfd> {
+    pub fn open(pid: i32) -> nix::Result<Pidfd> {
         // SAFETY: the kernel takes two numbers, and gives a new descriptor or an error.
         let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
         let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn a_signal_reaches_the_process_and_none_after_it() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
-        let process = Pidfd::of(child.id().cast_signed()).expect("a process");
+        let process = Pidfd::open(child.id().cast_signed()).expect("a process");
         process.send(Signal::SIGTERM).expect("it runs");
         assert_eq!(child.wait().expect("its end").signal(), Some(libc::SIGTERM));
         assert_eq!(process.send(Signal::SIGTERM), Err(Errno::ESRCH));

@@ -35,7 +35,7 @@ impl Download {
     /// fit into `memory` (bytes).
     pub(super) fn new(object: Object, timing: Timing, memory: u64) -> Download {
         let verifier = object.validator.checksum.as_ref().and_then(Verifier::new);
-        let way = match Parts::of(&object, &timing, memory) {
+        let way = match Parts::plan(&object, &timing, memory) {
             Some(parts) => Way::InParts(Box::new(parts)),
             None => Way::as_one(&object, &timing, 0),
         };

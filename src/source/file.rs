@@ -1,6 +1,6 @@
 //! A directory on this machine as a source: for a laptop, a mounted share and tests.
 
-use super::object::{self, Begun, Look, Object, Opened};
+use super::object::{self, Begun, Lookup, Object, Opened};
 use super::retry::Failure;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 const CHUNK: usize = 256 * 1024;
 
 /// One directory, held open: a link that is turned meanwhile cannot mix two releases.
-pub(super) struct Directory {
+pub(super) struct FileBackend {
     path: PathBuf,
     /// None where there is no such directory.
     opened: Option<Arc<OwnedFd>>,
@@ -26,25 +26,25 @@ pub(super) struct Directory {
 
 /// An open file. Its bytes can change only in place, which its times tell.
 #[derive(Clone)]
-pub(super) struct Handle(Arc<File>);
+pub(super) struct FileObject(Arc<File>);
 
-impl Directory {
-    pub async fn open(path: PathBuf) -> Result<Directory> {
+impl FileBackend {
+    pub async fn open(path: PathBuf) -> Result<FileBackend> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let below = path.clone();
         let opened = blocking(move || open(&below, flags, Mode::empty())).await?;
         match opened {
-            Ok(opened) => Ok(Directory { path, opened: Some(Arc::new(opened)) }),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(Directory { path, opened: None }),
+            Ok(opened) => Ok(FileBackend { path, opened: Some(Arc::new(opened)) }),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(FileBackend { path, opened: None }),
             Err(errno) => Err(unreadable(&format!("file://{}", path.display()), errno)),
         }
     }
 
     /// A directory of this name counts as missing: it is no object.
-    pub async fn look(&self, name: &str) -> Result<Look> {
+    pub async fn look(&self, name: &str) -> Result<Lookup> {
         let url = format!("file://{}/{name}", self.path.display());
         let Some(directory) = self.opened.clone() else {
-            return Ok(Look::Missing);
+            return Ok(Lookup::Missing);
         };
         let name = name.to_owned();
         // Without O_NONBLOCK a fifo would keep us until someone writes to it.
@@ -56,21 +56,23 @@ impl Directory {
         });
         let (file, metadata) = match opened.await? {
             Ok(opened) => opened,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Look::Missing),
-            Err(error) => return Ok(Look::Refused(unreadable(&url, error))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Lookup::Missing);
+            }
+            Err(error) => return Ok(Lookup::Refused(unreadable(&url, error))),
         };
         if metadata.is_dir() {
-            return Ok(Look::Missing);
+            return Ok(Lookup::Missing);
         }
         if !metadata.is_file() {
             let error =
                 Error::source(format!("{url} cannot be read")).because("it is no regular file");
-            return Ok(Look::Refused(error.help("put a regular file there")));
+            return Ok(Lookup::Refused(error.help("put a regular file there")));
         }
-        let handle = object::Handle::File(Handle(Arc::new(file)));
+        let reader = object::Reader::File(FileObject(Arc::new(file)));
         let (validator, begun) = (validator(&metadata), Begun::default());
-        let object = Object { url, validator, handle, begun, encoding: None };
-        Ok(Look::Found(Box::new(object)))
+        let object = Object { url, validator, reader, begun, encoding: None };
+        Ok(Lookup::Found(Box::new(object)))
     }
 }
 
@@ -91,7 +93,7 @@ fn is_unwritten(before: &Validator, now: &Validator) -> bool {
     (before.size, &before.last_modified) == (now.size, &now.last_modified)
 }
 
-impl Handle {
+impl FileObject {
     pub fn open(&self, object: &Object, offset: u64) -> Opened {
         let begun = (self.0.clone(), object.clone(), offset);
         let body = futures_util::stream::try_unfold(begun, async |(file, object, at)| {

@@ -1,8 +1,8 @@
 //! A web server as a source: any that gives an ETag or a Last-Modified.
 
+use super::connect_error;
 use super::guard::{Forbidden, Guard};
-use super::network;
-use super::object::{self, Ask, Begun, Body, Look, Object, Opened};
+use super::object::{self, Begun, Body, Fetch, Lookup, Object, Opened};
 use super::proxy;
 use super::retry::{Failure, Timing, retry};
 use futures_util::{StreamExt, TryStreamExt};
@@ -15,7 +15,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 const REDIRECTS: usize = 5;
 
 /// A directory of a web server.
-pub(super) struct Directory {
+pub(super) struct HttpBackend {
     client: Client,
     url: String,
     timing: Timing,
@@ -29,7 +29,7 @@ pub(super) struct Web {
 }
 
 #[derive(Clone)]
-pub(super) struct Handle {
+pub(super) struct HttpObject {
     client: Client,
 }
 
@@ -61,59 +61,59 @@ fn redirect(guard: &Guard, attempt: Attempt<'_>) -> reqwest::redirect::Action {
     }
 }
 
-impl Directory {
+impl HttpBackend {
     /// A directory at a URL that the operator wrote.
-    pub fn new(web: Web, url: String, timing: Timing) -> Directory {
+    pub fn new(web: Web, url: String, timing: Timing) -> HttpBackend {
         web.guard.allow(&url);
-        Directory { client: web.client, url, timing }
+        HttpBackend { client: web.client, url, timing }
     }
 
-    pub async fn look(&self, name: &str, ask: Ask) -> Result<Look> {
+    pub async fn look(&self, name: &str, ask: Fetch) -> Result<Lookup> {
         let url = format!("{}/{name}", self.url);
         retry(&self.timing, || self.ask(&url, ask)).await
     }
 
-    async fn ask(&self, url: &str, how: Ask) -> Result<Look, Failure> {
+    async fn ask(&self, url: &str, how: Fetch) -> Result<Lookup, Failure> {
         let ask = |method| send(url, self.client.request(method, url));
-        let method = if how == Ask::Get { Method::GET } else { Method::HEAD };
+        let method = if how == Fetch::Get { Method::GET } else { Method::HEAD };
         let mut response = ask(method).await?;
         if matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
         {
             // Its headers are enough; the body is dropped with the connection.
             response = ask(Method::GET).await?;
         }
-        if how == Ask::Head && response.status().is_success() && !validator(&response).pins() {
+        if how == Fetch::Head && response.status().is_success() && !validator(&response).pins() {
             // Some compute what pins a page with the page alone.
             response = ask(Method::GET).await?;
         }
         // Where servers send a browser that asks for a directory.
         let is_directory = response.url().path().ends_with('/');
         match response.status() {
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Look::Missing),
-            status if status.is_success() && is_directory => Ok(Look::Missing),
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Lookup::Missing),
+            status if status.is_success() && is_directory => Ok(Lookup::Missing),
             status if status.is_success() => {
                 let validator = validator(&response);
                 if !validator.pins() {
                     return Err(Failure::Final(unpinnable(url)));
                 }
-                let handle = object::Handle::Http(Handle { client: self.client.clone() });
+                let reader = object::Reader::Http(HttpObject { client: self.client.clone() });
                 let encoding = text(response.headers(), header::CONTENT_ENCODING);
                 let begun = match how {
-                    Ask::Get => Begun::with(body(url, response)),
-                    Ask::Head => Begun::default(),
+                    Fetch::Get => Begun::with(body(url, response)),
+                    Fetch::Head => Begun::default(),
                 };
-                let object = Object { url: url.to_owned(), validator, handle, begun, encoding };
-                Ok(Look::Found(Box::new(object)))
+                let object = Object { url: url.to_owned(), validator, reader, begun, encoding };
+                Ok(Lookup::Found(Box::new(object)))
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Ok(Look::Refused(refused(url, response.status())))
+                Ok(Lookup::Refused(refused(url, response.status())))
             }
             status => Err(failure(url, status)),
         }
     }
 }
 
-impl Handle {
+impl HttpObject {
     pub async fn open(&self, object: &Object, range: Option<String>) -> Result<Opened, Failure> {
         let mut request = self.client.get(&object.url);
         let last_modified = &object.validator.last_modified;
@@ -137,7 +137,8 @@ impl Handle {
 
 fn body(url: &str, response: Response) -> Body {
     let url = url.to_owned();
-    let lost = move |error: reqwest::Error| network::unreachable(&url, None, &error.without_url());
+    let lost =
+        move |error: reqwest::Error| connect_error::unreachable(&url, None, &error.without_url());
     response.bytes_stream().map_err(lost).boxed()
 }
 
@@ -186,7 +187,7 @@ async fn send(url: &str, request: RequestBuilder) -> Result<Response, Failure> {
             );
         }
         let proxy = proxy::on_the_way_to(url);
-        match network::unreachable(url, proxy.as_deref(), &error) {
+        match connect_error::unreachable(url, proxy.as_deref(), &error) {
             Failure::Transient(error) if is_final => Failure::Final(error),
             failure => failure,
         }
@@ -234,7 +235,7 @@ fn refused(url: &str, status: StatusCode) -> Error {
     let proxy = proxy::on_the_way_to(url);
     let help = match status {
         status if proxy::may_answer(status.as_u16()) && proxy.is_some() => {
-            proxy.as_deref().map(network::answer_of_a_proxy).unwrap_or_default()
+            proxy.as_deref().map(connect_error::answer_of_a_proxy).unwrap_or_default()
         }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             "let the server give it to this instance without a password, or publish to S3".into()

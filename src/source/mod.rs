@@ -7,10 +7,10 @@
 mod download;
 mod encoding;
 mod file;
-mod follow;
+mod pointer;
 mod guard;
 mod http;
-mod network;
+mod connect_error;
 mod object;
 mod stall_guard;
 mod parallel_download;
@@ -22,9 +22,9 @@ mod unread;
 mod verifier;
 
 pub use download::Download;
-pub use follow::News;
 pub use model::release::checksum::{Algorithm, Checksum};
 pub use model::release::identity::{Identity, Mark, Sighting, Validator};
+pub use pointer::PointerChange;
 pub use retry::Timing;
 
 use aws_config::SdkConfig;
@@ -34,7 +34,7 @@ use model::release::compression::Compression;
 use model::release::name::ReleaseName;
 use model::release::url::ReleaseUrl;
 use model::release::url::Scheme;
-use object::{Ask, Look, Object};
+use object::{Fetch, Lookup, Object};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
@@ -82,11 +82,11 @@ impl Sources {
             return self.pin(url.clone()).await;
         }
         let environment = self.directory(url, None).await?;
-        let refused = match environment.look("current", None, Ask::Get).await? {
-            Look::Found(object) => return self.pin(self.follow(url, *object).await?).await,
-            Look::Missing | Look::Same => None,
+        let refused = match environment.look("current", None, Fetch::Get).await? {
+            Lookup::Found(object) => return self.pin(self.follow(url, *object).await?).await,
+            Lookup::Missing | Lookup::Same => None,
             // It may just as well be missing: S3 tells only whom it lets list.
-            Look::Refused(refused) => Some(refused),
+            Lookup::Refused(refused) => Some(refused),
         };
         match (self.pin(url.clone()).await, refused) {
             (Err(_), Some(refused)) => Err(environment.explain(&["current"], refused).await),
@@ -96,26 +96,26 @@ impl Sources {
 
     async fn pin(&self, url: ReleaseUrl) -> Result<Resolved> {
         let directory = self.directory(&url, Some(url.release())).await?;
-        let archive = |kind: Compression| directory.look(kind.archive_name(), None, Ask::Head);
+        let archive = |kind: Compression| directory.look(kind.archive_name(), None, Fetch::Head);
         let archives = join_all(Compression::ALL.map(archive));
-        let (archives, env) = join(archives, directory.look("env", None, Ask::Get)).await;
+        let (archives, env) = join(archives, directory.look("env", None, Fetch::Get)).await;
 
         let mut archive = None;
         let mut refused = None;
         for (compression, look) in Compression::ALL.into_iter().zip(archives) {
             match look? {
-                Look::Found(object) => {
+                Lookup::Found(object) => {
                     archive = Some((compression, *object));
                     break;
                 }
-                Look::Missing | Look::Same => {}
-                Look::Refused(error) => refused = refused.or(Some(error)),
+                Lookup::Missing | Lookup::Same => {}
+                Lookup::Refused(error) => refused = refused.or(Some(error)),
             }
         }
         let env = match env? {
-            Look::Found(object) => Some(*object),
-            Look::Missing | Look::Same => None,
-            Look::Refused(error) => {
+            Lookup::Found(object) => Some(*object),
+            Lookup::Missing | Lookup::Same => None,
+            Lookup::Refused(error) => {
                 refused = refused.or(Some(error));
                 None
             }
@@ -138,11 +138,7 @@ impl Sources {
     }
 
     /// The directory of a release, or of its environment.
-    async fn directory(
-        &self,
-        url: &ReleaseUrl,
-        release: Option<&ReleaseName>,
-    ) -> Result<Directory> {
+    async fn directory(&self, url: &ReleaseUrl, release: Option<&ReleaseName>) -> Result<Backend> {
         let below = |base: &str| match release {
             Some(release) => format!("{base}/{release}"),
             None => base.to_owned(),
@@ -151,17 +147,17 @@ impl Sources {
             Scheme::S3 { bucket, prefix } => {
                 let s3 = async || s3::S3::new(self.sdk.as_ref(), &self.timing).await.map(Arc::new);
                 let s3 = self.s3.get_or_try_init(s3).await?.clone();
-                Directory::S3(s3.directory(bucket, &below(prefix)))
+                Backend::S3(s3.directory(bucket, &below(prefix)))
             }
             Scheme::Http { base } => {
                 let client = || std::future::ready(http::client(&self.timing));
                 let client = self.http.get_or_try_init(client).await?.clone();
-                Directory::Http(http::Directory::new(client, below(base), self.timing.clone()))
+                Backend::Http(http::HttpBackend::new(client, below(base), self.timing.clone()))
             }
             Scheme::File { base } => {
                 let path =
                     release.map_or_else(|| base.clone(), |release| base.join(release.as_str()));
-                Directory::File(file::Directory::open(path).await?)
+                Backend::File(file::FileBackend::open(path).await?)
             }
         })
     }
@@ -180,28 +176,28 @@ fn missing(url: &ReleaseUrl, archive: bool, env: bool) -> Error {
 }
 
 /// Where the objects of a release are looked for.
-enum Directory {
-    S3(s3::Directory),
-    Http(http::Directory),
-    File(file::Directory),
+enum Backend {
+    S3(s3::S3Backend),
+    Http(http::HttpBackend),
+    File(file::FileBackend),
 }
 
-impl Directory {
+impl Backend {
     /// Asks for an object and, where it is `known` and the source can say for sure, only
     /// whether it is another one now.
-    async fn look(&self, name: &str, known: Option<&Validator>, ask: Ask) -> Result<Look> {
+    async fn look(&self, name: &str, known: Option<&Validator>, ask: Fetch) -> Result<Lookup> {
         match self {
-            Directory::S3(directory) => directory.look(name, known, ask).await,
-            Directory::Http(directory) => directory.look(name, ask).await,
-            Directory::File(directory) => directory.look(name).await,
+            Backend::S3(directory) => directory.look(name, known, ask).await,
+            Backend::Http(directory) => directory.look(name, ask).await,
+            Backend::File(directory) => directory.look(name).await,
         }
     }
 
     /// The same failure, or the reason that the source gives for one of these names.
     async fn explain(&self, names: &[&str], error: Error) -> Error {
         match self {
-            Directory::S3(directory) => directory.explain(names, error).await,
-            Directory::Http(_) | Directory::File(_) => error,
+            Backend::S3(directory) => directory.explain(names, error).await,
+            Backend::Http(_) | Backend::File(_) => error,
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Opened {
 
 /// How an object is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(super) enum Fetch {
     /// The identity that every later read must have.
     Head,
     /// Its bytes as well, which are few: that saves a round trip.
@@ -32,7 +32,7 @@ pub(super) struct Object {
     /// For messages alone; it holds no credentials.
     pub url: String,
     pub validator: Validator,
-    pub handle: Handle,
+    pub reader: Reader,
     pub begun: Begun,
     /// `Content-Encoding`, where the answer had one.
     pub encoding: Option<String>,
@@ -54,10 +54,10 @@ impl Begun {
 }
 
 #[derive(Clone)]
-pub(super) enum Handle {
-    S3(s3::Handle),
-    Http(http::Handle),
-    File(file::Handle),
+pub(super) enum Reader {
+    S3(s3::S3Object),
+    Http(http::HttpObject),
+    File(file::FileObject),
 }
 
 /// A Range header's value, RFC 9110 section 14; none for all of an object.
@@ -69,7 +69,7 @@ fn range(offset: u64, end: Option<u64>) -> Option<String> {
 }
 
 /// The answer of a source to the question for a name.
-pub(super) enum Look {
+pub(super) enum Lookup {
     Found(Box<Object>),
     /// As it was when it was known.
     Same,
@@ -87,21 +87,21 @@ impl Object {
         {
             return Ok(begun);
         }
-        match &self.handle {
-            Handle::S3(handle) => handle.open(self, range(offset, end)).await,
-            Handle::Http(handle) => handle.open(self, range(offset, end)).await,
-            Handle::File(handle) => Ok(handle.open(self, offset)),
+        match &self.reader {
+            Reader::S3(reader) => reader.open(self, range(offset, end)).await,
+            Reader::Http(reader) => reader.open(self, range(offset, end)).await,
+            Reader::File(reader) => Ok(reader.open(self, offset)),
         }
     }
 
     pub fn changed(&self, how: impl Into<String>) -> Error {
-        let help = match &self.handle {
-            Handle::Http(_) => {
+        let help = match &self.reader {
+            Reader::Http(_) => {
                 "run the deploy again; a release that is published should never change, and \
                  servers that share a name must give the same ETag and Last-Modified \
                  (`rsync --times` keeps them)"
             }
-            Handle::S3(_) | Handle::File(_) => {
+            Reader::S3(_) | Reader::File(_) => {
                 "run the deploy again; a release that is published should never change"
             }
         };

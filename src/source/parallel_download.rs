@@ -1,7 +1,7 @@
 //! Several parts of one object at once, handed out in their order: one connection
 //! alone seldom has all of what a network can carry.
 
-use super::object::{Handle, Object};
+use super::object::{Object, Reader};
 use super::range_reader::{Span, Stop};
 use super::retry::Timing;
 use bytes::Bytes;
@@ -41,9 +41,9 @@ impl Drop for Part {
 impl Parts {
     /// None where the object is a file, too small for it or of unknown size, or where
     /// `memory` (bytes) has no room for two parts.
-    pub fn of(object: &Object, timing: &Timing, memory: u64) -> Option<Parts> {
+    pub fn plan(object: &Object, timing: &Timing, memory: u64) -> Option<Parts> {
         let size = object.validator.size?;
-        let is_near = matches!(object.handle, Handle::File(_));
+        let is_near = matches!(object.reader, Reader::File(_));
         let most = usize::try_from(memory / timing.part.max(1)).ok()?.min(timing.parts);
         if is_near || most < 2 || size < timing.whole {
             return None;

@@ -93,7 +93,7 @@ impl Span {
     async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
         while let Some(Connection { body, offset, pace }) = &mut self.connection {
             let Some(next) = pace.next(&self.timing, body.next()).await else {
-                let slow = pace.told(&self.timing);
+                let slow = pace.describe(&self.timing);
                 return Err(Failure::Transient(self.stopped().because(slow)));
             };
             let Some(mut bytes) = next.transpose()? else {

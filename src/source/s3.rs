@@ -8,8 +8,8 @@ mod refusal;
 
 pub(super) use client::S3;
 
-use super::network;
-use super::object::{self, Ask, Begun, Body, Look, Object, Opened};
+use super::connect_error;
+use super::object::{self, Begun, Body, Fetch, Lookup, Object, Opened};
 use super::retry::Failure;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
@@ -74,7 +74,7 @@ fn is_md5(etag: &str) -> bool {
 }
 
 /// A prefix in a bucket.
-pub(super) struct Directory {
+pub(super) struct S3Backend {
     s3: Arc<S3>,
     bucket: String,
     prefix: String,
@@ -82,7 +82,7 @@ pub(super) struct Directory {
 
 /// One version of one object.
 #[derive(Clone)]
-pub(super) struct Handle {
+pub(super) struct S3Object {
     s3: Arc<S3>,
     bucket: String,
     key: String,
@@ -96,13 +96,13 @@ pub(super) struct Handle {
 }
 
 impl S3 {
-    pub fn directory(self: Arc<S3>, bucket: &str, prefix: &str) -> Directory {
-        Directory { s3: self, bucket: bucket.to_owned(), prefix: prefix.to_owned() }
+    pub fn directory(self: Arc<S3>, bucket: &str, prefix: &str) -> S3Backend {
+        S3Backend { s3: self, bucket: bucket.to_owned(), prefix: prefix.to_owned() }
     }
 }
 
-impl Directory {
-    pub async fn look(&self, name: &str, known: Option<&Validator>, ask: Ask) -> Result<Look> {
+impl S3Backend {
+    pub async fn look(&self, name: &str, known: Option<&Validator>, ask: Fetch) -> Result<Lookup> {
         let key = format!("{}/{name}", self.prefix);
         let known = known.and_then(|known| known.etag.as_deref()).filter(|etag| is_md5(etag));
         let mut found = self.ask(&key, known, ask).await;
@@ -118,21 +118,21 @@ impl Directory {
             Ok(object) if !object.validator.pins() => Err(unpinnable(&object.url)),
             // Not every server knows conditional requests.
             Ok(object) if known.is_some() && known == object.validator.etag.as_deref() => {
-                Ok(Look::Same)
+                Ok(Lookup::Same)
             }
-            Ok(object) => Ok(Look::Found(Box::new(object))),
-            Err(Refused { kind: Kind::Missing, .. }) => Ok(Look::Missing),
-            Err(Refused { kind: Kind::Same, .. }) => Ok(Look::Same),
-            Err(Refused { kind: Kind::Denied, error }) => Ok(Look::Refused(error)),
+            Ok(object) => Ok(Lookup::Found(Box::new(object))),
+            Err(Refused { kind: Kind::Missing, .. }) => Ok(Lookup::Missing),
+            Err(Refused { kind: Kind::Same, .. }) => Ok(Lookup::Same),
+            Err(Refused { kind: Kind::Denied, error }) => Ok(Lookup::Refused(error)),
             Err(Refused { error, .. }) => Err(error),
         }
     }
 
-    async fn ask(&self, key: &str, known: Option<&str>, ask: Ask) -> Result<Object, Refused> {
+    async fn ask(&self, key: &str, known: Option<&str>, ask: Fetch) -> Result<Object, Refused> {
         let asked = Asked { bucket: &self.bucket, key };
         let known = known.map(str::to_owned);
         match ask {
-            Ask::Head => {
+            Fetch::Head => {
                 let head = |client: Client| {
                     let head = client.head_object().bucket(&self.bucket).key(key);
                     let head = head.set_if_none_match(known.clone());
@@ -143,7 +143,7 @@ impl Directory {
                 let encoding = head.content_encoding().map(str::to_owned);
                 Ok(self.found(key, validator!(head), Begun::default(), encoding))
             }
-            Ask::Get => {
+            Fetch::Get => {
                 let get = |client: Client| {
                     let get = client.get_object().bucket(&self.bucket).key(key);
                     let get = get.set_if_none_match(known.clone());
@@ -170,7 +170,7 @@ impl Directory {
         let modified =
             modified.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
         let url = format!("s3://{}/{key}", self.bucket);
-        let handle = object::Handle::S3(Handle {
+        let reader = object::Reader::S3(S3Object {
             s3: self.s3.clone(),
             bucket: self.bucket.clone(),
             key: key.to_owned(),
@@ -179,7 +179,7 @@ impl Directory {
             unmodified_since: modified,
             by_etag_alone: Arc::default(),
         });
-        Object { url, validator, handle, begun, encoding }
+        Object { url, validator, reader, begun, encoding }
     }
 
     /// The reason that S3 gives for any of these objects, or else what is known already.
@@ -203,7 +203,7 @@ impl Directory {
     }
 }
 
-impl Handle {
+impl S3Object {
     pub async fn open(&self, object: &Object, range: Option<String>) -> Result<Opened, Failure> {
         let version = self.version.as_ref().filter(|_| !self.by_etag_alone.load(Ordering::Relaxed));
         let get = |client: Client| {
@@ -266,7 +266,7 @@ fn body(url: String, bytes: ByteStream) -> Body {
     let next = move |mut bytes: ByteStream| {
         let url = url.clone();
         async move {
-            let lost = |error| network::unreachable(&url, None, &error);
+            let lost = |error| connect_error::unreachable(&url, None, &error);
             Some((bytes.next().await?.map_err(lost), bytes))
         }
     };

@@ -30,7 +30,7 @@ impl StallGuard {
     }
 
     /// Describes the stall in words.
-    pub fn told(&self, timing: &Timing) -> String {
+    pub fn describe(&self, timing: &Timing) -> String {
         match self.came {
             0 => format!("no byte came for {:?}", timing.stall),
             came => format!("only {came} bytes came in {:?}", timing.stall),

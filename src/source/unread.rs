@@ -1,7 +1,7 @@
 //! Archives that releases are uploaded as and that are not read.
 
-use super::Directory;
-use super::object::{Ask, Look};
+use super::Backend;
+use super::object::{Fetch, Lookup};
 use futures_util::future::join_all;
 use model::error::Error;
 use model::release::compression::Compression;
@@ -22,9 +22,10 @@ const UNREAD: [(&str, &str); 7] = [
 
 /// Names the archive of another format that lies where a release has none that is read.
 /// It asks for each of them at once, and only after no release was found.
-pub(super) async fn find(directory: &Directory, url: &ReleaseUrl) -> Option<Error> {
-    let looks = join_all(UNREAD.map(|(name, _)| directory.look(name, None, Ask::Head))).await;
-    let mut found = UNREAD.iter().zip(looks).filter(|(_, look)| matches!(look, Ok(Look::Found(_))));
+pub(super) async fn find(directory: &Backend, url: &ReleaseUrl) -> Option<Error> {
+    let looks = join_all(UNREAD.map(|(name, _)| directory.look(name, None, Fetch::Head))).await;
+    let mut found =
+        UNREAD.iter().zip(looks).filter(|(_, look)| matches!(look, Ok(Lookup::Found(_))));
     let ((name, help), _) = found.next()?;
     let names = Compression::ALL.map(Compression::archive_name).join(", ");
     let why = format!("there is {name}, and no archive that is read ({names})");

@@ -2,7 +2,7 @@
 //! letting old releases go, and missed in numbers where there is none.
 
 use crate::context::{Context, blocking};
-use crate::host::disk::Room;
+use crate::host::disk::Space;
 use crate::source::Resolved;
 use crate::store::Locked;
 use indicatif::HumanBytes;
@@ -45,12 +45,12 @@ pub(super) struct Reached {
 pub(super) fn make(cx: &Context, app: &Locked, resolved: &Resolved) -> Result<()> {
     let snapshot = app.snapshot()?;
     let size = resolved.archive_size();
-    let mut room = Room::at(app.dir())?;
+    let mut room = Space::at(app.dir())?;
     let sure = Need { bytes: size.unwrap_or(0), inodes: LEAST_INODES };
     let likely = Need::likely(&snapshot, size, room.block).unwrap_or(sure);
     if !likely.fits(room) || !sure.fits(room) {
         blocking(|| app.sweep())?;
-        room = Room::at(app.dir())?;
+        room = Space::at(app.dir())?;
     }
     let spare = retention::spare(&snapshot);
     // Nothing goes in vain: with all of it gone, there would have to be room.
@@ -62,7 +62,7 @@ pub(super) fn make(cx: &Context, app: &Locked, resolved: &Resolved) -> Result<()
             return Ok(());
         }
         prune(cx, app, &[label])?;
-        room = Room::at(app.dir())?;
+        room = Space::at(app.dir())?;
     }
     if !sure.fits(room) {
         return Err(refused(app, resolved, sure, room));
@@ -85,7 +85,7 @@ pub(super) fn clear(cx: &Context, app: &Locked, why: &Error) -> Result<bool> {
 }
 
 /// The error of an archive that the disk was too small for.
-pub(super) fn missed(reached: &Reached, room: Option<Room>, error: Error) -> Error {
+pub(super) fn missed(reached: &Reached, room: Option<Space>, error: Error) -> Error {
     let block = room.map_or(0, |room| room.block);
     let what = match reached.rest() {
         None => "how much more is needed is not known".to_owned(),
@@ -112,7 +112,7 @@ fn prune(cx: &Context, app: &Locked, labels: &[Label]) -> Result<()> {
     blocking(|| app.sweep())
 }
 
-fn refused(app: &Locked, resolved: &Resolved, sure: Need, room: Room) -> Error {
+fn refused(app: &Locked, resolved: &Resolved, sure: Need, room: Space) -> Error {
     let (dir, missing) = (app.dir().display(), sure.missing(room));
     let why = match sure.bytes > room.bytes {
         true => format!("its archive alone has {}, {missing} at {dir}", HumanBytes(sure.bytes)),
@@ -122,18 +122,18 @@ fn refused(app: &Locked, resolved: &Resolved, sure: Need, room: Room) -> Error {
 }
 
 /// The room there would be without these releases.
-fn spared(snapshot: &Snapshot, spare: &[Label], room: Room) -> Room {
+fn spared(snapshot: &Snapshot, spare: &[Label], room: Space) -> Space {
     let gone = snapshot.releases.iter().filter(|release| spare.contains(&release.label));
     gone.fold(room, |room, release| {
-        let need = Need::of(release);
+        let need = Need::for_release(release);
         let inodes = room.inodes.map(|inodes| inodes.saturating_add(need.inodes));
         let bytes = room.bytes.saturating_add(need.on_disk(room.block));
-        Room { bytes, inodes, ..room }
+        Space { bytes, inodes, ..room }
     })
 }
 
 impl Need {
-    fn of(release: &Manifest) -> Need {
+    fn for_release(release: &Manifest) -> Need {
         Need { bytes: release.bytes, inodes: release.files.saturating_add(LEAST_INODES) }
     }
 
@@ -141,7 +141,7 @@ impl Need {
     /// they are too unlike to say anything.
     fn likely(snapshot: &Snapshot, size: Option<u64>, block: u64) -> Option<Need> {
         let before = snapshot.current().or(snapshot.releases.last())?;
-        let need = Need::of(before);
+        let need = Need::for_release(before);
         let need = Need { bytes: need.on_disk(block), inodes: need.inodes };
         Some(match (size, before.identity.archive.size) {
             (Some(size), Some(before)) if size / ALIKE > before => return None,
@@ -163,11 +163,11 @@ impl Need {
         self.bytes.saturating_add(self.inodes.saturating_mul(block / 2)).max(block)
     }
 
-    fn fits(self, room: Room) -> bool {
+    fn fits(self, room: Space) -> bool {
         self.bytes <= room.bytes && room.inodes.is_none_or(|inodes| self.inodes <= inodes)
     }
 
-    fn missing(self, room: Room) -> String {
+    fn missing(self, room: Space) -> String {
         let bytes = self.bytes.saturating_sub(room.bytes);
         let inodes = room.inodes.map_or(0, |inodes| self.inodes.saturating_sub(inodes));
         match (bytes, inodes) {
@@ -192,11 +192,11 @@ mod tests {
 
     const BLOCK: u64 = 4096;
 
-    fn room(bytes: u64, inodes: Option<u64>) -> Room {
-        Room { bytes, inodes, block: BLOCK, size: 1 << 40 }
+    fn room(bytes: u64, inodes: Option<u64>) -> Space {
+        Space { bytes, inodes, block: BLOCK, size: 1 << 40 }
     }
 
-    fn missed_after(reached: Reached, room: Room) -> String {
+    fn missed_after(reached: Reached, room: Space) -> String {
         missed(&reached, Some(room), Error::unusable("no space left")).chain()
     }
 

@@ -8,7 +8,7 @@ use super::inflate::inflate;
 use super::unpack::{self, Limits, Owner, Unpacked};
 use super::writeback::Writeback;
 use crate::events::Events;
-use crate::host::disk::{self, Room};
+use crate::host::disk::{self, Space};
 use crate::source::{Download, Resolved};
 use crate::timings::Waits;
 use bytes::{Buf, Bytes};
@@ -82,7 +82,9 @@ pub async fn fetch(
     progress.report();
     events.archive(progress.timings());
     let unpacked = unpacked.map_err(|error| match disk::is_full(&error) {
-        true => disk_space::missed(&progress.reached(), target.ok().and_then(Room::at_file), error),
+        true => {
+            disk_space::missed(&progress.reached(), target.ok().and_then(Space::at_file), error)
+        }
         false => error,
     })?;
     Ok(Fetched { unpacked, digest: is_whole.then(|| hasher.finish()) })

@@ -69,7 +69,7 @@ pub struct Found {
 pub async fn find(cx: &Context, app: &App, resolved: Resolved) -> Result<Found> {
     let over = || Error::source(format!("read env of {}", resolved.url())).because(TIME_OVER);
     let bytes = cx.in_time(resolved.env()).await.ok_or_else(over)??;
-    let named = |error| of(&resolved, error);
+    let named = |error| with_url(&resolved, error);
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
     let mut settings = ReleaseSettings::merge(&cx.agent_env, &env).map_err(named)?;
     if (settings.strategy == Strategy::Handover || !settings.metadata)
@@ -92,7 +92,7 @@ pub async fn stage(cx: &Context, app: &Locked, found: Found) -> Result<Staged> {
         return Ok(Staged { manifest, reused: true });
     }
     let resolved = &found.resolved;
-    let owner = owner::of(cx, app).await?;
+    let owner = owner::identities(cx, app).await?;
     if owner::may_move(cx, &app.snapshot()?) {
         let (app, user) = (app.name(), &owner.user);
         cx.events.warn(format!(
@@ -218,7 +218,7 @@ async fn fill(
     runs_as: &AppOwner,
 ) -> Result<Filled> {
     let Found { resolved, env, env_digest, settings, .. } = found;
-    let named = |error| of(resolved, error);
+    let named = |error| with_url(resolved, error);
     staging.write_env(&env.to_environment_file(SET_BY_AGENT))?;
     let limits = Limits { max_bytes: cx.settings.max_unpacked, max_files: cx.settings.max_files };
     let into = staging.tree()?;
@@ -293,7 +293,7 @@ pub async fn stop_build(cx: &Context, app: &App) -> Result<()> {
 pub async fn abandon(cx: &Context, app: &Locked) -> Result<()> {
     stop_build(cx, app).await?;
     blocking(|| app.remove_leftovers())?;
-    app.sweep_at_leisure();
+    app.sweep_in_background();
     Ok(())
 }
 
@@ -331,7 +331,7 @@ fn check_formation(procfile: &Procfile, settings: &ReleaseSettings) -> Result<()
 }
 
 /// Adds the release's URL to an error that lacks it.
-fn of(resolved: &Resolved, error: Error) -> Error {
+fn with_url(resolved: &Resolved, error: Error) -> Error {
     match error.exit() {
         Exit::Unusable => Error::unusable(resolved.url().to_string()).because(error),
         _ => error,

@@ -3,7 +3,7 @@
 
 use super::TIME_OVER;
 use crate::context::Context;
-use crate::host::disk::Room;
+use crate::host::disk::Space;
 use crate::host::transient::{Command, Ending, STOP_TIMEOUT};
 use crate::store::Locked;
 use model::error::{Error, Result};
@@ -89,7 +89,7 @@ pub(super) async fn run(
 /// Completes when the command leaves next to no room for what runs: never where there was
 /// none before.
 async fn nearly_full(app: &Locked) {
-    let scarce = || Room::at(app.dir()).is_ok_and(|room| room.is_scarce());
+    let scarce = || Space::at(app.dir()).is_ok_and(|room| room.is_scarce());
     if scarce() {
         return std::future::pending().await;
     }
@@ -102,7 +102,7 @@ async fn nearly_full(app: &Locked) {
 fn ran_out_of_space(app: &Locked, last: &VecDeque<String>) -> bool {
     let words = [Errno::ENOSPC, Errno::EDQUOT].map(Errno::desc);
     let says = |line: &String| words.iter().any(|words| line.contains(words));
-    Room::at(app.dir()).is_ok_and(|room| room.is_used_up()) || last.iter().any(says)
+    Space::at(app.dir()).is_ok_and(|room| room.is_used_up()) || last.iter().any(says)
 }
 
 /// Stops a command that goes on although nobody waits for it any more.

@@ -8,31 +8,31 @@
 mod blocks;
 mod directories;
 mod entries;
-mod fault;
-mod filler;
-mod handles;
+mod entry_error;
+mod file_writer;
+mod dir_cache;
 mod identity;
 mod links;
 mod name;
 mod pax;
 mod sparse;
-mod tally;
+mod quota;
 mod tree;
 
 use super::buffer_channel::Share;
 use entries::{Archive, Entry, Kind};
-use fault::{Fault, Place};
-use filler::{Files, Unfilled};
+use entry_error::{EntryError, Place};
+use file_writer::{Files, Unfilled};
 use identity::Identity;
 use model::error::Error;
 use name::{Name, shown};
+use quota::Quota;
 use sparse::Content;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use std::thread;
-use tally::Tally;
-use tree::{Look, Tree};
+use tree::{Attributes, Tree};
 
 /// The owner of unpacked files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,26 +88,26 @@ pub fn unpack(
     progress: &dyn Fn(u64, u64),
 ) -> Result<Unpacked, Error> {
     let _identity = Identity::take(owner)?;
-    let mut tree = Tree::new(into, Tally::new(limits, progress));
-    let (mut files, filler) = filler::pair();
+    let mut tree = Tree::new(into, Quota::new(limits, progress));
+    let (mut files, writer) = file_writer::pair();
     let (unpacked, filled) = thread::scope(|scope| {
         let thread = thread::Builder::new().name("fill".into());
-        let thread = thread.spawn_scoped(scope, || filler.fill(owner));
+        let thread = thread.spawn_scoped(scope, || writer.fill(owner));
         let thread =
             thread.map_err(|e| Error::failed("start the thread that fills files").because(e))?;
         let unpacked = unpack_all(&mut Archive::new(tar, limits), &mut tree, &mut files);
         let unpacked = unpacked.map(|()| files.end());
         Ok::<_, Error>((unpacked, thread.join()))
     })?;
-    let done = tree.tally().done();
+    let done = tree.quota().done();
     // What was not filled comes before what could not be made.
     match filled {
         Ok(Ok(())) => unpacked?,
-        Ok(Err(Unfilled::One(name, fault))) => {
-            return Err(fault.about(&Place::Entry(name.bytes()), done));
+        Ok(Err(Unfilled::One(name, error))) => {
+            return Err(error.about(&Place::Entry(name.bytes()), done));
         }
         Ok(Err(Unfilled::All(error))) => return Err(error),
-        Err(_) => return Err(filler::lost()),
+        Err(_) => return Err(file_writer::lost()),
     }
     tree.finish(owner)?;
     match done.files {
@@ -126,7 +126,7 @@ fn unpack_all<R: Share>(
         match unpack_next(archive, tree, files) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(fault) => return Err(fault.about(&archive.place(), tree.tally().done())),
+            Err(error) => return Err(error.about(&archive.place(), tree.quota().done())),
         }
     }
 }
@@ -136,24 +136,24 @@ fn unpack_next<R: Share>(
     archive: &mut Archive<R>,
     tree: &mut Tree<'_>,
     files: &mut Files,
-) -> Result<bool, Fault> {
+) -> Result<bool, EntryError> {
     let Some(Entry { name, kind, mode, modified }) = archive.next()? else { return Ok(false) };
     let name = Name::parse(&name)?;
-    let look = Look { mode, modified };
+    let attributes = Attributes { mode, modified };
     if !matches!(kind, Kind::Symlink(_) | Kind::Directory) {
         check_mode(mode)?;
     }
     match kind {
-        Kind::Directory => tree.directory(&name, look)?,
+        Kind::Directory => tree.directory(&name, attributes)?,
         Kind::File(content) => {
-            tree.tally().admit(content.size)?;
-            let file = tree.file(&name, look)?;
+            tree.quota().check(content.size)?;
+            let file = tree.file(&name, attributes)?;
             if content.has_holes() {
-                fill(file, &content, archive, tree.tally(), look)?;
+                fill(file, &content, archive, tree.quota(), attributes)?;
             } else {
                 files.begin_file(name, file);
-                hand_over(files, &content, archive, tree.tally())?;
-                files.end_file(look)?;
+                hand_over(files, &content, archive, tree.quota())?;
+                files.end_file(attributes)?;
             }
         }
         Kind::Symlink(target) => tree.symlink(&name, &target)?,
@@ -168,10 +168,10 @@ fn hand_over<R: Share>(
     files: &mut Files,
     content: &Content,
     archive: &mut Archive<R>,
-    tally: &mut Tally<'_>,
-) -> Result<(), Fault> {
+    quota: &mut Quota<'_>,
+) -> Result<(), EntryError> {
     archive.content(content.size, |data| {
-        tally.wrote(data.len() as u64);
+        quota.wrote(data.len() as u64);
         files.write(data)
     })?;
     archive.content_end(content.size)
@@ -182,57 +182,57 @@ fn fill<R: Share>(
     mut file: File,
     content: &Content,
     archive: &mut Archive<R>,
-    tally: &mut Tally<'_>,
-    look: Look,
-) -> Result<(), Fault> {
+    quota: &mut Quota<'_>,
+    attributes: Attributes,
+) -> Result<(), EntryError> {
     let mut end = 0;
     for part in &content.parts {
         if part.offset != end {
-            file.seek(SeekFrom::Start(part.offset)).map_err(Fault::writing)?;
-            tally.wrote(part.offset - end);
+            file.seek(SeekFrom::Start(part.offset)).map_err(EntryError::writing)?;
+            quota.wrote(part.offset - end);
         }
         archive.content(part.len, |data| {
-            file.write_all(&data).map_err(Fault::writing)?;
-            tally.wrote(data.len() as u64);
+            file.write_all(&data).map_err(EntryError::writing)?;
+            quota.wrote(data.len() as u64);
             Ok(())
         })?;
         end = part.offset + part.len;
     }
     if end != content.size {
-        file.set_len(content.size).map_err(Fault::writing)?;
-        tally.wrote(content.size - end);
+        file.set_len(content.size).map_err(EntryError::writing)?;
+        quota.wrote(content.size - end);
     }
-    look.date(&file)?;
+    attributes.date(&file)?;
     archive.content_end(content.stored())
 }
 
 /// Such a bit would make a program run as the app's user for whoever calls it. The
 /// sticky bit, and these bits of a directory (build servers have setgid directories, for
 /// a common group), mean nothing among files of one owner, and are left out.
-fn check_mode(mode: u32) -> Result<(), Fault> {
+fn check_mode(mode: u32) -> Result<(), EntryError> {
     match mode & 0o6000 {
         0 => Ok(()),
-        _ => Err(Fault::refused(format!("its mode {mode:04o} has the setuid or setgid bit"))
+        _ => Err(EntryError::refused(format!("its mode {mode:04o} has the setuid or setgid bit"))
             .with_help("clear these bits before packing: chmod u-s,g-s FILE")),
     }
 }
 
-fn link_source(raw: &[u8]) -> Result<Name, Fault> {
-    Name::parse(raw).map_err(|fault| match fault {
-        Fault::Refused { why, help } => {
+fn link_source(raw: &[u8]) -> Result<Name, EntryError> {
+    Name::parse(raw).map_err(|error| match error {
+        EntryError::Refused { why, help } => {
             let why = format!("it is a hard link to \"{}\", and {why}", shown(raw));
-            Fault::Refused { why, help }
+            EntryError::Refused { why, help }
         }
         other => other,
     })
 }
 
-fn not_unpacked(kind: tar::EntryType) -> Fault {
+fn not_unpacked(kind: tar::EntryType) -> EntryError {
     let what = match kind {
         tar::EntryType::Char => "it is a character device".to_owned(),
         tar::EntryType::Block => "it is a block device".to_owned(),
         tar::EntryType::Fifo => "it is a fifo".to_owned(),
         other => format!("its type '{}' is not known", char::from(other.as_byte()).escape_debug()),
     };
-    Fault::refused(what).with_help("a release holds files, directories and links only")
+    EntryError::refused(what).with_help("a release holds files, directories and links only")
 }

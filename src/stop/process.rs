@@ -29,24 +29,24 @@ pub(super) struct Process {
 }
 
 /// The processes of a group beside this one, at one moment.
-pub(super) struct Look {
+pub(super) struct Members {
     pub left: Vec<Process>,
     /// A process of the group ended between the list and its reading: it may have
     /// started another one.
     unread: bool,
 }
 
-impl Look {
-    pub fn at(group: &str) -> Look {
+impl Members {
+    pub fn at(group: &str) -> Members {
         let own = std::process::id();
-        let mut look = Look { left: Vec::new(), unread: false };
+        let mut members = Members { left: Vec::new(), unread: false };
         for pid in cgroup::members(group).into_iter().filter(|pid| *pid != own) {
             match fs::read_to_string(format!("/proc/{pid}/stat")) {
-                Ok(stat) => look.left.extend(Process::read(pid, &stat)),
-                Err(_) => look.unread = true,
+                Ok(stat) => members.left.extend(Process::read(pid, &stat)),
+                Err(_) => members.unread = true,
             }
         }
-        look
+        members
     }
 
     pub fn is_empty(&self) -> bool {
@@ -73,7 +73,7 @@ impl Process {
     pub fn send(&self, signal: Signal) {
         // This program is root: it must be this process and no other one of its id. An
         // error says that it has ended meanwhile.
-        let Ok(process) = Pidfd::of(self.pid) else { return };
+        let Ok(process) = Pidfd::open(self.pid) else { return };
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         if parent_and_start(&stat).is_some_and(|(_, started)| started == self.started) {
             let _ = process.send(signal);

@@ -62,7 +62,7 @@ pub(super) fn write_for_later(path: &Path, bytes: &[u8], mode: u32) -> Result<()
 }
 
 /// Points a symbolic link somewhere else in one atomic step.
-pub(super) fn point(link: &Path, target: &Path) -> Result<()> {
+pub(super) fn replace_symlink(link: &Path, target: &Path) -> Result<()> {
     let fresh = link.with_extension(FRESH);
     let point = || {
         remove_old(&fresh)?;
@@ -197,7 +197,7 @@ mod tests {
         let path = root.path().join("taken");
         fs::create_dir(&path).unwrap();
         write(&path, b"new", 0o600).unwrap_err();
-        point(&path, Path::new("r1")).unwrap_err();
+        replace_symlink(&path, Path::new("r1")).unwrap_err();
         assert_eq!(super::super::names(root.path()).unwrap(), ["taken"]);
         make_dir(&path, 0o755).unwrap();
         let file = root.path().join("file");

@@ -42,9 +42,9 @@ impl Locked {
         if fs::metadata(&path).is_ok_and(|meta| meta.len() > LONGEST) {
             let newer = tail(&path, LONGEST / 2).map_err(|e| super::unreadable(&path, e))?;
             let whole = newer.split_once('\n').map_or("", |(_, whole)| whole);
-            self.write_surely(|| durable::write(&path, whole.as_bytes(), MODE))?;
+            self.write_with_reserve(|| durable::write(&path, whole.as_bytes(), MODE))?;
         }
-        self.write_surely(|| durable::append(&path, MODE, |file| add(file, entry)))
+        self.write_with_reserve(|| durable::append(&path, MODE, |file| add(file, entry)))
     }
 }
 

@@ -97,7 +97,7 @@ impl Locked {
     pub fn commit(&self, label: &Label) -> Result<()> {
         self.mark_as_of_this_machine()?;
         let target = Path::new("releases").join(label.as_str());
-        self.write_surely(|| durable::point(&self.dir().join("current"), &target))
+        self.write_with_reserve(|| durable::replace_symlink(&self.dir().join("current"), &target))
     }
 
     /// Takes the first release of an app back: nothing is current any more.
@@ -108,7 +108,7 @@ impl Locked {
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let path = self.release_dir(&manifest.label).join("release.json");
         let json = manifest_json(&path, manifest)?;
-        self.write_surely(|| durable::write(&path, &json, 0o600))
+        self.write_with_reserve(|| durable::write(&path, &json, 0o600))
     }
 
     pub fn set_state(&self, label: &Label, state: State) -> Result<()> {
@@ -125,7 +125,7 @@ impl Locked {
             return durable::remove(&path);
         }
         let text: String = stopped.0.iter().map(|name| format!("{name}\n")).collect();
-        self.write_surely(|| durable::write(&path, text.as_bytes(), 0o644))
+        self.write_with_reserve(|| durable::write(&path, text.as_bytes(), 0o644))
     }
 
     /// Gives all that the app has to a user of its own: its shared directory, its trees and
@@ -139,7 +139,7 @@ impl Locked {
             .flat_map(|manifest| [snapshot.tree(&manifest.label), snapshot.homes(&manifest.label)]);
         let all: Vec<PathBuf> = own.chain([self.shared()]).collect();
         let marker = self.moving_path();
-        self.write_surely(|| durable::write(&marker, b"", 0o600))?;
+        self.write_with_reserve(|| durable::write(&marker, b"", 0o600))?;
         if let Err(error) = self.give_all(&all, from, to) {
             // As far as it can be, it is as it was.
             for path in &all {

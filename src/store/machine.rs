@@ -40,7 +40,7 @@ impl Locked {
             return Ok(());
         }
         let text = format!("{}\n", self.machine);
-        self.write_surely(|| durable::write(&self.machine_path(), text.as_bytes(), 0o644))
+        self.write_with_reserve(|| durable::write(&self.machine_path(), text.as_bytes(), 0o644))
     }
 
     /// Makes another machine's state this one's: its releases are staged here,

@@ -35,7 +35,7 @@ struct Level {
 }
 
 impl Level {
-    fn of(directory: OwnedFd) -> io::Result<Level> {
+    fn open(directory: OwnedFd) -> io::Result<Level> {
         let entries = Dir::from_fd(directory.try_clone()?)?.into_iter();
         Ok(Level { directory, entries })
     }
@@ -62,7 +62,7 @@ pub fn change(root: OwnedFd, change: Change) -> io::Result<Held> {
     let here = fstat(&root)?;
     apply(&root, c".", &here, change)?;
     let device = here.st_dev;
-    let mut levels = vec![Level::of(root)?];
+    let mut levels = vec![Level::open(root)?];
     while let Some(Level { directory, entries }) = levels.last_mut() {
         let Some(entry) = entries.next().transpose()? else {
             levels.pop();
@@ -100,7 +100,7 @@ pub fn change(root: OwnedFd, change: Change) -> io::Result<Held> {
                 let why = format!("directories lie more than {DEEPEST} deep");
                 return Err(io::Error::other(why));
             }
-            levels.push(Level::of(below)?);
+            levels.push(Level::open(below)?);
         }
     }
     Ok(held)

@@ -69,7 +69,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
         },
         _ => File::open(".")?.into(),
     };
-    Ok(Removal::of(parent, name, Instant::now() + LONGEST).run()?)
+    Ok(Removal::new(parent, name, Instant::now() + LONGEST).run()?)
 }
 
 /// A directory that is being removed, and how far that is.
@@ -112,7 +112,7 @@ impl Level {
 }
 
 impl Removal {
-    fn of(parent: OwnedFd, name: CString, end: Instant) -> Removal {
+    fn new(parent: OwnedFd, name: CString, end: Instant) -> Removal {
         Removal { parent, name, levels: Vec::new(), moved: 0..0, left: None, end }
     }
 
@@ -354,7 +354,7 @@ mod tests {
             });
             let parent = File::open(root.path()).unwrap().into();
             let end = Instant::now() + Duration::from_millis(300);
-            let _ = Removal::of(parent, c"tree".into(), end).run();
+            let _ = Removal::new(parent, c"tree".into(), end).run();
             assert!(Instant::now() < end + Duration::from_secs(5));
             ended.store(true, Ordering::Relaxed);
         });

@@ -27,7 +27,7 @@ impl Locked {
 
     /// Writes what must be written, if need be to the room that is kept for it.
     #[expect(clippy::disallowed_methods, reason = "what is lost of it is made again")]
-    pub(super) fn write_surely<T>(&self, write: impl Fn() -> Result<T>) -> Result<T> {
+    pub(super) fn write_with_reserve<T>(&self, write: impl Fn() -> Result<T>) -> Result<T> {
         let mut written = write();
         for part in self.parts() {
             match &written {
@@ -81,7 +81,7 @@ mod tests {
         let times = Cell::new(0);
         let full = |fails: u32, errno: Errno| {
             times.set(0);
-            app.write_surely(|| match times.replace(times.get() + 1) {
+            app.write_with_reserve(|| match times.replace(times.get() + 1) {
                 time if time < fails => Err(Error::failed("write").because(errno)),
                 _ => Ok(()),
             })

@@ -43,7 +43,7 @@ impl App {
 impl Locked {
     pub fn set_under_way(&self, work: &UnderWay) -> Result<()> {
         let json = serde_json::to_vec(work).unwrap_or_default();
-        self.write_surely(|| durable::write(&self.under_way_path(), &json, 0o600))
+        self.write_with_reserve(|| durable::write(&self.under_way_path(), &json, 0o600))
     }
 
     pub fn nothing_under_way(&self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What fails: with which exit code, and what runs afterwards.
 
-use super::{Story, WEB, told};
+use super::{Story, WEB, texts};
 use crate::context::Context;
 use model::error::Exit;
 use model::release::manifest::State;
@@ -364,7 +364,7 @@ async fn what_is_cancelled_while_it_is_proved_leaves_r1_alone() {
     let error = crate::deploy::cancelled(&cx, locked, "deploy r2", "bob").await;
     assert_eq!(error.exit(), Exit::Cancelled);
     runs_r1_alone(&story);
-    assert!(told(&cx.events).await.contains(&"prove".to_owned()));
+    assert!(texts(&cx.events).await.contains(&"prove".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

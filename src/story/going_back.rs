@@ -104,10 +104,10 @@ async fn a_release_that_settles_is_taken_back_at_once() {
     story.publish("r2", WEB, "export DEPLOY_SETTLE=60s");
     let cx = story.cx();
     let taken_back = async {
-        while story.current().as_deref() != Some("r2") || cx.warm.until().is_none() {
+        while story.current().as_deref() != Some("r2") || cx.rollback_window.until().is_none() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let to = cx.warm.take_back("bob");
+        let to = cx.rollback_window.take_back("bob");
         assert_eq!(to.map(|label| label.to_string()).as_deref(), Some("r1"));
     };
     let (done, ()) = tokio::join!(story.deploy_in(&cx, "my-app", "r2"), taken_back);

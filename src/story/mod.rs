@@ -90,7 +90,7 @@ impl Story {
             events: Events::default(),
             who: "ann".to_owned(),
             id: format!("{:012x}", self.asked.fetch_add(1, Ordering::Relaxed)),
-            warm: Default::default(),
+            rollback_window: Default::default(),
             cut: Default::default(),
             deadline: None,
         }
@@ -241,7 +241,7 @@ impl Story {
 }
 
 /// The steps and warnings of a deploy, in order.
-pub async fn told(events: &Events) -> Vec<String> {
+pub async fn texts(events: &Events) -> Vec<String> {
     let mut follower = events.follow();
     events.close();
     let mut told = Vec::new();

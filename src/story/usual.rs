@@ -1,6 +1,6 @@
 //! What goes well.
 
-use super::{Story, WEB, told};
+use super::{Story, WEB, texts};
 use crate::context::Context;
 use model::error::Exit;
 use model::release::manifest::State;
@@ -50,7 +50,7 @@ async fn the_steps_are_told_in_their_order() {
     story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
     let steps =
         ["resolve", "stage", "build", "prove", "commit", "converge", "settle", "drain", "finish"];
-    assert_eq!(told(&cx.events).await, steps);
+    assert_eq!(texts(&cx.events).await, steps);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,7 +177,7 @@ async fn without_nftables_it_is_a_restart_and_that_is_said() {
     story.publish("r1", WEB, "");
     let cx = story.cx();
     story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
-    let told = told(&cx.events).await;
+    let told = texts(&cx.events).await;
     assert!(told.iter().any(|text| text.starts_with("no handover, but a restart")), "{told:?}");
     assert_eq!(story.served_by(), ["web-r1@1"]);
 }
@@ -201,7 +201,7 @@ async fn the_release_phase_runs_where_it_is_asked_for() {
     let cx = story.cx();
     story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
     assert_eq!(story.state().runs.len(), 0);
-    assert!(told(&cx.events).await.contains(&"release".to_owned()), "it is told of");
+    assert!(texts(&cx.events).await.contains(&"release".to_owned()), "it is told of");
     story.publish("r2", procfile, "");
     story.release("r2").await.expect("it is good");
     assert_eq!(story.state().runs.len(), 1);
@@ -235,7 +235,7 @@ async fn what_is_staged_ahead_starts_nothing_and_is_not_fetched_again() {
     assert_eq!(story.state_of("r2"), State::Staged);
     let cx = story.cx();
     story.deploy_in(&cx, "my-app", "r2").await.expect("it is good");
-    assert!(!told(&cx.events).await.contains(&"stage".to_owned()));
+    assert!(!texts(&cx.events).await.contains(&"stage".to_owned()));
     assert_eq!(story.served_by(), ["web-r2@1"]);
 }
 

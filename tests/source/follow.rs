@@ -2,14 +2,14 @@
 
 use super::web::{Habits, Web};
 use super::{BUCKET, R1, World, says, timing};
-use deploy_agent::source::{Mark, News, Sources};
+use deploy_agent::source::{Mark, PointerChange, Sources};
 use model::error::{Exit, Result};
 
 const CURRENT: &str = "s3://releases/team/app/production/current";
 const POINTER: &str = "team/app/production/current";
 
-async fn news(sources: &Sources, known: Option<&News>) -> Result<Option<News>> {
-    sources.news(&CURRENT.parse().unwrap(), known).await
+async fn news(sources: &Sources, known: Option<&PointerChange>) -> Result<Option<PointerChange>> {
+    sources.pointer_change(&CURRENT.parse().unwrap(), known).await
 }
 
 #[tokio::test]
@@ -67,16 +67,16 @@ async fn a_pointer_on_a_web_server_is_known_by_its_text() {
         web.put("/app/production/current", "r1\n");
         let sources = Sources::with_timing(timing(), None);
         let url = format!("{}/app/production/current", web.url).parse().unwrap();
-        let first = sources.news(&url, None).await.unwrap().unwrap();
+        let first = sources.pointer_change(&url, None).await.unwrap().unwrap();
         assert_eq!(first.url.release().as_str(), "r1");
-        assert!(sources.news(&url, Some(&first)).await.unwrap().is_none());
+        assert!(sources.pointer_change(&url, Some(&first)).await.unwrap().is_none());
         // A mirror, or the same text written once more.
         web.habits.lock().unwrap().last_modified = Some("Sun, 22 Nov 2026 02:00:00 GMT");
-        assert!(sources.news(&url, Some(&first)).await.unwrap().is_none());
+        assert!(sources.pointer_change(&url, Some(&first)).await.unwrap().is_none());
         // Another one within the second.
         web.habits.lock().unwrap().last_modified = dated;
         web.put("/app/production/current", "r2\n");
-        let second = sources.news(&url, Some(&first)).await.unwrap().unwrap();
+        let second = sources.pointer_change(&url, Some(&first)).await.unwrap().unwrap();
         assert_eq!(second.url.release().as_str(), "r2");
     }
 }

@@ -61,7 +61,7 @@ pub struct Rollback {
 /// POST /v1/restart, /v1/stop, /v1/start
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Operate {
+pub struct Processes {
     /// An app, a process type or a process: whichever of `[APP] [PROCESS]` were given.
     pub words: Vec<String>,
     /// Of a restart: with a user of its own from now on.
@@ -83,7 +83,7 @@ pub struct Remove {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cancel {
-    /// An app, or the id of a piece of work. None: the only one there is.
+    /// An app, or the id of a job. None: the only one there is.
     pub word: Option<String>,
 }
 

@@ -85,7 +85,7 @@ pub struct Outcome {
     /// The last lines the failed processes wrote.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
-    /// Of the piece of work, for `deploy attach` and the history.
+    /// Of the job, for `deploy attach` and the history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub at: Timestamp,
-    /// Of the piece of work, as its caller was told.
+    /// Of the job, as its caller was told.
     pub id: String,
     /// `deploy`, `rollback`, or `recover` where nobody had asked for anything.
     pub action: String,

@@ -1,4 +1,4 @@
-//! Where the time of a piece of work went: what `--timings` prints and the history keeps.
+//! Where the time of a job went: what `--timings` prints and the history keeps.
 
 use serde::{Deserialize, Serialize};
 

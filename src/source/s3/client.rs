@@ -5,7 +5,7 @@ use super::credentials;
 use super::endpoint::{self, Endpoint};
 use super::refusal::{self, Answer, Asked, Kind, Refused};
 use crate::source::retry::{Failure, Timing, retry};
-use crate::source::{network, proxy};
+use crate::source::{connect_error, proxy};
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -169,7 +169,7 @@ impl S3 {
             let refused = refusal::explain(asked, &self.region, &answer);
             return match &self.proxy {
                 Some(proxy) if answer.code.is_none() && proxy::may_answer(answer.status) => {
-                    let help = network::answer_of_a_proxy(proxy);
+                    let help = connect_error::answer_of_a_proxy(proxy);
                     Refused { error: refused.error.help(help), ..refused }
                 }
                 _ => refused,
@@ -190,7 +190,7 @@ impl S3 {
         };
         let never_sent = matches!(error, SdkError::ConstructionFailure(_)) && !renewed;
         let proxy = self.proxy.as_deref();
-        let (kind, error) = match network::unreachable(&asked.to_string(), proxy, &error) {
+        let (kind, error) = match connect_error::unreachable(&asked.to_string(), proxy, &error) {
             Failure::Transient(error) if !never_sent => (Kind::Transient, error),
             Failure::Transient(error) | Failure::Final(error) => (Kind::Other, error),
         };
@@ -219,7 +219,7 @@ impl S3 {
                     Credentials::Chain => credentials::fault_of_profile(&self.region).await,
                     Credentials::Given(_) => None,
                 };
-                Some(Err(of_profile.unwrap_or_else(|| network::joined(&error))))
+                Some(Err(of_profile.unwrap_or_else(|| connect_error::joined(&error))))
             }
         }
     }

@@ -2,7 +2,7 @@
 //! which starts no program.
 
 use super::client::http_client;
-use crate::source::network;
+use crate::source::connect_error;
 use aws_config::Region;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -28,7 +28,7 @@ pub(super) async fn fault_of_profile(region: &str) -> Option<String> {
     std::env::var_os("AWS_PROFILE").filter(|name| !name.is_empty())?;
     let profile = ProfileFileCredentialsProvider::builder().configure(&config(region, None));
     let error = profile.build().provide_credentials().await.err()?;
-    Some(network::joined(&error))
+    Some(connect_error::joined(&error))
 }
 
 fn config(region: &str, trust: Option<TlsContext>) -> ProviderConfig {
@@ -41,11 +41,11 @@ fn config(region: &str, trust: Option<TlsContext>) -> ProviderConfig {
 /// Lists the providers that were tried, with advice for the one that is at fault.
 pub(super) fn explain(asked: &str, cause: String) -> Error {
     let what = format!("{asked} cannot be read without AWS credentials");
-    let (why, help) = told(cause);
+    let (why, help) = describe(cause);
     Error::source(what).because(why).at_boot().help(help)
 }
 
-fn told(cause: String) -> (String, String) {
+fn describe(cause: String) -> (String, String) {
     let has = |word: &str| cause.contains(word);
     let instead = format!(
         "attach a role to this instance and remove AWS_PROFILE, or put keys into {AGENT_FILE} or \

@@ -127,7 +127,7 @@ impl fmt::Display for Answer {
 }
 
 pub(super) fn explain(asked: Asked<'_>, our_region: &str, answer: &Answer) -> Refused {
-    let (what, help) = told(asked, our_region, answer);
+    let (what, help) = describe(asked, our_region, answer);
     let error = Error::source(format!("{asked}: {what}")).because(answer.to_string()).help(help);
     let clock = matches!(answer.code.as_deref(), Some("RequestTimeTooSkewed" | "RequestExpired"));
     let error = if clock { error.at_boot() } else { error };
@@ -135,7 +135,7 @@ pub(super) fn explain(asked: Asked<'_>, our_region: &str, answer: &Answer) -> Re
 }
 
 /// An explanation of a refusal, with advice.
-fn told(asked: Asked<'_>, our_region: &str, answer: &Answer) -> (String, String) {
+fn describe(asked: Asked<'_>, our_region: &str, answer: &Answer) -> (String, String) {
     let bucket = asked.bucket;
     let region = answer.bucket_region.as_deref().filter(|region| *region != our_region);
     match (answer.code.as_deref().unwrap_or_default(), answer.status) {

@@ -1,7 +1,7 @@
 //! The tar stream as what it is made of: blocks of 512 bytes.
 
 use super::Limits;
-use super::fault::{Fault, PACK_AGAIN};
+use super::entry_error::{EntryError, PACK_AGAIN};
 use crate::stage::buffer_channel::Share;
 use bytes::Bytes;
 use std::io::ErrorKind;
@@ -35,7 +35,7 @@ impl<R: Share> Blocks<R> {
     }
 
     /// The next block, or `None` where the stream ends.
-    pub(super) fn next(&mut self) -> Result<Option<[u8; BLOCK]>, Fault> {
+    pub(super) fn next(&mut self) -> Result<Option<[u8; BLOCK]>, EntryError> {
         if self.fill()?.is_empty() {
             return Ok(None);
         }
@@ -45,7 +45,7 @@ impl<R: Share> Blocks<R> {
     }
 
     /// The next `len` bytes and the padding after them. The caller bounds `len`.
-    pub(super) fn take(&mut self, len: u64) -> Result<Vec<u8>, Fault> {
+    pub(super) fn take(&mut self, len: u64) -> Result<Vec<u8>, EntryError> {
         let mut taken = Vec::new();
         self.copy(len, |data| taken.extend_from_slice(data))?;
         self.skip_padding(len)?;
@@ -56,8 +56,8 @@ impl<R: Share> Blocks<R> {
     pub(super) fn share(
         &mut self,
         mut len: u64,
-        mut give: impl FnMut(Bytes) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        mut give: impl FnMut(Bytes) -> Result<(), EntryError>,
+    ) -> Result<(), EntryError> {
         while len > 0 {
             let count = self.available(len)?.len();
             self.position += count as u64;
@@ -68,7 +68,7 @@ impl<R: Share> Blocks<R> {
     }
 
     /// The same for bytes that are needed at once only.
-    fn copy(&mut self, mut len: u64, mut give: impl FnMut(&[u8])) -> Result<(), Fault> {
+    fn copy(&mut self, mut len: u64, mut give: impl FnMut(&[u8])) -> Result<(), EntryError> {
         while len > 0 {
             let data = self.available(len)?;
             give(data);
@@ -80,7 +80,7 @@ impl<R: Share> Blocks<R> {
     }
 
     /// Of the next `len` bytes those that are there, which are some.
-    fn available(&mut self, len: u64) -> Result<&[u8], Fault> {
+    fn available(&mut self, len: u64) -> Result<&[u8], EntryError> {
         let data = self.fill()?;
         match data.len().min(usize::try_from(len).unwrap_or(usize::MAX)) {
             0 => Err(truncated()),
@@ -89,21 +89,21 @@ impl<R: Share> Blocks<R> {
     }
 
     /// Skips what fills the last block of a content of `len` bytes.
-    pub(super) fn skip_padding(&mut self, len: u64) -> Result<(), Fault> {
+    pub(super) fn skip_padding(&mut self, len: u64) -> Result<(), EntryError> {
         let block = BLOCK as u64;
         self.copy((block - len % block) % block, |_| ())
     }
 
     /// Reads to the end of the stream, so that whoever checks a checksum there does,
     /// and refuses anything but zeros on the way.
-    pub(super) fn finish(&mut self) -> Result<(), Fault> {
+    pub(super) fn finish(&mut self) -> Result<(), EntryError> {
         loop {
             let data = self.fill()?;
             if data.is_empty() {
                 return Ok(());
             }
             if data.iter().any(|byte| *byte != 0) {
-                return Err(Fault::refused("other data follows the end of the tar archive")
+                return Err(EntryError::refused("other data follows the end of the tar archive")
                     .with_help("pack everything into one archive; do not append to it"));
             }
             let count = data.len();
@@ -111,19 +111,20 @@ impl<R: Share> Blocks<R> {
         }
     }
 
-    fn fill(&mut self) -> Result<&[u8], Fault> {
+    fn fill(&mut self) -> Result<&[u8], EntryError> {
         if self.position > self.end {
-            return Err(Fault::refused("the archive is larger than its limits allow").with_help(
-                "raise DEPLOY_MAX_UNPACKED or DEPLOY_MAX_FILES in /etc/deploy/agent.env",
-            ));
+            return Err(EntryError::refused("the archive is larger than its limits allow")
+                .with_help(
+                    "raise DEPLOY_MAX_UNPACKED or DEPLOY_MAX_FILES in /etc/deploy/agent.env",
+                ));
         }
         while let Err(error) = self.input.fill_buf() {
             if error.kind() != ErrorKind::Interrupted {
-                return Err(Fault::reading(error));
+                return Err(EntryError::reading(error));
             }
         }
         // What is there already: this one reads nothing.
-        self.input.fill_buf().map_err(Fault::reading)
+        self.input.fill_buf().map_err(EntryError::reading)
     }
 
     fn consume(&mut self, count: usize) {
@@ -132,8 +133,8 @@ impl<R: Share> Blocks<R> {
     }
 }
 
-pub(super) fn truncated() -> Fault {
-    Fault::refused("the archive is truncated: it ends here").with_help(PACK_AGAIN)
+pub(super) fn truncated() -> EntryError {
+    EntryError::refused("the archive is truncated: it ends here").with_help(PACK_AGAIN)
 }
 
 #[cfg(test)]
@@ -159,8 +160,8 @@ mod tests {
 
     #[test]
     fn an_end_within_a_block_is_a_truncated_archive() {
-        let why = |fault| match fault {
-            Fault::Refused { why, .. } => why,
+        let why = |error| match error {
+            EntryError::Refused { why, .. } => why,
             other => panic!("{other:?}"),
         };
         assert!(why(blocks(&[1; 511]).next().unwrap_err()).contains("truncated"));

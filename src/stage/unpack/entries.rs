@@ -7,7 +7,7 @@
 
 use super::Limits;
 use super::blocks::{BLOCK, Blocks, truncated};
-use super::fault::{Fault, Place};
+use super::entry_error::{EntryError, Place};
 use super::pax::{self, Pax};
 use super::sparse::Content;
 use crate::stage::buffer_channel::Share;
@@ -68,14 +68,14 @@ impl<R: Share> Archive<R> {
 
     /// The next entry, or `None` after the end of the archive, when all of the stream
     /// has been read. The content of the entry before must have been taken.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, Fault> {
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, EntryError> {
         let mut extended = Extended::default();
         loop {
             self.name.clear();
             self.header_at = self.blocks.position();
             let Some(header) = self.header()? else {
                 if extended.name.is_some() || extended.link.is_some() || extended.pax.is_some() {
-                    return Err(Fault::refused("an extended header has no entry after it"));
+                    return Err(EntryError::refused("an extended header has no entry after it"));
                 }
                 self.blocks.finish()?;
                 return Ok(None);
@@ -98,18 +98,18 @@ impl<R: Share> Archive<R> {
     pub(super) fn content(
         &mut self,
         len: u64,
-        give: impl FnMut(Bytes) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        give: impl FnMut(Bytes) -> Result<(), EntryError>,
+    ) -> Result<(), EntryError> {
         self.blocks.share(len, give)
     }
 
     /// Ends a content of which `len` bytes were taken in all.
-    pub(super) fn content_end(&mut self, len: u64) -> Result<(), Fault> {
+    pub(super) fn content_end(&mut self, len: u64) -> Result<(), EntryError> {
         self.blocks.skip_padding(len)
     }
 
     /// The next header, or `None` for the block of zeros that ends the archive.
-    fn header(&mut self) -> Result<Option<Header>, Fault> {
+    fn header(&mut self) -> Result<Option<Header>, EntryError> {
         let block = self.blocks.next()?.ok_or_else(truncated)?;
         if block == [0; BLOCK] {
             return Ok(None);
@@ -118,10 +118,10 @@ impl<R: Share> Archive<R> {
         *header.as_mut_bytes() = block;
         if header.cksum().ok() != Some(checksum(&block)) {
             return Err(match self.header_at {
-                0 => Fault::refused("it is not a tar archive").with_help(
+                0 => EntryError::refused("it is not a tar archive").with_help(
                     "pack the release with tar; the name must tell the compression: .tar.zst, .tar.gz or .tar",
                 ),
-                _ => Fault::refused("the checksum of a header does not match: the archive is corrupt"),
+                _ => EntryError::refused("the checksum of a header does not match: the archive is corrupt"),
             });
         }
         // Some tools leave the version out; the name's prefix is there all the same.
@@ -137,7 +137,7 @@ impl<R: Share> Archive<R> {
         header: &Header,
         kind: EntryType,
         extended: Extended,
-    ) -> Result<Entry, Fault> {
+    ) -> Result<Entry, EntryError> {
         let mut pax = extended.pax.unwrap_or_default();
         let pax_name = pax.sparse.name.take().or(pax.path.take());
         let name = one_of(extended.name, pax_name, || Some(header.path_bytes().into_owned()))?;
@@ -145,12 +145,15 @@ impl<R: Share> Archive<R> {
         let link = || header.link_name_bytes().map(|name| name.into_owned());
         let stored = match pax.size {
             Some(size) => size,
-            None => header.entry_size().map_err(|_| Fault::refused("its size is not a number"))?,
+            None => {
+                header.entry_size().map_err(|_| EntryError::refused("its size is not a number"))?
+            }
         };
         let kind = match kind {
             EntryType::GNUSparse => {
-                let gnu =
-                    header.as_gnu().ok_or_else(|| Fault::refused("its header is malformed"))?;
+                let gnu = header
+                    .as_gnu()
+                    .ok_or_else(|| EntryError::refused("its header is malformed"))?;
                 Kind::File(Content::gnu(gnu, stored, &mut self.blocks)?)
             }
             EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") => {
@@ -175,7 +178,8 @@ impl<R: Share> Archive<R> {
             }
             other => Kind::Other(other),
         };
-        let mode = header.mode().map_err(|_| Fault::refused("its mode is not a number"))? & 0o7777;
+        let mode =
+            header.mode().map_err(|_| EntryError::refused("its mode is not a number"))? & 0o7777;
         // Times before 1970 are negative numbers in 64 bits; those that make no sense
         // are no reason to refuse a release.
         let seconds = || header.mtime().unwrap_or(0).cast_signed();
@@ -184,17 +188,17 @@ impl<R: Share> Archive<R> {
     }
 
     /// The content of an extended header.
-    fn extended(&mut self, header: &Header) -> Result<Vec<u8>, Fault> {
+    fn extended(&mut self, header: &Header) -> Result<Vec<u8>, EntryError> {
         match header.entry_size() {
             Ok(size) if size <= MAX_EXTENDED => self.blocks.take(size),
-            Ok(_) => Err(Fault::refused("an extended header is larger than 1 MiB")
+            Ok(_) => Err(EntryError::refused("an extended header is larger than 1 MiB")
                 .with_help("pack with shorter names, without extended attributes")),
-            Err(_) => Err(Fault::refused("the size of an extended header is not a number")),
+            Err(_) => Err(EntryError::refused("the size of an extended header is not a number")),
         }
     }
 
     /// A GNU long name, which ends with a NUL.
-    fn long_name(&mut self, header: &Header) -> Result<Vec<u8>, Fault> {
+    fn long_name(&mut self, header: &Header) -> Result<Vec<u8>, EntryError> {
         let mut name = self.extended(header)?;
         name.pop_if(|last| *last == 0);
         Ok(name)
@@ -207,10 +211,10 @@ fn checksum(block: &[u8; BLOCK]) -> u32 {
     sum(block) - sum(&block[148..156]) + 8 * u32::from(b' ')
 }
 
-fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), Fault> {
+fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), EntryError> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Fault::refused("two extended headers of a kind describe one entry")),
+        Some(_) => Err(EntryError::refused("two extended headers of a kind describe one entry")),
     }
 }
 
@@ -220,20 +224,22 @@ fn one_of(
     gnu: Option<Vec<u8>>,
     pax: Option<Vec<u8>>,
     header: impl Fn() -> Option<Vec<u8>>,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, EntryError> {
     match (gnu, pax) {
         (Some(gnu), Some(pax)) if gnu == pax => Ok(pax),
-        (Some(_), Some(_)) => Err(Fault::refused("GNU and pax headers name it differently")),
+        (Some(_), Some(_)) => Err(EntryError::refused("GNU and pax headers name it differently")),
         (Some(name), None) | (None, Some(name)) => Ok(name),
         (None, None) => Ok(header().unwrap_or_default()),
     }
 }
 
 /// Tools disagree on whether content follows a directory or link that has a size.
-fn header_only(stored: u64) -> Result<(), Fault> {
+fn header_only(stored: u64) -> Result<(), EntryError> {
     match stored {
         0 => Ok(()),
-        _ => Err(Fault::refused(format!("it has {stored} bytes of content, but is not a file"))),
+        _ => {
+            Err(EntryError::refused(format!("it has {stored} bytes of content, but is not a file")))
+        }
     }
 }
 
@@ -254,8 +260,8 @@ mod tests {
     }
 
     fn first(tar: &[u8]) -> Result<Option<Entry>, String> {
-        Archive::new(tar, LIMITS).next().map_err(|fault| match fault {
-            Fault::Refused { why, .. } => why,
+        Archive::new(tar, LIMITS).next().map_err(|error| match error {
+            EntryError::Refused { why, .. } => why,
             other => panic!("{other:?}"),
         })
     }
@@ -270,7 +276,7 @@ mod tests {
         ] {
             let tar = header(kind, "x", 8 << 30);
             let mut archive = Archive::new(&tar[..], LIMITS);
-            assert!(matches!(archive.next(), Err(Fault::Refused { .. })));
+            assert!(matches!(archive.next(), Err(EntryError::Refused { .. })));
             assert_eq!(archive.blocks.position(), 512);
         }
     }

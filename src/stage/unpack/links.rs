@@ -4,7 +4,7 @@
 //! Neither check is enough alone. The text cannot know that a component is itself a
 //! link; the kernel cannot judge a target that is not there yet.
 
-use super::fault::Fault;
+use super::entry_error::EntryError;
 use super::name::{Name, components, shown};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -41,9 +41,9 @@ fn advice(target: &[u8]) -> &'static str {
 
 /// Refuses a target that leaves the root at any point, read as text from where
 /// `link` stands.
-pub(super) fn check_target(link: &Name, target: &[u8]) -> Result<(), Fault> {
+pub(super) fn check_target(link: &Name, target: &[u8]) -> Result<(), EntryError> {
     let refused = |why: &str| {
-        Err(Fault::refused(format!("it links to \"{}\", {why}", shown(target)))
+        Err(EntryError::refused(format!("it links to \"{}\", {why}", shown(target)))
             .with_help(advice(target)))
     };
     if target.is_empty() || target.contains(&0) || target.len() > MAX_BYTES {
@@ -65,16 +65,16 @@ pub(super) fn check_target(link: &Name, target: &[u8]) -> Result<(), Fault> {
 
 /// Refuses a link that the kernel follows out of `root`, or without end. One that
 /// dangles is allowed: many packages ship some.
-pub(super) fn check_resolved(root: BorrowedFd<'_>, link: &[u8]) -> Result<(), Fault> {
+pub(super) fn check_resolved(root: BorrowedFd<'_>, link: &[u8]) -> Result<(), EntryError> {
     match resolve(root, link) {
         Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
         Err(Errno::EXDEV) => {
-            Err(Fault::refused("the link leads out of the release").with_help(advice(b"")))
+            Err(EntryError::refused("the link leads out of the release").with_help(advice(b"")))
         }
         Err(Errno::ELOOP) => {
-            Err(Fault::refused("the link leads in a circle or through too many others"))
+            Err(EntryError::refused("the link leads in a circle or through too many others"))
         }
-        Err(errno) => Err(Fault::System { call: "openat2", errno }),
+        Err(errno) => Err(EntryError::System { call: "openat2", errno }),
     }
 }
 
@@ -99,9 +99,9 @@ mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::fs::symlink;
 
-    fn why(result: Result<(), Fault>) -> String {
+    fn why(result: Result<(), EntryError>) -> String {
         match result {
-            Err(Fault::Refused { why, .. }) => why,
+            Err(EntryError::Refused { why, .. }) => why,
             other => panic!("{other:?}"),
         }
     }
@@ -124,7 +124,8 @@ mod tests {
             (b"/srv/my-app/shared/uploads", "$DEPLOY_SHARED"),
             (b"../../../../x", "tar -h"),
         ] {
-            let Err(Fault::Refused { help: Some(said), .. }) = check_target(&link, target) else {
+            let Err(EntryError::Refused { help: Some(said), .. }) = check_target(&link, target)
+            else {
                 panic!("{target:?} is accepted");
             };
             assert!(said.contains(help), "{said}");

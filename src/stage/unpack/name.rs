@@ -1,6 +1,6 @@
 //! Names in an archive: which are accepted, and how they are shown.
 
-use super::fault::Fault;
+use super::entry_error::EntryError;
 
 /// What a path may hold without its final NUL: `PATH_MAX` - 1.
 const MAX_BYTES: usize = 4095;
@@ -18,31 +18,33 @@ const SHOWN: usize = 200;
 pub(super) struct Name(Vec<u8>);
 
 impl Name {
-    pub(super) fn parse(raw: &[u8]) -> Result<Name, Fault> {
+    pub(super) fn parse(raw: &[u8]) -> Result<Name, EntryError> {
         if raw.is_empty() {
-            return Err(Fault::refused("its name is empty"));
+            return Err(EntryError::refused("its name is empty"));
         }
         if raw.contains(&0) {
-            return Err(Fault::refused("its name holds a NUL byte"));
+            return Err(EntryError::refused("its name holds a NUL byte"));
         }
         // An entry for the root alone leads nowhere else: Python's `add(d, arcname="/")`.
         if raw.starts_with(b"/") && components(raw).next().is_some() {
-            return Err(Fault::refused("its name is absolute")
+            return Err(EntryError::refused("its name is absolute")
                 .with_help("pack with relative names: tar -C DIRECTORY -cf source.tar ."));
         }
         if raw.len() > MAX_BYTES {
-            return Err(Fault::refused(format!("its name is longer than {MAX_BYTES} bytes")));
+            return Err(EntryError::refused(format!("its name is longer than {MAX_BYTES} bytes")));
         }
         let mut parts = Vec::new();
         for part in components(raw) {
             if part == b".." {
-                return Err(Fault::refused("its name has a component `..`")
+                return Err(EntryError::refused("its name has a component `..`")
                     .with_help("pack with names below the release's own directory"));
             }
             parts.push(part);
         }
         if parts.len() > MAX_DEPTH {
-            return Err(Fault::refused(format!("it lies more than {MAX_DEPTH} directories deep")));
+            return Err(EntryError::refused(format!(
+                "it lies more than {MAX_DEPTH} directories deep"
+            )));
         }
         Ok(Name(parts.join(&b'/')))
     }
@@ -109,7 +111,7 @@ mod tests {
 
     fn why(raw: &[u8]) -> String {
         match Name::parse(raw) {
-            Err(Fault::Refused { why, .. }) => why,
+            Err(EntryError::Refused { why, .. }) => why,
             other => panic!("{other:?}"),
         }
     }

@@ -4,7 +4,7 @@
 //! `pax`, "pax Extended Header"). A value may hold any byte, newlines too, so the
 //! length alone says where a record ends.
 
-use super::fault::Fault;
+use super::entry_error::EntryError;
 use nix::sys::time::TimeSpec;
 
 /// The records of an extended header that matter here. Owners, extended attributes,
@@ -31,7 +31,7 @@ pub(super) struct Sparse {
 }
 
 impl Pax {
-    pub(super) fn parse(header: &[u8]) -> Result<Pax, Fault> {
+    pub(super) fn parse(header: &[u8]) -> Result<Pax, EntryError> {
         let mut pax = Pax::default();
         for record in records(header) {
             let (key, value) = record?;
@@ -40,7 +40,7 @@ impl Pax {
         Ok(pax)
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), EntryError> {
         match key {
             b"path" => self.path = non_empty(value),
             b"linkpath" => self.link = non_empty(value),
@@ -71,7 +71,7 @@ impl Pax {
 
 /// A global header (`git archive` writes one with the commit) may not change what
 /// is unpacked: tools disagree on what it means for the entries after it.
-pub(super) fn check_global(header: &[u8]) -> Result<(), Fault> {
+pub(super) fn check_global(header: &[u8]) -> Result<(), EntryError> {
     for record in records(header) {
         let (key, _) = record?;
         if matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.") {
@@ -82,7 +82,7 @@ pub(super) fn check_global(header: &[u8]) -> Result<(), Fault> {
 }
 
 /// The records as keys and values; nothing more after the first that is malformed.
-fn records(mut header: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Fault>> {
+fn records(mut header: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), EntryError>> {
     std::iter::from_fn(move || {
         if header.is_empty() {
             return None;
@@ -110,7 +110,7 @@ fn non_empty(value: &[u8]) -> Option<Vec<u8>> {
     (!value.is_empty()).then(|| value.to_vec())
 }
 
-fn number(value: &[u8]) -> Result<u64, Fault> {
+fn number(value: &[u8]) -> Result<u64, EntryError> {
     let digits = std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'));
     digits
         .and_then(|text| text.parse().ok())
@@ -134,8 +134,8 @@ fn time(value: &[u8]) -> Option<TimeSpec> {
     }
 }
 
-fn malformed(why: &str) -> Fault {
-    Fault::refused(why)
+fn malformed(why: &str) -> EntryError {
+    EntryError::refused(why)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! are (GNU tar's old format `S`, and its three pax formats).
 
 use super::blocks::{BLOCK, Blocks};
-use super::fault::Fault;
+use super::entry_error::EntryError;
 use super::pax::Sparse;
 use crate::stage::buffer_channel::Share;
 use std::io;
@@ -42,7 +42,7 @@ impl Content {
 
     /// Only parts in order, inside the file, that add up to what is `stored`. A part
     /// ends on a block unless it is the last: tools disagree on what else it means.
-    fn sparse(mut parts: Vec<Part>, size: u64, stored: u64) -> Result<Self, Fault> {
+    fn sparse(mut parts: Vec<Part>, size: u64, stored: u64) -> Result<Self, EntryError> {
         parts.retain(|part| part.len > 0);
         let (mut end, mut sum) = (0, 0u64);
         for part in &parts {
@@ -67,7 +67,7 @@ impl Content {
         header: &GnuHeader,
         stored: u64,
         blocks: &mut Blocks<R>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, EntryError> {
         let mut parts = Vec::new();
         add(&mut parts, &header.sparse)?;
         let mut more = header.is_extended();
@@ -85,13 +85,13 @@ impl Content {
         sparse: Sparse,
         stored: u64,
         blocks: &mut Blocks<R>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, EntryError> {
         let size = sparse.size.ok_or_else(malformed)?;
         let (map, stored) = match sparse.version {
             (0, _) => (sparse.map, stored),
             (1, 0) => map_before_data(blocks, stored)?,
             _ => {
-                return Err(Fault::refused("it is sparse in a way that is not known")
+                return Err(EntryError::refused("it is sparse in a way that is not known")
                     .with_help("pack without --sparse"));
             }
         };
@@ -104,7 +104,7 @@ impl Content {
     }
 }
 
-fn add(parts: &mut Vec<Part>, headers: &[GnuSparseHeader]) -> Result<(), Fault> {
+fn add(parts: &mut Vec<Part>, headers: &[GnuSparseHeader]) -> Result<(), EntryError> {
     for header in headers.iter().filter(|header| !header.is_empty()) {
         let part = |header: &GnuSparseHeader| -> io::Result<Part> {
             Ok(Part { offset: header.offset()?, len: header.length()? })
@@ -122,7 +122,7 @@ fn add(parts: &mut Vec<Part>, headers: &[GnuSparseHeader]) -> Result<(), Fault> 
 fn map_before_data<R: Share>(
     blocks: &mut Blocks<R>,
     mut stored: u64,
-) -> Result<(Vec<u64>, u64), Fault> {
+) -> Result<(Vec<u64>, u64), EntryError> {
     let mut count = None;
     let mut map = Vec::new();
     let mut line: Option<u64> = None;
@@ -154,8 +154,8 @@ fn map_before_data<R: Share>(
     Ok((map, stored))
 }
 
-fn malformed() -> Fault {
-    Fault::refused("the map of a sparse file is malformed or too large")
+fn malformed() -> EntryError {
+    EntryError::refused("the map of a sparse file is malformed or too large")
         .with_help("pack without --sparse")
 }
 
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    fn map(text: &[u8], stored: u64) -> Result<(Vec<u64>, u64), Fault> {
+    fn map(text: &[u8], stored: u64) -> Result<(Vec<u64>, u64), EntryError> {
         let mut data = text.to_vec();
         data.resize(data.len().next_multiple_of(BLOCK), 0);
         let limits = Limits { max_bytes: 1 << 20, max_files: 1 };

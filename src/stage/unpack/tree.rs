@@ -4,12 +4,12 @@
 //! written through what stands there already.
 
 use super::Owner;
-use super::directories::{Directories, Undressed, born};
-use super::fault::{Fault, Place};
-use super::handles::Handles;
+use super::dir_cache::DirCache;
+use super::directories::{Directories, NotApplied, initial_mode};
+use super::entry_error::{EntryError, Place};
 use super::links;
 use super::name::{Name, shown};
-use super::tally::Tally;
+use super::quota::Quota;
 use model::error::Error;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -32,8 +32,8 @@ const IMPLIED_MODE: u32 = 0o755;
 
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
-    handles: Handles<'a>,
-    tally: Tally<'a>,
+    dirs: DirCache<'a>,
+    quota: Quota<'a>,
     directories: Directories,
     /// Every symlink made, and its target.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -44,17 +44,17 @@ pub(super) struct Tree<'a> {
 
 /// What a directory or file looks like besides its content.
 #[derive(Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct Attributes {
     pub(super) mode: u32,
     pub(super) modified: TimeSpec,
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, tally: Tally<'a>) -> Self {
+    pub(super) fn new(root: BorrowedFd<'a>, quota: Quota<'a>) -> Self {
         Tree {
             root,
-            handles: Handles::new(root),
-            tally,
+            dirs: DirCache::new(root),
+            quota,
             directories: Directories::default(),
             links: BTreeMap::new(),
             remembered: 0,
@@ -62,42 +62,46 @@ impl<'a> Tree<'a> {
         }
     }
 
-    pub(super) fn tally(&mut self) -> &mut Tally<'a> {
-        &mut self.tally
+    pub(super) fn quota(&mut self) -> &mut Quota<'a> {
+        &mut self.quota
     }
 
     /// The root's own mode and time are the caller's choice, not the archive's.
-    pub(super) fn directory(&mut self, name: &Name, look: Look) -> Result<(), Fault> {
-        self.tally.entry()?;
+    pub(super) fn directory(
+        &mut self,
+        name: &Name,
+        attributes: Attributes,
+    ) -> Result<(), EntryError> {
+        self.quota.entry()?;
         if name.is_root() {
             return Ok(());
         }
-        if self.directories.look_again(name.bytes(), look) {
+        if self.directories.set_attributes(name.bytes(), attributes) {
             return Ok(());
         }
-        let born = born(look, self.umask);
-        self.place(name, "mkdirat", |parent, last| mkdirat(parent, last, born))?;
+        let initial_mode = initial_mode(attributes, self.umask);
+        self.place(name, "mkdirat", |parent, last| mkdirat(parent, last, initial_mode))?;
         remember(&mut self.remembered, name.bytes().len())?;
-        self.directories.add(name.bytes(), look);
+        self.directories.add(name.bytes(), attributes);
         Ok(())
     }
 
     /// An empty file, open for writing.
-    pub(super) fn file(&mut self, name: &Name, look: Look) -> Result<File, Fault> {
-        self.tally.entry()?;
+    pub(super) fn file(&mut self, name: &Name, attributes: Attributes) -> Result<File, EntryError> {
+        self.quota.entry()?;
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = self
-            .place(name, "openat", |parent, last| openat(parent, last, flags, look.mode()))
+            .place(name, "openat", |parent, last| openat(parent, last, flags, attributes.mode()))
             .map(File::from)?;
-        if look.mode & self.umask != 0 {
-            fchmod(&file, look.mode()).map_err(Fault::of("fchmod"))?;
+        if attributes.mode & self.umask != 0 {
+            fchmod(&file, attributes.mode()).map_err(EntryError::of("fchmod"))?;
         }
         Ok(file)
     }
 
-    pub(super) fn symlink(&mut self, name: &Name, target: &[u8]) -> Result<(), Fault> {
-        self.tally.entry()?;
+    pub(super) fn symlink(&mut self, name: &Name, target: &[u8]) -> Result<(), EntryError> {
+        self.quota.entry()?;
         links::check_target(name, target)?;
         self.place(name, "symlinkat", |parent, last| symlinkat(target, parent, last))?;
         remember(&mut self.remembered, name.bytes().len() + target.len())?;
@@ -107,32 +111,34 @@ impl<'a> Tree<'a> {
 
     /// A second name for a file that an earlier entry made. For a symlink it is a
     /// symlink of its own, so that its target is judged from where it stands.
-    pub(super) fn hard_link(&mut self, name: &Name, source: &Name) -> Result<(), Fault> {
+    pub(super) fn hard_link(&mut self, name: &Name, source: &Name) -> Result<(), EntryError> {
         if let Some(target) = self.links.get(source.bytes()).cloned() {
             return self.symlink(name, &target);
         }
-        self.tally.entry()?;
+        self.quota.entry()?;
         let shown = shown(source.bytes());
         if source.is_root() || self.directories.contains(source.bytes()) {
-            return Err(Fault::refused(format!("it is a hard link to the directory \"{shown}\"")));
+            return Err(EntryError::refused(format!(
+                "it is a hard link to the directory \"{shown}\""
+            )));
         }
         if name == source {
-            return Err(Fault::refused("it is a hard link to itself"));
+            return Err(EntryError::refused("it is a hard link to itself"));
         }
         let missing = |errno| match errno {
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Fault::refused(format!(
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => EntryError::refused(format!(
                 "it is a hard link to \"{shown}\", which is not in the archive before it"
             )),
-            errno => Fault::System { call: "linkat", errno },
+            errno => EntryError::System { call: "linkat", errno },
         };
         let (directory, file) = source.split();
-        let from = self.handles.open(directory, OFlag::O_PATH).map_err(missing)?;
+        let from = self.dirs.open(directory, OFlag::O_PATH).map_err(missing)?;
         self.place(name, "linkat", |parent, last| {
             linkat(&from, file, parent, last, AtFlags::empty())
         })
-        .map_err(|fault| match fault {
-            Fault::System { call: "linkat", errno } => missing(errno),
-            fault => fault,
+        .map_err(|error| match error {
+            EntryError::System { call: "linkat", errno } => missing(errno),
+            error => error,
         })
     }
 
@@ -140,16 +146,16 @@ impl<'a> Tree<'a> {
     /// directories get their modes and times.
     pub(super) fn finish(&self, owner: Owner) -> Result<(), Error> {
         for link in self.links.keys() {
-            links::check_resolved(self.root, link).map_err(|fault| self.about(fault, link))?;
+            links::check_resolved(self.root, link).map_err(|error| self.about(error, link))?;
         }
-        self.directories.dress(self.root, owner).map_err(|undressed| match undressed {
-            Undressed::All(error) => error,
-            Undressed::One(path, fault) => self.about(fault, path),
+        self.directories.apply_attributes(self.root, owner).map_err(|failed| match failed {
+            NotApplied::All(error) => error,
+            NotApplied::One(path, error) => self.about(error, path),
         })
     }
 
-    fn about(&self, fault: Fault, name: &[u8]) -> Error {
-        fault.about(&Place::Entry(name), self.tally.done())
+    fn about(&self, error: EntryError, name: &[u8]) -> Error {
+        error.about(&Place::Entry(name), self.quota.done())
     }
 
     /// Calls `make` with the directory of `name` and its last component. What an
@@ -159,16 +165,16 @@ impl<'a> Tree<'a> {
         name: &Name,
         call: &'static str,
         make: impl Fn(BorrowedFd<'_>, &[u8]) -> nix::Result<T>,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, EntryError> {
         if name.is_root() {
-            return Err(Fault::refused("it would replace the release's own directory"));
+            return Err(EntryError::refused("it would replace the release's own directory"));
         }
         let (directory, last) = name.split();
-        let parent = self.handles.directory(directory, |implied| {
-            self.tally.entry()?;
+        let parent = self.dirs.directory(directory, |implied| {
+            self.quota.entry()?;
             remember(&mut self.remembered, implied.len())?;
-            let look = Look { mode: IMPLIED_MODE, modified: TimeSpec::UTIME_OMIT };
-            self.directories.add(implied, look);
+            let attributes = Attributes { mode: IMPLIED_MODE, modified: TimeSpec::UTIME_OMIT };
+            self.directories.add(implied, attributes);
             Ok(())
         })?;
         let made = match make(parent, last) {
@@ -180,18 +186,18 @@ impl<'a> Tree<'a> {
             }
             made => made,
         };
-        made.map_err(Fault::of(call))
+        made.map_err(EntryError::of(call))
     }
 }
 
-impl Look {
+impl Attributes {
     pub(super) fn mode(&self) -> Mode {
         Mode::from_bits_truncate(self.mode & MODES)
     }
 
     /// Gives the file its time of modification, when all of it is written.
-    pub(super) fn date(&self, file: &File) -> Result<(), Fault> {
-        futimens(file, &TimeSpec::UTIME_OMIT, &self.modified).map_err(Fault::of("futimens"))
+    pub(super) fn date(&self, file: &File) -> Result<(), EntryError> {
+        futimens(file, &TimeSpec::UTIME_OMIT, &self.modified).map_err(EntryError::of("futimens"))
     }
 }
 
@@ -205,25 +211,25 @@ fn umask() -> u32 {
 }
 
 /// Removes what has the name; a directory only when it is empty.
-fn clear(parent: BorrowedFd<'_>, last: &[u8]) -> Result<(), Fault> {
+fn clear(parent: BorrowedFd<'_>, last: &[u8]) -> Result<(), EntryError> {
     match unlinkat(parent, last, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR) => match unlinkat(parent, last, UnlinkatFlags::RemoveDir) {
-            Err(Errno::ENOTEMPTY | Errno::EEXIST) => Err(Fault::refused(
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => Err(EntryError::refused(
                 "an earlier entry is a directory of the same name, with files in it",
             )),
-            done => done.map_err(Fault::of("unlinkat")),
+            done => done.map_err(EntryError::of("unlinkat")),
         },
-        done => done.map_err(Fault::of("unlinkat")),
+        done => done.map_err(EntryError::of("unlinkat")),
     }
 }
 
 /// The map's own cost is counted with each name.
-fn remember(remembered: &mut usize, bytes: usize) -> Result<(), Fault> {
+fn remember(remembered: &mut usize, bytes: usize) -> Result<(), EntryError> {
     *remembered += bytes + 64;
     match *remembered <= MAX_REMEMBERED {
         true => Ok(()),
         false => {
-            Err(Fault::refused("the names of its directories and links take more than 64 MiB")
+            Err(EntryError::refused("the names of its directories and links take more than 64 MiB")
                 .with_help("pack fewer directories and links, or shorter names"))
         }
     }

@@ -101,7 +101,7 @@ pub fn wanted(snapshot: &Snapshot) -> BTreeSet<String> {
 }
 
 /// The units of all processes of a release.
-pub fn of(manifest: &Manifest) -> BTreeSet<String> {
+pub fn unit_names(manifest: &Manifest) -> BTreeSet<String> {
     let unit = |process: Process| service(manifest.url.app(), &manifest.label, &process);
     manifest.plan.instances().map(unit).collect()
 }
@@ -199,7 +199,7 @@ fn target_text(snapshot: &Snapshot, manifest: &Manifest) -> String {
 /// What belongs to no single app: the port map, and what loads it at boot and
 /// after the machine's own firewall.
 pub fn generate_shared(apps: &[Snapshot]) -> BTreeMap<String, Unit> {
-    let map = PortMap::of(apps, None);
+    let map = PortMap::new(apps, None);
     if map == PortMap::default() {
         return BTreeMap::new();
     }

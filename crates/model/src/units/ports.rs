@@ -56,7 +56,7 @@ impl fmt::Display for Protocol {
 impl PortMap {
     /// What is current on this instance; `candidate` takes the place of what is
     /// current of its app.
-    pub fn of(apps: &[Snapshot], candidate: Option<&Manifest>) -> PortMap {
+    pub fn new(apps: &[Snapshot], candidate: Option<&Manifest>) -> PortMap {
         let mut map = PortMap::default();
         for app in apps {
             map.add(app, candidate.filter(|candidate| *candidate.url.app() == app.app));

@@ -1,7 +1,7 @@
 //! Who may ask through the control socket.
 
-use super::answer::Failure;
 use super::connections::Bounded;
+use super::respond::Failure;
 use crate::context::{self, OPERATORS};
 use crate::host::user;
 use crate::store::Store;
@@ -27,12 +27,12 @@ impl Connected<IncomingStream<'_, Bounded>> for Peer {
 const HIDDEN: [&str; 4] = ["/tmp", "/var/tmp", "/home", "/run/user"];
 
 /// The name of a user who may ask: root, or a member of the group `deploy`.
-pub(super) struct Operator {
+pub(super) struct Caller {
     pub(super) name: String,
     is_root: bool,
 }
 
-impl Operator {
+impl Caller {
     /// A file:// release is read as root: only root may ask for one, since it
     /// may name what nobody else may read.
     pub(super) fn url(&self, text: &str) -> Result<ReleaseUrl> {
@@ -53,7 +53,7 @@ impl Operator {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Operator {
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
@@ -72,7 +72,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
                 if uid != 0 && runs_an_app(uid, &name)? {
                     return Err(refused_to_an_app(&name));
                 }
-                Ok(Operator { name, is_root: uid == 0 })
+                Ok(Caller { name, is_root: uid == 0 })
             }
             _ => Err(refused("a caller without credentials")),
         }

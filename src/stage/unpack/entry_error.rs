@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use std::io;
 
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum EntryError {
     /// Reading the stream failed; the error says all there is to say.
     Reading(Error),
     /// The archive asks for something that is not done here.
@@ -19,26 +19,26 @@ pub(super) enum Fault {
 /// What helps against damage on the way, and against tools that pack oddly.
 pub(super) const PACK_AGAIN: &str = "pack and upload the release again";
 
-impl Fault {
+impl EntryError {
     pub(super) fn refused(why: impl Into<String>) -> Self {
-        Fault::Refused { why: why.into(), help: None }
+        EntryError::Refused { why: why.into(), help: None }
     }
 
     pub(super) fn with_help(self, help: &'static str) -> Self {
         match self {
-            Fault::Refused { why, .. } => Fault::Refused { why, help: Some(help) },
+            EntryError::Refused { why, .. } => EntryError::Refused { why, help: Some(help) },
             other => other,
         }
     }
 
     /// For `map_err` on the nix call named `call`.
-    pub(super) fn of(call: &'static str) -> impl Fn(Errno) -> Fault {
-        move |errno| Fault::System { call, errno }
+    pub(super) fn of(call: &'static str) -> impl Fn(Errno) -> EntryError {
+        move |errno| EntryError::System { call, errno }
     }
 
     /// A failure to read the stream. An [`Error`] that was handed up through it wins.
     pub(super) fn reading(error: io::Error) -> Self {
-        Fault::Reading(match error.downcast::<Error>() {
+        EntryError::Reading(match error.downcast::<Error>() {
             Ok(error) => error,
             Err(error) => Error::unusable("cannot read the archive").because(error),
         })
@@ -46,7 +46,7 @@ impl Fault {
 
     pub(super) fn writing(error: io::Error) -> Self {
         let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        Fault::System { call: "write", errno }
+        EntryError::System { call: "write", errno }
     }
 
     /// The whole error: `place` is the entry it is about, `done` what came before it.
@@ -56,11 +56,11 @@ impl Fault {
             Place::Byte(at) => format!("cannot read the archive at byte {at}"),
         };
         match self {
-            Fault::Reading(error) => error,
-            Fault::Refused { why, help } => {
+            EntryError::Reading(error) => error,
+            EntryError::Refused { why, help } => {
                 Error::unusable(what).because(why).help(help.unwrap_or(PACK_AGAIN))
             }
-            Fault::System { call, errno } => system(what, call, errno, done),
+            EntryError::System { call, errno } => system(what, call, errno, done),
         }
     }
 }
@@ -107,13 +107,13 @@ mod tests {
     use crate::host::disk;
     use model::error::Exit;
 
-    fn error(fault: Fault) -> Error {
-        fault.about(&Place::Entry(b"a\x1b[31m"), Unpacked { files: 3, bytes: 4096 })
+    fn error(error: EntryError) -> Error {
+        error.about(&Place::Entry(b"a\x1b[31m"), Unpacked { files: 3, bytes: 4096 })
     }
 
     #[test]
     fn a_full_disk_is_named_plainly() {
-        let error = error(Fault::System { call: "openat", errno: Errno::ENOSPC });
+        let error = error(EntryError::System { call: "openat", errno: Errno::ENOSPC });
         assert_eq!(error.to_string(), "no space left after unpacking 4096 bytes in 3 files");
         assert!(error.chain().ends_with("openat: ENOSPC: No space left on device"));
         assert_eq!(error.exit(), Exit::Unusable);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_failing_volume_is_not_the_archives_fault() {
-        let error = error(Fault::writing(io::Error::from_raw_os_error(5)));
+        let error = error(EntryError::writing(io::Error::from_raw_os_error(5)));
         assert_eq!(error.exit(), Exit::Failed);
         assert!(error.chain().ends_with("write: EIO: I/O error"), "{}", error.chain());
     }
@@ -130,15 +130,15 @@ mod tests {
     #[test]
     fn an_error_handed_up_by_the_reader_wins() {
         let gone = io::Error::other(Error::source("S3 went away"));
-        assert_eq!(error(Fault::reading(gone)).exit(), Exit::Source);
-        let plain = error(Fault::reading(io::ErrorKind::InvalidData.into()));
+        assert_eq!(error(EntryError::reading(gone)).exit(), Exit::Source);
+        let plain = error(EntryError::reading(io::ErrorKind::InvalidData.into()));
         assert_eq!(plain.exit(), Exit::Unusable);
     }
 
     #[test]
     fn a_name_cannot_speak_to_the_terminal() {
         assert_eq!(
-            error(Fault::refused("no")).to_string(),
+            error(EntryError::refused("no")).to_string(),
             "cannot unpack \"a\\u{1b}[31m\" of the archive"
         );
     }

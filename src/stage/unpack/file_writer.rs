@@ -5,10 +5,10 @@
 //! open files. Its errors are about entries before the one that is being made.
 
 use super::Owner;
-use super::fault::Fault;
+use super::entry_error::EntryError;
 use super::identity::Identity;
 use super::name::Name;
-use super::tree::Look;
+use super::tree::Attributes;
 use crate::stage::buffer_channel::BUFFERS;
 use bytes::Bytes;
 use model::error::Error;
@@ -16,48 +16,48 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// What is handed over at once: about so many bytes, or so many pieces of files, which
+/// What is handed over at once: about so many bytes, or so many chunks of files, which
 /// are open.
 const BYTES: usize = 256 << 10;
-const PIECES: usize = 32;
-/// Every pending piece may hold a buffer of the reader. With as many pieces as buffers, reader
+const CHUNKS: usize = 32;
+/// Every pending chunk may hold a buffer of the reader. With as many chunks as buffers, reader
 /// and writer would wait for each other.
-const _: () = assert!(PIECES < BUFFERS);
+const _: () = assert!(CHUNKS < BUFFERS);
 /// How many such batches there are, in either thread or between them.
 const BATCHES: usize = 8;
 
 /// Collects what files hold, and hands it over.
 pub(super) struct Files {
-    batch: Vec<Piece>,
+    batch: Vec<Chunk>,
     bytes: usize,
-    /// The file that no piece has begun yet.
+    /// The file that no chunk has begun yet.
     begun: Option<(Name, File)>,
-    full: Sender<Vec<Piece>>,
-    empty: Receiver<Vec<Piece>>,
+    full: Sender<Vec<Chunk>>,
+    empty: Receiver<Vec<Chunk>>,
 }
 
 /// Fills them.
-pub(super) struct Filler {
-    full: Receiver<Vec<Piece>>,
-    empty: Sender<Vec<Piece>>,
+pub(super) struct FileWriter {
+    full: Receiver<Vec<Chunk>>,
+    empty: Sender<Vec<Chunk>>,
 }
 
 /// Of a file; one comes after the other.
-struct Piece {
-    /// The file, empty as yet, with its first piece.
+struct Chunk {
+    /// The file, empty as yet, with its first chunk.
     begins: Option<(Name, File)>,
     content: Bytes,
-    /// What the file looks like after its last piece.
-    ends: Option<Look>,
+    /// What the file looks like after its last chunk.
+    ends: Option<Attributes>,
 }
 
-pub(super) fn pair() -> (Files, Filler) {
+pub(super) fn pair() -> (Files, FileWriter) {
     let ((full, filled), (used, empty)) = (channel(), channel());
     for _ in 1..BATCHES {
         let _ = used.send(Vec::new());
     }
     let files = Files { batch: Vec::new(), bytes: 0, begun: None, full, empty };
-    (files, Filler { full: filled, empty: used })
+    (files, FileWriter { full: filled, empty: used })
 }
 
 impl Files {
@@ -67,15 +67,15 @@ impl Files {
         self.begun = Some((name, file));
     }
 
-    pub(super) fn write(&mut self, content: Bytes) -> Result<(), Fault> {
+    pub(super) fn write(&mut self, content: Bytes) -> Result<(), EntryError> {
         self.bytes += content.len();
         self.add(content, None)
     }
 
-    pub(super) fn end_file(&mut self, look: Look) -> Result<(), Fault> {
+    pub(super) fn end_file(&mut self, attributes: Attributes) -> Result<(), EntryError> {
         match self.batch.last_mut() {
-            Some(last) if self.begun.is_none() => last.ends = Some(look),
-            _ => self.add(Bytes::new(), Some(look))?,
+            Some(last) if self.begun.is_none() => last.ends = Some(attributes),
+            _ => self.add(Bytes::new(), Some(attributes))?,
         }
         Ok(())
     }
@@ -85,31 +85,33 @@ impl Files {
         let _ = self.full.send(self.batch);
     }
 
-    fn add(&mut self, content: Bytes, ends: Option<Look>) -> Result<(), Fault> {
-        if self.batch.len() == PIECES || self.bytes > BYTES {
-            let next = self.empty.recv().map_err(|_| Fault::Reading(lost()))?;
+    fn add(&mut self, content: Bytes, ends: Option<Attributes>) -> Result<(), EntryError> {
+        if self.batch.len() == CHUNKS || self.bytes > BYTES {
+            let next = self.empty.recv().map_err(|_| EntryError::Reading(lost()))?;
             // Nobody there to take it: the next one finds that out.
             let _ = self.full.send(std::mem::replace(&mut self.batch, next));
             self.bytes = content.len();
         }
-        self.batch.push(Piece { begins: self.begun.take(), content, ends });
+        self.batch.push(Chunk { begins: self.begun.take(), content, ends });
         Ok(())
     }
 }
 
-impl Filler {
+impl FileWriter {
     /// Fills files, as their owner, until there are no more or one cannot be filled.
     pub(super) fn fill(self, owner: Owner) -> Result<(), Unfilled> {
         let _identity = Identity::take(owner).map_err(Unfilled::All)?;
         let mut open = None;
         while let Ok(mut batch) = self.full.recv() {
-            for piece in batch.drain(..) {
-                open = piece.begins.or(open);
+            for chunk in batch.drain(..) {
+                open = chunk.begins.or(open);
                 let Some((name, mut file)) = open.take() else { continue };
-                let filled = file.write_all(&piece.content).map_err(Fault::writing);
-                match filled.and_then(|()| piece.ends.map_or(Ok(()), |look| look.date(&file))) {
-                    Err(fault) => return Err(Unfilled::One(name, fault)),
-                    Ok(()) if piece.ends.is_none() => open = Some((name, file)),
+                let filled = file.write_all(&chunk.content).map_err(EntryError::writing);
+                match filled
+                    .and_then(|()| chunk.ends.map_or(Ok(()), |attributes| attributes.date(&file)))
+                {
+                    Err(error) => return Err(Unfilled::One(name, error)),
+                    Ok(()) if chunk.ends.is_none() => open = Some((name, file)),
                     Ok(()) => {}
                 }
             }
@@ -122,7 +124,7 @@ impl Filler {
 /// Why not all files were filled.
 pub(super) enum Unfilled {
     All(Error),
-    One(Name, Fault),
+    One(Name, EntryError),
 }
 
 /// Whoever joins the thread knows more.
@@ -138,16 +140,17 @@ mod tests {
     use std::fs;
     use std::thread;
 
-    const LOOK: Look = Look { mode: 0o644, modified: TimeSpec::new(1_700_000_000, 0) };
+    const ATTRIBUTES: Attributes =
+        Attributes { mode: 0o644, modified: TimeSpec::new(1_700_000_000, 0) };
 
     fn myself() -> Owner {
         Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() }
     }
 
-    fn add(files: &mut Files, file: File, name: &str, content: &[u8]) -> Result<(), Fault> {
+    fn add(files: &mut Files, file: File, name: &str, content: &[u8]) -> Result<(), EntryError> {
         files.begin_file(Name::parse(name.as_bytes()).unwrap(), file);
         content.chunks(100_000).try_for_each(|data| files.write(Bytes::copy_from_slice(data)))?;
-        files.end_file(LOOK)
+        files.end_file(ATTRIBUTES)
     }
 
     fn content(nth: usize) -> Vec<u8> {
@@ -159,17 +162,17 @@ mod tests {
     fn each_file_gets_its_own_content_and_time_however_many_there_are() {
         let dir = tempfile::tempdir().unwrap();
         let path = |nth: usize| dir.path().join(nth.to_string());
-        let (mut files, filler) = pair();
+        let (mut files, writer) = pair();
         thread::scope(|scope| {
-            let thread = scope.spawn(|| filler.fill(myself()));
-            for nth in 0..PIECES * BATCHES * 3 {
+            let thread = scope.spawn(|| writer.fill(myself()));
+            for nth in 0..CHUNKS * BATCHES * 3 {
                 let file = File::create(path(nth)).unwrap();
                 add(&mut files, file, &nth.to_string(), &content(nth)).unwrap();
             }
             files.end();
             assert!(thread.join().unwrap().is_ok());
         });
-        for nth in 0..PIECES * BATCHES * 3 {
+        for nth in 0..CHUNKS * BATCHES * 3 {
             assert!(fs::read(path(nth)).unwrap() == content(nth), "{nth}");
             let modified = fs::metadata(path(nth)).unwrap().modified().unwrap();
             let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -182,16 +185,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("read-only");
         fs::write(&path, "").unwrap();
-        let (mut files, filler) = pair();
+        let (mut files, writer) = pair();
         thread::scope(|scope| {
-            let thread = scope.spawn(|| filler.fill(myself()));
+            let thread = scope.spawn(|| writer.fill(myself()));
             let read_only = || File::open(&path).unwrap();
             add(&mut files, read_only(), "empty", b"").unwrap();
             let bad =
                 (0..).find(|nth| add(&mut files, read_only(), &nth.to_string(), b"x").is_err());
-            assert!(bad.unwrap() < PIECES * BATCHES * 2);
+            assert!(bad.unwrap() < CHUNKS * BATCHES * 2);
             match thread.join().unwrap() {
-                Err(Unfilled::One(name, Fault::System { call: "write", .. })) => {
+                Err(Unfilled::One(name, EntryError::System { call: "write", .. })) => {
                     assert_eq!(name.bytes(), b"0");
                 }
                 _ => panic!("it was filled"),

@@ -45,35 +45,35 @@ pub fn parse(app: &str) -> Result<AppName> {
 
 /// An operation on the processes of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum ProcessAction {
     Restart,
     Stop,
     Start,
 }
 
-impl Operation {
+impl ProcessAction {
     pub fn name(self) -> &'static str {
         match self {
-            Operation::Restart => "restart",
-            Operation::Stop => "stop",
-            Operation::Start => "start",
+            ProcessAction::Restart => "restart",
+            ProcessAction::Stop => "stop",
+            ProcessAction::Start => "start",
         }
     }
 }
 
 pub async fn perform(
-    operation: Operation,
+    action: ProcessAction,
     cx: &Context,
     app: Locked,
     process: Option<&str>,
     own_user: bool,
 ) -> Result<String> {
-    drop(cx.cut.decide(operation.name()).await);
-    match operation {
-        Operation::Restart if own_user => move_in(cx, app).await,
-        Operation::Restart => restart(cx, app, process).await,
-        Operation::Stop => stop(cx, app, process).await,
-        Operation::Start => start(cx, app, process).await,
+    drop(cx.cut.decide(action.name()).await);
+    match action {
+        ProcessAction::Restart if own_user => move_in(cx, app).await,
+        ProcessAction::Restart => restart(cx, app, process).await,
+        ProcessAction::Stop => stop(cx, app, process).await,
+        ProcessAction::Start => start(cx, app, process).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Directories below the root as open handles, found without following anything.
 
-use super::fault::Fault;
+use super::entry_error::EntryError;
 use super::name::components;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -12,14 +12,14 @@ pub(super) const WORKING_MODE: Mode = Mode::S_IRWXU;
 
 /// The root, and the directory that the last entry went into: archives name the
 /// files of a directory one after the other.
-pub(super) struct Handles<'a> {
+pub(super) struct DirCache<'a> {
     root: BorrowedFd<'a>,
     last: Option<(Vec<u8>, OwnedFd)>,
 }
 
-impl<'a> Handles<'a> {
+impl<'a> DirCache<'a> {
     pub(super) fn new(root: BorrowedFd<'a>) -> Self {
-        Handles { root, last: None }
+        DirCache { root, last: None }
     }
 
     /// The directory at `path`. Those that are missing on the way are made, and each
@@ -27,8 +27,8 @@ impl<'a> Handles<'a> {
     pub(super) fn directory(
         &mut self,
         path: &[u8],
-        mut making: impl FnMut(&[u8]) -> Result<(), Fault>,
-    ) -> Result<BorrowedFd<'_>, Fault> {
+        mut making: impl FnMut(&[u8]) -> Result<(), EntryError>,
+    ) -> Result<BorrowedFd<'_>, EntryError> {
         if path.is_empty() {
             return Ok(self.root);
         }
@@ -50,16 +50,16 @@ impl<'a> Handles<'a> {
     fn make(
         &self,
         path: &[u8],
-        making: &mut impl FnMut(&[u8]) -> Result<(), Fault>,
-    ) -> Result<OwnedFd, Fault> {
-        let mut handle = self.open(b"", OFlag::O_PATH).map_err(Fault::of("openat2"))?;
+        making: &mut impl FnMut(&[u8]) -> Result<(), EntryError>,
+    ) -> Result<OwnedFd, EntryError> {
+        let mut handle = self.open(b"", OFlag::O_PATH).map_err(EntryError::of("openat2"))?;
         let mut reached = 0;
         for part in components(path) {
             reached += part.len() + usize::from(reached > 0);
             handle = match open(handle.as_fd(), part, OFlag::O_PATH) {
                 Err(Errno::ENOENT) => {
                     making(&path[..reached])?;
-                    mkdirat(&handle, part, WORKING_MODE).map_err(Fault::of("mkdirat"))?;
+                    mkdirat(&handle, part, WORKING_MODE).map_err(EntryError::of("mkdirat"))?;
                     open(handle.as_fd(), part, OFlag::O_PATH).map_err(not_a_directory)?
                 }
                 done => done.map_err(not_a_directory)?,
@@ -79,12 +79,12 @@ fn open(from: BorrowedFd<'_>, path: &[u8], access: OFlag) -> nix::Result<OwnedFd
     openat2(from, path, how)
 }
 
-fn not_a_directory(errno: Errno) -> Fault {
+fn not_a_directory(errno: Errno) -> EntryError {
     match errno {
-        Errno::ELOOP => Fault::refused("it lies beneath a symlink")
+        Errno::ELOOP => EntryError::refused("it lies beneath a symlink")
             .with_help("an entry beneath a link must be packed beneath the link's target"),
-        Errno::ENOTDIR => Fault::refused("it lies beneath something that is not a directory"),
-        Errno::EXDEV => Fault::refused("it lies on another file system"),
-        errno => Fault::System { call: "openat2", errno },
+        Errno::ENOTDIR => EntryError::refused("it lies beneath something that is not a directory"),
+        Errno::EXDEV => EntryError::refused("it lies on another file system"),
+        errno => EntryError::System { call: "openat2", errno },
     }
 }

@@ -1,6 +1,6 @@
 //! What `…/ENVIRONMENT/current` names, and whether it names something else now.
 
-use super::object::{Ask, Look, Object};
+use super::object::{Fetch, Lookup, Object};
 use super::{Download, Identity, Mark, Sources};
 use model::error::{Error, Result};
 use model::release::name::ReleaseName;
@@ -11,15 +11,15 @@ const LONGEST_POINTER: u64 = 256;
 
 /// The release that `current` names, and the validator to ask with the next time.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct PointerChange {
     pub mark: Mark,
     /// Of the release; where no pointer leads to one, of `current` itself.
     pub url: ReleaseUrl,
 }
 
-impl News {
+impl PointerChange {
     /// Whether both name the same release.
-    pub fn is_same(&self, other: &News) -> bool {
+    pub fn is_same(&self, other: &PointerChange) -> bool {
         self.url == other.url
             && match (&self.mark, &other.mark) {
                 (Mark::Pointer(_), Mark::Pointer(_)) => true,
@@ -40,21 +40,28 @@ impl Sources {
     /// # Errors
     ///
     /// As [`Sources::resolve`].
-    pub async fn news(&self, url: &ReleaseUrl, known: Option<&News>) -> Result<Option<News>> {
+    pub async fn pointer_change(
+        &self,
+        url: &ReleaseUrl,
+        known: Option<&PointerChange>,
+    ) -> Result<Option<PointerChange>> {
         let pointer = match known.map(|known| &known.mark) {
             Some(Mark::Pointer(validator)) => Some(validator),
             _ => None,
         };
         let directory = self.directory(url, None).await?;
-        let news = match directory.look("current", pointer, Ask::Get).await? {
-            Look::Same => return Ok(None),
-            Look::Found(object) => {
+        let news = match directory.look("current", pointer, Fetch::Get).await? {
+            Lookup::Same => return Ok(None),
+            Lookup::Found(object) => {
                 let mark = Mark::Pointer(object.validator.clone());
-                News { mark, url: self.follow(url, *object).await? }
+                PointerChange { mark, url: self.follow(url, *object).await? }
             }
-            Look::Missing | Look::Refused(_) => {
+            Lookup::Missing | Lookup::Refused(_) => {
                 let seen = self.resolve(url).await?.sighting();
-                News { mark: Mark::Release(Box::new(Identity::of(seen, None))), url: url.clone() }
+                PointerChange {
+                    mark: Mark::Release(Box::new(Identity::of(seen, None))),
+                    url: url.clone(),
+                }
             }
         };
         Ok((!known.is_some_and(|known| known.is_same(&news))).then_some(news))

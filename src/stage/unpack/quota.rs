@@ -1,17 +1,17 @@
 //! What has been unpacked so far, and how much of it there may be.
 
-use super::fault::Fault;
+use super::entry_error::EntryError;
 use super::{Limits, Unpacked};
 
-pub(super) struct Tally<'a> {
+pub(super) struct Quota<'a> {
     done: Unpacked,
     limits: Limits,
     progress: &'a dyn Fn(u64, u64),
 }
 
-impl<'a> Tally<'a> {
+impl<'a> Quota<'a> {
     pub(super) fn new(limits: Limits, progress: &'a dyn Fn(u64, u64)) -> Self {
-        Tally { done: Unpacked { files: 0, bytes: 0 }, limits, progress }
+        Quota { done: Unpacked { files: 0, bytes: 0 }, limits, progress }
     }
 
     pub(super) fn done(&self) -> Unpacked {
@@ -19,10 +19,10 @@ impl<'a> Tally<'a> {
     }
 
     /// Counts an entry, before it is made.
-    pub(super) fn entry(&mut self) -> Result<(), Fault> {
+    pub(super) fn entry(&mut self) -> Result<(), EntryError> {
         let most = self.limits.max_files;
         if self.done.files >= most {
-            return Err(Fault::refused(format!("the archive holds more than {most} entries"))
+            return Err(EntryError::refused(format!("the archive holds more than {most} entries"))
                 .with_help(
                     "raise DEPLOY_MAX_FILES in /etc/deploy/agent.env, or pack fewer files",
                 ));
@@ -33,10 +33,10 @@ impl<'a> Tally<'a> {
     }
 
     /// Refuses a file of `size` bytes that would be too much, before any of it is written.
-    pub(super) fn admit(&self, size: u64) -> Result<(), Fault> {
+    pub(super) fn check(&self, size: u64) -> Result<(), EntryError> {
         let most = self.limits.max_bytes;
         if size > most - self.done.bytes.min(most) {
-            return Err(Fault::refused(format!(
+            return Err(EntryError::refused(format!(
                 "with its {size} bytes the archive unpacks to more than {most} bytes"
             ))
             .with_help("raise DEPLOY_MAX_UNPACKED in /etc/deploy/agent.env, or pack less"));
@@ -58,14 +58,14 @@ mod tests {
     #[test]
     fn counts_up_to_the_limits_and_not_beyond() {
         let limits = Limits { max_bytes: 10, max_files: 1 };
-        let mut tally = Tally::new(limits, &|_, _| {});
-        tally.entry().unwrap();
-        assert!(tally.entry().is_err());
-        tally.admit(10).unwrap();
-        tally.wrote(4);
-        tally.admit(6).unwrap();
-        assert!(tally.admit(7).is_err());
-        assert!(tally.admit(u64::MAX).is_err());
-        assert_eq!(tally.done(), Unpacked { files: 1, bytes: 4 });
+        let mut quota = Quota::new(limits, &|_, _| {});
+        quota.entry().unwrap();
+        assert!(quota.entry().is_err());
+        quota.check(10).unwrap();
+        quota.wrote(4);
+        quota.check(6).unwrap();
+        assert!(quota.check(7).is_err());
+        assert!(quota.check(u64::MAX).is_err());
+        assert_eq!(quota.done(), Unpacked { files: 1, bytes: 4 });
     }
 }

@@ -1,8 +1,8 @@
-//! Work that outlives its caller: each piece is a task of the daemon, one at a
+//! Work that outlives its caller: each job is a task of the daemon, one at a
 //! time for each app and in the order of asking, and a caller only follows its
 //! events.
 
-use crate::context::{Common, Context, Warm, blocking};
+use crate::context::{Common, Context, RollbackWindow, blocking};
 use crate::cut::{Cut, Why};
 use crate::deploy;
 use crate::events::Events;
@@ -26,57 +26,57 @@ const ENDED: usize = 32;
 
 /// All the work of the daemon.
 #[derive(Clone)]
-pub struct Work(Arc<Shared>);
+pub struct Jobs(Arc<Shared>);
 
 struct Shared {
     common: Arc<Common>,
     sources: Arc<Sources>,
-    pieces: Mutex<Pieces>,
-    /// How many pieces there have been; sent whenever one begins or ends, and
-    /// never while `pieces` is locked.
+    queue: Mutex<Queue>,
+    /// How many jobs there have been; sent whenever one begins or ends, and
+    /// never while `queue` is locked.
     changed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct Pieces {
-    /// In the order of asking. Of each app's pieces the first has the turn.
-    live: Vec<Arc<Piece>>,
+struct Queue {
+    /// In the order of asking. Of each app's jobs the first has the turn.
+    live: Vec<Arc<Job>>,
     ended: VecDeque<Ended>,
     /// The daemon ends: what is begun now ends at once.
     stopping: bool,
 }
 
-/// How a piece began and ended; its other events are gone.
+/// How a job began and ended; its other events are gone.
 #[derive(Clone)]
 pub struct Ended {
     pub begun: Event,
     pub outcome: Outcome,
 }
 
-impl Pieces {
-    fn of<'a>(&'a self, app: &'a AppName) -> impl DoubleEndedIterator<Item = &'a Arc<Piece>> {
-        self.live.iter().filter(move |piece| piece.app == *app)
+impl Queue {
+    fn of<'a>(&'a self, app: &'a AppName) -> impl DoubleEndedIterator<Item = &'a Arc<Job>> {
+        self.live.iter().filter(move |job| job.app == *app)
     }
 }
 
-/// One piece of work, waiting or under way.
+/// One job, waiting or under way.
 #[derive(Debug)]
-pub struct Piece {
+pub struct Job {
     /// For `deploy attach`; unique on this instance.
     pub id: String,
     pub app: AppName,
     pub what: String,
     pub who: String,
     pub events: Events,
-    pub warm: Warm,
+    pub rollback_window: RollbackWindow,
     pub cut: Cut,
-    is_chore: bool,
+    is_background: bool,
 }
 
-impl Piece {
+impl Job {
     /// Whether it was asked for, and not begun by the daemon for itself.
-    pub fn is_chore(&self) -> bool {
-        self.is_chore
+    pub fn is_background(&self) -> bool {
+        self.is_background
     }
 
     /// The error for the caller of a job that was ended before it did anything to undo.
@@ -107,7 +107,7 @@ pub struct Request {
     /// Fail with [`Exit::Busy`] rather than wait for other work on the app.
     pub no_wait: bool,
     /// It takes a moment, and nobody has asked for it: no reason to be [`Exit::Busy`].
-    pub is_chore: bool,
+    pub is_background: bool,
     /// Where the same was the last to be asked for and is not done yet, follow that.
     pub joins: bool,
     pub deadline: Option<Instant>,
@@ -117,8 +117,8 @@ impl Request {
     pub fn new(app: &AppName, what: impl Into<String>, who: impl Into<String>) -> Request {
         let (app, what, who) = (app.clone(), what.into(), who.into());
         let deadline = Instant::now().checked_add(TIMEOUT);
-        let (no_wait, is_chore, joins) = (false, false, false);
-        Request { app, what, who, id: None, no_wait, is_chore, joins, deadline }
+        let (no_wait, is_background, joins) = (false, false, false);
+        Request { app, what, who, id: None, no_wait, is_background, joins, deadline }
     }
 
     fn busy(&self, other: &str) -> Error {
@@ -130,14 +130,14 @@ impl Request {
 
 /// The stream of events that a caller follows.
 pub enum Followed {
-    Live(Arc<Piece>),
+    Live(Arc<Job>),
     Ended(Box<Ended>),
 }
 
-impl Work {
+impl Jobs {
     pub fn new(sources: Arc<Sources>) -> Self {
-        let (pieces, changed) = (Mutex::default(), watch::Sender::new(0));
-        Work(Arc::new(Shared { common: Arc::default(), sources, pieces, changed }))
+        let (queue, changed) = (Mutex::default(), watch::Sender::new(0));
+        Jobs(Arc::new(Shared { common: Arc::default(), sources, queue, changed }))
     }
 
     /// The values that all jobs share.
@@ -149,55 +149,55 @@ impl Work {
         self.0.sources.clone()
     }
 
-    /// Starts a piece of work, or joins the one that does the same; it goes on
+    /// Starts a job, or joins the one that does the same; it goes on
     /// whether or not its events are followed.
-    pub fn start<F, Fut>(&self, request: Request, work: F) -> Result<Arc<Piece>>
+    pub fn start<F, Fut>(&self, request: Request, work: F) -> Result<Arc<Job>>
     where
         F: FnOnce(Context) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Outcome>> + Send + 'static,
     {
-        let piece = {
-            let mut pieces = self.pieces();
-            let last = pieces.of(&request.app).next_back();
+        let job = {
+            let mut queue = self.queue();
+            let last = queue.of(&request.app).next_back();
             match last.filter(|last| request.joins && last.what == request.what) {
                 Some(same) => return Ok(same.clone()),
                 None if request.no_wait => {
-                    if let Some(first) = pieces.of(&request.app).find(|piece| !piece.is_chore) {
+                    if let Some(first) = queue.of(&request.app).find(|job| !job.is_background) {
                         return Err(request.busy(&first.what));
                     }
                 }
                 None => {}
             }
-            let piece = Arc::new(Piece {
+            let job = Arc::new(Job {
                 id: request.id.clone().unwrap_or_else(new_id),
                 app: request.app.clone(),
                 what: request.what.clone(),
                 who: request.who.clone(),
                 events: Events::default(),
-                warm: Warm::default(),
+                rollback_window: RollbackWindow::default(),
                 cut: Cut::default(),
-                is_chore: request.is_chore,
+                is_background: request.is_background,
             });
-            if pieces.stopping {
-                piece.cut.stop();
+            if queue.stopping {
+                job.cut.stop();
             }
-            pieces.live.push(piece.clone());
-            piece
+            queue.live.push(job.clone());
+            job
         };
         self.0.changed.send_modify(|count| *count += 1);
-        tokio::spawn(self.clone().carry(piece.clone(), request, work));
-        Ok(piece)
+        tokio::spawn(self.clone().carry(job.clone(), request, work));
+        Ok(job)
     }
 
-    /// Does the piece in a task of its own, so that it has an outcome whatever happens.
-    async fn carry<F, Fut>(self, piece: Arc<Piece>, request: Request, work: F)
+    /// Does the job in a task of its own, so that it has an outcome whatever happens.
+    async fn carry<F, Fut>(self, job: Arc<Job>, request: Request, work: F)
     where
         F: FnOnce(Context) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Outcome>> + Send + 'static,
     {
         let start = Instant::now();
-        let span = tracing::info_span!("work", DEPLOY_APP = %piece.app);
-        let (this, own) = (self.clone(), piece.clone());
+        let span = tracing::info_span!("work", DEPLOY_APP = %job.app);
+        let (this, own) = (self.clone(), job.clone());
         let work = async move { this.perform(&own, request, work).await };
         let result = tokio::spawn(work.instrument(span)).await;
         let result = result.unwrap_or_else(|panic| {
@@ -205,59 +205,54 @@ impl Work {
             Err(error.help("this is a bug of deployd: see `journalctl -u deployd`"))
         });
         let ended = result.unwrap_or_else(|error| Some(Outcome::from(&error)));
-        let Some(mut outcome) = ended else { return self.leave(&piece) };
-        outcome.id = Some(piece.id.clone());
-        outcome.app = Some(piece.app.to_string());
+        let Some(mut outcome) = ended else { return self.leave(&job) };
+        outcome.id = Some(job.id.clone());
+        outcome.app = Some(job.app.to_string());
         outcome.seconds = start.elapsed().as_secs_f64();
-        outcome.timings = piece.events.timings();
+        outcome.timings = job.events.timings();
         report(&outcome);
-        self.end(&piece, outcome.clone());
-        piece.events.push(Event::Ended { outcome });
+        self.end(&job, outcome.clone());
+        job.events.push(Event::Ended { outcome });
         memory::give_back();
     }
 
     /// Recovery goes on with it, and has its outcome.
-    fn leave(&self, piece: &Arc<Piece>) {
-        tracing::info!(DEPLOY_APP = %piece.app, "{}: left to the next run", piece.what);
-        self.pieces().live.retain(|live| !Arc::ptr_eq(live, piece));
+    fn leave(&self, job: &Arc<Job>) {
+        tracing::info!(DEPLOY_APP = %job.app, "{}: left to the next run", job.what);
+        self.queue().live.retain(|live| !Arc::ptr_eq(live, job));
         self.0.changed.send_modify(|count| *count += 1);
-        piece.events.close();
+        job.events.close();
     }
 
-    fn end(&self, piece: &Arc<Piece>, outcome: Outcome) {
-        let mut pieces = self.pieces();
-        pieces.live.retain(|live| !Arc::ptr_eq(live, piece));
-        pieces.ended.push_back(Ended { begun: piece.begun(), outcome });
-        if pieces.ended.len() > ENDED {
-            pieces.ended.pop_front();
+    fn end(&self, job: &Arc<Job>, outcome: Outcome) {
+        let mut queue = self.queue();
+        queue.live.retain(|live| !Arc::ptr_eq(live, job));
+        queue.ended.push_back(Ended { begun: job.begun(), outcome });
+        if queue.ended.len() > ENDED {
+            queue.ended.pop_front();
         }
-        drop(pieces);
+        drop(queue);
         self.0.changed.send_modify(|count| *count += 1);
     }
 
     /// None where the daemon is stopped and recovery will have the outcome.
-    async fn perform<F, Fut>(
-        &self,
-        piece: &Piece,
-        request: Request,
-        work: F,
-    ) -> Result<Option<Outcome>>
+    async fn perform<F, Fut>(&self, job: &Job, request: Request, work: F) -> Result<Option<Outcome>>
     where
         F: FnOnce(Context) -> Fut,
         Fut: Future<Output = Result<Outcome>>,
     {
-        self.wait_for_turn(piece, &request).await?;
-        let (sources, events) = (self.sources(), piece.events.clone());
+        self.wait_for_turn(job, &request).await?;
+        let (sources, events) = (self.sources(), job.events.clone());
         let mut cx = Context::open(self.common(), sources, events, request.who).await?;
-        cx.id = piece.id.clone();
-        cx.warm = piece.warm.clone();
-        cx.cut = piece.cut.clone();
+        cx.id = job.id.clone();
+        cx.rollback_window = job.rollback_window.clone();
+        cx.cut = job.cut.clone();
         cx.deadline = request.deadline;
-        let app = cx.store.app(&piece.app);
+        let app = cx.store.app(&job.app);
         let mut doing = Box::pin(work(cx.clone()));
         let ended = tokio::select! {
             biased;
-            why = piece.cut.due() => Err(why),
+            why = job.cut.due() => Err(why),
             result = &mut doing => Ok(result),
         };
         let result = match ended {
@@ -266,9 +261,9 @@ impl Work {
                 end_commands(&cx, &app).await;
                 blocking(|| drop(doing));
                 match why {
-                    Why::Stop if is_under_way(&app, piece) => return Ok(None),
-                    Why::Cancelled(who) => Err(undo(&cx, &app, piece, &who).await),
-                    why => Err(piece.cut_off(&why)),
+                    Why::Stop if is_under_way(&app, job) => return Ok(None),
+                    Why::Cancelled(who) => Err(undo(&cx, &app, job, &who).await),
+                    why => Err(job.cut_off(&why)),
                 }
             }
         };
@@ -278,12 +273,12 @@ impl Work {
         Ok(Some(outcome))
     }
 
-    /// Waits until every earlier piece of the app is done, no longer than the caller would.
-    async fn wait_for_turn(&self, piece: &Piece, request: &Request) -> Result<()> {
-        let ahead = || self.working(&piece.app).filter(|first| first.id != piece.id);
+    /// Waits until every earlier job of the app is done, no longer than the caller would.
+    async fn wait_for_turn(&self, job: &Job, request: &Request) -> Result<()> {
+        let ahead = || self.active(&job.app).filter(|first| first.id != job.id);
         let Some(other) = ahead() else { return Ok(()) };
-        if !other.is_chore {
-            piece.events.step(Step::Lock, format!("waiting for {}", other.what));
+        if !other.is_background {
+            job.events.step(Step::Lock, format!("waiting for {}", other.what));
         }
         let mut changes = self.watch();
         let turn = changes.wait_for(|_| ahead().is_none());
@@ -294,29 +289,29 @@ impl Work {
             }
         };
         tokio::select! {
-            why = piece.cut.due() => Err(piece.cut_off(&why)),
+            why = job.cut.due() => Err(job.cut_off(&why)),
             _ = turn => Ok(()),
             () = over => Err(request.busy(&other.what)),
         }
     }
 
     /// Returns the job that is under way for an app.
-    pub fn working(&self, app: &AppName) -> Option<Arc<Piece>> {
-        self.pieces().of(app).next().cloned()
+    pub fn active(&self, app: &AppName) -> Option<Arc<Job>> {
+        self.queue().of(app).next().cloned()
     }
 
     /// Everything that waits or is under way, in the order of asking.
-    pub fn live(&self) -> Vec<Arc<Piece>> {
-        self.pieces().live.clone()
+    pub fn live(&self) -> Vec<Arc<Job>> {
+        self.queue().live.clone()
     }
 
-    /// The piece with this id, if it is live or has ended lately.
+    /// The job with this id, if it is live or has ended lately.
     pub fn find(&self, id: &str) -> Option<Followed> {
-        let pieces = self.pieces();
-        if let Some(live) = pieces.live.iter().find(|piece| piece.id == id) {
+        let queue = self.queue();
+        if let Some(live) = queue.live.iter().find(|job| job.id == id) {
             return Some(Followed::Live(live.clone()));
         }
-        let mut ended = pieces.ended.iter().rev();
+        let mut ended = queue.ended.iter().rev();
         let found = ended.find(|ended| ended.outcome.id.as_deref() == Some(id));
         found.map(|ended| Followed::Ended(Box::new(ended.clone())))
     }
@@ -324,7 +319,7 @@ impl Work {
     /// A short line for `systemctl status deployd`.
     pub fn story(&self) -> String {
         let live = self.live();
-        let story: Vec<_> = live.iter().map(|piece| piece.what.as_str()).collect();
+        let story: Vec<_> = live.iter().map(|job| job.what.as_str()).collect();
         if story.is_empty() { "idle".to_owned() } else { story.join("; ") }
     }
 
@@ -336,26 +331,26 @@ impl Work {
     /// Cuts off all the work, and waits until it has ended, no longer than `grace`.
     pub async fn stop(&self, grace: Duration) {
         let live = {
-            let mut pieces = self.pieces();
-            pieces.stopping = true;
-            pieces.live.clone()
+            let mut queue = self.queue();
+            queue.stopping = true;
+            queue.live.clone()
         };
-        live.iter().for_each(|piece| piece.cut.stop());
+        live.iter().for_each(|job| job.cut.stop());
         if tokio::time::timeout(grace, self.finished()).await.is_err() {
             tracing::warn!("{}: left to the next run", self.story());
-            self.live().iter().for_each(|piece| piece.events.close());
+            self.live().iter().for_each(|job| job.events.close());
         }
     }
 
     /// Cuts off all the work of an app that is removed by force.
     pub fn cut_off(&self, app: &AppName, who: &str) {
-        self.pieces().of(app).for_each(|piece| piece.cut.remove(who));
+        self.queue().of(app).for_each(|job| job.cut.remove(who));
     }
 
     /// Waits until all of these have ended.
-    pub async fn ended(&self, pieces: &[Arc<Piece>]) {
-        let is_live = |piece: &Arc<Piece>| self.live().iter().any(|live| Arc::ptr_eq(live, piece));
-        let _ = self.watch().wait_for(|_| !pieces.iter().any(is_live)).await;
+    pub async fn ended(&self, queue: &[Arc<Job>]) {
+        let is_live = |job: &Arc<Job>| self.live().iter().any(|live| Arc::ptr_eq(live, job));
+        let _ = self.watch().wait_for(|_| !queue.iter().any(is_live)).await;
     }
 
     /// Waits until nothing is under way.
@@ -363,8 +358,8 @@ impl Work {
         let _ = self.watch().wait_for(|_| self.live().is_empty()).await;
     }
 
-    fn pieces(&self) -> MutexGuard<'_, Pieces> {
-        self.0.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -385,13 +380,13 @@ async fn end_commands(cx: &Context, app: &App) {
 }
 
 /// Whether recovery takes it up.
-fn is_under_way(app: &App, piece: &Piece) -> bool {
-    app.under_way().is_some_and(|work| work.id == piece.id)
+fn is_under_way(app: &App, job: &Job) -> bool {
+    app.under_way().is_some_and(|work| work.id == job.id)
 }
 
-async fn undo(cx: &Context, app: &App, piece: &Piece, who: &str) -> Error {
+async fn undo(cx: &Context, app: &App, job: &Job, who: &str) -> Error {
     match app.lock() {
-        Ok(locked) => deploy::cancelled(cx, locked, &piece.what, who).await,
+        Ok(locked) => deploy::cancelled(cx, locked, &job.what, who).await,
         Err(error) => error,
     }
 }

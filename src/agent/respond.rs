@@ -1,6 +1,6 @@
 //! Answers to callers: events as they come, an outcome that is known, an error.
 
-use super::work::Piece;
+use super::jobs::Job;
 use crate::events::Follower;
 use axum::Json;
 use axum::body::Body;
@@ -32,17 +32,17 @@ impl IntoResponse for Failure {
     }
 }
 
-pub(super) type Answer<T> = std::result::Result<T, Failure>;
+pub(super) type Reply<T> = std::result::Result<T, Failure>;
 
 /// The events as they come, one JSON object a line.
-pub(super) fn stream(piece: &Piece) -> Response {
-    let begun = futures_util::stream::iter([line(&piece.begun())]);
-    let events = futures_util::stream::unfold(Some(piece.events.follow()), next);
+pub(super) fn stream(job: &Job) -> Response {
+    let begun = futures_util::stream::iter([line(&job.begun())]);
+    let events = futures_util::stream::unfold(Some(job.events.follow()), next);
     lines(Body::from_stream(begun.chain(events)))
 }
 
 /// The response for a job that has ended already.
-pub(super) fn told(begun: Event, outcome: Outcome) -> Response {
+pub(super) fn ended_stream(begun: Event, outcome: Outcome) -> Response {
     let events = [line(&begun), line(&Event::Ended { outcome })];
     lines(Body::from_stream(futures_util::stream::iter(events)))
 }
