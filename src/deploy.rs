@@ -21,9 +21,11 @@ use attempt::Attempt;
 use model::error::{Error, Exit, Result};
 use model::event::Step;
 use model::installed::Stopped;
-use model::release::manifest::{Manifest, Plan, State};
+use model::reason::Reason;
+use model::release::manifest::{Manifest, Plan};
 use model::release::name::{Label, ReleaseName};
 use model::release::settings::Strategy;
+use model::release::state::State;
 use model::release::url::ReleaseUrl;
 use model::retention;
 use model::units;
@@ -221,7 +223,7 @@ async fn prove(cx: &Context, app: &Locked, staged: Staged) -> Result<Candidate> 
     cx.events.step(Step::Prove, format!("release {}", manifest.label));
     let mut watch = Watch::new(&cx.machine, &manifest);
     if let Some(current) = snapshot.current()
-        && manifest.state != State::Good
+        && !manifest.state.is_good()
     {
         watch.also_serve(current);
     }
@@ -310,7 +312,7 @@ async fn start_and_watch(
     let started = cx.machine.start(&units).await;
     drop(starting);
     // A job that fails while the candidate starts is the candidate's failure.
-    started.map_err(|error| error.with_exit(Exit::Unhealthy))?;
+    started.map_err(|error| error.with_exit(Exit::Unhealthy).with_reason(Reason::StartFailed))?;
     watch.prove(timeout, &cx.events).await?;
     watch.stay_healthy(plan.prove).await
 }
@@ -326,9 +328,7 @@ async fn commit(cx: &Context, app: &Locked, candidate: Candidate) -> Result<Comm
     let _decided = cx.cut.decide("its release is committed").await;
     let Candidate { mut manifest, watch, before, stopped, touching: _touching } = candidate;
     cx.events.step(Step::Commit, format!("release {}", manifest.label));
-    if manifest.state != State::Good {
-        manifest.state = State::Proved;
-    }
+    manifest.state = manifest.state.proved();
     let committed = async {
         app.write_manifest(&manifest)?;
         app.commit(&manifest.label)?;
@@ -365,7 +365,8 @@ async fn settle(cx: &Context, app: &Locked, mut committed: Committed) -> Result<
 
 /// A rollback in the settle window does not wait for its end.
 fn taken_back(who: &str) -> Error {
-    Error::unhealthy("it was taken back").because(format!("{who} asked for a rollback"))
+    let error = Error::unhealthy("it was taken back").with_reason(Reason::TakenBack);
+    error.because(format!("{who} asked for a rollback"))
 }
 
 /// The release is good: what is no longer needed goes. From here on nothing can
@@ -430,18 +431,18 @@ fn other(app: &Locked, manifest: &Manifest) -> Result<Option<Label>> {
 /// this very release, the good one that it replaced.
 fn fallback(app: &Locked, manifest: &Manifest) -> Result<Option<Label>> {
     let other = other(app, manifest)?;
-    if other.is_some() || manifest.state == State::Good {
+    if other.is_some() || manifest.state.is_good() {
         return Ok(other);
     }
     let snapshot = app.snapshot()?;
     let replaced = manifest.replaced.as_ref().and_then(|label| snapshot.release(label));
-    Ok(replaced.filter(|found| found.state == State::Good).map(|found| found.label.clone()))
+    Ok(replaced.filter(|found| found.state.is_good()).map(|found| found.label.clone()))
 }
 
 async fn is_running(cx: &Context, app: &Locked, manifest: &Manifest) -> Result<bool> {
     let snapshot = app.snapshot()?;
     let current = snapshot.current.as_ref() == Some(&manifest.label);
-    if !current || manifest.state != State::Good || snapshot.stopped != Stopped::default() {
+    if !current || !manifest.state.is_good() || snapshot.stopped != Stopped::default() {
         return Ok(false);
     }
     converge::ports::restore(cx).await?;

@@ -147,9 +147,10 @@ mod tests {
     use super::*;
     use crate::host::user::Ids;
     use model::release::identity::{Identity, Validator};
-    use model::release::manifest::{FORMAT, Plan, State};
+    use model::release::manifest::{FORMAT, Plan};
     use model::release::procfile::Procfile;
     use model::release::settings::ReleaseSettings;
+    use model::release::state::State;
     use tempfile::TempDir;
 
     /// A store, and a directory to generate into.

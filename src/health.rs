@@ -13,6 +13,7 @@ use model::release::name::ProcessType;
 use model::release::reach::Families;
 use model::release::settings::Clients;
 use process::Watched;
+pub use process::help_for_memory;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

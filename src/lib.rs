@@ -37,6 +37,7 @@ pub mod source;
 pub mod store;
 pub mod host;
 mod clues;
+mod quote;
 #[cfg(test)]
 mod story;
 pub mod cut;

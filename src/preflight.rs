@@ -5,7 +5,8 @@ use crate::store::{App, Locked};
 use crate::{converge, stage};
 use model::error::{Error, Result};
 use model::installed::Snapshot;
-use model::release::manifest::{Manifest, State};
+use model::reason::Reason;
+use model::release::manifest::Manifest;
 use model::release::name::{AppName, Label};
 use model::release::settings::{Sandbox, Strategy};
 use model::release::url::ReleaseUrl;
@@ -161,6 +162,7 @@ pub fn in_time(cx: &Context, manifest: &Manifest) -> Result<()> {
     }
     let what = format!("prove {} {}", manifest.url.app(), manifest.label);
     let error = Error::source(what).because("too little of the time given with --timeout is left");
+    let error = error.with_reason(Reason::DeadlinePassed);
     Err(error.help("it is staged now: deploy it again"))
 }
 
@@ -173,6 +175,7 @@ fn port_taken(manifest: &Manifest, port: u16, why: String) -> Error {
     let what = format!("use port {port} for {} {}", manifest.url.app(), manifest.label);
     Error::unusable(what)
         .because(why)
+        .with_reason(Reason::PortTaken)
         .help("stop that, or choose another PORT in the release's env")
 }
 
@@ -180,7 +183,7 @@ fn port_taken(manifest: &Manifest, port: u16, why: String) -> Error {
 pub fn rollback(app: &Locked, to: Option<Label>) -> Result<Manifest> {
     let snapshot = app.snapshot()?;
     let good = || {
-        let good = snapshot.releases.iter().filter(|manifest| manifest.state == State::Good);
+        let good = snapshot.releases.iter().filter(|manifest| manifest.state.is_good());
         let labels: Vec<_> = good.map(|manifest| manifest.label.to_string()).collect();
         if labels.is_empty() { "none".to_owned() } else { labels.join(", ") }
     };
@@ -191,7 +194,7 @@ pub fn rollback(app: &Locked, to: Option<Label>) -> Result<Manifest> {
             what("").because(why).help(format!("`deploy releases {}`", app.name()))
         }),
         Some(label) => match snapshot.release(&label) {
-            Some(manifest) if manifest.state == State::Good => Ok(manifest.clone()),
+            Some(manifest) if manifest.state.is_good() => Ok(manifest.clone()),
             Some(manifest) => {
                 let why = format!("that release is {}; good ones: {}", manifest.state, good());
                 Err(what(&format!(" to {label}")).because(why).help("name one of those"))
@@ -217,6 +220,7 @@ pub fn which(apps: &[App], app: Option<AppName>) -> Result<AppName> {
                 if installed.is_empty() { "none".into() } else { list() }
             );
             Err(Error::usage(format!("find the app {app}"))
+                .with_reason(Reason::NotFound)
                 .because(why)
                 .help("`deploy URL` installs one"))
         }

@@ -17,9 +17,10 @@
 use model::installed::{Snapshot, Stopped};
 use model::release::env::Env;
 use model::release::identity::{Identity, Validator};
-use model::release::manifest::{FORMAT, Manifest, Plan, State};
+use model::release::manifest::{FORMAT, Manifest, Plan};
 use model::release::procfile::Procfile;
 use model::release::settings::{AgentSettings, ReleaseSettings};
+use model::release::state::State;
 use model::units::{Kernel, Unit, generate, generate_shared};
 use std::collections::BTreeMap;
 use std::fs;

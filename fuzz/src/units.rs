@@ -3,10 +3,11 @@
 
 use model::installed::{Snapshot, Stopped};
 use model::release::identity::{Identity, Validator};
-use model::release::manifest::{FORMAT, Manifest, Plan, State};
+use model::release::manifest::{FORMAT, Manifest, Plan};
 use model::release::ports::allocate;
 use model::release::procfile::Procfile;
 use model::release::settings::{AgentSettings, ReleaseSettings};
+use model::release::state::State;
 use model::units::{Kernel, Unit, generate, generate_shared};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -8,6 +8,7 @@ use crate::{owner, preflight};
 use model::error::{Error, Exit, Result};
 use model::event::Step;
 use model::installed::Stopped;
+use model::reason::Reason;
 use model::release::manifest::{Manifest, Process};
 use model::release::name::AppName;
 use model::units;
@@ -90,7 +91,7 @@ async fn restart(cx: &Context, app: Locked, process: Option<&str>) -> Result<Str
     converge::load_units(cx, &app.snapshot()?).await?;
     let units = units_of(&app, &manifest, &chosen);
     let restarted = cx.machine.restart(&units, converge::longest_stop(&snapshot)).await;
-    restarted.map_err(|error| error.with_exit(Exit::Unhealthy))?;
+    restarted.map_err(|error| error.with_exit(Exit::Unhealthy).with_reason(Reason::StartFailed))?;
     prove(cx, &manifest, &chosen).await?;
     Ok(format!("restarted {} {}", app.name(), names(&chosen)))
 }
@@ -114,7 +115,9 @@ async fn move_in(cx: &Context, app: Locked) -> Result<String> {
         owner::move_in(cx, &app).await
     };
     let moved = moved.await;
-    converge(cx, &app).await.map_err(|error| error.with_exit(Exit::Unhealthy))?;
+    converge(cx, &app)
+        .await
+        .map_err(|error| error.with_exit(Exit::Unhealthy).with_reason(Reason::StartFailed))?;
     moved?;
     let manifest = current(&app)?;
     let mut chosen = choose(&manifest, None)?;
@@ -142,7 +145,9 @@ async fn start(cx: &Context, app: Locked, process: Option<&str>) -> Result<Strin
     let manifest = current(&app)?;
     let chosen = choose(&manifest, process)?;
     unstop(&app, &manifest, &chosen)?;
-    converge(cx, &app).await.map_err(|error| error.with_exit(Exit::Unhealthy))?;
+    converge(cx, &app)
+        .await
+        .map_err(|error| error.with_exit(Exit::Unhealthy).with_reason(Reason::StartFailed))?;
     prove(cx, &manifest, &chosen).await?;
     Ok(format!("started {} {}", app.name(), names(&chosen)))
 }

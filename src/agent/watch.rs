@@ -11,6 +11,7 @@ use crate::{deploy, preflight};
 use jiff::Timestamp;
 use model::api::WatchStatus;
 use model::error::{Error, Exit, Result};
+use model::reason::Reason;
 use model::release::name::AppName;
 use model::release::settings::WatchSettings;
 use model::release::url::ReleaseUrl;
@@ -157,15 +158,15 @@ impl Watcher {
         let url = url.clone();
         let job = self.0.jobs.start(request, move |cx| async move {
             let (id, at) = (cx.id.clone(), Timestamp::now());
-            let (exit, message) = (None, String::new());
-            let mut watched = Watched { url, mark, release, id, tries, exit, message, at };
+            let (exit, reason, message) = (None, None, String::new());
+            let mut watched = Watched { url, mark, release, id, tries, exit, reason, message, at };
             let app = cx.store.app(watched.release.app());
             let locked = app.lock()?;
             locked.set_watched(&watched)?;
             let result = deploy::deploy(&cx, locked, &watched.release, false).await;
-            (watched.exit, watched.message) = match &result {
-                Ok(done) => (Some(Exit::Done), done.message.clone()),
-                Err(error) => (Some(error.exit()), error.chain()),
+            (watched.exit, watched.reason, watched.message) = match &result {
+                Ok(done) => (Some(Exit::Done), None, done.message.clone()),
+                Err(error) => (Some(error.exit()), Some(error.reason()), error.chain()),
             };
             watched.at = Timestamp::now();
             if let Err(error) = app.lock().and_then(|locked| locked.set_watched(&watched)) {
@@ -241,22 +242,22 @@ impl Progress {
         let recorded = || {
             let entries = app.history(super::status::ENTRIES).ok()?;
             let entry = entries.into_iter().rev().find(|entry| entry.id == last.id)?;
-            Some(Progress::ended(entry.exit)).filter(|progress| progress.is_final())
+            Some(Progress::ended(entry.exit, entry.reason)).filter(|progress| progress.is_final())
         };
-        last.exit.map(Progress::ended).or_else(recorded).unwrap_or(Progress::CutOff)
+        last.exit
+            .map(|exit| Progress::ended(exit, last.reason))
+            .or_else(recorded)
+            .unwrap_or(Progress::CutOff)
     }
 
-    fn ended(exit: Exit) -> Progress {
+    /// What 0.1.0 has recorded has no reason but that of its exit code.
+    fn ended(exit: Exit, reason: Option<Reason>) -> Progress {
+        let reason = reason.unwrap_or_else(|| Reason::of_exit(exit));
         match exit {
             Exit::Done => Progress::Deployed,
-            Exit::Unusable
-            | Exit::Unhealthy
-            | Exit::RolledBack
-            | Exit::RollbackFailed
-            | Exit::Cancelled => Progress::FailedHere(exit),
-            Exit::Failed | Exit::Usage | Exit::Source | Exit::Busy | Exit::NoAgent => {
-                Progress::NotDeployed(exit)
-            }
+            Exit::Unhealthy | Exit::RolledBack | Exit::RollbackFailed => Progress::FailedHere(exit),
+            _ if reason.may_pass() => Progress::NotDeployed(exit),
+            _ => Progress::FailedHere(exit),
         }
     }
 
@@ -346,6 +347,7 @@ mod tests {
             id: "0a1b".into(),
             tries,
             exit: None,
+            reason: None,
             message: String::new(),
             at: Timestamp::now() - ago,
         }
@@ -357,12 +359,17 @@ mod tests {
         let exits =
             [Exit::Done, Exit::Unusable, Exit::Unhealthy, Exit::RolledBack, Exit::RollbackFailed];
         for exit in exits {
-            assert!(Progress::ended(exit).rests(&long_ago, MINUTE), "{exit:?}");
+            assert!(Progress::ended(exit, None).rests(&long_ago, MINUTE), "{exit:?}");
         }
         for exit in [Exit::Source, Exit::Failed, Exit::Usage, Exit::Busy] {
-            assert!(!Progress::ended(exit).rests(&long_ago, MINUTE), "{exit:?}");
+            assert!(!Progress::ended(exit, None).rests(&long_ago, MINUTE), "{exit:?}");
         }
-        let described = Progress::ended(Exit::RolledBack).describe(&long_ago);
+        // Neither is to blame: the disk is freed, the other app goes.
+        for reason in [Reason::DiskFull, Reason::PortTaken] {
+            let ended = Progress::ended(Exit::Unusable, Some(reason));
+            assert!(!ended.rests(&long_ago, MINUTE), "{reason:?}");
+        }
+        let described = Progress::ended(Exit::RolledBack, None).describe(&long_ago);
         assert_eq!(
             described,
             "r43 failed here (exit 20); not tried again until the pointer changes"

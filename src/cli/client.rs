@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use model::api::SOCKET;
 use model::error::{Error, Exit, Result};
 use model::event::{Event, Outcome};
+use model::reason::Reason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
@@ -115,6 +116,8 @@ async fn refusal(response: Response<Incoming>) -> Error {
     match serde_json::from_slice::<Outcome>(&bytes) {
         Ok(outcome) => {
             let error = Error::new(outcome.exit, outcome.message).with_log(outcome.log);
+            let reason = outcome.reason.unwrap_or_else(|| Reason::of_exit(outcome.exit));
+            let error = error.with_reason(reason);
             match outcome.help {
                 Some(help) => error.help(help),
                 None => error,

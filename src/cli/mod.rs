@@ -12,6 +12,7 @@ use client::{Client, Following};
 use model::api::{self, AppStatus};
 use model::error::{Error, Exit, Result};
 use model::event::{Event, Outcome};
+use model::reason::Reason;
 use render::Progress;
 use serde::Serialize;
 use serde_json::Value;
@@ -170,7 +171,7 @@ async fn again(work: Option<&str>) -> Result<Following> {
     loop {
         let attached = async { Client::connect().await?.attach(Some(work)).await };
         match attached.await {
-            Err(error) if error.exit() == Exit::NoAgent && Instant::now() < deadline => {
+            Err(error) if error.reason() == Reason::NoAgent && Instant::now() < deadline => {
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(lost().because(error).help(help)),

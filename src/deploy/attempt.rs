@@ -76,9 +76,9 @@ impl Attempt {
     }
 
     pub fn record(self, cx: &Context, app: &Locked, result: &Result<Done>) {
-        let (exit, message) = match result {
-            Ok(done) => (Exit::Done, done.message.clone()),
-            Err(error) => (error.exit(), error.chain()),
+        let (exit, reason, message) = match result {
+            Ok(done) => (Exit::Done, None, done.message.clone()),
+            Err(error) => (error.exit(), Some(error.reason()), error.chain()),
         };
         let (now, work) = (Timestamp::now(), self.work);
         // The clock may be set meanwhile, as at boot.
@@ -95,6 +95,7 @@ impl Attempt {
             before: work.before.map(text),
             after: app.current().ok().flatten().map(text),
             exit,
+            reason,
             message,
             seconds,
             timings: cx.events.timings(),

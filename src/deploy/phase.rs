@@ -4,9 +4,10 @@ use crate::context::Context;
 use crate::preflight;
 use crate::stage::phase;
 use crate::store::Locked;
-use model::error::{Exit, Result};
+use model::error::Result;
 use model::event::Step;
-use model::release::manifest::{Manifest, State};
+use model::reason::Reason;
+use model::release::manifest::Manifest;
 use model::release::settings::{ReleasePhase, ReleaseSettings};
 use std::time::Duration;
 
@@ -38,9 +39,9 @@ impl Phase {
         if let Err(error) = phase::run(cx, app, manifest, command, self.timeout).await {
             // One that is good, or current, stays what it was to a rollback.
             let is_new =
-                manifest.state != State::Good && app.current()? != Some(manifest.label.clone());
-            if error.exit() == Exit::Unusable && is_new {
-                app.set_state(&manifest.label, State::Failed)?;
+                !manifest.state.is_good() && app.current()? != Some(manifest.label.clone());
+            if error.reason() == Reason::ReleasePhaseFailed && is_new {
+                app.set_state(&manifest.label, manifest.state.after(error.reason()))?;
             }
             return Err(error);
         }

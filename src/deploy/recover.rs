@@ -10,7 +10,7 @@ use crate::owner;
 use crate::stage;
 use crate::store::Locked;
 use model::error::{Error, Exit, Result};
-use model::release::manifest::{Manifest, State};
+use model::release::manifest::Manifest;
 use std::time::Instant;
 
 /// Takes an app up where a crash, an upgrade or a reboot left it: what is
@@ -34,7 +34,7 @@ pub async fn recover(cx: &Context, app: Locked) -> Result<Done> {
     }
     let current = app.current()?.map(|label| app.manifest(&label)).transpose()?;
     let (interrupted, settling) = match (Attempt::interrupted(&app)?, current) {
-        (None, current) if current.as_ref().is_none_or(|now| now.state != State::Proved) => {
+        (None, current) if current.as_ref().is_none_or(|now| !now.state.is_settling()) => {
             converge(cx, &app).await?;
             return Ok(current_is(&app, current));
         }
@@ -45,7 +45,7 @@ pub async fn recover(cx: &Context, app: Locked) -> Result<Done> {
         None => Attempt::begin(cx, &app, "recover", None)?,
     };
     let result = match settling {
-        Some(manifest) if manifest.state == State::Proved => {
+        Some(manifest) if manifest.state.is_settling() => {
             attempt.set_release(&manifest.label);
             settle_again(cx, &app, manifest).await
         }

@@ -5,19 +5,20 @@ use super::clash;
 use crate::clues;
 use crate::context::Context;
 use crate::converge::{self, converge};
-use crate::health::Watch;
+use crate::health::{self, Watch};
+use crate::host::journal::Line;
+use crate::quote::{self, Quote};
 use crate::store::Locked;
 use jiff::Timestamp;
 use model::error::{Error, Exit, Result};
 use model::event::Step;
 use model::installed::Stopped;
-use model::release::manifest::{Manifest, State};
+use model::reason::Reason;
+use model::release::manifest::Manifest;
 use model::release::name::Label;
 use model::units;
 use std::time::Instant;
 
-/// How many of their last lines the failed processes are quoted with.
-const LAST_LINES: usize = 30;
 /// How often the previous release is brought back before that counts as failed.
 const TRIES: u32 = 5;
 
@@ -57,7 +58,7 @@ impl Failed {
         self.touches_what_runs();
         let undone = match &self.before {
             Some(label) => app.commit(label),
-            None if self.manifest.state == State::Good => Ok(()),
+            None if self.manifest.state.is_good() => Ok(()),
             None => app.uncommit(),
         };
         match undone.and_then(|()| app.set_stopped(&self.stopped)) {
@@ -83,12 +84,8 @@ impl Failed {
             None => "it is stopped".to_owned(),
         };
         cx.events.step(Step::RollBack, format!("release {label} failed; {next}"));
-        // A failure of the machine does not mark the release as failed.
-        let untried = !has_touched && why.exit() != Exit::Unhealthy;
-        if self.manifest.state != State::Good
-            && !untried
-            && let Err(error) = app.set_state(label, State::Failed)
-        {
+        let untried = !has_touched && !why.reason().blames_candidate();
+        if let Err(error) = app.set_state(label, self.manifest.state.after(why.reason())) {
             cx.events.warn(error.chain());
         }
         let restored = match has_touched {
@@ -152,17 +149,30 @@ impl Failed {
         Error::new(Exit::RollbackFailed, what).because(error).help(help).with_log(log)
     }
 
+    /// Names the memory where a process was killed for it and systemd has restarted it since:
+    /// the new process knows nothing of that, the journal does.
+    fn tell_of_memory(&self, why: Error, lines: &[Line]) -> Error {
+        let killed = lines.iter().any(|line| line.unit_result.as_deref() == Some("oom-kill"));
+        if why.reason() != Reason::ProcessEnded || !killed {
+            return why;
+        }
+        let help = health::help_for_memory(self.manifest.plan.memory_max);
+        let error = Error::unhealthy(why.to_string()).because("it was killed for memory");
+        error.help(help).with_reason(Reason::OutOfMemory)
+    }
+
     /// Adds the last lines that the failed release's processes wrote.
     async fn quote_log(&self, cx: &Context, locked: &Locked, why: Error) -> Error {
         let (app, label) = (self.manifest.url.app(), &self.manifest.label);
         let unit = |process| units::service(app, label, &process);
         let units: Vec<String> = self.manifest.plan.instances().map(unit).collect();
         let prefix = format!("{app}.");
-        let lines = cx.machine.last_lines(&units, self.since.as_second(), LAST_LINES).await;
-        let own = lines.into_iter().filter_map(|(identifier, text)| {
-            identifier.strip_prefix(&prefix).map(|process| format!("{process}: {text}"))
+        let lines = cx.machine.last_lines(&units, self.since.as_second(), quote::KEPT).await;
+        let own = lines.iter().filter_map(|line| {
+            let process = line.identifier.strip_prefix(&prefix)?;
+            Some(format!("{process}: {}", line.text))
         });
-        let why = why.with_log(own.collect());
+        let why = self.tell_of_memory(why, &lines).with_log(own.collect::<Quote>().into_lines());
         match clash::help(cx, locked, &self.manifest, why.log()).await {
             Some(help) => why.help(help),
             None => clues::explain(why, self.manifest.plan.sandbox),

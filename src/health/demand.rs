@@ -3,7 +3,7 @@
 
 use crate::host::probe::Request;
 use crate::host::seams::{Machine, Network};
-use model::release::manifest::{Manifest, State};
+use model::release::manifest::Manifest;
 use model::release::reach::{Endpoint, Families};
 use model::release::settings::{Clients, Statuses};
 use std::net::{IpAddr, SocketAddr};
@@ -46,7 +46,7 @@ impl Demand {
     pub fn new(network: &Arc<dyn Machine>, manifest: &Manifest) -> Demand {
         let mut demand = Demand::of_new(network, manifest);
         // Proved by 0.1.0, which took any address: an upgrade is no reason to stop it.
-        if manifest.state == State::Good && manifest.serves.is_none() {
+        if manifest.state.is_good() && manifest.serves.is_none() {
             demand.accept_any_address();
         }
         demand

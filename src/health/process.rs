@@ -5,6 +5,7 @@ use super::demand::{Demand, Reach, Shortfall};
 use crate::events::Events;
 use crate::host::systemd::{ServiceStatus, monotonic};
 use model::error::{Error, Result};
+use model::reason::Reason;
 use model::release::manifest::{Manifest, Process};
 use model::release::name::ProcessType;
 use model::release::settings::Readiness;
@@ -58,17 +59,25 @@ pub(super) struct NotYet {
 impl NotYet {
     pub fn deadline(self, timeout: Duration) -> Error {
         let what = format!("{} was not healthy within {} s", self.process, timeout.as_secs_f32());
-        self.error(what)
+        self.error(what).with_reason(Reason::HealthTimeout)
     }
 
     pub fn stopped_answering(self) -> Error {
         let what = format!("{} stopped being healthy", self.process);
-        self.error(what)
+        self.error(what).with_reason(Reason::StoppedAnswering)
     }
 
     fn error(self, what: String) -> Error {
         let what = format!("{what} ({})", self.unit);
         Error::unhealthy(what).because(self.why).help(self.help)
+    }
+}
+
+/// Returns the advice for a process that was killed for memory; its limit is in bytes.
+pub fn help_for_memory(limit: Option<u64>) -> String {
+    match limit {
+        None => "the instance has too little memory for it".to_owned(),
+        Some(most) => format!("let it use less than {most} bytes, or raise DEPLOY_MEMORY_MAX"),
     }
 }
 
@@ -107,12 +116,10 @@ impl Watched {
         let what = format!("{} did not stay up ({})", self.name, self.unit);
         let help = match (memory, self.memory_max) {
             (false, _) => self.help_for_exit(status),
-            (true, None) => "the instance has too little memory for it".to_owned(),
-            (true, Some(most)) => {
-                format!("let it use less than {most} bytes, or raise DEPLOY_MEMORY_MAX")
-            }
+            (true, most) => help_for_memory(most),
         };
-        Err(Error::unhealthy(what).because(why).help(help))
+        let reason = if memory { Reason::OutOfMemory } else { Reason::ProcessEnded };
+        Err(Error::unhealthy(what).because(why).help(help).with_reason(reason))
     }
 
     /// Returns the advice for an exit status that has a meaning: bash(1), EXIT STATUS.

@@ -11,29 +11,32 @@ use tokio::sync::Mutex;
 /// For one reader at a time: units of the same name would be in each other's way.
 static READING: Mutex<()> = Mutex::const_new(());
 
+/// The message of systemd about a service that has failed, with its result:
+/// SD_MESSAGE_UNIT_FAILURE_RESULT of sd-messages.h.
+const UNIT_FAILED: &str = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c";
+
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
 /// How long a read may take.
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl Systemd {
-    /// The last lines that units wrote since a moment, in seconds since the epoch:
-    /// syslog identifier and text. Best effort: what cannot be read is left out.
-    pub async fn last_lines(
-        &self,
-        units: &[String],
-        since: i64,
-        most: usize,
-    ) -> Vec<(String, String)> {
+    /// Reads the last `most` lines that units wrote since a moment, in seconds since the epoch.
+    /// Best effort: entries that cannot be read are left out.
+    pub async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<Line> {
         let options = [
             "--quiet".to_owned(),
             "--no-pager".to_owned(),
             "--output=json".to_owned(),
-            "--output-fields=SYSLOG_IDENTIFIER,MESSAGE".to_owned(),
+            "--output-fields=SYSLOG_IDENTIFIER,MESSAGE,UNIT_RESULT".to_owned(),
+            // With --since alone, --lines would count from there: the first lines.
+            "--reverse".to_owned(),
             format!("--since=@{since}"),
             format!("--lines={most}"),
         ];
-        let matches = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
+        let written = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
+        let failed = units.iter().map(|unit| format!("UNIT={unit}"));
+        let matches = written.chain(["+".to_owned(), UNIT_FAILED.to_owned()]).chain(failed);
         let argv = std::iter::once(JOURNALCTL.to_owned()).chain(options).chain(matches).collect();
         let command = Command {
             unit: "deployd-journal".to_owned(),
@@ -47,13 +50,23 @@ impl Systemd {
         if let Err(error) = self.run(command, &mut |line| lines.extend(entry(&line))).await {
             tracing::debug!("{}", error.chain());
         }
+        lines.reverse();
         lines
     }
 }
 
-/// Identifier and text of one entry in journalctl's JSON; text that is not UTF-8
-/// is an array of bytes there.
-fn entry(line: &str) -> Option<(String, String)> {
+/// One line of the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The syslog identifier of its writer.
+    pub identifier: String,
+    pub text: String,
+    /// systemd's result of a service that has failed: `oom-kill`, `signal`, …
+    pub unit_result: Option<String>,
+}
+
+/// Reads one entry of journalctl's JSON, in which text that is not UTF-8 is an array of bytes.
+fn entry(line: &str) -> Option<Line> {
     let entry: Value = serde_json::from_str(line).ok()?;
     let identifier = entry["SYSLOG_IDENTIFIER"].as_str()?.to_owned();
     let text = match &entry["MESSAGE"] {
@@ -65,7 +78,8 @@ fn entry(line: &str) -> Option<(String, String)> {
         }
         _ => return None,
     };
-    Some((identifier, text))
+    let unit_result = entry["UNIT_RESULT"].as_str().map(str::to_owned);
+    Some(Line { identifier, text, unit_result })
 }
 
 /// What processes have written. An identifier alone is whatever its writer says that it is;
@@ -103,9 +117,13 @@ mod tests {
     #[test]
     fn an_entry_has_an_identifier_and_text_or_bytes() {
         let text = r#"{"SYSLOG_IDENTIFIER":"my-app.web.1","MESSAGE":"boom"}"#;
-        assert_eq!(entry(text), Some(("my-app.web.1".into(), "boom".into())));
+        let line = |identifier: &str, text: &str| {
+            let (identifier, text) = (identifier.to_owned(), text.to_owned());
+            Some(Line { identifier, text, unit_result: None })
+        };
+        assert_eq!(entry(text), line("my-app.web.1", "boom"));
         let bytes = r#"{"SYSLOG_IDENTIFIER":"a","MESSAGE":[104,105,255]}"#;
-        assert_eq!(entry(bytes), Some(("a".into(), "hi\u{fffd}".into())));
+        assert_eq!(entry(bytes), line("a", "hi\u{fffd}"));
         assert_eq!(entry("not json"), None);
     }
 }

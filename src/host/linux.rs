@@ -1,6 +1,7 @@
 //! The machine that the agent runs on: systemd over D-Bus, nft(8), the kernel's sockets and
 //! the users of /etc/passwd.
 
+use super::journal::Line;
 use super::probe::{self, Answer, Request};
 use super::ruleset::{self, Fingerprint};
 use super::seams::{Lines, Network, PortSwitch, ServiceManager, Users};
@@ -82,7 +83,7 @@ impl ServiceManager for Linux {
         self.0.is_stopping().await
     }
 
-    async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<(String, String)> {
+    async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<Line> {
         self.0.last_lines(units, since, most).await
     }
 }

@@ -1,6 +1,7 @@
 //! What a deploy asks of the machine that it runs on, as traits: [`Linux`](super::linux::Linux)
 //! is the machine itself, the story tests have one of their own.
 
+use super::journal::Line;
 use super::probe::{Answer, Request};
 use super::ruleset::Fingerprint;
 use super::sockets::Listener;
@@ -74,9 +75,9 @@ pub trait ServiceManager: Send + Sync {
     /// The machine is on its way down: every unit is stopped.
     async fn is_stopping(&self) -> bool;
 
-    /// The last lines that units wrote since a moment, in seconds since the epoch:
-    /// syslog identifier and text. Best effort: what cannot be read is left out.
-    async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<(String, String)>;
+    /// Reads the last `most` lines that units wrote since a moment, in seconds since the epoch,
+    /// oldest first. Best effort: entries that cannot be read are left out.
+    async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<Line>;
 }
 
 /// What is done with each line of a program's output.

@@ -4,6 +4,7 @@
 
 use futures_util::StreamExt;
 use model::error::{Error, Result};
+use model::reason::Reason;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -219,7 +220,12 @@ impl Systemd {
         }
         let help = format!("see `systemctl status {}`", units.join(" "));
         let list = unsuccessful.join(", ");
-        Err(Error::failed(format!("{} {list}", verb.name())).because("the job failed").help(help))
+        let error = Error::failed(format!("{} {list}", verb.name())).because("the job failed");
+        let reason = match verb {
+            Verb::Start | Verb::Restart => Reason::StartFailed,
+            Verb::Stop => Reason::AgentFailed,
+        };
+        Err(error.help(help).with_reason(reason))
     }
 
     /// Asks for jobs and waits for their ends; those that did not succeed, with

@@ -2,6 +2,7 @@
 
 use super::retry::Failure;
 use model::error::Error;
+use model::reason::Reason;
 use std::error::Error as StdError;
 use std::io::ErrorKind;
 
@@ -21,11 +22,17 @@ enum Obstacle {
 }
 
 impl Obstacle {
-    fn may_pass_at_boot(self) -> bool {
-        use Obstacle::{Certificate, Clock, Name, Other, Refused, Route, Timeout, Tls, Tunnel};
+    fn reason(self) -> Reason {
         match self {
-            Name | Refused | Route | Timeout | Clock => true,
-            Certificate | Tls | Tunnel | Other => false,
+            Obstacle::Name => Reason::NameUnresolved,
+            Obstacle::Refused => Reason::ConnectionRefused,
+            Obstacle::Route => Reason::NoRoute,
+            Obstacle::Timeout => Reason::NoAnswer,
+            Obstacle::Clock => Reason::ClockWrong,
+            Obstacle::Certificate => Reason::CertificateUntrusted,
+            Obstacle::Tls => Reason::TlsFailed,
+            Obstacle::Tunnel => Reason::ProxyRefused,
+            Obstacle::Other => Reason::SourceFailed,
         }
     }
 }
@@ -51,7 +58,7 @@ pub(super) fn unreachable(
         }
     };
     let error = Error::source(format!("{url}: {what}")).because(innermost).help(help);
-    let error = if obstacle.may_pass_at_boot() { error.at_boot() } else { error };
+    let error = error.with_reason(obstacle.reason());
     match obstacle {
         Obstacle::Clock | Obstacle::Certificate | Obstacle::Tls => Failure::Final(error),
         _ => Failure::Transient(error),
@@ -244,7 +251,7 @@ mod tests {
             (io::Error::new(ErrorKind::InvalidData, issuer), false),
         ] {
             let (Failure::Final(error) | Failure::Transient(error)) = unreachable("", None, &cause);
-            assert_eq!(error.is_at_boot(), expected, "{cause}");
+            assert_eq!(error.reason().may_pass_at_boot(), expected, "{cause}");
         }
     }
 

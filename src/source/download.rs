@@ -8,6 +8,7 @@ use super::retry::Timing;
 use super::verifier::Verifier;
 use bytes::Bytes;
 use model::error::{Error, Result};
+use model::reason::Reason;
 
 /// The bytes of one object in their order.
 ///
@@ -120,6 +121,7 @@ impl Download {
         match self.verifier.take().map(Verifier::finish) {
             Some(Err(mismatch)) => Err(Error::source(self.object.url.clone())
                 .because(mismatch)
+                .with_reason(Reason::ChecksumMismatch)
                 .help("upload the release again; if it stays so, what is stored there is damaged")),
             _ => Ok(()),
         }
@@ -130,6 +132,7 @@ impl Download {
         let size = size.map_or_else(|| "longer".to_owned(), |size| format!("{size} bytes long"));
         Error::unusable(format!("{} is unusable", self.object.url))
             .because(format!("it is {size}; at most {limit} bytes are read"))
+            .with_reason(Reason::LimitExceeded)
     }
 }
 

@@ -30,6 +30,7 @@ pub use retry::Timing;
 use aws_config::SdkConfig;
 use futures_util::future::{join, join_all};
 use model::error::{Error, Result};
+use model::reason::Reason;
 use model::release::compression::Compression;
 use model::release::name::ReleaseName;
 use model::release::url::ReleaseUrl;
@@ -171,6 +172,7 @@ fn missing(url: &ReleaseUrl, archive: bool, env: bool) -> Error {
         _ => "there is an archive and no env".to_owned(),
     };
     Error::source(format!("{url} is no release"))
+        .with_reason(Reason::ReleaseMissing)
         .because(what)
         .help("check the release's name, and that its upload is complete")
 }

@@ -5,6 +5,7 @@ use super::{file, http, s3};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use model::error::Error;
+use model::reason::Reason;
 use model::release::identity::Validator;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -106,6 +107,7 @@ impl Object {
             }
         };
         Error::source(format!("{} changed while it was being read", self.url))
+            .with_reason(Reason::ChangedWhileRead)
             .because(how.into())
             .help(help)
     }

@@ -9,6 +9,7 @@ use crate::host::namespaces::kernel;
 use crate::host::transient::{Command, Property, properties};
 use crate::store::{Locked, Staging};
 use model::error::{Error, Result};
+use model::reason::Reason;
 use model::release::settings::AgentSettings;
 use model::units;
 use std::path::Path;
@@ -39,6 +40,7 @@ pub(super) async fn build(
         label,
         timeout: found.settings.build_timeout,
         help: help.to_owned(),
+        reason: Reason::BuildFailed,
     };
     once::run(cx, app, once, run).await
 }

@@ -6,9 +6,10 @@ use crate::host::disk::Space;
 use crate::source::Resolved;
 use crate::store::Locked;
 use indicatif::HumanBytes;
-use model::error::{Error, Exit, Result};
+use model::error::{Error, Result};
 use model::event::Step;
 use model::installed::Snapshot;
+use model::reason::Reason;
 use model::release::manifest::Manifest;
 use model::release::name::Label;
 use model::retention;
@@ -94,14 +95,17 @@ pub(super) fn missed(reached: &Reached, room: Option<Space>, error: Error) -> Er
         }
         Some(rest) => format!("about {} more are needed", HumanBytes(rest.on_disk(block))),
     };
-    Error::unusable(what).because(error).help(HELP)
+    Error::unusable(what).because(error).help(HELP).with_reason(Reason::DiskFull)
 }
 
 /// What any other step of staging ends with where the disk is full.
 pub(super) fn full(resolved: &Resolved, error: Error) -> Error {
-    match error.exit() {
-        Exit::Unusable => error,
-        _ => Error::unusable(format!("stage {}", resolved.url())).because(error).help(HELP),
+    match error.reason() {
+        Reason::DiskFull => error,
+        _ => Error::unusable(format!("stage {}", resolved.url()))
+            .because(error)
+            .help(HELP)
+            .with_reason(Reason::DiskFull),
     }
 }
 
@@ -118,7 +122,10 @@ fn refused(app: &Locked, resolved: &Resolved, sure: Need, room: Space) -> Error 
         true => format!("its archive alone has {}, {missing} at {dir}", HumanBytes(sure.bytes)),
         false => format!("any release needs {} inodes, {missing} at {dir}", sure.inodes),
     };
-    Error::unusable(format!("stage {}", resolved.url())).because(why).help(HELP)
+    Error::unusable(format!("stage {}", resolved.url()))
+        .because(why)
+        .help(HELP)
+        .with_reason(Reason::DiskFull)
 }
 
 /// The room there would be without these releases.

@@ -5,19 +5,18 @@ use super::TIME_OVER;
 use crate::context::Context;
 use crate::host::disk::Space;
 use crate::host::transient::{Command, Ending, STOP_TIMEOUT};
+use crate::quote::Quote;
 use crate::store::Locked;
 use model::error::{Error, Result};
 use model::event::Event;
+use model::reason::Reason;
 use model::release::name::{AppName, Label};
 use nix::errno::Errno;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How often is looked how much room it leaves.
 const LOOK: Duration = Duration::from_millis(100);
 const FILLS: &str = "stopped: it left next to no room on the disk";
-/// How many of its last lines an error carries.
-const LAST_LINES: usize = 20;
 
 /// A line of the Procfile that is no service.
 pub(super) struct Once<'a> {
@@ -30,6 +29,8 @@ pub(super) struct Once<'a> {
     pub timeout: Duration,
     /// The advice for the operator if it fails.
     pub help: String,
+    /// Why it failed, where the command itself did.
+    pub reason: Reason,
 }
 
 /// Runs `command` to its end; its output goes to the caller and the journal.
@@ -44,14 +45,11 @@ pub(super) async fn run(
     once: Once<'_>,
     command: Command,
 ) -> Result<()> {
-    let mut last = VecDeque::new();
+    let mut last = Quote::default();
     let mut line = |line: String| {
         let (app, release, stage) = (app.name(), once.label, once.kind);
         tracing::info!(DEPLOY_APP = %app, DEPLOY_RELEASE = %release, DEPLOY_STAGE = stage, "{line}");
-        if last.len() == LAST_LINES {
-            last.pop_front();
-        }
-        last.push_back(line.clone());
+        last.push(line.clone());
         cx.events.push(Event::Output { line });
     };
     let what = format!("{} ({}.service)", once.what, command.unit);
@@ -66,22 +64,24 @@ pub(super) async fn run(
         () = nearly_full(app) => {
             cx.machine.stop(&[service], STOP_TIMEOUT).await?;
             let error = Error::unusable(what).because(Error::unusable(FILLS).because(Errno::ENOSPC));
-            return Err(error.help(once.help));
+            return Err(error.help(once.help).with_reason(Reason::DiskFull));
         }
     };
     match ended {
         Ending::Success => Ok(()),
         Ending::Failure(_) if cx.remaining(once.timeout).is_zero() => {
-            Err(over().with_log(last.into()))
+            Err(over().with_log(last.into_lines()))
         }
         Ending::Failure(why) => {
-            let error = Error::unusable(what).help(once.help);
+            let error = Error::unusable(what).help(once.help).with_reason(once.reason);
             let error = match ran_out_of_space(app, &last) {
                 // As the kernel says it: whoever stages looks for it.
-                true => error.because(Error::unusable(why).because(Errno::ENOSPC)),
+                true => error
+                    .because(Error::unusable(why).because(Errno::ENOSPC))
+                    .with_reason(Reason::DiskFull),
                 false => error.because(why),
             };
-            Err(error.with_log(last.into()))
+            Err(error.with_log(last.into_lines()))
         }
     }
 }
@@ -99,7 +99,7 @@ async fn nearly_full(app: &Locked) {
 }
 
 /// A full disk is no failure of the command's own, but only the command itself is told.
-fn ran_out_of_space(app: &Locked, last: &VecDeque<String>) -> bool {
+fn ran_out_of_space(app: &Locked, last: &Quote) -> bool {
     let words = [Errno::ENOSPC, Errno::EDQUOT].map(Errno::desc);
     let says = |line: &String| words.iter().any(|words| line.contains(words));
     Space::at(app.dir()).is_ok_and(|room| room.is_used_up()) || last.iter().any(says)

@@ -7,6 +7,7 @@ use crate::host::namespaces::kernel;
 use crate::host::transient::{Command, Property, properties};
 use crate::store::{App, Locked};
 use model::error::Result;
+use model::reason::Reason;
 use model::release::manifest::{Manifest, Service};
 use model::release::procfile::Procfile;
 use model::units;
@@ -41,6 +42,7 @@ pub async fn run(
         label,
         timeout,
         help: help.to_owned(),
+        reason: Reason::ReleasePhaseFailed,
     };
     let run = unit(cx, app, manifest, command, timeout)?;
     once::run(cx, app, once, run).await

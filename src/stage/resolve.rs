@@ -19,7 +19,7 @@ pub async fn resolve(cx: &Context, url: &ReleaseUrl) -> Result<Resolved> {
     loop {
         let error = match cx.in_time(cx.sources.resolve(url)).await {
             None => return Err(over(url, last)),
-            Some(Err(error)) if error.is_at_boot() && is_booting(cx).await => error,
+            Some(Err(error)) if error.reason().may_pass_at_boot() && is_booting(cx).await => error,
             Some(resolved) => return resolved,
         };
         let said = error.chain();

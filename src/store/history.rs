@@ -103,6 +103,7 @@ mod tests {
             before: None,
             after: None,
             exit: Exit::Done,
+            reason: None,
             message: message.into(),
             seconds: 1.5,
             timings: Timings::default(),

@@ -8,8 +8,10 @@ use super::{App, doomed};
 use crate::host::user::Ids;
 use model::error::{Error, Exit, Result};
 use model::installed::Stopped;
-use model::release::manifest::{Manifest, State};
+use model::reason::Reason;
+use model::release::manifest::Manifest;
 use model::release::name::Label;
+use model::release::state::State;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::fchmod;
@@ -79,7 +81,7 @@ impl App {
     /// The same for an app whose own files are in the way: the lock is then its directory.
     pub fn lock_by_force(&self) -> Result<Locked> {
         match self.lock() {
-            Err(error) if error.exit() != Exit::Busy => {
+            Err(error) if error.reason() != Reason::Busy => {
                 tracing::warn!("{}", error.chain());
                 let what = |e| Error::failed(format!("open {}", self.dir().display())).because(e);
                 let directory = File::open(self.dir()).map_err(what)?;
@@ -188,7 +190,7 @@ impl Locked {
     pub fn retire_failed(&self) -> Result<()> {
         let snapshot = self.snapshot()?;
         let current = |manifest: &&Manifest| Some(&manifest.label) == snapshot.current.as_ref();
-        let failed = snapshot.releases.iter().filter(|m| m.state == State::Failed && !current(m));
+        let failed = snapshot.releases.iter().filter(|m| m.state.is_failed() && !current(m));
         failed.map(|manifest| &manifest.label).try_for_each(|label| self.retire(label))
     }
 

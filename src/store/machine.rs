@@ -4,7 +4,6 @@
 use super::durable;
 use super::{App, Locked};
 use model::error::Result;
-use model::release::manifest::State;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -54,9 +53,7 @@ impl Locked {
         durable::remove(&self.dir.join("stopped"))?;
         self.nothing_under_way()?;
         for manifest in self.snapshot()?.releases {
-            if manifest.state != State::Failed {
-                self.set_state(&manifest.label, State::Staged)?;
-            }
+            self.set_state(&manifest.label, manifest.state.on_another_machine())?;
         }
         durable::remove(&link)?;
         Ok(true)

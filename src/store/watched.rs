@@ -5,6 +5,7 @@ use super::durable;
 use super::{App, Locked};
 use jiff::Timestamp;
 use model::error::{Error, Exit, Result};
+use model::reason::Reason;
 use model::release::identity::Mark;
 use model::release::url::ReleaseUrl;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Watched {
     pub tries: u32,
     /// None: the deploy has begun and not ended.
     pub exit: Option<Exit>,
+    #[serde(default)]
+    pub reason: Option<Reason>,
     pub message: String,
     pub at: Timestamp,
 }

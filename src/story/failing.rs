@@ -2,8 +2,10 @@
 
 use super::{Story, WEB, texts};
 use crate::context::Context;
+use crate::host::journal::Line;
 use model::error::Exit;
-use model::release::manifest::State;
+use model::reason::Reason;
+use model::release::state::State;
 use std::time::{Duration, Instant};
 
 /// r2 fails in a deploy over r1; r1 is not touched. Returns the error as text.
@@ -304,11 +306,29 @@ async fn the_last_lines_of_what_failed_are_quoted() {
     let story = Story::serving_r1().await;
     story.publish("r2", "web: serve does=crash\n", "");
     story.state().log = vec![
-        ("my-app.web.1".to_owned(), "Traceback: no module named flask".to_owned()),
-        ("somebody".to_owned(), "else".to_owned()),
+        line("my-app.web.1", "Traceback: no module named flask", None),
+        line("somebody", "else", None),
     ];
     let error = Story::fails(story.deploy("r2").await, Exit::Unhealthy);
     assert_eq!(error.log(), ["web.1: Traceback: no module named flask"]);
+    assert_eq!(error.reason(), Reason::ProcessEnded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_for_memory_is_named_although_systemd_has_restarted_the_process() {
+    let story = Story::serving_r1().await;
+    story.publish("r2", "web: serve does=crash\n", "export DEPLOY_MEMORY_MAX=64M");
+    let unit = "deploy-my-app-web-r2@1.service: Failed with result 'oom-kill'.";
+    story.state().log = vec![line("systemd", unit, Some("oom-kill"))];
+    let error = Story::fails(story.deploy("r2").await, Exit::Unhealthy);
+    assert_eq!(error.reason(), Reason::OutOfMemory);
+    assert!(error.chain().ends_with("it was killed for memory"), "{}", error.chain());
+    assert!(error.advice().is_some_and(|help| help.contains("DEPLOY_MEMORY_MAX")));
+}
+
+fn line(identifier: &str, text: &str, result: Option<&str>) -> Line {
+    let (identifier, text) = (identifier.to_owned(), text.to_owned());
+    Line { identifier, text, unit_result: result.map(str::to_owned) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

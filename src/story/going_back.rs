@@ -2,7 +2,8 @@
 
 use super::{Story, WEB};
 use model::error::Exit;
-use model::release::manifest::State;
+use model::reason::Reason;
+use model::release::state::State;
 use std::time::Duration;
 
 /// r1, then r2, both good; r2 serves.
@@ -113,6 +114,8 @@ async fn a_release_that_settles_is_taken_back_at_once() {
     let (done, ()) = tokio::join!(story.deploy_in(&cx, "my-app", "r2"), taken_back);
     let error = Story::fails(done, Exit::RolledBack);
     assert!(error.chain().contains("bob"), "{}", error.chain());
+    // Nobody found fault with it.
+    assert_eq!((error.reason(), story.state_of("r2")), (Reason::TakenBack, State::TakenBack));
     assert_eq!(
         (story.current().as_deref(), story.served_by()),
         (Some("r1"), vec!["web-r1@1".into()])

@@ -3,6 +3,7 @@
 //! `does=` in its command says.
 
 use crate::generator;
+use crate::host::journal::Line;
 use crate::host::probe::{Answer, Request};
 use crate::host::ruleset::Fingerprint;
 use crate::host::seams::{Lines, Network, PortSwitch, ServiceManager, Users};
@@ -13,6 +14,7 @@ use crate::host::user::{Ids, Wanted};
 use crate::store::Store;
 use async_trait::async_trait;
 use model::error::{Error, Result};
+use model::reason::Reason;
 use model::release::reach::{Endpoint, Families};
 use nix::unistd::{getgid, getuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +50,7 @@ pub struct State {
     pub strangers: BTreeSet<u16>,
     /// Connections that are open, by private port.
     pub connections: BTreeMap<u16, usize>,
-    pub log: Vec<(String, String)>,
+    pub log: Vec<Line>,
     /// What the runs of `build` and `release` were given.
     pub runs: Vec<String>,
 }
@@ -231,7 +233,9 @@ impl ServiceManager for Fake {
         for name in units {
             let refused = self.state().cannot_start.as_ref().is_some_and(|no| name.contains(no));
             let found = self.load(name).filter(|_| !refused);
-            let loaded = found.ok_or_else(|| Error::failed(format!("start {name}")))?;
+            let loaded = found.ok_or_else(|| {
+                Error::failed(format!("start {name}")).with_reason(Reason::StartFailed)
+            })?;
             self.job(format!("start {}", name.trim_end_matches(".service"))).await;
             let mut state = self.state();
             let starts = state.units.get(name).map_or(0, |unit| unit.starts) + 1;
@@ -330,7 +334,7 @@ impl ServiceManager for Fake {
         self.state().is_stopping
     }
 
-    async fn last_lines(&self, _: &[String], _: i64, _: usize) -> Vec<(String, String)> {
+    async fn last_lines(&self, _: &[String], _: i64, _: usize) -> Vec<Line> {
         self.state().log.clone()
     }
 }

@@ -205,7 +205,7 @@ impl Story {
         snapshot.releases.iter().map(|manifest| manifest.label.to_string()).collect()
     }
 
-    pub fn state_of(&self, release: &str) -> model::release::manifest::State {
+    pub fn state_of(&self, release: &str) -> model::release::state::State {
         let snapshot = self.app().snapshot().expect("readable");
         snapshot.release(&release.parse().expect("a label")).expect("installed").state
     }

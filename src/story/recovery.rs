@@ -2,7 +2,7 @@
 
 use super::{Story, WEB};
 use model::error::Exit;
-use model::release::manifest::State;
+use model::release::state::State;
 
 /// r1 serves, and the daemon is killed in a deploy of r2 when it has asked for this job.
 async fn killed_at(job: &str, procfile: &str) -> Story {

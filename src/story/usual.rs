@@ -3,7 +3,7 @@
 use super::{Story, WEB, texts};
 use crate::context::Context;
 use model::error::Exit;
-use model::release::manifest::State;
+use model::release::state::State;
 use std::fs;
 use std::time::{Duration, Instant};
 

@@ -6,7 +6,7 @@
 
 use crate::error::Exit;
 use crate::history::Entry;
-use crate::release::manifest::State;
+use crate::release::state::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

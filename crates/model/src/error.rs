@@ -4,6 +4,7 @@
 //! `Display` says what failed and on what; `source()` says why. The chain is
 //! printed once, at the edge, by whoever talks to the operator.
 
+use crate::reason::Reason;
 use serde::{Deserialize, Serialize};
 use std::error::Error as StdError;
 use std::fmt;
@@ -73,13 +74,13 @@ pub struct Error {
     help: Option<String>,
     cause: Option<Cause>,
     log: Vec<String>,
-    early: bool,
+    reason: Option<Reason>,
 }
 
 impl Error {
     /// `what` says what failed and on what (file, line, unit, URL), without the reason.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Error { exit, what: what.into(), help: None, cause: None, log: Vec::new(), early: false }
+        Error { exit, what: what.into(), help: None, cause: None, log: Vec::new(), reason: None }
     }
 
     pub fn failed(what: impl Into<String>) -> Self {
@@ -127,17 +128,21 @@ impl Error {
         self
     }
 
-    /// What a machine that has only just booted may get over by itself: no
-    /// network, name server, role or clock yet.
-    pub fn at_boot(mut self) -> Self {
-        self.early = true;
+    /// Names the reason for programs; without it, an error has that of its cause, or the one
+    /// that its exit code implies.
+    pub fn with_reason(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
         self
     }
 
-    /// Whether this error, or one below it, is [`at_boot`](Error::at_boot).
-    pub fn is_at_boot(&self) -> bool {
-        let below = || self.cause.as_deref()?.downcast_ref::<Error>().map(Error::is_at_boot);
-        self.early || below().unwrap_or(false)
+    /// Returns the reason of this error, or of the nearest one below it that names one.
+    pub fn reason(&self) -> Reason {
+        self.named_reason().unwrap_or_else(|| Reason::of_exit(self.exit))
+    }
+
+    fn named_reason(&self) -> Option<Reason> {
+        let below = || self.cause.as_deref()?.downcast_ref::<Error>()?.named_reason();
+        self.reason.or_else(below)
     }
 
     pub fn exit(&self) -> Exit {
@@ -200,11 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_at_boot_does_so_however_it_is_told() {
-        let inner = Error::source("https://host/env").at_boot();
+    fn a_reason_is_that_of_the_nearest_error_which_names_one() {
+        let inner = Error::source("https://host/env").with_reason(Reason::NoRoute);
         let outer = Error::source("release r1").because(inner);
-        assert!(outer.is_at_boot());
-        assert!(!Error::source("release r1").because("denied").is_at_boot());
+        assert_eq!(outer.reason(), Reason::NoRoute);
+        let unnamed = Error::source("release r1").because(Error::failed("read it"));
+        assert_eq!(unnamed.reason(), Reason::SourceFailed);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and for whoever follows it.
 
 use crate::error::{Error, Exit};
+use crate::reason::Reason;
 use crate::timings::Timings;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,12 @@ impl Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub exit: Exit,
+    /// The number of `exit`, as the command ends with.
+    #[serde(default)]
+    pub code: u8,
+    /// Why it failed, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// One line: what was done, or what failed and why.
     pub message: String,
     /// What the operator can do about a failure.
@@ -111,6 +118,8 @@ impl Outcome {
     fn new(exit: Exit, message: String) -> Self {
         Outcome {
             exit,
+            code: exit.code(),
+            reason: None,
             message,
             help: None,
             log: Vec::new(),
@@ -127,6 +136,7 @@ impl Outcome {
 impl From<&Error> for Outcome {
     fn from(error: &Error) -> Self {
         let mut outcome = Outcome::new(error.exit(), error.chain());
+        outcome.reason = Some(error.reason());
         outcome.help = error.advice().map(str::to_owned);
         outcome.log = error.log().to_vec();
         outcome

@@ -2,6 +2,7 @@
 
 use crate::error::Exit;
 use crate::event::Outcome;
+use crate::reason::Reason;
 use crate::timings::Timings;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct Entry {
     /// What is current after.
     pub after: Option<String>,
     pub exit: Exit,
+    /// Why it failed; entries of 0.1.0 have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     pub message: String,
     pub seconds: f64,
     /// Where they went.
@@ -35,7 +39,8 @@ pub struct Entry {
 impl From<Entry> for Outcome {
     fn from(entry: Entry) -> Outcome {
         let mut outcome = Outcome::done(entry.message);
-        outcome.exit = entry.exit;
+        (outcome.exit, outcome.code, outcome.reason) =
+            (entry.exit, entry.exit.code(), entry.reason);
         (outcome.id, outcome.release) = (Some(entry.id), entry.release);
         (outcome.current, outcome.seconds) = (entry.after, entry.seconds);
         outcome.timings = entry.timings;

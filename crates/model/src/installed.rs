@@ -1,6 +1,6 @@
 //! What is installed of an app on an instance, as values.
 
-use crate::release::manifest::{Manifest, State};
+use crate::release::manifest::Manifest;
 use crate::release::name::{AppName, Label};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ impl Snapshot {
         let current = self.current()?;
         let good = |manifest: &&Manifest| {
             let other = manifest.label != current.label && !manifest.is_twin_of(current);
-            manifest.state == State::Good && other
+            manifest.state.is_good() && other
         };
         let replaced = current.replaced.as_ref().and_then(|label| self.release(label));
         let older = |manifest: &&Manifest| manifest.staged_at < current.staged_at;
@@ -88,9 +88,8 @@ impl Snapshot {
     /// back from it.
     pub fn last_of_other_content(&self) -> Option<&Manifest> {
         let current = self.current()?;
-        let other = |manifest: &&Manifest| {
-            manifest.state == State::Good && !manifest.has_content_of(current)
-        };
+        let other =
+            |manifest: &&Manifest| manifest.state.is_good() && !manifest.has_content_of(current);
         let newest = || self.releases.iter().rev().filter(|m| m.label != current.label).find(other);
         self.rollback_target().filter(other).or_else(newest)
     }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod history;
 pub mod installed;
+pub mod reason;
 pub mod release;
 pub mod retention;
 pub mod timings;

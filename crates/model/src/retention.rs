@@ -1,7 +1,7 @@
 //! Which installed releases go, and which have to stay.
 
 use crate::installed::Snapshot;
-use crate::release::manifest::{Manifest, State};
+use crate::release::manifest::Manifest;
 use crate::release::name::Label;
 
 /// The labels to remove so that `keep` good releases stay, and as many that
@@ -16,39 +16,34 @@ pub fn prunable(snapshot: &Snapshot, keep: usize) -> Vec<Label> {
     let mut prunable = Vec::new();
     for manifest in snapshot.releases.iter().rev() {
         let needed = [snapshot.current.as_ref(), back, other].contains(&Some(&manifest.label));
-        let stays = match manifest.state {
-            State::Good => kept < keep,
-            State::Staged => ahead(manifest) && kept_ahead < keep,
-            State::Proved | State::Failed => false,
-        };
+        let state = manifest.state;
+        let stays = (state.is_good() && kept < keep)
+            || (state.waits() && ahead(manifest) && kept_ahead < keep);
         if !needed && !stays {
             prunable.push(manifest.label.clone());
             continue;
         }
-        match manifest.state {
-            State::Good => kept += 1,
-            State::Staged => kept_ahead += 1,
-            State::Proved | State::Failed => {}
-        }
+        kept += usize::from(state.is_good());
+        kept_ahead += usize::from(state.waits());
     }
     prunable
 }
+
 /// The labels that can go when the disk is full, in the order in which they go:
 /// old ones, the oldest first, then those that were staged ahead. Neither what is
 /// current nor what a rollback would take is among them; where nothing is
 /// current, the newest good release is kept.
 pub fn spare(snapshot: &Snapshot) -> Vec<Label> {
     let current = snapshot.current();
-    let good = || snapshot.releases.iter().rev().find(|m| m.state == State::Good);
+    let good = || snapshot.releases.iter().rev().find(|m| m.state.is_good());
     let back = match current {
         Some(_) => snapshot.rollback_target(),
         None => good(),
     };
     let other = snapshot.last_of_other_content().map(|manifest| &manifest.label);
     let needed = [snapshot.current.as_ref(), back.map(|manifest| &manifest.label), other];
-    let ahead = |m: &&Manifest| {
-        m.state == State::Staged && current.is_none_or(|now| m.staged_at > now.staged_at)
-    };
+    let ahead =
+        |m: &&Manifest| m.state.waits() && current.is_none_or(|now| m.staged_at > now.staged_at);
     let rest = snapshot.releases.iter().filter(|m| !needed.contains(&Some(&m.label)));
     let (ahead, old): (Vec<_>, Vec<_>) = rest.partition(ahead);
     old.into_iter().chain(ahead).map(|manifest| manifest.label.clone()).collect()

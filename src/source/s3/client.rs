@@ -22,6 +22,7 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext};
 use model::error::{Error, Result};
+use model::reason::Reason;
 use std::error::Error as StdError;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -264,13 +265,13 @@ fn longest(timing: &Timing) -> Duration {
 fn no_metadata() -> Error {
     Error::source("S3 cannot be asked without a region")
         .because("the profile files or the instance's metadata did not give one in time")
-        .at_boot()
+        .with_reason(Reason::RegionMissing)
         .help("set AWS_REGION to the bucket's region in /etc/deploy/agent.env")
 }
 
 fn no_region() -> Error {
     Error::source("S3 cannot be asked without a region")
         .because("none is set, and the instance's metadata gives none")
-        .at_boot()
+        .with_reason(Reason::RegionMissing)
         .help("set AWS_REGION to the bucket's region in /etc/deploy/agent.env")
 }

@@ -11,6 +11,7 @@ use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::TlsContext;
 use model::error::Error;
+use model::reason::Reason;
 use model::release::settings::AGENT_FILE;
 
 /// The SDK's chain, which remembers nothing yet: what it found once it keeps, also the
@@ -42,7 +43,7 @@ fn config(region: &str, trust: Option<TlsContext>) -> ProviderConfig {
 pub(super) fn explain(asked: &str, cause: String) -> Error {
     let what = format!("{asked} cannot be read without AWS credentials");
     let (why, help) = describe(cause);
-    Error::source(what).because(why).at_boot().help(help)
+    Error::source(what).because(why).with_reason(Reason::CredentialsMissing).help(help)
 }
 
 fn describe(cause: String) -> (String, String) {

@@ -6,6 +6,7 @@
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use model::error::Error;
+use model::reason::Reason;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -113,6 +114,30 @@ impl Answer {
     }
 }
 
+impl Answer {
+    fn reason(&self) -> Reason {
+        match (self.code.as_deref().unwrap_or_default(), self.kind()) {
+            ("RequestTimeTooSkewed" | "RequestExpired", _) => Reason::ClockWrong,
+            (
+                "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "AuthorizationHeaderMalformed"
+                | "IllegalLocationConstraintException",
+                _,
+            ) => Reason::WrongRegion,
+            ("InvalidAccessKeyId" | "SignatureDoesNotMatch", _) | (_, Kind::Denied) => {
+                Reason::AccessDenied
+            }
+            (_, Kind::Expired) => Reason::CredentialsExpired,
+            ("NoSuchBucket", _) | (_, Kind::Missing) => Reason::ReleaseMissing,
+            (_, Kind::NoCredentials) => Reason::CredentialsMissing,
+            (_, Kind::Transient) => Reason::SourceBusy,
+            (_, Kind::Changed) => Reason::ChangedWhileRead,
+            (_, Kind::Same | Kind::Nameless | Kind::Other) => Reason::SourceFailed,
+        }
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "S3 answers {}", self.status)?;
@@ -129,9 +154,7 @@ impl fmt::Display for Answer {
 pub(super) fn explain(asked: Asked<'_>, our_region: &str, answer: &Answer) -> Refused {
     let (what, help) = describe(asked, our_region, answer);
     let error = Error::source(format!("{asked}: {what}")).because(answer.to_string()).help(help);
-    let clock = matches!(answer.code.as_deref(), Some("RequestTimeTooSkewed" | "RequestExpired"));
-    let error = if clock { error.at_boot() } else { error };
-    Refused { kind: answer.kind(), error }
+    Refused { kind: answer.kind(), error: error.with_reason(answer.reason()) }
 }
 
 /// An explanation of a refusal, with advice.

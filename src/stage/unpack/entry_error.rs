@@ -3,6 +3,7 @@
 use super::Unpacked;
 use super::name::shown;
 use model::error::Error;
+use model::reason::Reason;
 use nix::errno::Errno;
 use std::io;
 
@@ -40,7 +41,9 @@ impl EntryError {
     pub(super) fn reading(error: io::Error) -> Self {
         EntryError::Reading(match error.downcast::<Error>() {
             Ok(error) => error,
-            Err(error) => Error::unusable("cannot read the archive").because(error),
+            Err(error) => Error::unusable("cannot read the archive")
+                .because(error)
+                .with_reason(Reason::InvalidArchive),
         })
     }
 
@@ -57,9 +60,10 @@ impl EntryError {
         };
         match self {
             EntryError::Reading(error) => error,
-            EntryError::Refused { why, help } => {
-                Error::unusable(what).because(why).help(help.unwrap_or(PACK_AGAIN))
-            }
+            EntryError::Refused { why, help } => Error::unusable(what)
+                .because(why)
+                .help(help.unwrap_or(PACK_AGAIN))
+                .with_reason(Reason::InvalidArchive),
             EntryError::System { call, errno } => system(what, call, errno, done),
         }
     }
@@ -82,6 +86,7 @@ fn system(what: String, call: &str, errno: Errno, done: Unpacked) -> Error {
             Error::unusable(format!("no space left after unpacking {bytes} bytes in {files} files"))
                 .because(Error::unusable(what).because(cause))
                 .help("free space or inodes (df -h, df -i) or enlarge the volume")
+                .with_reason(Reason::DiskFull)
         }
         Errno::ENAMETOOLONG => Error::unusable(what)
             .because("a part of its name is longer than the file system allows")

@@ -1,6 +1,7 @@
 //! State that was baked into an image comes up on another machine.
 
 use super::*;
+use model::reason::Reason;
 use model::release::identity::{Mark, Validator};
 use model::release::url::ReleaseUrl;
 use model::timings::Timings;
@@ -71,6 +72,7 @@ fn what_was_watched_is_remembered_on_this_machine_alone() {
         id: "0a1b".into(),
         tries: 1,
         exit: Some(Exit::RolledBack),
+        reason: Some(Reason::HealthTimeout),
         message: "r2 failed".into(),
         at: Timestamp::now(),
     };
@@ -101,6 +103,7 @@ fn ended(work: UnderWay) -> Entry {
         before: None,
         after: None,
         exit: Exit::RolledBack,
+        reason: Some(Reason::HealthTimeout),
         message: "r2 failed".into(),
         seconds: 1.0,
         timings: Timings::default(),

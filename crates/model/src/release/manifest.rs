@@ -9,6 +9,7 @@ use super::reach::Families;
 use super::settings::{
     Clients, Readiness, ReleaseSettings, Sandbox, Statuses, StopSignal, Strategy,
 };
+use super::state::State;
 use super::url::ReleaseUrl;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -59,29 +60,6 @@ impl Manifest {
     /// Whether to go from one to the other changes nothing.
     pub fn is_twin_of(&self, other: &Manifest) -> bool {
         self.has_content_of(other) && self.plan.is_same(&other.plan)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Complete on the disk; never ran.
-    Staged,
-    /// Its processes were healthy once; the settle window is not over.
-    Proved,
-    /// Outlived the settle window: a rollback may come back to it.
-    Good,
-    Failed,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            State::Staged => "staged",
-            State::Proved => "proved",
-            State::Good => "good",
-            State::Failed => "failed",
-        })
     }
 }
 

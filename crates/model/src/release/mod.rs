@@ -12,6 +12,7 @@ pub mod ports;
 pub mod procfile;
 pub mod reach;
 pub mod settings;
+pub mod state;
 pub mod url;
 
 use std::fmt;
