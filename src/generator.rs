@@ -146,11 +146,7 @@ fn log(message: &str) {
 mod tests {
     use super::*;
     use crate::host::user::Ids;
-    use model::release::identity::{Identity, Validator};
-    use model::release::manifest::{FORMAT, Plan};
-    use model::release::procfile::Procfile;
-    use model::release::settings::ReleaseSettings;
-    use model::release::state::State;
+    use model::fixtures::release_of;
     use tempfile::TempDir;
 
     /// A store, and a directory to generate into.
@@ -172,30 +168,7 @@ mod tests {
 
         /// Installs a release of an app and makes it current.
         fn install(&self, app: &str, label: &str, procfile: &str) {
-            let settings = ReleaseSettings::merge(&Default::default(), &Default::default());
-            let procfile = Procfile::parse(procfile.as_bytes()).unwrap();
-            let unknown = Validator::default();
-            let manifest = Manifest {
-                format: FORMAT,
-                label: label.parse().unwrap(),
-                url: format!("s3://releases/{app}/production/{label}").parse().unwrap(),
-                identity: Identity {
-                    archive: unknown.clone(),
-                    env: unknown,
-                    content: None,
-                    also: Vec::new(),
-                },
-                state: State::Good,
-                staged_at: jiff::Timestamp::UNIX_EPOCH,
-                uids: Vec::new(),
-                replaced: None,
-                serves: None,
-                files: 1,
-                bytes: 1,
-                homes: true,
-                process_dirs: Vec::new(),
-                plan: Plan::new(&procfile, &settings.unwrap(), "deploy-app"),
-            };
+            let manifest = release_of(app, label, 0, procfile, "");
             let app = self.store().app(&app.parse().unwrap()).lock().unwrap();
             let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
             let staging =

@@ -14,13 +14,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
+use model::fixtures::release_of;
 use model::installed::{Snapshot, Stopped};
 use model::release::env::Env;
-use model::release::identity::{Identity, Validator};
-use model::release::manifest::{FORMAT, Manifest, Plan};
+use model::release::manifest::{Manifest, Plan};
 use model::release::procfile::Procfile;
 use model::release::settings::{AgentSettings, ReleaseSettings};
-use model::release::state::State;
 use model::units::{Kernel, Unit, generate, generate_shared};
 use std::collections::BTreeMap;
 use std::fs;
@@ -92,30 +91,16 @@ fn snapshot(dir: &Path, agent: &Env, settings: &AgentSettings) -> Snapshot {
 
 fn manifest(app: &str, dir: &Path, nth: i64, agent: &Env, settings: &AgentSettings) -> Manifest {
     let label = name(dir);
-    let procfile = Procfile::parse(&fs::read(dir.join("Procfile")).expect("Procfile"));
-    let procfile = procfile.unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let procfile = fs::read_to_string(dir.join("Procfile")).expect("Procfile");
+    let parsed = Procfile::parse(procfile.as_bytes());
+    let parsed = parsed.unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let release = ReleaseSettings::merge(agent, &env(&dir.join("env"))).expect("env");
-    let unknown = Validator::default();
+    let text = text(&dir.join("env")).unwrap_or_default();
     Manifest {
-        format: FORMAT,
-        url: format!("s3://releases/{app}/production/{label}").parse().expect("a URL"),
-        label: label.parse().expect("a label"),
-        identity: Identity {
-            archive: unknown.clone(),
-            env: unknown,
-            content: None,
-            also: Vec::new(),
-        },
-        state: State::Good,
-        staged_at: jiff::Timestamp::from_second(nth).expect("a time"),
         uids: vec![999, 998],
-        replaced: None,
-        serves: None,
-        files: 1,
-        bytes: 1,
-        homes: true,
         process_dirs: process_dirs(&env(&dir.join("env")), &release),
-        plan: Plan::new(&procfile, &release, settings.user.as_deref().unwrap_or("app-my-app")),
+        plan: Plan::new(&parsed, &release, settings.user.as_deref().unwrap_or("app-my-app")),
+        ..release_of(app, &label, nth, &procfile, &text)
     }
 }
 

@@ -8,11 +8,8 @@ use super::*;
 use crate::host::user::Ids;
 use jiff::Timestamp;
 use model::error::Exit;
+use model::fixtures::manifest;
 use model::history::Entry;
-use model::release::identity::{Identity, Validator};
-use model::release::manifest::Plan;
-use model::release::procfile::Procfile;
-use model::release::settings::ReleaseSettings;
 use model::release::state::State;
 use model::retention;
 use nix::unistd::{getgid, getuid};
@@ -86,33 +83,6 @@ impl World {
 
 fn label(name: &str) -> Label {
     name.parse().expect("a label")
-}
-
-fn manifest(name: &str, time: i64) -> Manifest {
-    let settings = ReleaseSettings::merge(&Default::default(), &Default::default()).unwrap();
-    let procfile = Procfile::parse(b"web: ./web").unwrap();
-    let unknown = Validator::default();
-    Manifest {
-        format: FORMAT,
-        label: label(name),
-        url: format!("s3://releases/my-app/production/{name}").parse().unwrap(),
-        identity: Identity {
-            archive: unknown.clone(),
-            env: unknown,
-            content: None,
-            also: Vec::new(),
-        },
-        state: State::Good,
-        staged_at: Timestamp::from_second(time).unwrap(),
-        uids: Vec::new(),
-        replaced: None,
-        serves: None,
-        files: 1,
-        bytes: 1,
-        homes: true,
-        process_dirs: Vec::new(),
-        plan: Plan::new(&procfile, &settings, "deploy-app"),
-    }
 }
 
 fn names_in(dir: &Path) -> Vec<String> {

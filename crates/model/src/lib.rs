@@ -7,6 +7,8 @@
 pub mod api;
 pub mod error;
 pub mod event;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 pub mod history;
 pub mod installed;
 pub mod reason;

@@ -48,3 +48,70 @@ pub fn spare(snapshot: &Snapshot) -> Vec<Label> {
     let (ahead, old): (Vec<_>, Vec<_>) = rest.partition(ahead);
     old.into_iter().chain(ahead).map(|manifest| manifest.label.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::snapshot;
+    use crate::release::state::State;
+    use State::{Failed, Good, Proved, Staged, TakenBack};
+
+    fn names(labels: &[Label]) -> Vec<&str> {
+        labels.iter().map(Label::as_str).collect()
+    }
+
+    type Row<'a> = (&'a str, Option<&'a str>, &'a [(&'a str, State)], &'a [&'a str]);
+
+    #[test]
+    fn a_prune_to_two_good_releases_removes() {
+        let rows: [Row<'_>; 7] = [
+            ("nothing of two", Some("r2"), &[("r1", Good), ("r2", Good)], &[]),
+            ("the oldest", Some("r3"), &[("r1", Good), ("r2", Good), ("r3", Good)], &["r1"]),
+            (
+                "what failed, but not the way back",
+                Some("r3"),
+                &[("r1", Good), ("r2", Failed), ("r3", Good)],
+                &["r2"],
+            ),
+            (
+                "what was staged and passed over",
+                Some("r2"),
+                &[("r1", Staged), ("r2", Good)],
+                &["r1"],
+            ),
+            ("nothing staged for later", Some("r1"), &[("r1", Good), ("r2", Staged)], &[]),
+            ("nothing taken back lately", Some("r1"), &[("r1", Good), ("r2", TakenBack)], &[]),
+            (
+                "nothing current, whatever its state",
+                Some("r2"),
+                &[("r1", Good), ("r2", Proved), ("r3", Failed)],
+                &["r3"],
+            ),
+        ];
+        for (what, current, releases, gone) in rows {
+            assert_eq!(names(&prunable(&snapshot(current, releases), 2)), gone, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_takes_in_this_order() {
+        let rows: [Row<'_>; 3] = [
+            (
+                "old ones first, then those staged ahead",
+                Some("r3"),
+                &[("r1", Good), ("r2", Good), ("r3", Good), ("r4", TakenBack), ("r5", Failed)],
+                &["r1", "r5", "r4"],
+            ),
+            ("never the last good one", None, &[("r1", Good), ("r2", Failed)], &["r2"]),
+            (
+                "neither the current one nor the way back",
+                Some("r2"),
+                &[("r1", Good), ("r2", Good)],
+                &[],
+            ),
+        ];
+        for (what, current, releases, gone) in rows {
+            assert_eq!(names(&spare(&snapshot(current, releases))), gone, "{what}");
+        }
+    }
+}
