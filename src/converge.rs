@@ -100,20 +100,36 @@ pub async fn switch(cx: &Context, app: &App) -> Result<()> {
 pub async fn drain(cx: &Context, app: &App, end: Instant) -> Result<()> {
     let leaving = leaving(&*cx.machine, &app.snapshot()?).await?;
     let ports: Vec<u16> = leaving.into_values().collect();
-    // Where they cannot be counted, somebody may be connected.
-    let connected = || {
-        connections(&*cx.machine, &ports).map_or_else(
-            |error| {
-                tracing::warn!("{}", error.chain());
-                true
-            },
-            |count| count > 0,
-        )
-    };
-    while !ports.is_empty() && Instant::now() < end && connected() {
+    let mut before = None;
+    while Instant::now() < end {
+        let count = counted(&*cx.machine, &ports);
+        if count == 0 {
+            break;
+        }
+        if before.replace(count) != Some(count) {
+            cx.events.waiting(format!("{count} connections to the release before"));
+        }
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// How many clients are connected to the processes that are no longer to run.
+pub async fn clients(cx: &Context, app: &App) -> Result<usize> {
+    let leaving = leaving(&*cx.machine, &app.snapshot()?).await?;
+    let ports: Vec<u16> = leaving.into_values().collect();
+    Ok(counted(&*cx.machine, &ports))
+}
+
+/// Where they cannot be counted, somebody may be connected.
+fn counted(machine: &dyn Machine, ports: &[u16]) -> usize {
+    if ports.is_empty() {
+        return 0;
+    }
+    connections(machine, ports).unwrap_or_else(|error| {
+        tracing::warn!("{}", error.chain());
+        1
+    })
 }
 
 /// How many clients are connected to these private ports.

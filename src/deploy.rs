@@ -220,7 +220,8 @@ async fn prove(cx: &Context, app: &Locked, staged: Staged) -> Result<Candidate> 
     let snapshot = app.snapshot()?;
     converge::load_units(cx, &snapshot).await?;
     let before = fallback(app, &manifest)?;
-    cx.events.step(Step::Prove, format!("release {}", manifest.label));
+    let most = manifest.plan.health_timeout + manifest.plan.prove;
+    cx.events.step_of_at_most(Step::Prove, format!("release {}", manifest.label), most);
     let mut watch = Watch::new(&cx.machine, &manifest);
     if let Some(current) = snapshot.current()
         && !manifest.state.is_good()
@@ -348,7 +349,7 @@ async fn commit(cx: &Context, app: &Locked, candidate: Candidate) -> Result<Comm
 /// Watches the release that is current now; a failure commits the previous again.
 async fn settle(cx: &Context, app: &Locked, mut committed: Committed) -> Result<Committed> {
     let window = committed.manifest.plan.settle;
-    cx.events.step(Step::Settle, format!("{} s", window.as_secs_f32()));
+    cx.events.step_of_at_most(Step::Settle, format!("{} s", window.as_secs_f32()), window);
     let Committed { manifest, before, stopped, .. } = &committed;
     let failed = Failed::new(manifest.clone(), before.clone(), stopped.clone());
     let settled = async {
@@ -403,11 +404,13 @@ async fn finish(
 /// to them any more.
 async fn retire(cx: &Context, app: &Locked, committed: &Committed) -> Result<()> {
     let timeout = committed.manifest.plan.drain_timeout;
-    if committed.manifest.plan.strategy == Strategy::Handover {
-        cx.events.step(Step::Drain, format!("at most {} s", timeout.as_secs_f32()));
-    }
     let end = committed.since + timeout;
-    let _draining = cx.rollback_window.draining(end.saturating_duration_since(Instant::now()));
+    let left = end.saturating_duration_since(Instant::now());
+    if converge::clients(cx, app).await? > 0 {
+        let text = format!("at most {} s", timeout.as_secs_f32());
+        cx.events.step_of_at_most(Step::Drain, text, left);
+    }
+    let _draining = cx.rollback_window.draining(left);
     converge::drain(cx, app, end).await?;
     converge(cx, app).await
 }

@@ -5,6 +5,7 @@ use model::event::{Event, Step};
 use model::timings::{Archive, Timings};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How much is kept for those who follow from the beginning, in events and in
@@ -20,6 +21,7 @@ pub struct Events(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     kept: Mutex<Kept>,
+    begun: Instant,
     /// Measures the steps, from the first moment on.
     clock: Mutex<Clock>,
     /// How many events there have been; a change wakes the followers.
@@ -38,7 +40,8 @@ struct Kept {
 impl Default for Events {
     fn default() -> Self {
         let clock = Mutex::new(Clock::begin(Step::Lock.name()));
-        Events(Arc::new(Shared { kept: Mutex::default(), clock, count: watch::Sender::new(0) }))
+        let (kept, count) = (Mutex::default(), watch::Sender::new(0));
+        Events(Arc::new(Shared { kept, begun: Instant::now(), clock, count }))
     }
 }
 
@@ -58,10 +61,24 @@ impl Events {
     }
 
     pub fn step(&self, step: Step, text: impl Into<String>) {
-        let text = text.into();
+        self.begin(step, text.into(), None);
+    }
+
+    /// Begins a step that ends by itself when this time is over.
+    pub fn step_of_at_most(&self, step: Step, text: impl Into<String>, most: Duration) {
+        self.begin(step, text.into(), Some(most.as_secs_f64()));
+    }
+
+    /// Says what the step waits for now; an empty text, that it goes on.
+    pub fn waiting(&self, text: impl Into<String>) {
+        self.push(Event::Waiting { text: text.into() });
+    }
+
+    fn begin(&self, step: Step, text: String, at_most: Option<f64>) {
         tracing::info!(DEPLOY_STAGE = step.name(), "{}: {text}", step.name());
         self.clock().turn(step.name());
-        self.push(Event::Step { step, text });
+        let after = self.0.begun.elapsed().as_secs_f64();
+        self.push(Event::Step { step, text, after, at_most });
         reach!("step: {}", step.name());
     }
 

@@ -155,7 +155,7 @@ impl Watch {
     /// says of itself meanwhile goes to `events`.
     pub async fn prove(&mut self, timeout: Duration, events: &Events) -> Result<()> {
         let deadline = Instant::now() + timeout;
-        let mut before = None;
+        let (mut before, mut said) = (None, String::new());
         loop {
             let mut waiting = None;
             for process in &mut self.processes {
@@ -171,9 +171,19 @@ impl Watch {
                     }
                 }
             }
-            let Some(why) = waiting else { return Ok(()) };
+            let Some(why) = waiting else {
+                if !said.is_empty() {
+                    events.waiting("");
+                }
+                return Ok(());
+            };
             if Instant::now() >= deadline {
                 return Err(why.deadline(timeout));
+            }
+            let text = format!("{}: {}", why.process, why.why);
+            if said != text {
+                events.waiting(text.as_str());
+                said = text;
             }
             before = Some(why);
             self.wait_for_a_port().await;

@@ -43,5 +43,6 @@ mod story;
 pub mod cut;
 pub mod events;
 pub mod timings;
+mod signals;
 #[cfg(feature = "failpoints")]
 mod failpoint;

@@ -7,6 +7,7 @@ use super::watch::Watcher;
 use crate::context::{self, Context};
 use crate::events::Events;
 use crate::host::memory;
+use crate::signals;
 use crate::source::Sources;
 use crate::store::{App, Store};
 use crate::{converge, deploy};
@@ -18,7 +19,6 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::User;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub fn run() -> Result<()> {
     let listener = take_listener()?;
     make_room_for_files(&listener);
     memory::share();
-    let signals = signals()?;
+    let signals = signals::receive(&[SIGTERM, SIGINT, SIGHUP])?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_stack_size(STACK)
         .worker_threads(2)
@@ -166,17 +166,6 @@ fn take_listener() -> Result<UnixListener> {
             Err(what().because("no socket was passed").help(help))
         }
     }
-}
-
-/// Signals as messages; the thread lives as long as the process.
-fn signals() -> Result<mpsc::UnboundedReceiver<i32>> {
-    let what = |e: std::io::Error| Error::failed("wait for signals").because(e);
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(what)?;
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let pass_on = move || signals.forever().all(|signal| sender.send(signal).is_ok());
-    let thread = std::thread::Builder::new().name("signals".into()).spawn(pass_on);
-    thread.map_err(what)?;
-    Ok(receiver)
 }
 
 /// Takes up every app where the last run, or the last boot, left it.

@@ -124,20 +124,34 @@ pub struct DeployArgs {
     /// Give up when the release is not committed by then, such as 90s or 10m.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1h")]
     pub timeout: Duration,
+    // Not Shown itself: clap takes a flattened Option of arguments that flatten others to be
+    // absent.
     /// Print each event and the outcome as one JSON object a line.
     #[arg(long)]
     pub json: bool,
+    /// Print the outcome alone.
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
     /// Say where the time went; with --json the outcome always says so.
     #[arg(long)]
     pub timings: bool,
 }
 
-/// How the events of work are shown.
+impl DeployArgs {
+    pub fn shown(&self) -> Shown {
+        Shown { json: self.json, quiet: self.quiet, timings: self.timings }
+    }
+}
+
+/// How the events of a job are shown.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Shown {
     /// Print each event and the outcome as one JSON object a line.
     #[arg(long)]
     pub json: bool,
+    /// Print the outcome alone.
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
     /// Say where the time went; with --json the outcome always says so.
     #[arg(long)]
     pub timings: bool,

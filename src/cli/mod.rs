@@ -2,13 +2,16 @@
 
 pub mod args;
 mod client;
+mod interrupts;
 pub mod foreground;
 mod render;
 mod tables;
+mod terminal;
 
 use crate::host::journal;
 use args::{Cli, Command, DeployArgs, OneApp, Processes, Shown};
 use client::{Client, Following};
+use interrupts::Interrupts;
 use model::api::{self, AppStatus};
 use model::error::{Error, Exit, Result};
 use model::event::{Event, Outcome};
@@ -106,14 +109,15 @@ async fn perform(cli: Cli) -> Result<End> {
 
 async fn deploy(args: DeployArgs) -> Result<End> {
     let timeout_ms = Some(args.timeout.as_millis().try_into().unwrap_or(u64::MAX));
-    let DeployArgs { url, no_wait, run_release, detach, json, timings, .. } = args;
+    let shown = args.shown();
+    let DeployArgs { url, no_wait, run_release, detach, .. } = args;
     let request = api::Deploy { url: checked(url)?, no_wait, run_release, detach, timeout_ms };
     if detach {
         let begun: Event = Client::connect().await?.ask("/v1/deploy", &request).await?;
-        render::begun(&begun, json);
+        render::begun(&begun, shown.json);
         return Ok(End::Shown(Exit::Done));
     }
-    follow("/v1/deploy", &request, Shown { json, timings }).await
+    follow("/v1/deploy", &request, shown).await
 }
 
 /// A URL that can never be right is refused here, whether or not deployd runs.
@@ -128,7 +132,7 @@ async fn post_processes(path: &str, args: Processes) -> Result<End> {
 
 /// Progress without timings.
 fn plainly(json: bool) -> Shown {
-    Shown { json, timings: false }
+    Shown { json, quiet: false, timings: false }
 }
 
 /// Asks for work and shows its events until it ends.
@@ -138,10 +142,20 @@ async fn follow(path: &str, request: &impl Serialize, shown: Shown) -> Result<En
 
 /// Shows the events of a job until it ends, whatever becomes of deployd.
 async fn watch(mut events: Following, shown: Shown) -> Result<End> {
-    let mut progress = Progress::new(shown.json);
+    let mut progress = Progress::new(shown.json, shown.quiet);
     let mut work = None;
+    let mut interrupts = Interrupts::new(shown);
     loop {
-        match events.next().await? {
+        let next = tokio::select! {
+            next = events.next() => next?,
+            () = interrupts.next() => {
+                if interrupts.is_final(&progress, work.as_deref()).await {
+                    return Ok(End::Shown(Exit::NoAgent));
+                }
+                continue;
+            }
+        };
+        match next {
             Some(Event::Ended { outcome }) => {
                 progress.show(&Event::Ended { outcome: outcome.clone() });
                 if shown.timings && !shown.json {

@@ -1,73 +1,89 @@
 //! Progress for people on stderr, a bar where that is a terminal; the one result
 //! line on stdout, since remote runners keep only the head of it.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use super::terminal::Terminal;
+use console::style;
 use model::error::Exit;
 use model::event::{Event, Outcome};
 use model::timings::{Archive, Timings};
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 /// How often plain progress is printed.
 const PLAIN: Duration = Duration::from_secs(5);
 
 /// Shows the events of one job.
-pub struct Progress {
-    json: bool,
-    bar: ProgressBar,
-    printed: Instant,
+pub enum Progress {
+    Json,
+    /// Nothing but the outcome.
+    Quiet,
+    /// A line for each step as it begins: for logs and remote runners.
+    Lines(Lines),
+    Terminal(Terminal),
 }
 
 impl Progress {
-    pub fn new(json: bool) -> Self {
-        let target = match !json && stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
-        let template = "  {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+    pub fn new(json: bool, quiet: bool) -> Self {
+        match (json, quiet) {
+            (true, _) => Progress::Json,
+            (false, true) => Progress::Quiet,
+            (false, false) if Terminal::is_there() => Progress::Terminal(Terminal::new()),
+            (false, false) => Progress::Lines(Lines { printed: Instant::now() }),
         }
-        Progress { json, bar, printed: Instant::now() }
     }
 
     pub fn show(&mut self, event: &Event) {
-        if self.json {
-            if !matches!(event, Event::Ended { .. }) {
-                print_json(event);
-            }
-            return;
+        match self {
+            Progress::Json => match event {
+                Event::Ended { .. } | Event::Waiting { .. } | Event::Unknown => {}
+                event => print_json(event),
+            },
+            Progress::Quiet => {}
+            Progress::Lines(lines) => lines.show(event),
+            Progress::Terminal(terminal) => terminal.show(event),
         }
+    }
+
+    /// Prints a line that is about the command itself.
+    pub fn say(&self, text: &str) {
+        match self {
+            Progress::Terminal(terminal) => terminal.line(text),
+            _ => line(text),
+        }
+    }
+}
+
+/// Plain lines.
+pub struct Lines {
+    printed: Instant,
+}
+
+impl Lines {
+    fn show(&mut self, event: &Event) {
         match event {
             Event::Begun { id, what, who } => {
-                self.line(&format!("{:<9} {} for {} ({id})", "begin", plain(what), plain(who)));
+                line(&format!("{:<9} {} for {} ({id})", "begin", plain(what), plain(who)));
             }
-            Event::Step { step, text } => self.line(&format!("{:<9} {}", step.name(), plain(text))),
-            Event::Output { line } => self.line(&format!("  | {}", plain(line))),
-            Event::Warning { text } => self.line(&format!("warning: {}", plain(text))),
+            Event::Step { step, text, .. } => line(&format!("{:<9} {}", step.name(), plain(text))),
+            Event::Output { line: text } => line(&format!("  | {}", plain(text))),
+            Event::Warning { text } => line(&format!("warning: {}", plain(text))),
             Event::Progress { bytes, total, files } => self.progress(*bytes, *total, *files),
-            Event::Ended { .. } => self.bar.finish_and_clear(),
+            Event::Waiting { .. } | Event::Ended { .. } | Event::Unknown => {}
         }
     }
 
     fn progress(&mut self, bytes: u64, total: Option<u64>, files: u64) {
-        self.bar.set_length(total.unwrap_or(bytes));
-        self.bar.set_position(bytes);
-        self.bar.set_message(format!("{files} files"));
-        if self.bar.is_hidden() && self.printed.elapsed() >= PLAIN {
+        if self.printed.elapsed() >= PLAIN {
             self.printed = Instant::now();
             let percent = total.filter(|total| *total > 0).map(|total| bytes * 100 / total);
             let percent = percent.map(|percent| format!("{percent} %, ")).unwrap_or_default();
-            self.line(&format!("  {percent}{bytes} bytes, {files} files"));
+            line(&format!("  {percent}{bytes} bytes, {files} files"));
         }
     }
+}
 
-    fn line(&self, text: &str) {
-        self.bar.suspend(|| {
-            let _ = writeln!(stderr(), "{text}");
-        });
-    }
+fn line(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 /// Prints the id of work that goes on alone.
@@ -89,24 +105,35 @@ pub fn outcome(outcome: &Outcome, command: &str, json: bool) {
         return print_json(&Event::Ended { outcome: outcome.clone() });
     }
     if outcome.exit == Exit::Done {
-        let _ = writeln!(stdout(), "{}", plain(&outcome.message));
+        let _ = writeln!(stdout(), "{}", style(plain(&outcome.message)).green());
         return;
     }
     for line in &outcome.log {
         let _ = writeln!(stderr(), "  | {}", plain(line));
     }
     if let Some(help) = &outcome.help {
-        let _ = writeln!(stderr(), "help: {}", plain(help));
+        let _ = writeln!(stderr(), "{} {}", style("help:").for_stderr().cyan(), plain(help));
     }
     let text = plain(&outcome.message);
-    let _ = writeln!(stdout(), "{command} failed (exit {}): {text}", outcome.exit.code());
+    let failed = style(format!("{command} failed (exit {})", outcome.exit.code())).red().bold();
+    let _ = writeln!(stdout(), "{failed}: {text}");
 }
+
+/// The parts in which the agent waits, and for what.
+const WAITS: [(&str, &str); 4] = [
+    ("lock", "for another job of the app"),
+    ("prove", "until the release is healthy, and DEPLOY_PROVE"),
+    ("settle", "DEPLOY_SETTLE; clients have the new release already"),
+    ("drain", "for open connections, at most DEPLOY_DRAIN_TIMEOUT"),
+];
 
 /// Prints where the time went, on stderr beside the steps.
 pub fn timings(timings: &Timings) {
     let mut lines = Vec::new();
     for part in &timings.parts {
-        lines.push(format!("{:<9} {:>9.1} ms", part.part, part.seconds * 1e3));
+        let kind = WAITS.iter().find(|(name, _)| *name == part.part);
+        let kind = kind.map(|(_, why)| format!("  a wait: {why}")).unwrap_or_default();
+        lines.push(format!("{:<9} {:>9.1} ms{kind}", part.part, part.seconds * 1e3));
         if let Some(archive) = timings.archive.as_ref().filter(|_| part.part == "stage") {
             lines.extend(staged(archive));
         }

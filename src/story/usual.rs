@@ -48,8 +48,7 @@ async fn the_steps_are_told_in_their_order() {
     story.publish("r1", "web: serve\nbuild: make\n", "");
     let cx = story.cx();
     story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
-    let steps =
-        ["resolve", "stage", "build", "prove", "commit", "converge", "settle", "drain", "finish"];
+    let steps = ["resolve", "stage", "build", "prove", "commit", "converge", "settle", "finish"];
     assert_eq!(texts(&cx.events).await, steps);
 }
 

@@ -37,6 +37,7 @@ mod stop;
 mod stopping;
 mod stores;
 mod units;
+mod terminal;
 mod usual;
 mod walls;
 mod watch;

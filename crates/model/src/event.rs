@@ -52,7 +52,19 @@ pub enum Event {
     /// The first event of a stream: what is followed, and its id for `deploy attach`.
     Begun { id: String, what: String, who: String },
     /// A step begins.
-    Step { step: Step, text: String },
+    Step {
+        step: Step,
+        text: String,
+        /// Seconds since the job began.
+        #[serde(default)]
+        after: f64,
+        /// Seconds that the step takes at most, where that is known; a settle window takes as
+        /// many.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_most: Option<f64>,
+    },
+    /// What the step waits for, as of now: an empty text, nothing any more.
+    Waiting { text: String },
     /// How far the archive is: compressed bytes read, entries unpacked.
     Progress { bytes: u64, total: Option<u64>, files: u64 },
     /// A line that the release's own `build` wrote.
@@ -61,15 +73,22 @@ pub enum Event {
     Warning { text: String },
     /// The last event of a stream: how it ended.
     Ended { outcome: Outcome },
+    /// An event that a later version has added.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Event {
     /// How much text it holds. The last event always stays.
     pub fn bytes(&self) -> usize {
         match self {
-            Event::Step { text, .. } | Event::Warning { text } => text.len(),
+            Event::Step { text, .. } | Event::Waiting { text } | Event::Warning { text } => {
+                text.len()
+            }
             Event::Output { line } => line.len(),
-            Event::Begun { .. } | Event::Progress { .. } | Event::Ended { .. } => 0,
+            Event::Begun { .. } | Event::Progress { .. } | Event::Ended { .. } | Event::Unknown => {
+                0
+            }
         }
     }
 }

@@ -1,0 +1,130 @@
+//! What a person sees at a terminal, rendered by a terminal emulator.
+
+use std::num::NonZeroU16;
+use testkit::app::{Release, url};
+use testkit::host::{Host, SOON};
+use testkit::instance::Output;
+use vt100::Parser;
+
+const ROWS: u16 = 24;
+
+/// The screens of a command, one after the other.
+struct Screens {
+    raw: String,
+    all: Vec<String>,
+}
+
+impl Screens {
+    fn of(output: &Output, columns: u16) -> Screens {
+        let size = |size| NonZeroU16::new(size).expect("a terminal has a size");
+        let mut parser = Parser::new(size(ROWS), size(columns), 1_000);
+        let mut all: Vec<String> = Vec::new();
+        // A frame ends with what moves the cursor or ends a line.
+        for chunk in output.stdout.split_inclusive(['\n', '\r']) {
+            parser.process(chunk.as_bytes());
+            let screen = parser.screen().contents();
+            if all.last() != Some(&screen) {
+                all.push(screen);
+            }
+        }
+        Screens { raw: output.stdout.clone(), all }
+    }
+
+    /// Whether a screen had a line with all of these.
+    fn showed(&self, words: &[&str]) -> bool {
+        let has = |line: &str| words.iter().all(|word| line.contains(word));
+        self.all.iter().any(|screen| screen.lines().any(has))
+    }
+
+    #[track_caller]
+    fn must_have_shown(&self, words: &[&str]) {
+        assert!(self.showed(words), "no {words:?} in\n{}", self.all.join("\n----\n"));
+    }
+}
+
+trait AtTerminal {
+    fn at_terminal(&self, columns: u16, environment: &str, command: &str) -> Screens;
+}
+
+impl AtTerminal for Host {
+    fn at_terminal(&self, columns: u16, environment: &str, command: &str) -> Screens {
+        let inside = format!("stty cols {columns} rows {ROWS}; {environment} {command}");
+        let argv = ["script", "--quiet", "--return", "--command", &inside, "/dev/null"];
+        let output = self.command(&argv).env("TERM", "xterm-256color").output();
+        Screens::of(&output, columns)
+    }
+}
+
+/// A release that listens three seconds after its start.
+fn slow(name: &str) -> Release {
+    Release::new(name).procfile("web: sleep 3; exec python3 app.py web\n").set("DEPLOY_SETTLE=3s")
+}
+
+#[test]
+fn each_step_is_shown_with_its_time_and_what_it_waits_for() {
+    let host = Host::running_r1();
+    for columns in [140, 80, 40] {
+        let name = format!("r{columns}");
+        host.publish(&slow(&name));
+        let deploy = format!("deploy {}", url(&name));
+        let screens = host.at_terminal(columns, "LANG=C.UTF-8", &deploy);
+        println!("{}", screens.all.join("\n----\n"));
+        for step in ["resolve", "stage", "prove", "commit", "converge", "settle", "finish"] {
+            screens.must_have_shown(&["✓", step]);
+        }
+        screens.must_have_shown(&["prove", "web.1: it does not listen"]);
+        screens.must_have_shown(&["settle", "live after"]);
+        if columns >= 80 {
+            screens.must_have_shown(&["watching", "s more"]);
+            screens.must_have_shown(&["prove", "at most", "s more"]);
+            screens.must_have_shown(&["deployed my-app", "is kept for rollback"]);
+        }
+        assert!(!screens.showed(&["drain"]), "nobody was connected");
+        assert!(screens.raw.contains("\u{1b}[32m"), "no colour in {:?}", screens.raw);
+    }
+}
+
+#[test]
+fn a_terminal_without_colours_or_a_moving_line_gets_what_it_can_show() {
+    let host = Host::running_r1();
+    let screens = host.at_terminal(80, "NO_COLOR=1 LANG=C.UTF-8", "deploy rollback");
+    assert!(!screens.raw.contains("\u{1b}[3"), "{:?}", screens.raw);
+    host.publish(&Release::new("r2"));
+    let deploy = format!("deploy {}", url("r2"));
+    let screens = host.at_terminal(80, "TERM=dumb", &deploy);
+    assert!(!screens.raw.contains('\u{1b}'), "{:?}", screens.raw);
+    screens.must_have_shown(&["prove     release r2"]);
+    // Not a terminal: a line for each step as it begins, and nothing else.
+    host.publish(&Release::new("r3"));
+    let output = host.deploys("r3");
+    assert!(output.stderr.starts_with("begin "), "{output:?}");
+    assert!(!output.stderr.contains('\u{1b}') && !output.stdout.contains('\u{1b}'), "{output:?}");
+    host.publish(&Release::new("r4"));
+    let output = host.deploy(&["--quiet", &url("r4")]);
+    assert_eq!((output.stderr.as_str(), output.stdout.lines().count()), ("", 1), "{output:?}");
+}
+
+#[test]
+fn an_interrupt_says_what_goes_on_and_a_second_one_cancels() {
+    let host = Host::running_r1();
+    host.publish(&slow("r2").procfile("web: sleep 60\n").set("DEPLOY_HEALTH_TIMEOUT=60s"));
+    // The terminal's keyboard is a pipe that this test writes to.
+    host.sh("mkfifo /run/keys; systemd-run --quiet sh -c 'exec 3<>/run/keys; sleep 600'");
+    let deploy = format!("script -qefc 'exec deploy {}' /run/seen </run/keys", url("r2"));
+    let deploying = host.command(&["sh", "-c", &deploy]).env("TERM", "xterm").spawn();
+    host.wait_for("the proof", SOON, || host.status()["working"].is_string().then_some(()));
+    host.wait_for("the candidate", SOON, || {
+        host.sh("systemctl is-active deploy-my-app-web-r2@1 || true")
+            .starts_with("active")
+            .then_some(())
+    });
+    host.sh("printf '\\003' >/run/keys");
+    let id = host.status()["working_id"].as_str().expect("an id").to_owned();
+    host.wait_for("the answer to the first", SOON, || {
+        host.sh("cat /run/seen").contains("goes on without").then_some(())
+    });
+    host.sh("printf '\\003' >/run/keys");
+    let output = deploying.output().exits(43);
+    assert!(output.stdout.contains(&format!("`deploy attach {id}`")), "{output:?}");
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}
