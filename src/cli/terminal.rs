@@ -194,7 +194,7 @@ fn staging(state: &ProgressState) -> String {
     let (full, rest) = ("█".repeat(filled), "░".repeat(BAR.saturating_sub(filled)));
     let room = usize::from(width()).saturating_sub(14);
     match (bytes.len() + speed.len() + 2, BAR) {
-        (text, bar) if text + bar + 1 <= room => format!("{full}{rest} {bytes}, {speed}"),
+        (text, bar) if text + bar < room => format!("{full}{rest} {bytes}, {speed}"),
         (text, _) if text <= room => format!("{bytes}, {speed}"),
         _ => bytes,
     }
