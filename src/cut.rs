@@ -143,7 +143,7 @@ mod tests {
         let cut = Cut::default();
         let (_touching, held) = (cut.touch(), cut.hold());
         cut.cancel("ann").unwrap();
-        assert_eq!(due(&cut).await, None, "nothing cuts what is held");
+        assert_eq!(due(&cut).await, None, "a held section is not cut");
         drop(held);
         assert_eq!(due(&cut).await, Some(Why::Cancelled("ann".into())));
     }

@@ -105,7 +105,7 @@ pub struct Request {
     pub id: Option<String>,
     /// Fail with [`Exit::Busy`] rather than wait for other work on the app.
     pub no_wait: bool,
-    /// A short job that nobody has requested: no reason for [`Exit::Busy`].
+    /// A short job without a request: no reason for [`Exit::Busy`].
     pub is_background: bool,
     /// Follow the last requested job of the app instead, if it is the same and not done yet.
     pub joins: bool,

@@ -114,7 +114,7 @@ async fn get_releases(
         match status::releases(&app) {
             Ok(releases) => found.extend(releases),
             Err(error) if which.app.is_some() => return Err(error.into()),
-            // `deploy status` says what is wrong with it.
+            // `deploy status` reports the reason.
             Err(error) => tracing::warn!("{}", error.chain()),
         }
     }

@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn never_retries_only_failures_of_the_release() {
+    fn only_failures_of_the_release_are_not_retried() {
         let long_ago = last(1, 100 * MINUTE);
         let exits =
             [Exit::Done, Exit::Unusable, Exit::Unhealthy, Exit::RolledBack, Exit::RollbackFailed];

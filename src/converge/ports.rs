@@ -116,7 +116,7 @@ pub async fn restore(cx: &Context) -> Result<bool> {
     Ok(true)
 }
 
-/// How often the map was restored since the daemon started.
+/// How often, and when last, the map was restored since the daemon started.
 pub fn restored(common: &Common) -> Option<Restored> {
     *common.ports.restored.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -151,7 +151,7 @@ async fn two_processes_of_a_singleton_never_run() {
     let worker = (at("start deploy-my-app-worker-r2@1"), at("stop deploy-my-app-worker-r1@1"));
     assert!(web.0 < web.1, "web is handed over: {jobs:?}");
     assert!(worker.1 < worker.0, "the old worker ends first: {jobs:?}");
-    assert!(web.0 < worker.1, "and not before the rest is known to be well: {jobs:?}");
+    assert!(web.0 < worker.1, "and not before the rest is healthy: {jobs:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,7 +105,7 @@ pub fn package_of(variable: &str, target: &str) -> PathBuf {
     })
 }
 
-/// The content of a file, or in order that of all files below a directory.
+/// The content of a file, or of all files below a directory, in order.
 fn contents(path: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     let metadata = fs::metadata(path).must(format_args!("find {}", path.display()));
     let mode = metadata.permissions().mode();

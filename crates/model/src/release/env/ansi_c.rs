@@ -5,8 +5,7 @@ use super::reserved;
 use crate::release::ParseError;
 
 /// Decodes up to the closing quote. The cursor stands after the opening quote, which is at
-/// `open`. `\x` and `
-/// nn` give bytes, so only the whole value can be checked for UTF-8.
+/// `open`. `\x` and `\nnn` give bytes, so only the whole value can be checked for UTF-8.
 ///
 /// The result of `\u` for a character beyond ASCII depends on bash's locale: it is refused if
 /// the file has changed the locale.
