@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// Stack size of each thread in bytes; the kernel allocates only what is used. The AWS SDK has
-/// needed more than tokio's 2 MiB to format an error, in a build without optimisation.
+/// needed more than tokio's 2 MiB to report an error, in a build without optimisation.
 const STACK: usize = 8 << 20;
 
 /// How long a shutdown waits for callers that are still reading a response.

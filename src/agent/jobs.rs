@@ -31,8 +31,7 @@ struct Shared {
     common: Arc<Common>,
     sources: Arc<Sources>,
     queue: Mutex<Queue>,
-    /// The number of jobs so far; sent whenever one begins or ends, and never while `queue` is
-    /// locked.
+    /// Counts starts and ends of jobs, to notify watchers; never changed while `queue` is locked.
     changed: watch::Sender<u64>,
 }
 

@@ -113,7 +113,7 @@ pub struct AppStatus {
     pub damaged: Option<String>,
     /// The port on which clients reach `web`.
     pub port: Option<u16>,
-    /// A report of trouble with the port map, if there was any.
+    /// A report that another program has flushed the port map, if one has.
     #[serde(default)]
     pub port_map: Option<String>,
     pub processes: Vec<ProcessStatus>,
@@ -139,7 +139,7 @@ pub struct WatchStatus {
     /// The outcome of that attempt.
     pub exit: Option<Exit>,
     pub at: Option<Timestamp>,
-    /// Why the last poll or deploy failed.
+    /// Why DEPLOY_WATCH is invalid, or why the last poll failed.
     pub error: Option<String>,
     /// A summary in words.
     pub text: String,
