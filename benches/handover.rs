@@ -1,5 +1,5 @@
-//! What clients see while releases come and go: ours, and `systemctl restart` of
-//! the same app under the same load. Ends with one line of JSON.
+//! How clients experience a series of deploys: of the agent, and of `systemctl restart` of the
+//! same app under the same load. Ends with one line of JSON.
 //!
 //! ```text
 //! make bench-handover            20 deploys; HANDOVERS=5 is shorter
@@ -14,7 +14,7 @@ use testkit::graceful::{graceful, loads, serving_r1};
 use testkit::host::{Host, SOON};
 use testkit::load::Tally;
 
-/// The peer's unit, as one writes it by hand, on a port of its own.
+/// The unit of the peer, as written by hand, on a port of its own.
 const PEER: &str = "\
 [Unit]
 StartLimitIntervalSec=0
@@ -28,7 +28,7 @@ Restart=always
 ";
 const PEER_PORT: u16 = 5080;
 
-/// What becomes of a release, and why.
+/// Releases that fail, and the settings that make them fail.
 const BROKEN: [(&str, &str); 5] = [
     ("crashes-at-boot", "BEHAVE=crash"),
     ("crashes-after-5-s", "BEHAVE=crash-after=5 DEPLOY_PROVE=6s"),
@@ -84,10 +84,10 @@ fn main() {
         "rows": rows,
     });
     println!("{whole}");
-    assert!(failed == 0 && same_process, "a client noticed");
+    assert!(failed == 0 && same_process, "a request failed, or web.1 was restarted");
 }
 
-/// The load before, during and after the work, as one row for each kind of client.
+/// Runs the load before, during and after `work`; returns one row per kind of client.
 fn under_load(host: &Host, what: &str, port: u16, work: &mut dyn FnMut()) -> Vec<Value> {
     let loads = loads(host, port);
     loads.iter().for_each(|(_, load)| load.wait_for(10));

@@ -1,13 +1,13 @@
-//! The memory that all stages at once may take: DEPLOY_MAX_FETCH_MEMORY.
+//! The memory quota of all concurrent stages: DEPLOY_MAX_FETCH_MEMORY.
 
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// The share of one stage: four parts of the archive, of 4 MiB each. Its buffers and
-/// its decoder come to as much, where the archive does not ask for a window of its own.
+/// The share of one stage: four parts of the archive, of 4 MiB each. Its buffers and its
+/// decoder take about as much, unless the archive asks for a larger window.
 const STAGE: u64 = 16 << 20;
 
-/// A number of bytes that is shared.
+/// A quota of bytes that stages share.
 #[derive(Debug, Default)]
 pub struct Budget {
     taken: Mutex<u64>,
@@ -18,18 +18,18 @@ pub struct Budget {
 #[derive(Debug)]
 pub struct Share<'a> {
     budget: &'a Budget,
-    /// The most that may be fetched ahead; bytes.
+    /// The most that may be fetched ahead, in bytes.
     pub bytes: u64,
 }
 
 impl Budget {
-    /// Waits until `all` (bytes) has room for one more stage. One alone has always room.
+    /// Waits until `all` (bytes) has room for one more stage. A single stage always has room.
     pub async fn share(&self, all: u64, wait: impl Fn()) -> Share<'_> {
         let mut waits = false;
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
-            // Before looking, so that no share is given back unseen.
+            // Registers before the check, so that no freed share is missed.
             freed.as_mut().enable();
             if let Some(share) = self.take(all) {
                 return share;

@@ -1,10 +1,9 @@
-//! What the last lines of a failed process or build give away, and what the operator can
-//! do about that.
+//! Clues in the last log lines of a failed process or build, and advice for the operator.
 
 use model::error::Error;
 use model::release::settings::Sandbox;
 
-/// Messages of programs that find their port taken: Linux, Java, Erlang, gunicorn.
+/// Messages of programs whose port is taken: Linux, Java, Erlang, gunicorn.
 const IN_USE: [&str; 5] = [
     "address already in use",
     "eaddrinuse",
@@ -27,7 +26,7 @@ const OUTPUT: [&str; 8] = [
 const HIDDEN: [&str; 5] =
     ["No such file or directory", "Permission denied", "not found", "ENOENT", "EACCES"];
 
-/// Gives the error the help that its log asks for, if any.
+/// Adds the help that the error's log suggests, if any.
 pub fn explain(error: Error, sandbox: Sandbox) -> Error {
     match help(error.log(), sandbox) {
         Some(help) => error.help(help),
@@ -88,7 +87,7 @@ fn help(log: &[String], sandbox: Sandbox) -> Option<String> {
     None
 }
 
-/// The lines that say that a port was taken.
+/// The log lines that report a taken port.
 pub fn in_use(log: &[String]) -> Vec<&str> {
     let says = |line: &&str| {
         let lower = line.to_ascii_lowercase();
@@ -98,13 +97,13 @@ pub fn in_use(log: &[String]) -> Vec<&str> {
     log.iter().map(String::as_str).filter(says).collect()
 }
 
-/// Every number in a text that may be a port, in their order.
+/// Every number in a text that may be a port, in order.
 pub fn ports(text: &str) -> impl Iterator<Item = u16> + '_ {
     let words = text.split(|c: char| !c.is_ascii_digit());
     words.filter_map(|word| word.parse().ok()).filter(|port| *port > 0)
 }
 
-/// EROFS, as languages word it.
+/// Whether a line reports EROFS, in the wording of various languages.
 fn is_read_only(line: &str) -> bool {
     line.to_ascii_lowercase().contains("read-only file system")
 }
@@ -124,7 +123,7 @@ fn is_home_hidden(line: &str) -> bool {
     named && HIDDEN.iter().any(|words| line.contains(words))
 }
 
-/// As bash, dash and env(1) have it.
+/// Whether a line reports a missing command, in the wording of bash, dash or env(1).
 fn is_command_missing(line: &str) -> bool {
     let env = line.contains("env: ") && line.ends_with("No such file or directory");
     let exec = line.contains(": exec: ") && line.ends_with(": not found");
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_the_output_that_does_not_open_is_explained() {
+    fn explains_an_output_path_that_does_not_open() {
         for line in [
             "web.1: ./start2: line 3: /dev/stderr: No such device or address",
             "build: /bin/bash: line 1: /dev/stdout: Permission denied",
@@ -153,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn a_read_only_place_names_those_that_are_not() {
+    fn names_the_writable_places_for_a_read_only_one() {
         let line = "web.1: OSError: [Errno 30] Read-only file system: 'cache/x'";
         assert!(advice(line, Sandbox::Strict).contains("DEPLOY_WRITABLE"));
         assert!(advice(line, Sandbox::Full).contains("$DEPLOY_SHARED"));
     }
 
     #[test]
-    fn a_path_below_a_home_names_the_sandbox_that_shows_it() {
+    fn names_the_sandbox_that_shows_a_home() {
         let line = "web.1: /bin/bash: line 1: /home/ubuntu/.nvm/node: Permission denied";
         assert!(advice(line, Sandbox::Strict).contains("DEPLOY_SANDBOX=full"));
         assert!(advice(line, Sandbox::Full).contains("let DEPLOY_USER enter"));
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_is_not_there_is_named_as_such() {
+    fn explains_a_missing_command() {
         for line in [
             "web.1: /bin/bash: line 1: node: command not found",
             "web.1: /bin/bash: line 1: exec: node: not found",

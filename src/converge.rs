@@ -1,5 +1,5 @@
-//! State on disk -> running units and ports. Idempotent; it is the last step of a deploy,
-//! the first of the daemon, and the whole of crash recovery.
+//! Applies the state on disk to units and ports. Idempotent: the last step of a deploy, the
+//! first of the daemon, and the whole of crash recovery.
 
 pub mod ports;
 
@@ -19,10 +19,10 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How often the connections to a process that is to stop are counted.
+/// How often the connections to a leaving process are counted.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The changes that make the wanted units the running ones.
+/// The units to stop and to start so that the wanted ones run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub stop: Vec<String>,
@@ -47,13 +47,13 @@ pub fn changes(wanted: &BTreeSet<String>, found: &BTreeMap<String, Activity>) ->
     }
 }
 
-/// Makes the units of one app, and the port map, follow its `current`.
+/// Makes the units of one app, and the port map, match its `current`.
 pub async fn converge(cx: &Context, app: &App) -> Result<()> {
     switch(cx, app).await?;
     let snapshot = app.snapshot()?;
     let leaving: Vec<_> = leaving(&*cx.machine, &snapshot).await?.into_keys().collect();
     cx.machine.stop(&leaving, longest_stop(&snapshot)).await?;
-    // One that had to be killed is a failed unit, which a crash may have kept so.
+    // A killed process leaves a failed unit, and a crash may have prevented its reset.
     let wanted = units::wanted(&snapshot);
     for unit in cx.machine.consists_of(&units::target(app.name())).await?.keys() {
         if !wanted.contains(unit) {
@@ -63,8 +63,8 @@ pub async fn converge(cx: &Context, app: &App) -> Result<()> {
     Ok(())
 }
 
-/// The same, but for processes that clients may still be connected to: new
-/// connections go to `current`, and theirs stay where they are.
+/// The same, but leaves processes running that clients may still be connected to: new
+/// connections go to `current`, established ones stay.
 pub async fn switch(cx: &Context, app: &App) -> Result<()> {
     let snapshot = app.snapshot()?;
     let target = units::target(&snapshot.app);
@@ -74,7 +74,7 @@ pub async fn switch(cx: &Context, app: &App) -> Result<()> {
     let reached = snapshot.current().map(units::with_a_port).unwrap_or_default();
     let runs = |unit: &&String| found.get(*unit) == Some(&Activity::Up);
     if wanted.intersection(&reached).all(|unit| runs(&unit)) {
-        // Whoever is to get the traffic is up: nothing has to be waited for.
+        // All processes that are to get the traffic are up: no need to wait.
         ports::load(cx).await?;
     }
     load_units(cx, &snapshot).await?;
@@ -95,8 +95,7 @@ pub async fn switch(cx: &Context, app: &App) -> Result<()> {
     }
 }
 
-/// Waits until nobody is connected any more to the processes that are no longer
-/// to run, but no longer than until `end`.
+/// Waits until no client is connected to the leaving processes any more, until `end` at most.
 pub async fn drain(cx: &Context, app: &App, end: Instant) -> Result<()> {
     let leaving = leaving(&*cx.machine, &app.snapshot()?).await?;
     let ports: Vec<u16> = leaving.into_values().collect();
@@ -138,7 +137,7 @@ pub fn connections(machine: &dyn Machine, ports: &[u16]) -> Result<usize> {
     count.map_err(|e| Error::failed("count the open connections").because(e))
 }
 
-/// Returns the units behind the port map that are to stop, with their ports.
+/// Returns the leaving units behind the port map, with their ports.
 pub async fn leaving(machine: &dyn Machine, snapshot: &Snapshot) -> Result<BTreeMap<String, u16>> {
     let found = machine.consists_of(&units::target(&snapshot.app)).await?;
     let stop = changes(&units::wanted(snapshot), &found).stop;
@@ -147,8 +146,8 @@ pub async fn leaving(machine: &dyn Machine, snapshot: &Snapshot) -> Result<BTree
     Ok(leaving)
 }
 
-/// Runs the generator, by a daemon-reload, where the units that systemd has are
-/// not those that the state asks for.
+/// Runs the generator, by a daemon-reload, if systemd's units are not those that the state asks
+/// for.
 pub async fn load_units(cx: &Context, snapshot: &Snapshot) -> Result<()> {
     let dir = cx.machine.generated();
     if matches(dir, snapshot) {
@@ -159,7 +158,7 @@ pub async fn load_units(cx: &Context, snapshot: &Snapshot) -> Result<()> {
     drop(reloading);
     let missing = units::generate(snapshot, kernel()).into_keys();
     match missing.into_iter().find(|name| dir.join(name).symlink_metadata().is_err()) {
-        // Other text is the work of another version, in the middle of an upgrade.
+        // A unit of other text comes from another version, in the middle of an upgrade.
         None => Ok(()),
         Some(name) => {
             let what = format!("make {name} below {}", dir.display());
@@ -170,7 +169,7 @@ pub async fn load_units(cx: &Context, snapshot: &Snapshot) -> Result<()> {
     }
 }
 
-/// Forgets the units and ports of apps that are gone: their removal was cut off.
+/// Removes the units and ports of apps that no longer exist: their removal was interrupted.
 pub async fn forget_removed(cx: &Context) -> Result<()> {
     let apps = cx.store.apps()?;
     let ours: Vec<String> = apps.iter().map(|app| part_of(&units::target(app.name()))).collect();
@@ -193,7 +192,7 @@ fn part_of(target: &str) -> String {
     format!("PartOf={target}\n")
 }
 
-/// The units of the app that run, or are about to.
+/// The units of the app that run, or are about to run.
 pub async fn live(cx: &Context, app: &App) -> Result<Vec<String>> {
     let found = cx.machine.consists_of(&units::target(app.name())).await?;
     let up = found.into_iter().filter(|(_, activity)| *activity != Activity::Down);
@@ -209,7 +208,7 @@ pub async fn live_of(cx: &Context, app: &App, label: &Label) -> Result<Vec<Strin
     Ok(live)
 }
 
-/// The longest that any process of the app may take to stop.
+/// The longest stop timeout of the app's releases.
 pub fn longest_stop(snapshot: &Snapshot) -> Duration {
     let times = snapshot.releases.iter().map(|manifest| manifest.plan.stop_timeout);
     times.max().unwrap_or(Duration::from_secs(90))
@@ -227,7 +226,7 @@ fn matches(dir: &Path, snapshot: &Snapshot) -> bool {
     same && !stale(dir, snapshot, &wanted)
 }
 
-/// A unit of a release that is gone, or a target that nothing is current for.
+/// Whether there is a unit of a removed release, or a target without a current release.
 fn stale(dir: &Path, snapshot: &Snapshot, wanted: &BTreeMap<String, Unit>) -> bool {
     let part_of = part_of(&units::target(&snapshot.app));
     let Ok(entries) = fs::read_dir(dir) else { return false };
@@ -246,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_and_is_not_wanted_stops_and_the_reverse_starts() {
+    fn stops_unwanted_units_and_starts_missing_ones() {
         let wanted = ["new@1", "same@1", "dead@1", "dying@1"].map(str::to_owned).into();
         let found = BTreeMap::from([
             ("old@1".to_owned(), Activity::Up),

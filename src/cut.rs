@@ -1,30 +1,30 @@
-//! Work that is cut off before its own end: by `deploy cancel`, by `deploy remove --force`,
-//! or since the daemon is stopped. It ends where it waits, and what it leaves is what a
-//! crash there would leave, which recovery knows how to undo or to end.
+//! Cutting off a job: by `deploy cancel`, by `deploy remove --force`, or because the daemon is
+//! stopped. The job ends at its next await point, and leaves the state that a crash there would
+//! leave, which recovery can undo or complete.
 
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Of one job; its copies are one.
+/// The cut of one job; clones share its state.
 #[derive(Clone, Debug, Default)]
 pub struct Cut(Arc<watch::Sender<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     asked: Option<Why>,
-    /// Sections that nothing may cut: they take a moment.
+    /// The number of sections that nothing may cut: they are short.
     held: u32,
-    /// Sections in which nothing may serve: a stop waits for their end for a while.
+    /// The number of sections without a serving process: a stop waits a while for their end.
     touching: u32,
-    /// Why it can no longer be cancelled.
+    /// Why the job can no longer be cancelled.
     decided: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The daemon is stopped: recovery goes on with it.
+    /// The daemon is stopped: recovery continues the job.
     Stop,
-    /// By this user.
+    /// Cancelled by this user.
     Cancelled(String),
     /// The app is removed by force, by this user.
     Removed(String),
@@ -38,7 +38,7 @@ impl State {
 }
 
 impl Cut {
-    /// Completes when the work is to end where it is.
+    /// Completes when the job is to end where it is.
     pub async fn due(&self) -> Why {
         let mut changes = self.0.subscribe();
         let due = changes.wait_for(|state| state.due().is_some()).await;
@@ -48,18 +48,18 @@ impl Cut {
         }
     }
 
-    /// The daemon ends.
+    /// Cuts the job off because the daemon is shutting down.
     pub fn stop(&self) {
         self.0.send_modify(|state| {
             state.asked.get_or_insert(Why::Stop);
         });
     }
 
-    /// Asks for the end of what is not decided yet.
+    /// Cancels the job if it is not decided yet.
     ///
     /// # Errors
     ///
-    /// Why it is too late.
+    /// Why it is too late to cancel.
     pub fn cancel(&self, who: &str) -> Result<(), &'static str> {
         let mut decided = None;
         self.0.send_modify(|state| {
@@ -71,13 +71,13 @@ impl Cut {
         decided.map_or(Ok(()), Err)
     }
 
-    /// Asks for the end, whatever is decided.
+    /// Cuts the job off, even if it is decided.
     pub fn remove(&self, who: &str) {
         self.0.send_modify(|state| state.asked = Some(Why::Removed(who.to_owned())));
     }
 
-    /// From here on it cannot be cancelled, and a stop waits a while for the guard. Never
-    /// completes for work that is cancelled already.
+    /// From here on the job cannot be cancelled, and a stop waits a while for the guard. Never
+    /// completes for a job that is cancelled already.
     pub async fn decide(&self, why: &'static str) -> Guard {
         let mut cancelled = false;
         self.0.send_modify(|state| {
@@ -92,12 +92,12 @@ impl Cut {
         }
     }
 
-    /// A stop waits a while for the end of this section.
+    /// Begins a section whose end a stop waits for a while.
     pub fn touch(&self) -> Guard {
         self.guard(|state| &mut state.touching)
     }
 
-    /// Nothing cuts this section.
+    /// Begins a section that nothing cuts.
     pub fn hold(&self) -> Guard {
         self.guard(|state| &mut state.held)
     }
@@ -108,7 +108,7 @@ impl Cut {
     }
 }
 
-/// A section, until it is dropped.
+/// A section that lasts until this is dropped.
 #[derive(Debug)]
 pub struct Guard {
     cut: Cut,
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stop_waits_for_what_touches_and_a_cancel_does_not() {
+    async fn a_stop_waits_for_a_touching_section_and_a_cancel_does_not() {
         let cut = Cut::default();
         assert_eq!(due(&cut).await, None);
         let touching = cut.touch();
@@ -143,13 +143,13 @@ mod tests {
         let cut = Cut::default();
         let (_touching, held) = (cut.touch(), cut.hold());
         cut.cancel("ann").unwrap();
-        assert_eq!(due(&cut).await, None, "nothing cuts what is held");
+        assert_eq!(due(&cut).await, None, "a held section is not cut");
         drop(held);
         assert_eq!(due(&cut).await, Some(Why::Cancelled("ann".into())));
     }
 
     #[tokio::test]
-    async fn what_is_decided_is_not_cancelled_and_what_is_cancelled_not_decided() {
+    async fn a_decided_job_is_not_cancelled_and_a_cancelled_one_not_decided() {
         let cut = Cut::default();
         let decided = cut.decide("it is committed").await;
         assert_eq!(cut.cancel("ann"), Err("it is committed"));

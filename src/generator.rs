@@ -1,4 +1,4 @@
-//! What `deploy-generator` does: every app's units, whatever the others are like.
+//! `deploy-generator`: writes the units of every app, even if other apps are damaged.
 
 use crate::context::{load_env, load_settings};
 use crate::host::namespaces::kernel;
@@ -14,11 +14,11 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// Everything that is to be written, by its path below the generator's directory.
+/// All units to write, by their path below the generator's directory.
 #[derive(Debug, Default)]
 struct Generated {
     units: BTreeMap<String, Unit>,
-    /// Why something is not among them, or not as it should be.
+    /// Why units are missing, or were made from old data.
     problems: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ fn generated(store: &Store) -> Generated {
     });
     let snapshots: Vec<Snapshot> =
         apps.into_iter().filter_map(|seen| readable(seen, &mut all.problems)).collect();
-    // What is current comes first: no other release takes a name away from it.
+    // Current releases come first: no other release takes a unit name from them.
     let current = |snapshot: &Snapshot| {
         let is_current = |m: &Manifest| Some(&m.label) == snapshot.current.as_ref();
         let releases = snapshot.releases.iter().filter(|m| is_current(m)).cloned().collect();
@@ -92,7 +92,7 @@ impl Generated {
     }
 }
 
-/// A damaged app has the units that it had when it could last be read.
+/// Returns the last readable state of an app, also if the app is damaged now.
 fn readable(seen: Seen, problems: &mut Vec<String>) -> Option<Snapshot> {
     if let Some(damage) = &seen.damage {
         let units = match &seen.snapshot {
@@ -104,8 +104,8 @@ fn readable(seen: Seen, problems: &mut Vec<String>) -> Option<Snapshot> {
     seen.snapshot
 }
 
-/// A mistake elsewhere in the settings must not take any unit away; where they
-/// cannot be read at all, the state is where it was when they last could.
+/// A mistake elsewhere in the settings must not lose any unit. If they cannot be read at all,
+/// the last known state directory is used.
 fn state_dir(problems: &mut Vec<String>) -> PathBuf {
     match load_settings() {
         Ok((_, settings)) => settings.state_dir,
@@ -132,7 +132,7 @@ fn write_unit(path: &Path, unit: &Unit) -> std::io::Result<()> {
     }
 }
 
-/// Early in the boot there is no journal yet: the kernel's log is what there is.
+/// Early in the boot there is no journal yet, only the kernel's log.
 #[expect(clippy::disallowed_methods, reason = "the kernel's log is no file")]
 fn log(message: &str) {
     let line = format!("<3>deploy-generator: {message}\n");
@@ -177,7 +177,7 @@ mod tests {
             app.commit(&manifest.label).unwrap();
         }
 
-        /// What lies in the directory then, by name.
+        /// Generates, and returns the names in the directory.
         fn generate(&self) -> Vec<String> {
             write_all(&self.dir, &self.store());
             let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
@@ -193,12 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_installed_is_nothing_generated() {
+    fn generates_nothing_without_apps() {
         assert!(World::new().generate().is_empty());
     }
 
     #[test]
-    fn it_may_run_again_over_what_it_wrote() {
+    fn is_idempotent() {
         let world = World::new();
         world.install("my-app", "r1", "web: ./web");
         let once = world.generate();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_cannot_be_read_keeps_the_units_that_it_had() {
+    fn a_damaged_app_keeps_its_units() {
         let world = World::new();
         world.install("broken", "r1", "web: ./web");
         world.install("fine", "r1", "worker: ./worker");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_of_which_nothing_is_known_takes_no_other_with_it() {
+    fn an_unreadable_app_does_not_affect_others() {
         let world = World::new();
         world.install("broken", "r1", "web: ./web");
         world.install("fine", "r1", "worker: ./worker");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_two_apps_have_goes_to_what_is_current() {
+    fn a_name_that_two_apps_have_goes_to_the_current_release() {
         let world = World::new();
         world.install("a", "r1", "b-web: ./first");
         world.install("a", "r2", "other: ./other");

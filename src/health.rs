@@ -1,5 +1,5 @@
-//! Is it healthy? A candidate is watched until it is, or not; a committed
-//! release is watched through the settle window.
+//! Health checks: a candidate is watched until it is healthy or fails; a committed release is
+//! watched through the settle window.
 
 mod demand;
 mod process;
@@ -18,26 +18,26 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often a candidate that is not yet healthy is looked at again.
+/// How often a candidate that is not yet healthy is checked again.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often its port is tried meanwhile: that costs next to nothing, and what opens
-/// is looked at at once.
+/// How often its port is tried meanwhile. A try costs next to nothing, and a port that opens
+/// triggers a check at once.
 const TRY: Duration = Duration::from_millis(2);
-/// How often a committed release is looked at in the settle window.
+/// How often a committed release is checked in the settle window.
 const SETTLE_LOOK: Duration = Duration::from_millis(500);
-/// A committed release fails when its probe fails this often in a row.
+/// A committed release fails when its probe fails this many times in a row.
 const PROBE_FAILURES: u32 = 3;
-/// The same where only its public port does not answer: the port map is at fault then,
-/// which the daemon repairs, and the release before would stand behind the same one.
+/// The same if only its public port does not respond. Then the port map is at fault, which the
+/// daemon repairs, and the previous release would stand behind the same map.
 const MAP_FAILURES: u32 = 20;
 
-/// The processes of one release, and what healthy means for them.
+/// The processes of one release, and the requirements on them.
 pub struct Watch {
     machine: Arc<dyn Machine>,
     processes: Vec<Watched>,
     demand: Demand,
-    /// The port by which clients come to `web` through the port map, unless its
-    /// processes bind it themselves.
+    /// The port by which clients reach `web` through the port map; none if its processes bind
+    /// it themselves.
     public: Option<u16>,
 }
 
@@ -54,7 +54,7 @@ impl Watch {
         }
     }
 
-    /// Asks that clients also reach it as they reach the release that runs now.
+    /// Requires the families over which clients reach the current release, too.
     pub fn also_serve(&mut self, current: &Manifest) {
         if self.demand.clients == Clients::Anywhere
             && current.plan.clients == Clients::Anywhere
@@ -65,18 +65,18 @@ impl Watch {
         }
     }
 
-    /// Takes it as it is, wherever it listens: it served before, and nothing better is there.
+    /// Accepts the release wherever it listens: it served before, and there is nothing better.
     pub fn accept_any_address(&mut self) {
         self.demand.accept_any_address();
     }
 
-    /// Asks of a release that was never asked before that clients reach it.
+    /// Requires that clients reach the release, although it was never required before.
     pub fn ask_for_reach(&mut self, manifest: &Manifest) {
         self.demand = Demand::of_new(&self.machine, manifest);
     }
 
-    /// Returns a warning about a first release: over which family of this
-    /// instance's addresses no client reaches it.
+    /// Returns a warning about a first release: a family of this instance's addresses over
+    /// which no client reaches it.
     pub fn gap(&self) -> Option<String> {
         let served = self.serves().filter(|_| self.demand.clients == Clients::Anywhere)?;
         let gap = self.machine.families().without(served);
@@ -105,7 +105,7 @@ impl Watch {
         self.processes.retain(|process| expected(&process.name));
     }
 
-    /// Takes the processes of these types out, into a watch of their own.
+    /// Moves the processes of these types into a watch of their own.
     pub fn split_off(&mut self, is: impl Fn(&ProcessType) -> bool) -> Watch {
         let (out, left) = self.processes.drain(..).partition(|process| is(&process.kind));
         self.processes = left;
@@ -125,7 +125,7 @@ impl Watch {
         self.processes.extend(other.processes);
     }
 
-    /// The units that are yet to be started.
+    /// The units that have not been started yet.
     pub async fn not_running(&self) -> Result<Vec<String>> {
         let mut units = Vec::new();
         for process in &self.processes {
@@ -136,8 +136,8 @@ impl Watch {
         Ok(units)
     }
 
-    /// Stops those that run and are not well, as a release that is deployed again
-    /// may have them; the others are left alone.
+    /// Stops processes that run but are unhealthy, as a release that is deployed again may
+    /// have; the others are left alone.
     pub async fn end_the_unhealthy(&self, timeout: Duration) -> Result<()> {
         let mut unhealthy = Vec::new();
         for process in &self.processes {
@@ -150,9 +150,8 @@ impl Watch {
         self.machine.stop(&unhealthy, timeout).await
     }
 
-    /// Watches started processes until all of them are healthy. A process that
-    /// ends or is restarted fails at once; the deadline fails the rest. What a process
-    /// says of itself meanwhile goes to `events`.
+    /// Watches started processes until all of them are healthy. A process that ends or is
+    /// restarted fails at once; the deadline fails the rest. Their status texts go to `events`.
     pub async fn prove(&mut self, timeout: Duration, events: &Events) -> Result<()> {
         let deadline = Instant::now() + timeout;
         let (mut before, mut said) = (None, String::new());
@@ -162,7 +161,7 @@ impl Watch {
                 let status = self.machine.status(&process.unit).await?;
                 process.must_stay(&status)?;
                 process.pass_on(&status, events);
-                // Once healthy it is not asked again while the others start.
+                // A healthy process is not checked again while the others start.
                 if !process.healthy {
                     let demand = &self.demand;
                     match process.verdict_by(deadline, &status, demand, &mut before).await {
@@ -190,7 +189,7 @@ impl Watch {
         }
     }
 
-    /// Waits for the next look: for [`LOOK`], or until a port opens that was closed.
+    /// Waits for the next check: for [`LOOK`], or until a closed port opens.
     async fn wait_for_a_port(&self) {
         let unhealthy = self.processes.iter().filter(|process| !process.healthy);
         let opened = async {
@@ -216,15 +215,15 @@ impl Watch {
         let _ = tokio::time::timeout(LOOK, opened).await;
     }
 
-    /// Watches healthy processes for the length of the settle window: each must
-    /// stay the same process, and keep answering. The window is not over while one
-    /// does not: a probe alone may take longer than it.
+    /// Watches healthy processes for the settle window: each must stay the same process and
+    /// keep responding. The window is extended while one does not respond: a single probe may
+    /// take longer than the window.
     pub async fn settle(&mut self, window: Duration) -> Result<()> {
         let public = self.public;
         self.keep_healthy(window, public).await
     }
 
-    /// The same for a candidate, to which no client comes yet.
+    /// The same for a candidate, which no client reaches yet.
     pub async fn stay_healthy(&mut self, window: Duration) -> Result<()> {
         self.keep_healthy(window, None).await
     }
@@ -260,7 +259,7 @@ impl Watch {
         }
     }
 
-    /// The reason that a process does not run or answer at this moment, if there is one.
+    /// Returns why a process does not run or respond at this moment, if one does not.
     pub async fn fault(&self) -> Result<Option<String>> {
         for process in &self.processes {
             let status = self.machine.status(&process.unit).await?;

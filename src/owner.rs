@@ -1,10 +1,10 @@
-//! As whom an app runs: each app as a user of its own, and its builds as another one, so
-//! that no process of one app can signal, trace or read another app's, and no build what
-//! runs. Both are made when they are first needed and go with the app.
+//! The users of an app: it runs as one of its own, and its builds as another, so that no
+//! process of one app can signal, trace or read another app's, and no build a running process.
+//! Both are created when first needed and removed with the app.
 //!
-//! An app that 0.1.0 has deployed keeps the user that it shares with others, since its
-//! releases share their files: `deploy restart APP --own-user`, which stops all of it, gives
-//! it its own.
+//! An app that 0.1.0 has deployed keeps the user that it shares with others, since its releases
+//! share their files. `deploy restart APP --own-user`, which stops all of it, gives it a user
+//! of its own.
 
 use crate::context::{Context, OPERATORS, blocking};
 use crate::host::user::{Ids, Wanted};
@@ -13,12 +13,12 @@ use model::error::{Error, Result};
 use model::installed::Snapshot;
 use model::release::name::AppName;
 
-/// The users of an app, which are there.
+/// The users of an app; they exist.
 #[derive(Clone, Debug)]
 pub struct Owner {
     pub user: String,
     pub ids: Ids,
-    /// Runs its builds; the user itself where that is not the app's own.
+    /// The user of its builds; the same as `user` if that is shared.
     pub builder: Builder,
 }
 
@@ -34,7 +34,7 @@ impl Owner {
         self.user != self.builder.user
     }
 
-    /// The numbers of the users that are the app's alone.
+    /// The uids of the users that are the app's alone.
     pub fn uids(&self) -> Vec<u32> {
         match self.is_own() {
             true => vec![self.ids.uid, self.builder.ids.uid],
@@ -43,7 +43,7 @@ impl Owner {
     }
 }
 
-/// The users of the app, made where they are missing.
+/// Returns the users of the app, and creates missing ones.
 pub async fn identities(cx: &Context, app: &App) -> Result<Owner> {
     match shared(cx, &app.snapshot()?) {
         Some(user) => {
@@ -54,7 +54,7 @@ pub async fn identities(cx: &Context, app: &App) -> Result<Owner> {
     }
 }
 
-/// The app's own users.
+/// The same for the app's own users.
 pub async fn own(cx: &Context, app: &AppName) -> Result<Owner> {
     let made = cx.machine.make_users(&wanted(cx, app)).await?;
     let [ids, builds] = made[..] else {
@@ -67,15 +67,15 @@ pub async fn own(cx: &Context, app: &AppName) -> Result<Owner> {
     Ok(Owner { user: app.user(), ids, builder })
 }
 
-/// Removes the app's own users, when nothing of it is left.
+/// Removes the app's own users, once nothing else of the app is left.
 pub async fn remove(cx: &Context, app: &AppName) -> Result<()> {
     let [user, builder] = wanted(cx, app);
-    // The group goes with its own user, and only when nobody else is in it.
+    // The group is removed with its own user, and only if it has no other members.
     cx.machine.remove_users(&[builder, user]).await
 }
 
-/// The user of the app that others may have too: the one that the settings name, or that of
-/// the release that 0.1.0 has left here. None where the app has its own.
+/// The user that the app may share with others: the one that the settings name, or that of the
+/// release that 0.1.0 has left here. None if the app has its own.
 pub fn shared(cx: &Context, app: &Snapshot) -> Option<String> {
     let own = app.app.user();
     let inherited = || {
@@ -90,7 +90,7 @@ pub fn may_move(cx: &Context, app: &Snapshot) -> bool {
     cx.settings.user.is_none() && shared(cx, app).is_some()
 }
 
-/// Gives an app of which nothing runs a user of its own.
+/// Gives an app without running processes a user of its own.
 pub async fn move_in(cx: &Context, app: &Locked) -> Result<()> {
     let Some(user) = shared(cx, &app.snapshot()?) else { return Ok(()) };
     let from = cx.machine.ids(&user)?;
@@ -98,8 +98,8 @@ pub async fn move_in(cx: &Context, app: &Locked) -> Result<()> {
     blocking(|| app.move_in(&owner.user, from, owner.ids, &owner.uids()))
 }
 
-/// Sees to it that the app's users are there, and that its files are theirs: its state may
-/// have come from another machine, where they had other numbers. Nothing of it may run.
+/// Ensures that the app's users exist and own its files: its state may have come from another
+/// machine, where the users had other numbers. No process of the app may run.
 pub async fn settle_in(cx: &Context, app: &Locked) -> Result<()> {
     let snapshot = app.snapshot()?;
     let own_user = app.name().user();
@@ -123,7 +123,7 @@ fn ids_of_shared(cx: &Context, name: &str) -> Result<Ids> {
     Ok(ids)
 }
 
-/// Whoever an app runs as must have no say over the agent.
+/// Refuses a user that could control the agent.
 fn check(cx: &Context, name: &str, ids: Ids) -> Result<()> {
     if ids.uid != 0 && !cx.machine.is_member(ids, OPERATORS) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The port map as this run of the daemon has loaded it, and whether the kernel still has it.
+//! The port map that this run of the daemon has loaded, and whether the kernel still has it.
 
 use crate::host::ruleset::Fingerprint;
 use crate::host::seams::Machine;
@@ -10,19 +10,19 @@ use std::collections::BTreeMap;
 use std::io;
 use tokio::sync::Mutex;
 
-/// Reads the rules that the kernel has now in the agent's table.
+/// Reads the current rules of the agent's table from the kernel.
 pub type Rules<'a> = &'a (dyn Fn() -> io::Result<Fingerprint> + Sync);
 
-/// The port map of this run of the daemon.
+/// The state of the port map in this run of the daemon.
 #[derive(Debug, Default)]
 pub struct Switched {
-    /// What was asked for last. Locked while the disk is read and what it says is loaded:
-    /// another app's switch must not be undone by a map that was read before it.
+    /// The map requested last. Locked from reading the disk until the map is loaded: a map that
+    /// was read earlier must not undo another app's switch.
     pub loaded: Mutex<Option<Loaded>>,
-    /// Not behind `loaded`, which is held for as long as nft runs.
+    /// Not behind the lock of `loaded`, which is held while nft runs.
     pub restored: std::sync::Mutex<Option<Restored>>,
-    /// The users of builds that are kept from the metadata service, by app: also before a
-    /// release is installed that says so.
+    /// The users of builds without access to the metadata service, by app: also before a
+    /// release with that setting is installed.
     pub builders: std::sync::Mutex<BTreeMap<AppName, u32>>,
 }
 
@@ -34,7 +34,7 @@ pub struct Loaded {
     pub held: Option<Held>,
 }
 
-/// A map that nft carried out.
+/// A map that nft has loaded.
 #[derive(Debug)]
 pub struct Held {
     pub map: PortMap,
@@ -43,19 +43,19 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether the kernel still has it. Without the right to look it is taken to be so.
+    /// Whether the kernel still has the map; assumed if its rules cannot be read.
     pub fn is_intact(&self, rules: Rules<'_>) -> bool {
         let as_loaded = |now| Some(now) == self.fingerprint;
         rules().map_or(true, as_loaded)
     }
 
-    /// Whether clients reach through it what they reach through `map`.
+    /// Whether clients reach the same processes through this map as through `map`.
     pub fn leads_as(&self, map: &PortMap) -> bool {
         self.map.public == map.public && self.map.without_metadata == map.without_metadata
     }
 }
 
-/// How often somebody else has changed the map, and it was loaded again.
+/// How often, and when last, the map was restored after another program had changed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
     pub times: u32,
@@ -63,8 +63,8 @@ pub struct Restored {
 }
 
 impl Loaded {
-    /// Loads a map into the kernel. One that fails is what the kernel should have, too; it
-    /// keeps the map before, since nft does all of a script or nothing.
+    /// Loads a map into the kernel. If that fails, `map` is still the wanted one, and the
+    /// kernel keeps the previous map: nft applies a script as a whole or not at all.
     pub async fn load(
         into: &mut Option<Loaded>,
         machine: &dyn Machine,
@@ -74,7 +74,8 @@ impl Loaded {
         let loaded = into.insert(Loaded { map, held });
         machine.load_ports(&script(&loaded.map)).await?;
         let fingerprint = machine.fingerprint(TABLE_NAME).ok();
-        // Another program may have flushed it since: that is announced, and repaired.
+        // Another program may have flushed it since: the kernel reports that, and it is
+        // repaired.
         let flushed =
             fingerprint.is_some_and(|found| found.rules == 0) && loaded.map != PortMap::default();
         let held = Held { map: loaded.map.clone(), fingerprint };
@@ -87,7 +88,7 @@ impl Loaded {
         self.still_has(&self.map, rules)
     }
 
-    /// Whether the kernel still has this map, whatever was to be loaded since.
+    /// Whether the kernel still has this map, even if another one was requested since.
     pub fn still_has(&self, map: &PortMap, rules: Rules<'_>) -> bool {
         self.held.as_ref().is_some_and(|held| held.map == *map && held.is_intact(rules))
     }

@@ -1,5 +1,5 @@
-//! What cannot be done faster here: the archive inflated into nothing, and the
-//! files written from memory. The benchmark runs itself in the instance for it.
+//! Lower bounds on this machine: decompressing the archive without writing it, and writing the
+//! files from memory. The benchmark runs itself in the instance to measure them.
 
 use crate::fixtures::{AT, Kind, archive};
 use crate::sample::Sample;
@@ -16,19 +16,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use testkit::app::BUCKET;
 
-/// The first argument of the benchmark that is to be a bound.
+/// The first argument with which the benchmark runs one bound.
 const WORD: &str = "bound";
 
 const PROGRAM: &str = "/run/bench-bound";
 const SECONDS: &str = "/run/bench-bound.seconds";
 
-/// What [`archive`]s are read by: as large as pays.
+/// The block size for reading [`archive`]s: larger ones are not faster.
 const BLOCK: usize = 128 * 1024;
 
-/// More than any row takes of it, the page cache included.
+/// In bytes: more than any row needs, the page cache included.
 const MEMORY: usize = 3 << 29;
 
-/// One request that is signed; says how fast the server is, and who waits for it.
+/// One signed request; shows how fast the server is, and which clients wait for it.
 const SIGNED: &str = "curl --fail --silent --aws-sigv4 aws:amz:eu-central-1:s3 \
     --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY \
     --header 'x-amz-content-sha256: UNSIGNED-PAYLOAD'";
@@ -38,13 +38,13 @@ pub fn install(site: &Site) {
     site.host.push(std::env::current_exe().expect("this program"), PROGRAM);
 }
 
-/// Has the hypervisor give back the memory that it took while it was free: whoever
-/// needs it first would pay for that.
+/// Makes the hypervisor return the memory that it has reclaimed from the instance: otherwise
+/// the first program that needs it would pay for that.
 pub fn warm(site: &Site) {
     site.host.exec(&[PROGRAM, WORD, "touch"]).ok();
 }
 
-/// One sample of every bound of an app.
+/// Takes one sample of every bound of an app.
 pub fn measure(site: &Site, rows: &mut Rows, group: &str, app: &str) {
     for kind in Kind::BOTH {
         let sample = bound(site, &format!("inflate {AT}/{}", archive(app, kind)));
@@ -81,8 +81,8 @@ pub fn measure(site: &Site, rows: &mut Rows, group: &str, app: &str) {
     site.host.sh(&format!("rm -rf {dir}"));
 }
 
-/// How far ours is from them: its seconds as a multiple of the slower of two
-/// bounds, neither of them synced.
+/// Compares `deploy stage` with the bounds: its time as a multiple of the slower of two bounds,
+/// none of them synced.
 pub fn compare(rows: &mut Rows, group: &str, app: &str) {
     for kind in Kind::BOTH {
         let median = |what: &str| rows.median(group, what, false);
@@ -97,7 +97,7 @@ pub fn compare(rows: &mut Rows, group: &str, app: &str) {
     }
 }
 
-/// The clock is the program's own: what it had to read first does not count.
+/// Uses the program's own clock, which excludes reading its input.
 fn bound(site: &Site, arguments: &str) -> Sample {
     let sample = site.measure(&format!("{PROGRAM} {WORD} {arguments}"));
     let seconds = String::from_utf8_lossy(&site.host.read(SECONDS)).into_owned();
@@ -105,7 +105,7 @@ fn bound(site: &Site, arguments: &str) -> Sample {
     Sample { wall, synced: wall + sample.synced - sample.wall, ..sample }
 }
 
-/// Is the bound that the arguments ask for; false where they ask for none.
+/// Measures the bound that the arguments name; returns false if they name none.
 pub fn run() -> bool {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -137,14 +137,14 @@ fn inflate(archive: &Path) -> io::Result<f64> {
     Ok(begin.elapsed().as_secs_f64())
 }
 
-/// What of a tar is written: where, and the bytes.
+/// An entry of a tar to write: its path, and its bytes.
 enum Entry {
     Directory(PathBuf),
     File(PathBuf, u32, Vec<u8>),
     Link(PathBuf, PathBuf),
 }
 
-/// One thread, with a handle of every directory that is written to.
+/// Creates the files in one thread, with an open handle of every directory.
 fn create(archive: &Path, dir: &Path) -> io::Result<f64> {
     let entries = read(archive)?;
     fs::create_dir(dir)?;

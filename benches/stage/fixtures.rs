@@ -1,12 +1,12 @@
-//! What is staged: three releases, each compressed with gzip and with zstd, in
-//! an image that also has the programs to compare with.
+//! The fixtures: three releases, each compressed with gzip and with zstd, in an image that also
+//! has the peers' programs.
 
 use std::path::{Path, PathBuf};
 use testkit::app::BUCKET;
 use testkit::host::Host;
 use testkit::instance::{Image, Instance};
 
-/// Where they lie in the image, each below `APP/production/KIND/`.
+/// Their directory in the image, each below `APP/production/KIND/`.
 pub const AT: &str = "/srv/bench";
 
 pub const APPS: [&str; 3] = ["node", "python", "binary"];
@@ -45,8 +45,7 @@ pub fn archive(app: &str, kind: Kind) -> String {
     format!("{app}/production/{release}/source.tar.{release}")
 }
 
-/// Programs, then fixtures, then our package: a new package makes neither of
-/// the others anew.
+/// Programs, then fixtures, then our package: a new package does not rebuild the other layers.
 pub fn image() -> Image {
     let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/stage"));
     let trust = Path::new("/etc/ssl/certs/ca-certificates.crt");
@@ -56,7 +55,7 @@ pub fn image() -> Image {
     Host::image_on(tools.layer("bench-fixtures", &lists, FIXTURES), "bench-agent")
 }
 
-/// Puts the releases of an app into S3.
+/// Uploads the releases of an app to S3.
 pub fn publish(host: &Host, app: &str) {
     for kind in Kind::BOTH {
         let path = archive(app, kind);
@@ -65,7 +64,7 @@ pub fn publish(host: &Host, app: &str) {
     }
 }
 
-/// The files of an app, and the bytes of its archives: as it is, gzip, zstd.
+/// The number of files of an app, and the bytes of its archives: plain, gzip, zstd.
 pub fn sizes(instance: &Instance, app: &str) -> [u64; 4] {
     let text = instance.sh(&format!(
         "cat {AT}/{app}/size; stat --format=%s {AT}/{} {AT}/{}",

@@ -1,4 +1,4 @@
-//! What the agent takes when it does nothing, and on the disk.
+//! The memory of the idle agent, and its size on disk.
 
 use crate::fixtures::{self, Kind};
 use crate::site::Site;
@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 use testkit::app::BUCKET;
 
-/// After the last work.
+/// How long after the last job the agent counts as idle.
 const REST: Duration = Duration::from_secs(60);
 
 pub fn run(site: &Site, rows: &mut Rows) {
@@ -31,7 +31,7 @@ pub fn run(site: &Site, rows: &mut Rows) {
     }
 }
 
-/// Its resident memory when it has had nothing to do for a while; MiB.
+/// The resident memory of the idle agent in MiB.
 fn at_rest(site: &Site) -> f64 {
     eprintln!("footprint: at rest for {REST:?}");
     thread::sleep(REST);

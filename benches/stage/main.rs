@@ -1,5 +1,5 @@
-//! How fast a release comes onto the disk and into service, beside what people
-//! do without us. Ends with one line of JSON.
+//! How long it takes to stage a release and to serve it, compared with common other ways. Ends
+//! with one line of JSON.
 //!
 //! ```text
 //! make bench                      everything
@@ -27,7 +27,7 @@ use testkit::instance::Network;
 
 const FIRST_LINE_PORT: u16 = 9100;
 
-/// What `ROWS` asks for, and how often.
+/// The groups that `ROWS` selects, and the number of rounds.
 struct Plan {
     wanted: Vec<String>,
     rounds: usize,
@@ -87,7 +87,7 @@ fn staging(site: &Site, plan: &Plan, rows: &mut Rows) {
     }
 }
 
-/// The node release alone, and few rounds: these take as long as the line does.
+/// Runs the node release only, in few rounds, whose time the line limits.
 fn slow_lines(site: &Site, plan: &Plan, rows: &mut Rows) {
     let app = "node";
     fixtures::publish(&site.host, app);

@@ -1,4 +1,4 @@
-//! Who stages: ours, and what people do without it.
+//! The ways to stage a release: the agent's, and common ones without it.
 
 use crate::bounds;
 use crate::fixtures::{Kind, archive};
@@ -7,19 +7,19 @@ use crate::site::{DISK, Site};
 use crate::table::Rows;
 use testkit::app::BUCKET;
 
-/// Where the releases come from.
+/// The source of the releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     S3,
     Http,
 }
 
-/// One way to bring a release onto the disk.
+/// One way to write a release to the disk.
 pub struct Way {
     pub name: &'static str,
     origin: Origin,
     kind: Kind,
-    /// A shell command with `@S3`, `@URL`, `@HTTP` and `@DIR` in it; none is ours.
+    /// A shell command with `@S3`, `@URL`, `@HTTP` and `@DIR` in it; none for the agent.
     peer: Option<&'static str>,
 }
 
@@ -33,10 +33,10 @@ const CODEDEPLOY: &str = "mkdir @DIR/unpacked @DIR/app && \
     tar xz --no-same-owner -C @DIR/unpacked -f @DIR/archive && \
     cp -a @DIR/unpacked/. @DIR/app/";
 
-/// What the promise is measured by: the two versions of it, on gzip.
+/// The baseline of our claim: the two versions of `aws` with tar, on gzip.
 pub const AWS: [&str; 2] = ["S3, gzip: aws (PyPI) | tar xz", "S3, gzip: aws (Debian) | tar xz"];
 
-/// In the order in which a round runs them.
+/// Returns all ways in the order of a round.
 pub fn ways() -> Vec<Way> {
     use Kind::{Gzip, Zstd};
     use Origin::{Http, S3};
@@ -61,13 +61,13 @@ pub fn ways() -> Vec<Way> {
     ]
 }
 
-/// `ROUNDS` times every way, one after the other, so that what else the machine
-/// does meets all of them alike.
+/// Runs every way in each of `rounds` rounds, one after the other, so that other load on the
+/// machine affects all of them alike.
 pub fn race(site: &Site, rows: &mut Rows, group: &str, app: &str, s3: &str, rounds: usize) {
     let network_shaped = s3 != site.s3();
     let mut ways = ways();
     if network_shaped {
-        // nginx stands beside the line that is made slow.
+        // nginx is not behind the slow line.
         ways.retain(|way| way.origin == Origin::S3 && !way.name.contains("copy"));
     }
     if !site.has("s5cmd") {
@@ -77,7 +77,7 @@ pub fn race(site: &Site, rows: &mut Rows, group: &str, app: &str, s3: &str, roun
     for round in 1..=rounds {
         eprintln!("{group}: round {round} of {rounds}");
         for sync in [true, false] {
-            // Where the network is slow there is nothing to be seen of a sync.
+            // On a slow network the cost of a sync is not measurable.
             if !sync && network_shaped {
                 continue;
             }
@@ -110,7 +110,7 @@ impl Way {
     }
 }
 
-/// The release is staged by the daemon, and taken away again.
+/// Stages the release with the daemon, and removes it again.
 fn ours(site: &Site, app: &str, way: &Way) -> Sample {
     let base = match way.origin {
         Origin::S3 => format!("s3://{BUCKET}"),

@@ -1,21 +1,21 @@
-//! One measurement, and many of the same thing.
+//! A measurement, and the statistics of several.
 
 use serde_json::{Value, json};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
-    /// Seconds until the command ended, and until a sync after it did.
+    /// Seconds until the command ended, and until a sync after it ended.
     pub wall: f64,
     pub synced: f64,
-    /// Seconds of the processor: the command's children and the daemon.
+    /// CPU seconds of the command's children and the daemon.
     pub cpu: f64,
-    /// Most memory the daemon had, in MiB.
+    /// Peak memory of the daemon in MiB.
     pub peak: f64,
     pub failed: bool,
 }
 
 impl Sample {
-    /// Of what the script of a measurement printed.
+    /// Parses the output of the measuring script.
     pub fn parse(text: &str, complaint: &str) -> Sample {
         let mut lines = text.lines();
         let mut numbers = || -> Vec<f64> {
@@ -42,7 +42,7 @@ impl Sample {
     }
 }
 
-/// `1.5`, or `0m1.5s` as bash's `times` prints it.
+/// Parses `1.5`, or `0m1.5s` as bash's `times` prints it.
 fn seconds(word: &str) -> Option<f64> {
     match word.strip_suffix('s').and_then(|word| word.split_once('m')) {
         Some((minutes, seconds)) => {
@@ -52,7 +52,7 @@ fn seconds(word: &str) -> Option<f64> {
     }
 }
 
-/// Median, smallest and largest.
+/// Median, minimum and maximum.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
     pub median: f64,
@@ -61,7 +61,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// None of nothing.
+    /// Returns none without values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! How long until a release serves: ours, and the script that one writes by hand.
+//! The time until a release serves: with the agent, and with a script written by hand.
 
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
@@ -12,12 +12,12 @@ const PORT: u16 = 5000;
 const SCRIPT_PORT: u16 = 5080;
 const ALONE_PORT: u16 = 5090;
 
-/// Releases that are in the history at the end.
+/// The number of releases in the history at the end.
 const MANY: usize = 200;
 
-/// As the article has it, which this agent grew from: a new directory, a link
-/// that is turned, a restart, and a wait until it answers. With `flip` the
-/// release is there already, and only turned to.
+/// The script of the article that this agent grew from: a new directory, a switched link, a
+/// restart, and a wait until the app responds. With `flip` the release exists already, and only
+/// the link is switched.
 const SCRIPT: &str = r#"#!/bin/bash
 set -euo pipefail
 cd /var/lib/deploy/script
@@ -47,7 +47,7 @@ ExecStart=/usr/bin/python3 app.py web
 Restart=always
 ";
 
-/// What is compared, as groups of rows.
+/// The groups of rows that are compared.
 const NOT_STAGED: &str = "serving: deploy to the first answer, not staged";
 const STAGED: &str = "serving: deploy to the first answer, staged";
 const BACK: &str = "serving: rollback to the first answer";
@@ -57,7 +57,7 @@ const DEPLOY: &str = "deploy URL";
 const ROLLBACK: &str = "deploy rollback";
 const ALONE: &str = "the app alone";
 
-/// Groups, and the row of each that is ours.
+/// The groups, and the agent's row in each.
 pub const COMPARED: [(&str, &str); 3] = [(NOT_STAGED, DEPLOY), (STAGED, DEPLOY), (BACK, ROLLBACK)];
 
 pub fn run(site: &Site, rows: &mut Rows, rounds: usize) {
@@ -82,7 +82,7 @@ pub fn run(site: &Site, rows: &mut Rows, rounds: usize) {
     compare(rows);
 }
 
-/// What ours adds to the time that the app takes to boot.
+/// Computes the time that the agent adds to the app's boot.
 fn compare(rows: &mut Rows) {
     for (group, ours) in COMPARED {
         let medians = rows.median(group, ours, true).zip(rows.median(group, ALONE, true));
@@ -125,7 +125,7 @@ fn published(site: &Site, name: &str) -> String {
 fn staged(site: &Site, name: &str) -> String {
     published(site, name);
     site.host.deploy(&["stage", &url(name)]).ok();
-    // Its units are loaded behind the answer; here it was staged a while ago.
+    // The units are loaded after the response; here the release must look staged a while ago.
     site.host.wait_for("units", SOON, || {
         let idle = site.host.sh("systemctl show -P StatusText deployd.service").trim() == "idle";
         idle.then_some(())
@@ -141,15 +141,15 @@ fn script(site: &Site, release: &str, how: &str) -> Sample {
     until_answered(site, SCRIPT_PORT, release, &["script", how, release])
 }
 
-/// Python starting the app, with nobody in between.
+/// Starts the app with Python directly.
 fn alone(site: &Site, release: &str) -> Sample {
     let dir = format!("{DISK}/script/releases/{release}/app");
     let run = format!("cd {dir} && PORT={ALONE_PORT} exec timeout 1 python3 app.py web");
     until_answered(site, ALONE_PORT, release, &["bash", "-c", &run])
 }
 
-/// From the start of the command to the answer of the release; returns when the
-/// command has ended as well.
+/// Measures from the start of the command to the first response of the release; returns when
+/// the command has ended as well.
 fn until_answered(site: &Site, port: u16, release: &str, command: &[&str]) -> Sample {
     let page = format!("http://{}:{port}/", site.host.address());
     let run = site.host.command(command).env("S3", &site.s3());
@@ -162,7 +162,7 @@ fn until_answered(site: &Site, port: u16, release: &str, command: &[&str]) -> Sa
     }
     let wall = begin.elapsed().as_secs_f64();
     let said = job.output();
-    // The app that ran alone is ended by its timeout.
+    // Its timeout ends the app that runs alone.
     let failed = !matches!(said.status, Some(0 | 124)) || begin.elapsed() >= SOON;
     if failed {
         eprintln!("  failed: {command:?}: {said:?}");
@@ -182,7 +182,7 @@ fn nothing_to_do(site: &Site, rows: &mut Rows, history: &str, rounds: usize) {
     }
 }
 
-/// As many lines as so many deploys would have written, from those there are.
+/// Appends as many lines as that number of deploys would have written, copied from the last.
 fn lengthen_history(site: &Site) {
     site.host.sh(&format!(
         "cd {DISK}/apps/my-app

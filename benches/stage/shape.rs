@@ -1,6 +1,6 @@
-//! A slow line to S3: a proxy that lets bytes through at a rate, late, and cuts
-//! a connection now and then. What it does not have is TCP's slow start over the
-//! distance; a real line is slower still for whoever opens many connections.
+//! A slow line to S3: a proxy with limited bandwidth and added latency that cuts a connection
+//! now and then. It does not model TCP slow start over the distance; a real line is even slower
+//! for a client that opens many connections.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpStream};
@@ -14,24 +14,23 @@ use testkit::instance::Network;
 
 const CHUNK: usize = 32 * 1024;
 
-/// Chunks of one connection on their way: 8 MiB, more than any line here holds.
+/// Chunks in flight per connection: 8 MiB, more than any line here holds.
 const WINDOW: usize = 256;
 
-/// How far behind its rate the line may fall and catch up, as a thread that
-/// sleeps wakes late.
+/// The time that the line may fall behind its rate and catch up, as sleeping threads wake late.
 const SLACK: Duration = Duration::from_millis(2);
 
-/// A connection that is cut is cut after so many bytes of answers; one that
-/// carries less does not count.
+/// A connection is cut after this many bytes of responses; connections that carry fewer do not
+/// count.
 const CUT_AFTER: usize = 1 << 20;
 
 #[derive(Clone, Copy)]
 pub struct Line {
     pub name: &'static str,
     pub bits_per_second: u64,
-    /// There and back.
+    /// The round-trip time.
     pub round_trip: Duration,
-    /// One connection in so many is cut.
+    /// The share of connections that are cut: one in this number.
     pub cut_one_in: Option<u64>,
 }
 
@@ -50,17 +49,17 @@ pub const LINES: [Line; 2] = [
     },
 ];
 
-/// Bytes and when they arrive.
+/// Bytes with their time of arrival.
 type Late = (Instant, Vec<u8>);
 
-/// One direction of the line, which all connections share.
+/// One direction of the line, shared by all connections.
 struct Pace {
     line: Line,
     free: Mutex<Instant>,
 }
 
-/// Serves the line at this port for as long as the program runs, and gives its
-/// endpoint and the number of connections that it has cut.
+/// Serves the line at this port until the program ends. Returns its endpoint and the number of
+/// connections that it has cut.
 pub fn serve(
     network: &Network,
     port: u16,
@@ -88,7 +87,7 @@ pub fn serve(
     (format!("http://{}:{port}", Network::GATEWAY), cut)
 }
 
-/// Carries bytes from one side to the other, on two threads of their own.
+/// Copies bytes from one side to the other, on two threads of its own.
 fn join(from: &TcpStream, to: &TcpStream, pace: &Arc<Pace>, fate: Option<Fate>) {
     let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { return };
     let (late, arriving) = sync_channel(WINDOW);
@@ -98,7 +97,7 @@ fn join(from: &TcpStream, to: &TcpStream, pace: &Arc<Pace>, fate: Option<Fate>) 
 }
 
 fn send(mut from: TcpStream, pace: &Pace, late: &SyncSender<Late>) {
-    // The handshake took a round trip that this proxy answered at once.
+    // Adds the round trip of the handshake, which this proxy completed at once.
     let opened = Instant::now() + pace.line.round_trip;
     let mut chunk = vec![0; CHUNK];
     while let Ok(length @ 1..) = from.read(&mut chunk) {
@@ -113,7 +112,7 @@ fn send(mut from: TcpStream, pace: &Pace, late: &SyncSender<Late>) {
 }
 
 impl Pace {
-    /// When the last of so many bytes is on the line.
+    /// Returns when the last of these bytes is on the line.
     fn reserve(&self, bytes: usize) -> Instant {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let takes = bytes as f64 * 8.0 / self.line.bits_per_second as f64;
@@ -123,11 +122,11 @@ impl Pace {
     }
 }
 
-/// Whether a connection is cut, which is known when it has carried enough.
+/// Whether a connection is cut, decided once it has carried enough bytes.
 struct Fate {
     left: usize,
     one_in: u64,
-    /// How many connections have carried as much.
+    /// The number of connections that have carried enough.
     full: Arc<AtomicU64>,
     cuts: Arc<AtomicU64>,
 }
@@ -161,8 +160,8 @@ fn receive(arriving: &Receiver<Late>, mut to: TcpStream, mut fate: Option<Fate>)
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Ends a connection by RST, whoever else has its socket: connect(2) to
-/// AF_UNSPEC dissolves it.
+/// Ends a connection by RST, even if its socket has other holders: connect(2) to AF_UNSPEC
+/// dissolves it.
 fn reset(stream: &TcpStream) {
     let nothing = nix::libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
     let length = size_of_val(&nothing) as nix::libc::socklen_t;

@@ -1,13 +1,13 @@
-//! The few lines of a run that a reader of the README wants.
+//! The summary of a run for a reader of the README.
 
 use crate::peers::AWS;
 use crate::serving;
 use crate::table::{PEER, Rows, aligned};
 
-/// What is on the disk when the clock stops, is on it to stay.
+/// Compares times that include a sync to the disk.
 const SYNCED: bool = true;
 
-/// A table of Markdown; empty where the run had none of its rows.
+/// Returns a Markdown table; empty if the run had none of its rows.
 pub fn table(rows: &Rows) -> String {
     let lines: Vec<[String; 4]> = staging(rows).into_iter().chain(serving(rows)).collect();
     match lines.is_empty() {

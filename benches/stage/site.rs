@@ -1,6 +1,6 @@
-//! Where everything is measured: an instance with our package and the programs
-//! to compare with, whose `/var/lib/deploy` is an ext4 in memory; an S3 that
-//! checks signatures, and a machine with nginx, both reached over the same bridge.
+//! The test site: an instance with our package and the peers' programs, whose `/var/lib/deploy`
+//! is an ext4 in memory; an S3 that checks signatures, and a machine with nginx, both reached
+//! over the same bridge.
 
 use crate::bounds;
 use crate::fixtures::{self, AT};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use testkit::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
 use testkit::instance::{Instance, Invocation, Network};
 
-/// Everything that is unpacked lies below it.
+/// The directory of everything that is unpacked.
 pub const DISK: &str = "/var/lib/deploy";
 const DISK_BYTES: u64 = 6 << 30;
 
@@ -30,9 +30,8 @@ http {
 }
 ";
 
-/// Prints the exit code, the time before, after, and after a sync; what the
-/// shell and its children took of the processor; what the daemon took, in ticks,
-/// and how many ticks a second has; the daemon's peak memory.
+/// Prints the exit code, the time before, after, and after a sync; the CPU time of the shell
+/// and its children; the daemon's in ticks, and the ticks per second; the daemon's peak memory.
 const MEASURE: &str = r#"
 daemon() {
     read -r line <"/proc/$1/stat" && line=${line##*) } && set -- $line &&
@@ -59,7 +58,7 @@ fi
 [ $CODE = 0 ] || tail -n 3 /run/bench.err >&2
 "#;
 
-/// Longest that one measurement may take.
+/// The timeout of one measurement.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct Site {
@@ -81,7 +80,7 @@ impl Site {
         site
     }
 
-    /// What the others are told as the endpoint of S3.
+    /// The S3 endpoint for the peers.
     pub fn s3(&self) -> String {
         format!("http://{}:{}", Network::GATEWAY, self.host.s3().address().port())
     }
@@ -91,12 +90,12 @@ impl Site {
         self.host.exec(&["bash", "-c", &format!("command -v {program}")]).status == Some(0)
     }
 
-    /// The base of HTTP URLs.
+    /// The base of the HTTP URLs.
     pub fn web(&self) -> String {
         format!("http://{}:{NGINX_PORT}", self.origin.address())
     }
 
-    /// A new ext4, empty but for what the agent had, whose blocks are memory.
+    /// Mounts a new ext4 in memory with only the agent's present files.
     fn mount_disk(&self) {
         let image = PathBuf::from(format!("/dev/shm/deploy-agent-bench-{}", std::process::id()));
         let file = File::create(&image).expect("a file in memory");
@@ -121,12 +120,12 @@ impl Site {
                 number & 0xff
             ),
         ]);
-        // From now on it goes with its last mount: with the instance.
+        // From now on the last mount keeps the device, until the instance ends.
         tool("losetup", &["--detach", &device]);
         mounted.ok();
     }
 
-    /// More settings for the agent, which is started anew.
+    /// Adds settings for the agent and restarts it.
     pub fn reconfigure(&self, settings: &str) {
         self.host.configure(settings);
         self.restart();
@@ -136,8 +135,8 @@ impl Site {
         self.host.sh("systemctl restart deployd.service");
     }
 
-    /// Has syncfs(2) and fsync(2) of the agent do nothing, or something again:
-    /// systemd's filter answers for the kernel. What it costs to be durable is seen so.
+    /// Turns syncfs(2) and fsync(2) of the agent into no-ops, or restores them, by a system
+    /// call filter of systemd. The difference is the cost of durability.
     pub fn let_it_sync(&self, sync: bool) {
         let drop_in = "/run/systemd/system/deployd.service.d/no-sync.conf";
         if sync {
@@ -149,7 +148,7 @@ impl Site {
         self.restart();
     }
 
-    /// Runs a shell command in the instance, and says what it took.
+    /// Runs a shell command in the instance, and returns its measurement.
     pub fn measure(&self, command: &str) -> Sample {
         bounds::warm(self);
         let run = self.host.command(&["bash", "-o", "pipefail", "-c", MEASURE]);
@@ -157,7 +156,7 @@ impl Site {
         Sample::parse(&said.stdout, &said.stderr)
     }
 
-    /// Waits until nginx answers.
+    /// Waits until nginx responds.
     pub fn wait_for_origin(&self) {
         let address = SocketAddrV4::new(self.origin.address(), NGINX_PORT);
         self.host.wait_for("nginx", SOON, || self.host.network.connect(address).ok());
@@ -165,7 +164,7 @@ impl Site {
     }
 }
 
-/// What the peers sign with.
+/// Adds the credentials with which the peers sign.
 pub fn credentials(run: Invocation<'_>) -> Invocation<'_> {
     run.env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)

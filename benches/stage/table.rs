@@ -1,4 +1,4 @@
-//! The rows of a run, as a table to read, as Markdown, and as a line of JSON.
+//! The rows of a run, as a plain table, as Markdown, and as a line of JSON.
 
 use crate::peers::AWS;
 use crate::sample::{Sample, Spread};
@@ -18,17 +18,17 @@ struct Row {
     samples: Vec<Sample>,
 }
 
-/// The peer where there is but one.
+/// The peer in groups with a single one.
 pub const PEER: &str = "bash script";
 
-/// What stands where there is no figure.
+/// The placeholder for a missing figure.
 const NOTHING: &str = "-";
 
 const HEAD: [&str; 7] =
     ["what", "unsynced, s", "times as fast", "synced, s", "times as fast", "CPU, s", "peak, MiB"];
 
 impl Rows {
-    /// One more sample of a row, which is made with its first.
+    /// Adds a sample to a row, which the first sample creates.
     pub fn add(&mut self, group: &str, what: &str, sync: bool, sample: Sample) {
         let of = |row: &&mut Row| row.group == group && row.what == what && row.sync == sync;
         match self.rows.iter_mut().find(of) {
@@ -42,19 +42,19 @@ impl Rows {
         }
     }
 
-    /// Something the reader must know.
+    /// Adds a note for the reader.
     pub fn note(&mut self, note: &str) {
         if !self.notes.iter().any(|there| there == note) {
             self.notes.push(note.to_owned());
         }
     }
 
-    /// A figure that was not measured again and again.
+    /// Adds a figure that was measured once.
     pub fn fact(&mut self, name: &str, value: impl Into<Value>) {
         self.facts.push((name.to_owned(), value.into()));
     }
 
-    /// In the order in which they were measured.
+    /// The groups in the order of their measurement.
     pub fn groups(&self) -> Vec<&str> {
         let mut groups: Vec<&str> = Vec::new();
         for row in &self.rows {
@@ -69,12 +69,12 @@ impl Rows {
         self.rows.iter().find(|row| row.group == group && row.what == what && row.sync == sync)
     }
 
-    /// The median of a row's seconds; none where it always failed.
+    /// The median of a row's seconds; none if it always failed.
     pub fn median(&self, group: &str, what: &str, sync: bool) -> Option<f64> {
         Some(self.find(group, what, sync)?.wall()?.median)
     }
 
-    /// The median that is 1.0, of the same run: of the faster `aws`, or of the script.
+    /// The median that counts as 1.0 in the same run: of the faster `aws`, or of the script.
     fn baseline(&self, group: &str, sync: bool) -> Option<f64> {
         let peers = AWS.iter().chain([&PEER]);
         let medians = peers.filter_map(|what| self.median(group, what, sync));
@@ -85,7 +85,7 @@ impl Rows {
         Some(self.baseline(&row.group, row.sync)? / row.wall()?.median)
     }
 
-    /// For the terminal and for a page: one table for each group.
+    /// One table per group, for the terminal and for a page.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         for group in self.groups() {
@@ -139,7 +139,7 @@ impl Rows {
         ]
     }
 
-    /// All of it, on one line.
+    /// The whole run, on one line.
     pub fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
             let spread = |of: fn(&Sample) -> f64| row.spread(of).map(Spread::json);
@@ -185,8 +185,7 @@ impl Row {
     }
 }
 
-/// A table of Markdown that can be read as it is, without the columns in which
-/// nothing stands.
+/// A Markdown table that is also readable as plain text, without its empty columns.
 pub fn aligned<const N: usize>(
     head: [&str; N],
     lines: impl IntoIterator<Item = [String; N]>,

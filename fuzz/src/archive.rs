@@ -1,9 +1,9 @@
-//! An archive, unpacked for real: whatever it holds, nothing beside the release changes
-//! and no limit is passed.
+//! Unpacks an archive for real: whatever it contains, nothing outside the release changes and
+//! no limit is exceeded.
 //!
-//! The first byte says what the others are: `t` tar, `g` gzip, `z` zstd, and anything
-//! else a tar whose headers get right checksums first, so that what a fuzzer changes in
-//! them is read. As a capital it also says that the bytes come in small pieces.
+//! The first byte selects the format of the others: `t` tar, `g` gzip, `z` zstd, and anything
+//! else a tar whose header checksums are corrected first, so that a fuzzer's changes to the
+//! headers are read. A capital letter also delivers the bytes in small pieces.
 
 use super::said;
 use deploy_agent::stage::buffer_channel::{Reading, recycled_channel};
@@ -21,9 +21,9 @@ use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// Who owns what is unpacked; no user of the machine.
+/// The owner of the unpacked files; no user of the machine.
 const OWNER: Owner = Owner { uid: 4242, gid: 4343 };
-/// One byte more is taken, so that it can be refused.
+/// The reader takes one byte more, so that it can refuse a longer file.
 const LONGEST_PROCFILE: usize = 64 << 10;
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_files: 300 };
 
@@ -47,12 +47,12 @@ pub fn archive(data: &[u8]) -> bool {
             let tar = BufReader::new(inflate(pieces, how)?);
             unpack(tar, into, OWNER, LIMITS, &|_, _| {})
         });
-        assert_eq!(whole, pieces, "it matters how the stream is cut");
+        assert_eq!(whole, pieces, "the result depends on how the stream is cut");
     }
     whole.is_some()
 }
 
-/// As `deploy plan` does, without unpacking.
+/// Searches as `deploy plan` does, without unpacking.
 fn look_for_procfile(packed: &[u8], how: Compression) {
     match inflate(packed, how).and_then(|tar| find(tar, LIMITS.max_bytes)) {
         Ok(found) => assert!(found.is_none_or(|text| text.len() <= LONGEST_PROCFILE + 1)),
@@ -60,7 +60,7 @@ fn look_for_procfile(packed: &[u8], how: Compression) {
     }
 }
 
-/// As it is staged: another thread reads the archive.
+/// Unpacks as staging does: another thread reads the archive.
 fn piped(tar: impl Read + Send, into: BorrowedFd<'_>) -> Result<Unpacked, Error> {
     let (waits, reading) = (Waits::default(), Reading::default());
     let (writer, reader) = recycled_channel(&waits, &reading);
@@ -70,7 +70,7 @@ fn piped(tar: impl Read + Send, into: BorrowedFd<'_>) -> Result<Unpacked, Error>
     })
 }
 
-/// What was unpacked and where, unless the archive was refused.
+/// Returns the unpacked tree, unless the archive was refused.
 fn unpack_into_world(
     unpack: impl FnOnce(BorrowedFd<'_>) -> Result<Unpacked, Error>,
 ) -> Option<(Unpacked, Seen)> {
@@ -93,17 +93,17 @@ fn unpack_into_world(
     }
 }
 
-/// Mode and bytes of each path.
+/// The mode and size of each path.
 type Seen = BTreeMap<PathBuf, (u32, u64)>;
 
-/// A directory for a release, and beside it what no archive may touch.
+/// A directory for a release, beside files that no archive may touch.
 struct World {
     dir: tempfile::TempDir,
     before: String,
 }
 
 impl World {
-    /// Only root can give files away; as root the app's user may write to all of it.
+    /// Needs root, which alone can give files away; the app's user may write to all of it.
     fn new() -> World {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
@@ -127,11 +127,11 @@ impl World {
     }
 
     fn check_outside(&self) {
-        assert_eq!(outside(self.dir.path()), self.before, "it changed what is beside the release");
+        assert_eq!(outside(self.dir.path()), self.before, "a file outside the release changed");
     }
 }
 
-/// All that can be told about what is beside the release.
+/// All observable state of the files outside the release.
 fn outside(dir: &Path) -> String {
     let directories = [dir.to_owned(), dir.join("outside")];
     let entries = directories.iter().flat_map(|dir| fs::read_dir(dir).expect("a directory"));
@@ -141,7 +141,7 @@ fn outside(dir: &Path) -> String {
         let meta = path.symlink_metadata().expect("what was there before");
         let of_release = path.ends_with("release");
         let look = (meta.mode(), meta.uid(), meta.gid(), meta.ino());
-        // What is unpacked changes these two of the release's own directory.
+        // Unpacking changes these fields of the release's own directory.
         let changes = (!of_release)
             .then(|| (meta.nlink(), meta.mtime(), meta.mtime_nsec(), meta.ctime_nsec()));
         let content = meta.is_file().then(|| fs::read(path).expect("a file"));
@@ -150,13 +150,13 @@ fn outside(dir: &Path) -> String {
     paths.iter().map(tell).collect()
 }
 
-/// Everything below `root`, by its path there.
+/// Everything below `root`, by its relative path.
 fn look(root: &Path) -> BTreeMap<PathBuf, Metadata> {
     let mut seen = BTreeMap::new();
     let mut todo = vec![root.to_owned()];
     while let Some(directory) = todo.pop() {
         let entries = match fs::read_dir(&directory) {
-            // A name may be as long as a path can be, and has the root before it here.
+            // A path of the longest length is too long with the root before it.
             Err(error) if error.kind() == ErrorKind::InvalidFilename => continue,
             entries => entries.expect("a directory"),
         };
@@ -173,8 +173,8 @@ fn look(root: &Path) -> BTreeMap<PathBuf, Metadata> {
     seen
 }
 
-/// The app's own files, directories and links, and no more of them than there may be:
-/// of a refused archive, too.
+/// Checks that there are only files, directories and links of the app, within the limits, also
+/// after a refusal.
 fn check_tree(tree: &BTreeMap<PathBuf, Metadata>, unpacked: &Result<Unpacked, Error>) {
     let (mut inodes, mut bytes) = (BTreeSet::new(), 0);
     for (path, meta) in tree {
@@ -199,7 +199,7 @@ fn size(meta: &Metadata) -> u64 {
     if meta.is_file() { meta.len() } else { 0 }
 }
 
-/// Wherever a link leads, it is not out of the release.
+/// Checks that no link leads out of the release.
 fn check_links(release: &Path, tree: &BTreeMap<PathBuf, Metadata>) {
     let root = release.canonicalize().expect("the release's directory");
     for path in tree.iter().filter(|(_, meta)| meta.is_symlink()).map(|(path, _)| path) {
@@ -216,7 +216,7 @@ fn check_links(release: &Path, tree: &BTreeMap<PathBuf, Metadata>) {
     }
 }
 
-/// Gives each header the checksum that it should have.
+/// Corrects the checksum of each header.
 fn mend(tar: &mut [u8]) {
     for block in tar.as_chunks_mut::<512>().0 {
         if block[257..262] == *b"ustar" {
@@ -227,7 +227,7 @@ fn mend(tar: &mut [u8]) {
     }
 }
 
-/// The bytes as a slow network might bring them: from one to 600 at once.
+/// Delivers the bytes like a slow network: between one and 600 at once.
 struct Pieces<'a>(Cursor<&'a Vec<u8>>);
 
 impl Read for Pieces<'_> {

@@ -1,13 +1,13 @@
-//! An env file: where it is refused, that no value of it is told, and that what is
-//! written for systemd says the same.
+//! Checks an env file: the place of a refusal, that no error contains a value, and that the
+//! file written for systemd means the same.
 
 use super::said::{self, SECRET};
 use model::release::ParseError;
 use model::release::env::Env;
 
-/// How many places a secret is put into one file at most.
+/// The most places of one file at which a secret is inserted.
 const PLACES: usize = 48;
-/// execve(2) takes no longer string, and neither does the parser.
+/// The limit of execve(2), and of the parser.
 const LONGEST_VARIABLE: usize = 128 * 1024;
 
 pub fn env(data: &[u8]) -> bool {
@@ -52,7 +52,7 @@ fn a_line_before_it_changes_nothing(data: &[u8], read: &Result<Env, ParseError>)
     assert_eq!(later, expected);
 }
 
-/// Wherever a secret stands, as a value or as what only looks like one, no error has it.
+/// Checks that no error contains a secret, wherever it stands, as a value or as other text.
 fn no_error_repeats_a_secret(data: &[u8], read: &Result<Env, ParseError>) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if text.contains(SECRET) {
@@ -69,7 +69,7 @@ fn no_error_repeats_a_secret(data: &[u8], read: &Result<Env, ParseError>) {
     }
 }
 
-/// The place of an error, in bytes.
+/// The place of an error, as an offset in bytes.
 fn offset(text: &str, error: &ParseError) -> usize {
     let lines = text.split_inclusive('\n').take(error.line - 1);
     let start: usize = lines.map(str::len).sum();

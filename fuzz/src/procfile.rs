@@ -1,4 +1,4 @@
-//! A Procfile: where it is refused, what is kept of it, and what systemd makes of it.
+//! Checks a Procfile: the place of a refusal, the parsed commands, and how systemd reads them.
 
 use super::{said, units};
 use model::release::env::Env;
@@ -40,7 +40,7 @@ fn line_ends_mean_nothing(data: &[u8], procfile: &Procfile) {
         true => text.replace("\r\n", "\n"),
         false => text.replace('\n', "\r\n"),
     };
-    // One that became too long by this is refused, and rightly.
+    // A file that this made too long is rightly refused.
     if other.len() <= 64 * 1024 {
         assert_eq!(Procfile::parse(other.as_bytes()).as_ref(), Ok(procfile), "{other:?}");
     }

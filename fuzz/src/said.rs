@@ -1,4 +1,4 @@
-//! What holds for every error, whatever it is about.
+//! Properties of every error.
 
 use model::error::{Error, Exit};
 use model::release::ParseError;
@@ -6,15 +6,15 @@ use model::release::ParseError;
 /// Stands for a password; no error may repeat it.
 pub const SECRET: &str = "Zq7xKw";
 
-/// Longer than any error has a reason to be, in bytes.
+/// The longest error in bytes; none has a reason to be longer.
 const LONGEST: usize = 2000;
 
-/// Everything an operator gets to read, as one text.
+/// Everything in an error that an operator reads, as one text.
 pub fn said(error: &Error) -> String {
     format!("{} {}", error.chain(), error.advice().unwrap_or_default())
 }
 
-/// It ends as one of `exits`, with advice, and can be shown on a terminal.
+/// Checks that an error has one of `exits` and advice, and is safe to print on a terminal.
 pub fn check(error: &Error, exits: &[Exit]) {
     let said = said(error);
     assert!(exits.contains(&error.exit()), "{:?}: {said}", error.exit());
@@ -22,7 +22,7 @@ pub fn check(error: &Error, exits: &[Exit]) {
     check_text(&said);
 }
 
-/// It names a place that `text` has, and can be shown on a terminal.
+/// Checks that an error names a place in `text`, and is safe to print on a terminal.
 pub fn check_place(error: &ParseError, text: &[u8]) {
     let line = text.split(|byte| *byte == b'\n').nth(error.line.wrapping_sub(1));
     let line = line.unwrap_or_else(|| panic!("no such line: {error}"));

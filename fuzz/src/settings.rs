@@ -1,5 +1,5 @@
-//! Settings, of the agent and of a release: what is merged is valid, and says the same
-//! when it is written down.
+//! Checks settings of the agent and of a release: merged ones are valid, and mean the same when
+//! written down.
 
 use super::said::{self, SECRET, said};
 use super::units;
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-/// What stands between agent.env and the release's env; without it there is only the latter.
+/// The separator of agent.env and the release's env; without it there is only the latter.
 const BETWEEN: &[u8] = b"---\n";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -100,13 +100,13 @@ fn check_release(settings: &ReleaseSettings, agent: &Env) {
     assert_eq!(again.as_ref().map_err(Error::chain), Ok(settings), "{written}");
 }
 
-/// Every setting as the env of a release says it.
+/// Every setting as text in the env of a release.
 fn written(settings: &ReleaseSettings) -> String {
     let name = |value| match value {
         Ok(serde_json::Value::String(name)) => name,
         other => panic!("not a name: {other:?}"),
     };
-    // Taken apart, so that a new setting cannot be forgotten here.
+    // Destructured, so that a new setting cannot be forgotten here.
     let ReleaseSettings {
         port,
         concurrency,
@@ -131,7 +131,7 @@ fn written(settings: &ReleaseSettings) -> String {
         stop_signal,
         release_phase,
         process_dirs,
-        // The agent's to say.
+        // Settings of the agent.
         max_tasks: _,
         metadata,
     } = settings;
@@ -174,7 +174,7 @@ fn line((name, value): (&str, String)) -> String {
     format!("{name}='{}'\n", value.replace('\'', r"'\''"))
 }
 
-/// No two processes are given the same port, nor where the machine cannot hand over.
+/// Checks that no two processes get the same port, even on a machine without handover.
 fn check_ports(plan: Plan) {
     for plan in [Plan { strategy: Strategy::Restart, ..plan.clone() }, plan] {
         let ports: Vec<u16> = plan.instances().filter_map(|process| process.port).collect();
@@ -186,7 +186,7 @@ fn check_ports(plan: Plan) {
     }
 }
 
-/// What an app needs beside its settings changes nothing, and no error has it.
+/// Checks that other variables of an app change nothing, and that no error contains them.
 fn no_error_repeats_another_value(
     agent: &Env,
     release: &Env,

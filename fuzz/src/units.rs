@@ -1,5 +1,4 @@
-//! The units of a release, read as systemd reads them: whatever a release says, it
-//! cannot add a line to them.
+//! Parses the units of a release as systemd does: no text of a release can add a line to them.
 
 use model::installed::{Snapshot, Stopped};
 use model::release::identity::{Identity, Validator};
@@ -11,14 +10,14 @@ use model::release::state::State;
 use model::units::{Kernel, Unit, generate, generate_shared};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// As almost every machine has it.
+/// The features of almost every machine.
 const KERNEL: Kernel = Kernel { user_namespaces: true };
 
-/// The directives that may stand in a unit more than once.
+/// The directives that may occur more than once in a unit.
 const LISTS: [&str; 4] = ["Environment", "ReadWritePaths", "StartLimitIntervalSec", "Wants"];
-/// The directives in which a command has its say.
+/// The directives that depend on a command.
 const OF_COMMAND: [&str; 2] = ["ExecStart", "KillMode"];
-/// As long as a file's name can be; systemd's UNIT_NAME_MAX is the same.
+/// The longest file name, equal to systemd's UNIT_NAME_MAX.
 const LONGEST_NAME: usize = 255;
 
 pub fn check(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettings) {
@@ -73,7 +72,7 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
     }
 }
 
-/// With private ports, as it has them when it is staged.
+/// The plan with private ports, as when it is staged.
 pub fn plan(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettings) -> Plan {
     let mut plan = Plan::new(procfile, settings, agent.user.as_deref().unwrap_or("app-my-app"));
     let ports = allocate(plan.private_ports_needed(), &BTreeSet::new(), |_| true);
@@ -88,7 +87,7 @@ fn with_plain_commands(snapshot: &Snapshot) -> Snapshot {
     plain
 }
 
-/// It is one file below the directory that it belongs to.
+/// Checks that the name is a single file below its directory.
 fn check_name(name: &str) {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"@._-".contains(&b);
     let fine = |part: &str| {
@@ -97,7 +96,7 @@ fn check_name(name: &str) {
     assert!(name.split('/').all(fine) && name.split('/').count() <= 2, "{name}");
 }
 
-/// Sections and directives, each of them once, and none that goes on in the next line.
+/// Checks that sections and directives occur once, and none continues on the next line.
 fn check_lines(text: &str) {
     let unprintable = |c: char| c.is_control() && c != '\n';
     assert!(text.ends_with('\n') && !text.contains(unprintable), "{text:?}");
@@ -124,7 +123,7 @@ fn differs_by_command_alone(text: &str, plain: &str) {
     }
 }
 
-/// Every service has a unit, which runs its own command, perhaps after an `exec`.
+/// Checks that every service has a unit that runs its own command, perhaps after an `exec`.
 fn commands_are_what_systemd_reads(units: &BTreeMap<String, Unit>, procfile: &Procfile) {
     let mut services = 0;
     for (kind, command) in procfile.services() {
@@ -141,7 +140,7 @@ fn commands_are_what_systemd_reads(units: &BTreeMap<String, Unit>, procfile: &Pr
     assert_eq!(templates, services, "units that no line of the Procfile asks for");
 }
 
-/// One quoted argument: systemd.syntax(7) for the escapes, systemd.unit(5) for `%`.
+/// Parses one quoted argument: systemd.syntax(7) for the escapes, systemd.unit(5) for `%`.
 fn as_systemd_reads(argument: &str) -> String {
     let inner = argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let mut chars = inner.unwrap_or_else(|| panic!("not quoted: {argument}")).chars();

@@ -1,4 +1,4 @@
-//! A release's URL: that it means one place only, and that no error tells a credential.
+//! Checks a release URL: it names exactly one place, and no error contains a credential.
 
 use super::said::{self, SECRET, said};
 use model::error::Exit;
@@ -19,7 +19,7 @@ pub fn url(data: &[u8]) -> bool {
 fn check(text: &str, url: &ReleaseUrl) {
     let shown = url.to_string();
     let given = text.strip_suffix('/').unwrap_or(text);
-    // A host's name is the same in either case.
+    // A host name is case-insensitive.
     assert!(shown.eq_ignore_ascii_case(given), "{text:?} became {shown:?}");
     assert!(!shown.contains(char::is_control), "{shown:?}");
     assert_eq!(shown.parse::<ReleaseUrl>().as_ref().ok(), Some(url), "{shown:?}");
@@ -38,7 +38,7 @@ fn check(text: &str, url: &ReleaseUrl) {
     check_place(url, &shown);
 }
 
-/// Whoever asks there asks for what was checked: nothing on the way reads it otherwise.
+/// Checks that the client requests the place that was validated, with no other interpretation.
 fn check_place(url: &ReleaseUrl, shown: &str) {
     match url.scheme() {
         Scheme::File { base } => {
@@ -50,7 +50,7 @@ fn check_place(url: &ReleaseUrl, shown: &str) {
             let plain = |part| !matches!(part, "" | "." | "..");
             assert!(prefix.split('/').all(plain), "{prefix:?}");
         }
-        // What the client cannot read it refuses; then nothing is asked for.
+        // A URL that the client cannot parse is refused before any request.
         Scheme::Http { .. } => {
             let Ok(read) = reqwest::Url::parse(shown) else { return };
             assert!(read.username().is_empty() && read.password().is_none(), "{read}");

@@ -1,4 +1,4 @@
-//! Who may ask through the control socket.
+//! Access control of the control socket.
 
 use super::connections::Bounded;
 use super::respond::Failure;
@@ -12,7 +12,7 @@ use axum::serve::IncomingStream;
 use model::error::{Error, Result};
 use model::release::url::{ReleaseUrl, Scheme};
 
-/// Whoever is at the other end of a connection; unix(7), SO_PEERCRED.
+/// The peer of a connection; unix(7), SO_PEERCRED.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(Option<(u32, u32)>);
 
@@ -23,18 +23,18 @@ impl Connected<IncomingStream<'_, Bounded>> for Peer {
     }
 }
 
-/// Directories that deployd.service hides from deployd, since any user writes to them.
+/// Directories that deployd.service hides from deployd, since any user can write to them.
 const HIDDEN: [&str; 4] = ["/tmp", "/var/tmp", "/home", "/run/user"];
 
-/// The name of a user who may ask: root, or a member of the group `deploy`.
+/// A permitted user: root, or a member of the group `deploy`.
 pub(super) struct Caller {
     pub(super) name: String,
     is_root: bool,
 }
 
 impl Caller {
-    /// A file:// release is read as root: only root may ask for one, since it
-    /// may name what nobody else may read.
+    /// Parses a release URL. Only root may use file://: deployd reads it as root, so it could
+    /// name files that the caller may not read.
     pub(super) fn url(&self, text: &str) -> Result<ReleaseUrl> {
         let url: ReleaseUrl = text.parse()?;
         let Scheme::File { base } = url.scheme() else { return Ok(url) };
@@ -87,7 +87,7 @@ fn runs_an_app(uid: u32, name: &str) -> Result<bool> {
     }
     for app in Store::at(settings.state_dir).apps()? {
         let accounts = [app.name().user(), app.name().builder()];
-        // One that cannot be read locks nobody out.
+        // An app that cannot be read locks no user out.
         let releases = app.snapshot().map(|snapshot| snapshot.releases).unwrap_or_default();
         let mut releases = releases.iter();
         if accounts.iter().any(|account| account == name)
@@ -99,7 +99,7 @@ fn runs_an_app(uid: u32, name: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// Whoever made the user of an app a member of the group: the app has no say over the agent.
+/// Refuses a user of an app that is in the group: no app may control the agent.
 fn refused_to_an_app(name: &str) -> Failure {
     let error = Error::usage(format!("serve {name}"));
     let error = error.because("apps run as this user, and no app may control the agent");

@@ -1,4 +1,4 @@
-//! `deploy cancel`: the end of work that waits, or has not committed its release yet.
+//! `deploy cancel`: ends a job that waits, or has not committed its release yet.
 
 use super::caller::Caller;
 use super::jobs::{Followed, Job, Jobs};
@@ -6,11 +6,11 @@ use model::error::{Error, Result};
 use model::event::Outcome;
 use std::sync::Arc;
 
-/// Cancels what `[APP|ID]` stands for, and waits until it has ended.
+/// Cancels the jobs that `[APP|ID]` selects, and waits until they have ended.
 pub(super) async fn cancel(jobs: &Jobs, caller: &Caller, word: Option<&str>) -> Result<Outcome> {
     let chosen = choose(jobs, word)?;
     let (mut cancelled, mut too_late) = (Vec::new(), None);
-    // Waiting jobs first: none of them may begin meanwhile.
+    // Waiting jobs first: none of them may begin when the one ahead of it ends.
     for job in chosen.iter().rev() {
         match job.cut.cancel(&caller.name) {
             Ok(()) => cancelled.push(job.clone()),
@@ -28,7 +28,7 @@ pub(super) async fn cancel(jobs: &Jobs, caller: &Caller, word: Option<&str>) -> 
     }
 }
 
-/// The work of an app, a job by its id, or the only one there is.
+/// The jobs of an app, the job with an id, or the only job there is.
 fn choose(jobs: &Jobs, word: Option<&str>) -> Result<Vec<Arc<Job>>> {
     let mut live = jobs.live();
     live.retain(|job| !job.is_background());
@@ -61,7 +61,7 @@ fn late(job: &Job, why: &str) -> Error {
     error.help(format!("`deploy rollback {}` takes a committed release back", job.app))
 }
 
-/// How it ended: what was about to end by itself may have done so.
+/// How the job ended: it may have ended by itself before the cancel took effect.
 fn message_of(jobs: &Jobs, job: &Job) -> String {
     match jobs.find(&job.id) {
         Some(Followed::Ended(ended)) => ended.outcome.message.clone(),

@@ -1,5 +1,5 @@
-//! The connections to the control socket: how many there may be, and how long one may
-//! take to say what it wants. 4,600 idle ones took 104 MB.
+//! The connections to the control socket: limits on their number, and on the time that a
+//! request may take to arrive. 4,600 idle ones took 104 MB.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -21,36 +21,36 @@ use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Sleep;
 
-/// How many connections one user may have, and all together.
+/// The most connections of one user, and of all users.
 const OF_ONE: usize = 100;
 const OF_ALL: usize = 300;
-/// How long the head of a request may take, and then its body.
+/// The deadline for the head of a request, and then for its body.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The end of a request's head; RFC 9112, section 2.1.
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
-/// The control socket, with a bound on its connections.
+/// The control socket, with a limit on its connections.
 pub struct Bounded {
     listener: UnixListener,
     patience: Duration,
     open: Open,
 }
 
-/// How many connections each user has.
+/// The number of open connections by user.
 type Open = Arc<Mutex<HashMap<Option<u32>, usize>>>;
 
 impl Bounded {
-    /// `patience` is for the head of each request.
+    /// `patience` is the time for the head of each request.
     pub fn new(listener: UnixListener, patience: Duration) -> Bounded {
         Bounded { listener, patience, open: Open::default() }
     }
 
-    /// Counts a connection; none where there are too many.
+    /// Counts a connection; none if there are too many.
     fn admit(&self, user: Option<u32>) -> Option<Guard> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = open.values().sum();
         let own = open.entry(user).or_default();
-        // Root always finds a place beside the others.
+        // Root always gets a place beside the others.
         let most = if user == Some(0) { OF_ALL + OF_ONE } else { OF_ALL };
         if *own >= OF_ONE || all >= most {
             return None;
@@ -80,7 +80,7 @@ impl Listener for Bounded {
     }
 }
 
-/// Says why, as far as the socket takes it at once.
+/// Sends the reason, as far as the socket takes it without blocking.
 fn refuse(stream: &UnixStream) {
     let error = Error::new(Exit::Busy, "ask deployd");
     let error = error.because("it has too many connections").help("end some, and ask again");
@@ -92,7 +92,7 @@ fn refuse(stream: &UnixStream) {
     let _ = stream.try_write(found.as_bytes());
 }
 
-/// A connection that counts as long as it lives.
+/// Counts a connection until it is dropped.
 struct Guard {
     user: Option<u32>,
     open: Open,
@@ -110,7 +110,7 @@ impl Drop for Guard {
     }
 }
 
-/// A connection whose request has to come in time.
+/// A connection whose request must arrive in time.
 pub struct Connection {
     pub stream: UnixStream,
     /// None once the head of the request has come.
@@ -119,9 +119,9 @@ pub struct Connection {
 }
 
 struct Head {
-    /// Ends the wait for it.
+    /// Completes at the deadline for the head.
     end: Pin<Box<Sleep>>,
-    /// How much of [`END_OF_HEAD`] was read last.
+    /// How many bytes of [`END_OF_HEAD`] the last bytes read match.
     matched: usize,
 }
 
@@ -133,7 +133,7 @@ impl Connection {
 }
 
 impl Head {
-    /// Whether the head ends among these bytes.
+    /// Whether the head ends within these bytes.
     fn ends_with(&mut self, bytes: &[u8]) -> bool {
         for byte in bytes {
             self.matched = match *byte == END_OF_HEAD[self.matched] {
@@ -189,8 +189,8 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Reads the body of a request, of at most `longest` bytes, in the time of `patience`; a
-/// connection has one request.
+/// Reads the body of a request, of at most `longest` bytes, within `patience`. A connection
+/// carries one request.
 pub async fn in_time(patience: Duration, longest: usize, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     let mut response = match tokio::time::timeout(patience, to_bytes(body, longest)).await {
@@ -217,7 +217,7 @@ mod tests {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Serves a control socket that gives back what it gets.
+    /// Serves a control socket that echoes request bodies.
     fn serve(directory: &std::path::Path) -> std::path::PathBuf {
         let path = directory.join("socket");
         let listener = Bounded::new(UnixListener::bind(&path).unwrap(), SHORT);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_asks_nothing_ends() {
+    async fn closes_a_connection_that_sends_no_request() {
         let directory = tempfile::tempdir().unwrap();
         let path = serve(directory.path());
         let head = "POST / HTTP/1.1\r\nhost: deployd\r\n";
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_user_has_so_many_connections_at_once() {
+    async fn limits_the_connections_of_a_user() {
         let directory = tempfile::tempdir().unwrap();
         let path = serve(directory.path());
         let mut held = Vec::new();

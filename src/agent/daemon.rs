@@ -1,4 +1,4 @@
-//! The life of `deployd`: settings, recovery, the socket, signals, the end.
+//! The life cycle of `deployd`: settings, recovery, the socket, signals, shutdown.
 
 use super::jobs::{Jobs, Request};
 use super::port_watch;
@@ -25,18 +25,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// Of each thread; bytes, of which the kernel gives what is used. The SDK of AWS has
-/// needed more than tokio's 2 MiB to tell of an error, in a build without optimisation.
+/// Stack size of each thread in bytes; the kernel allocates only what is used. The AWS SDK has
+/// needed more than tokio's 2 MiB to report an error, in a build without optimisation.
 const STACK: usize = 8 << 20;
 
-/// How long callers that still read an answer may take at the end.
+/// How long a shutdown waits for callers that are still reading a response.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// How long a stop waits for work that has stopped what ran before, or brings it back.
+/// How long a stop waits for jobs that have stopped the previous release, or are restoring it.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Runs until a signal ends it; what is under way is cut off, as by a crash, and recovered
-/// by the next run.
+/// Runs until a signal ends it. Jobs under way are cut off, as by a crash, and recovered by the
+/// next run.
 pub fn run() -> Result<()> {
     let variables = variables(&settings_or_none());
     for (name, value) in &variables {
@@ -55,12 +55,12 @@ pub fn run() -> Result<()> {
         .build()
         .map_err(|e| Error::failed("start the daemon's runtime").because(e))?;
     let ended = runtime.block_on(live(listener, signals, variables));
-    // A thread that still writes a file is not waited for: it goes with the process.
+    // Does not wait for a thread that still writes a file: it ends with the process.
     runtime.shutdown_background();
     ended
 }
 
-/// systemd gives a service of root's no HOME, below which the SDK looks for `.aws`.
+/// Sets HOME, below which the SDK looks for `.aws`: systemd gives a root service none.
 fn set_home() {
     if std::env::var_os("HOME").is_some_and(|home| !home.is_empty()) {
         return;
@@ -71,9 +71,9 @@ fn set_home() {
     }
 }
 
-/// Where threads share the table of open files, the kernel waits for an RCU grace period
-/// each time it grows (`expand_files`, fs/file.c): 15 ms of a stage that has 300 open.
-/// Now there is one thread, and it grows at once.
+/// Grows the table of open files while there is one thread. Once threads share it, the kernel
+/// waits for an RCU grace period each time that it grows (`expand_files`, fs/file.c): 15 ms of
+/// a stage that has 300 files open.
 fn make_room_for_files(any: &UnixListener) {
     if let Ok(last) = fcntl(any, FcntlArg::F_DUPFD_CLOEXEC(511)) {
         let _ = nix::unistd::close(last);
@@ -111,8 +111,8 @@ async fn live(
     watching.abort();
     stop.send_replace(true);
     if signal == Some(SIGHUP) {
-        // Nobody waits for it to end: what is under way is finished first. From what is told
-        // next on, systemd counts the time of a stop.
+        // A restart has no deadline: jobs under way are finished first. systemd counts the stop
+        // timeout only from the notification below.
         tokio::select! {
             () = jobs.finished() => {}
             _ = signals.recv() => {}
@@ -124,10 +124,10 @@ async fn live(
     Ok(())
 }
 
-/// Settings are read for every request, so that a change needs no signal. What
-/// the AWS SDK and the proxies read from the environment is fixed when the
-/// process starts: a change of it ends the process, and systemd starts it again
-/// behind the same socket.
+/// Whether the AWS or proxy variables have changed. Settings are read for every request, so a
+/// change needs no signal. But the AWS SDK and the proxies read the environment only when the
+/// process starts: a change of it ends the process, and systemd starts it again behind the same
+/// socket.
 fn must_start_again(variables: &[(String, String)]) -> bool {
     let changed = self::variables(&settings_or_none()) != variables;
     if changed {
@@ -136,8 +136,8 @@ fn must_start_again(variables: &[(String, String)]) -> bool {
     changed
 }
 
-/// The settings for the libraries; a mistake in the file is every request's error,
-/// and no reason not to start.
+/// The settings for the libraries. A mistake in the file is reported by every request, and must
+/// not keep the daemon from starting.
 fn settings_or_none() -> Env {
     match context::load_settings() {
         Ok((env, _)) => env,
@@ -154,7 +154,7 @@ fn variables(env: &Env) -> Vec<(String, String)> {
     theirs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The socket that systemd listens on; sd_listen_fds(3).
+/// Returns the socket that systemd listens on; sd_listen_fds(3).
 fn take_listener() -> Result<UnixListener> {
     let what = || Error::failed("take the control socket from systemd");
     let mut sockets = sd_notify::listen_fds().map_err(|e| what().because(e))?;
@@ -168,7 +168,7 @@ fn take_listener() -> Result<UnixListener> {
     }
 }
 
-/// Takes up every app where the last run, or the last boot, left it.
+/// Recovers every app from the state in which the last run, or the last boot, left it.
 fn recover(jobs: &Jobs) {
     let apps = match apps() {
         Ok(apps) => apps,
@@ -195,7 +195,7 @@ fn recover(jobs: &Jobs) {
     }
 }
 
-/// The same for an app of which nothing but its units was left.
+/// The same for apps of which only the units are left.
 async fn forget_removed(jobs: Jobs) {
     let forgotten = async {
         let cx = Context::open(jobs.common(), jobs.sources(), Events::default(), "deployd".into())
@@ -219,7 +219,7 @@ async fn try_nftables(jobs: Jobs) {
     }
 }
 
-/// Every app with a directory, also one with no release yet: its first deploy may have been
+/// Every app with a directory, even without a release: its first deploy may have been
 /// interrupted.
 fn apps() -> Result<Vec<App>> {
     let (_, settings) = context::load_settings()?;
@@ -228,7 +228,7 @@ fn apps() -> Result<Vec<App>> {
     store.apps()
 }
 
-/// Keeps `systemctl status deployd` telling the story.
+/// Keeps the status line of `systemctl status deployd` up to date.
 async fn tell(jobs: Jobs) {
     let mut changes = jobs.watch();
     loop {
@@ -239,7 +239,7 @@ async fn tell(jobs: Jobs) {
     }
 }
 
-/// Tells systemd at half the time it asks for that the runtime still runs.
+/// Notifies the systemd watchdog at half its interval that the runtime still runs.
 async fn watchdog() {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     loop {

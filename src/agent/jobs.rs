@@ -1,6 +1,5 @@
-//! Work that outlives its caller: each job is a task of the daemon, one at a
-//! time for each app and in the order of asking, and a caller only follows its
-//! events.
+//! Jobs that outlive their callers: each is a task of the daemon, one at a time per app in the
+//! order of the requests. A caller only follows the events of its job.
 
 use crate::context::{Common, Context, RollbackWindow, blocking};
 use crate::cut::{Cut, Why};
@@ -24,7 +23,7 @@ use tracing::Instrument;
 /// How many outcomes are kept for `deploy attach`; older ones are in the history.
 const ENDED: usize = 32;
 
-/// All the work of the daemon.
+/// All jobs of the daemon.
 #[derive(Clone)]
 pub struct Jobs(Arc<Shared>);
 
@@ -32,17 +31,16 @@ struct Shared {
     common: Arc<Common>,
     sources: Arc<Sources>,
     queue: Mutex<Queue>,
-    /// How many jobs there have been; sent whenever one begins or ends, and
-    /// never while `queue` is locked.
+    /// Counts starts and ends of jobs, to notify watchers; never changed while `queue` is locked.
     changed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// In the order of asking. Of each app's jobs the first has the turn.
+    /// In the order of the requests. The first job of each app has the turn.
     live: Vec<Arc<Job>>,
     ended: VecDeque<Ended>,
-    /// The daemon ends: what is begun now ends at once.
+    /// The daemon is shutting down: a job that begins now ends at once.
     stopping: bool,
 }
 
@@ -74,12 +72,12 @@ pub struct Job {
 }
 
 impl Job {
-    /// Whether it was asked for, and not begun by the daemon for itself.
+    /// Whether the daemon began the job for itself, without a request.
     pub fn is_background(&self) -> bool {
         self.is_background
     }
 
-    /// The error for the caller of a job that was ended before it did anything to undo.
+    /// The error for the caller of a job that was cut off before it changed anything.
     fn cut_off(&self, why: &Why) -> Error {
         match why {
             Why::Stop => {
@@ -102,13 +100,13 @@ pub struct Request {
     /// For `deploy status`, such as `deploy s3://…`.
     pub what: String,
     pub who: String,
-    /// Of work that another run of the daemon began.
+    /// The id of a job that another run of the daemon began.
     pub id: Option<String>,
     /// Fail with [`Exit::Busy`] rather than wait for other work on the app.
     pub no_wait: bool,
-    /// It takes a moment, and nobody has asked for it: no reason to be [`Exit::Busy`].
+    /// A short job without a request: no reason for [`Exit::Busy`].
     pub is_background: bool,
-    /// Where the same was the last to be asked for and is not done yet, follow that.
+    /// Follow the last requested job of the app instead, if it is the same and not done yet.
     pub joins: bool,
     pub deadline: Option<Instant>,
 }
@@ -189,7 +187,7 @@ impl Jobs {
         Ok(job)
     }
 
-    /// Does the job in a task of its own, so that it has an outcome whatever happens.
+    /// Runs the job in a task of its own, so that it has an outcome even if it panics.
     async fn carry<F, Fut>(self, job: Arc<Job>, request: Request, work: F)
     where
         F: FnOnce(Context) -> Fut + Send + 'static,
@@ -216,7 +214,7 @@ impl Jobs {
         memory::give_back();
     }
 
-    /// Recovery goes on with it, and has its outcome.
+    /// Drops a job that recovery in the next run of the daemon continues and reports.
     fn leave(&self, job: &Arc<Job>) {
         tracing::info!(DEPLOY_APP = %job.app, "{}: left to the next run", job.what);
         self.queue().live.retain(|live| !Arc::ptr_eq(live, job));
@@ -235,7 +233,7 @@ impl Jobs {
         self.0.changed.send_modify(|count| *count += 1);
     }
 
-    /// None where the daemon is stopped and recovery will have the outcome.
+    /// Returns none if the daemon is stopped and recovery will report the outcome.
     async fn perform<F, Fut>(&self, job: &Job, request: Request, work: F) -> Result<Option<Outcome>>
     where
         F: FnOnce(Context) -> Fut,
@@ -273,7 +271,7 @@ impl Jobs {
         Ok(Some(outcome))
     }
 
-    /// Waits until every earlier job of the app is done, no longer than the caller would.
+    /// Waits for every earlier job of the app, until the deadline of the request at most.
     async fn wait_for_turn(&self, job: &Job, request: &Request) -> Result<()> {
         let ahead = || self.active(&job.app).filter(|first| first.id != job.id);
         let Some(other) = ahead() else { return Ok(()) };
@@ -300,7 +298,7 @@ impl Jobs {
         self.queue().of(app).next().cloned()
     }
 
-    /// Everything that waits or is under way, in the order of asking.
+    /// All jobs that wait or are under way, in the order of the requests.
     pub fn live(&self) -> Vec<Arc<Job>> {
         self.queue().live.clone()
     }
@@ -323,12 +321,12 @@ impl Jobs {
         if story.is_empty() { "idle".to_owned() } else { story.join("; ") }
     }
 
-    /// Changes whenever work begins or ends.
+    /// Returns a channel that changes whenever a job begins or ends.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
     }
 
-    /// Cuts off all the work, and waits until it has ended, no longer than `grace`.
+    /// Cuts off all jobs, and waits until they have ended, for `grace` at most.
     pub async fn stop(&self, grace: Duration) {
         let live = {
             let mut queue = self.queue();
@@ -342,18 +340,18 @@ impl Jobs {
         }
     }
 
-    /// Cuts off all the work of an app that is removed by force.
+    /// Cuts off all jobs of an app that is removed by force.
     pub fn cut_off(&self, app: &AppName, who: &str) {
         self.queue().of(app).for_each(|job| job.cut.remove(who));
     }
 
-    /// Waits until all of these have ended.
+    /// Waits until all of these jobs have ended.
     pub async fn ended(&self, queue: &[Arc<Job>]) {
         let is_live = |job: &Arc<Job>| self.live().iter().any(|live| Arc::ptr_eq(live, job));
         let _ = self.watch().wait_for(|_| !queue.iter().any(is_live)).await;
     }
 
-    /// Waits until nothing is under way.
+    /// Waits until no job is under way.
     pub async fn finished(&self) {
         let _ = self.watch().wait_for(|_| self.live().is_empty()).await;
     }
@@ -363,11 +361,11 @@ impl Jobs {
     }
 }
 
-/// Stops the programs that a job has started, before the files that it made for them are
+/// Stops the programs that a job has started, before the files that it created for them are
 /// removed.
 ///
-/// By a connection of its own: the work stands still where it was cut off, and may do so with
-/// a lock of its connection.
+/// Uses a connection of its own: the job is suspended where it was cut off, and may hold a lock
+/// of its connection.
 async fn end_commands(cx: &Context, app: &App) {
     let ended = async {
         let cx = Context { machine: Arc::new(Linux::connect().await?), ..cx.clone() };
@@ -379,7 +377,7 @@ async fn end_commands(cx: &Context, app: &App) {
     }
 }
 
-/// Whether recovery takes it up.
+/// Whether the job is recorded as under way, so that recovery continues it.
 fn is_under_way(app: &App, job: &Job) -> bool {
     app.under_way().is_some_and(|work| work.id == job.id)
 }

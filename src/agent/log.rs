@@ -1,13 +1,12 @@
-//! Where the daemon's own log goes: the journal, with fields, or stderr where
-//! there is no journal.
+//! The daemon's own log: to the journal, with fields, or to stderr if there is no journal.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Installs the log for the rest of the process. Libraries may only warn: what
-/// they say below that may name headers and credentials.
+/// Installs the log for the rest of the process. Libraries log warnings only: their lower
+/// levels may contain headers and credentials.
 pub fn start() {
     let levels = Targets::new()
         .with_default(LevelFilter::WARN)

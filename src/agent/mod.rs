@@ -1,5 +1,5 @@
-//! What the daemon adds: the control socket, work that outlives its caller, and
-//! questions about what is installed.
+//! The daemon: the control socket, jobs that outlive their callers, and queries about what is
+//! installed.
 
 mod respond;
 mod cancel;

@@ -1,4 +1,4 @@
-//! What a deploy would change; nothing on the instance is touched.
+//! Reports what a deploy would change, without touching the instance.
 
 use crate::context::Context;
 use crate::stage::{self, Found, peek};
@@ -84,7 +84,7 @@ fn processes(app: &App, label: &Label, plan: &Plan) -> Vec<PlannedProcess> {
     plan.instances().map(planned).collect()
 }
 
-/// How a process of this type takes over from the one before.
+/// How a process of this type takes over from the previous one.
 fn how(plan: &Plan, kind: &ProcessType) -> String {
     let web = kind.as_str() == "web";
     match plan.strategy {
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_compared_and_values_stay_behind() {
+    fn compares_names_and_leaves_values_out() {
         let map = |pairs: &[(&str, &str)]| -> Variables {
             pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
         };

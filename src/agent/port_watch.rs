@@ -1,5 +1,5 @@
-//! Keeps the port map in the kernel: a firewall that is loaded again flushes every table,
-//! and clients would be refused while everything else looks well.
+//! Restores the port map in the kernel. A firewall that is reloaded flushes every table:
+//! clients would be refused while everything else looks healthy.
 
 use super::jobs::Jobs;
 use crate::context::Context;
@@ -12,13 +12,13 @@ use model::error::Result;
 use model::units::ports::TABLE_NAME;
 use std::time::Duration;
 
-/// After the map was loaded again, and twice as long each time that it has to be loaded
-/// once more: two programs that disagree about a table must not keep the machine busy.
+/// The pause after the map was loaded again, doubled for each further reload: two programs that
+/// disagree about a table must not keep the machine busy.
 const PAUSE: Duration = Duration::from_millis(250);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Between looks that no announcement asks for.
+/// The interval of checks that no netlink notification asks for.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// Runs as long as the daemon.
@@ -26,15 +26,15 @@ pub async fn run(jobs: Jobs) {
     loop {
         match Changes::follow() {
             Ok(changes) => until_it_fails(&changes, &jobs).await,
-            // A machine that has no nftables hands over no ports either.
+            // A machine without nftables does no handover of ports either.
             Err(error) => return tracing::warn!("cannot watch the rules of nftables: {error}"),
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Keeps the private ports in the kernel's list of ports that no outgoing connection gets,
-/// whoever sets that list. Runs as long as the daemon, or as it can.
+/// Keeps the private ports reserved in the kernel, so that no outgoing connection gets one,
+/// even if another program sets that list. Runs as long as the daemon, or until it fails.
 pub async fn reserve() {
     loop {
         let reserved = async { reserve::reserve(&Systemd::connect().await?).await };

@@ -1,4 +1,4 @@
-//! What an operator does to an installed app: restart, stop, start, remove.
+//! Operator commands for an installed app: restart, stop, start, remove.
 
 use crate::context::{Context, blocking};
 use crate::converge::{self, converge};
@@ -21,7 +21,7 @@ pub struct Selected {
     pub process: Option<String>,
 }
 
-/// Reads `[APP] [PROCESS]`: one word is an app where there is one of that name.
+/// Parses `[APP] [PROCESS]`. A single word is an app if one has that name.
 pub fn select(apps: &[App], words: &[String]) -> Result<Selected> {
     let installed = |word: &str| apps.iter().any(|app| app.name().as_str() == word && app.exists());
     match words {
@@ -85,7 +85,7 @@ async fn restart(cx: &Context, app: Locked, process: Option<&str>) -> Result<Str
     let snapshot = app.snapshot()?;
     match process {
         Some(_) => unstop(&app, &manifest, &chosen)?,
-        // A stopped process stays stopped, unless it is named.
+        // A stopped process stays stopped unless the request names it.
         None => chosen.retain(|process| !snapshot.stopped.covers(&process.to_string())),
     }
     converge::load_units(cx, &app.snapshot()?).await?;
@@ -96,7 +96,7 @@ async fn restart(cx: &Context, app: Locked, process: Option<&str>) -> Result<Str
     Ok(format!("restarted {} {}", app.name(), names(&chosen)))
 }
 
-/// Gives an app of 0.1.0 a user of its own: it stops, and starts again whatever came of it.
+/// Gives an app of 0.1.0 its own user; the app restarts whether or not that works.
 async fn move_in(cx: &Context, app: Locked) -> Result<String> {
     let snapshot = app.snapshot()?;
     let name = app.name().clone();
@@ -126,7 +126,7 @@ async fn move_in(cx: &Context, app: Locked) -> Result<String> {
     Ok(format!("restarted {name} as {}", manifest.plan.user))
 }
 
-/// Stops processes until they are started again, over a reboot too.
+/// Stops processes until they are started again, also across a reboot.
 async fn stop(cx: &Context, app: Locked, process: Option<&str>) -> Result<String> {
     let manifest = current(&app)?;
     let chosen = choose(&manifest, process)?;
@@ -140,7 +140,7 @@ async fn stop(cx: &Context, app: Locked, process: Option<&str>) -> Result<String
     Ok(format!("stopped {} {}", app.name(), names(&chosen)))
 }
 
-/// Starts what was stopped and waits until it is healthy.
+/// Starts stopped processes and waits until they are healthy.
 async fn start(cx: &Context, app: Locked, process: Option<&str>) -> Result<String> {
     let manifest = current(&app)?;
     let chosen = choose(&manifest, process)?;
@@ -161,8 +161,8 @@ pub async fn remove(cx: &Context, app: Locked) -> Result<String> {
     converge::ports::load(cx).await?;
     cx.machine.daemon_reload().await?;
     if let Some(left) = left {
-        // The user of the app stays: its number must not be another app's while files
-        // of this one are there.
+        // The user of the app stays: another app must not get its number while files of this
+        // app are left.
         let help = "the app itself is gone: remove what is left by hand, or leave it there; \
                     deployd tries again whenever it starts";
         return Err(Error::failed(format!("remove all of {name}")).because(left).help(help));
@@ -173,7 +173,7 @@ pub async fn remove(cx: &Context, app: Locked) -> Result<String> {
     Ok(format!("removed {name}"))
 }
 
-/// Takes processes off the list of those that stay stopped.
+/// Removes processes from the list of those that stay stopped.
 fn unstop(app: &Locked, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
     let stopped = app.snapshot()?.stopped;
     let still = manifest.plan.instances().map(|process| process.to_string());
@@ -192,7 +192,7 @@ fn current(app: &Locked) -> Result<Manifest> {
     app.manifest(&label)
 }
 
-/// The processes that `web`, `web.1` or nothing stands for.
+/// The processes that `web`, `web.1` or no argument selects.
 fn choose(manifest: &Manifest, process: Option<&str>) -> Result<Vec<Process>> {
     let all: Vec<Process> = manifest.plan.instances().collect();
     let Some(word) = process else { return Ok(all) };

@@ -1,5 +1,5 @@
-//! `deploy remove --force`: takes an app off this instance whatever state it is in. No step
-//! needs the one before it, and what could not be done is named.
+//! `deploy remove --force`: takes an app off this instance, whatever its state. No step depends
+//! on an earlier one, and each step that fails is named.
 
 use crate::context::{Context, blocking};
 use crate::converge;
@@ -9,8 +9,8 @@ use model::error::{Error, Result};
 use model::units;
 use std::time::Duration;
 
-/// How long its processes may take to stop before systemd kills them: what it is for each
-/// of them may be what cannot be read.
+/// How long the app's processes may take to stop before systemd kills them. Their own setting
+/// may be in a file that cannot be read.
 const STOP: Duration = Duration::from_secs(90);
 
 pub(super) async fn by_force(cx: &Context, app: App) -> Result<String> {
@@ -27,7 +27,7 @@ pub(super) async fn by_force(cx: &Context, app: App) -> Result<String> {
     if gone {
         tried(converge::ports::load(cx).await);
         tried(cx.machine.daemon_reload().await);
-        // The number of its user must not be another app's while files of this one are there.
+        // Another app must not get the number of this user while files of this app are left.
         if left.is_none() {
             tried(owner::remove(cx, &name).await);
         }
@@ -47,7 +47,7 @@ pub(super) async fn by_force(cx: &Context, app: App) -> Result<String> {
     }
 }
 
-/// Stops every process of the app: its services, and whatever runs in its slice besides.
+/// Stops every process of the app: its services, and anything else in its slice.
 async fn stop(cx: &Context, app: &App) -> Result<()> {
     let target = units::target(app.name());
     let services = cx.machine.consists_of(&target).await?.into_keys().collect::<Vec<_>>();

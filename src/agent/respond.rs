@@ -1,4 +1,4 @@
-//! Answers to callers: events as they come, an outcome that is known, an error.
+//! Responses to callers: a stream of events, a known outcome, an error.
 
 use super::jobs::Job;
 use crate::events::Follower;
@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use model::error::{Error, Exit};
 use model::event::{Event, Outcome};
 
-/// An error as an answer: the outcome it means, with a status that is not 200.
+/// An error as a response: its outcome, with a status that is not 200.
 pub(super) struct Failure(pub(super) Error);
 
 impl From<Error> for Failure {
@@ -34,7 +34,7 @@ impl IntoResponse for Failure {
 
 pub(super) type Reply<T> = std::result::Result<T, Failure>;
 
-/// The events as they come, one JSON object a line.
+/// Streams the events of a job as they come, one JSON object per line.
 pub(super) fn stream(job: &Job) -> Response {
     let begun = futures_util::stream::iter([line(&job.begun())]);
     let events = futures_util::stream::unfold(Some(job.events.follow()), next);

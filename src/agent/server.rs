@@ -1,4 +1,4 @@
-//! The control socket: what is asked, and what is done for it.
+//! The control socket: its routes and their handlers.
 
 use super::caller::{Caller, Peer};
 use super::connections::{Bounded, PATIENCE, in_time};
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 
-/// The longest request body; bytes.
+/// The longest request body, in bytes.
 const LONGEST: usize = 64 << 10;
 
 /// Serves the control socket until `stop` completes.
@@ -71,7 +71,7 @@ fn store() -> Result<Store> {
     Ok(Store::at(settings.state_dir))
 }
 
-/// The apps that a question is about: the one named, or all.
+/// The apps that a query is about: the one named, or all.
 fn asked(which: &api::Which) -> Result<Vec<App>> {
     let apps = store()?.apps()?;
     match &which.app {
@@ -114,7 +114,7 @@ async fn get_releases(
         match status::releases(&app) {
             Ok(releases) => found.extend(releases),
             Err(error) if which.app.is_some() => return Err(error.into()),
-            // `deploy status` says what is wrong with it.
+            // `deploy status` reports the reason.
             Err(error) => tracing::warn!("{}", error.chain()),
         }
     }
@@ -151,11 +151,11 @@ async fn post_deploy(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> 
     let url = caller.url(&asked.url)?;
     let timeout = asked.timeout_ms.map_or(api::TIMEOUT, Duration::from_millis);
     let run_release = asked.run_release;
-    // Those who want the release phase and those who do not want different work.
+    // A request with the release phase is a different job from one without.
     let what = format!("deploy {url}{}", if run_release { " --run-release" } else { "" });
     let request = Request {
         no_wait: asked.no_wait,
-        // What `current` names may have changed since the other was asked for.
+        // The release that `current` names may have changed since the earlier request.
         joins: !url.is_current(),
         deadline: Instant::now().checked_add(timeout),
         ..Request::new(url.app(), what, caller.name)
@@ -170,7 +170,7 @@ async fn post_deploy(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> 
     }
 }
 
-/// Follows work that was asked for before, to its outcome.
+/// Follows an earlier job to its outcome.
 async fn get_attach(
     _: Caller,
     State(jobs): State<Jobs>,
@@ -193,7 +193,7 @@ async fn get_attach(
     }
 }
 
-/// Work of which only the history knows.
+/// Returns a job that only the history knows.
 fn recorded(id: &str) -> Result<Entry> {
     for app in store()?.apps()? {
         let entries = status::history(&app).unwrap_or_default();
@@ -231,7 +231,7 @@ async fn post_stage(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> R
     Ok(stream(&job))
 }
 
-/// Once the answer is given.
+/// Prepares the app in a background job, after the response.
 fn prepare(jobs: &Jobs, app: &AppName) -> Result<()> {
     let request = Request { is_background: true, ..Request::new(app, "prepare", "deployd") };
     let app = app.clone();
@@ -253,7 +253,7 @@ async fn post_rollback(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -
                 .map_err(|e| Error::usage(format!("roll {app} back to {label:?}")).because(e))?,
         ),
     };
-    // In the settle window of a deploy it is that one's failure, and instant.
+    // In the settle window of a deploy a rollback makes that deploy fail, and is instant.
     let taken_back = || jobs.active(&app)?.rollback_window.take_back(&caller.name);
     let to = to.or_else(taken_back);
     let request = Request::new(&app, "rollback", caller.name);

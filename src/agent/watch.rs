@@ -1,6 +1,6 @@
-//! Watch mode: what DEPLOY_WATCH names is asked for now and then, and what that
-//! names is deployed. A fleet converges with nothing but S3: no instance knows
-//! another one, and each pauses for a random while, so they do not ask at once.
+//! Watch mode: polls the pointers that DEPLOY_WATCH names and deploys the releases that they
+//! name. A fleet converges with nothing but S3: instances know nothing of each other, and each
+//! adds jitter to its interval, so that they do not poll at once.
 
 use super::jobs::{Jobs, Request};
 use super::server;
@@ -23,16 +23,15 @@ use tokio::task::JoinSet;
 
 /// The name of the caller in the history.
 const WHO: &str = "watch";
-/// How often a release is tried whose deploy is cut off, by a crash or the end of
-/// the instance: it may be what brought the instance down.
+/// How often a release is tried if its deploy is cut off, by a crash or the end of the
+/// instance: the release may be the cause.
 const TRIES: u32 = 3;
-/// What may be over by itself is tried again after one interval, then two, four …
-/// and at last after this many.
+/// Backoff of a failure that may be temporary: retries after one interval, then two, four … up
+/// to this many.
 const LONGEST: u32 = 32;
-/// The longest that a source may take for one answer to what a URL names, with all that
-/// is asked again.
+/// The longest that a source may take to resolve a URL, retries included.
 const LONGEST_ASK: Duration = Duration::from_secs(300);
-/// Where the settings do not say.
+/// The default interval.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
@@ -40,14 +39,14 @@ pub struct Watcher(Arc<Shared>);
 
 struct Shared {
     jobs: Jobs,
-    /// Why a URL could not be followed when it was last asked for.
+    /// Why the last poll of an app's URL failed.
     trouble: Mutex<BTreeMap<AppName, String>>,
-    /// The apps that are being asked for.
+    /// The apps that are being polled.
     asking: Mutex<BTreeSet<AppName>>,
     reload: Notify,
 }
 
-/// The one who asks for an app's URL, until dropped.
+/// The right to poll an app's URL, until dropped.
 struct Turn(Watcher, AppName);
 
 impl Turn {
@@ -69,12 +68,12 @@ impl Watcher {
         Watcher(Arc::new(Shared { jobs, trouble, asking, reload }))
     }
 
-    /// Reads the settings now, and asks.
+    /// Reads the settings and polls at once.
     pub fn reload(&self) {
         self.0.reload.notify_one();
     }
 
-    /// Asks until the task is dropped; what it has started goes on.
+    /// Polls until the task is dropped; jobs that it has started go on.
     pub async fn run(self) {
         let mut said = None;
         let mut asks = JoinSet::new();
@@ -101,8 +100,8 @@ impl Watcher {
         }
     }
 
-    /// Begins to ask for each URL, unless that is still being asked for: a source that
-    /// does not answer is no reason not to ask the others.
+    /// Begins to poll each URL, unless its last poll is still under way: a source that does not
+    /// respond must not delay the others.
     fn ask_all(&self, settings: &WatchSettings, asks: &mut JoinSet<()>) {
         while asks.try_join_next().is_some() {}
         let watched = |app: &AppName| settings.urls.iter().any(|url| url.app() == app);
@@ -145,7 +144,7 @@ impl Watcher {
         let sources = self.0.jobs.sources();
         let news = sources.pointer_change(url, known.as_ref().filter(|_| rests)).await?;
         let Some(news) = news else { return Ok(()) };
-        // What is refused here is no deploy yet, and nothing for the history.
+        // A URL that is refused here is no deploy yet, and gets no entry in the history.
         preflight::environment(&app, &news.url)?;
         sources.resolve(&news.url).await?;
         let again = last.filter(|_| known.is_some_and(|known| known.is_same(&news)));
@@ -214,7 +213,7 @@ impl Watcher {
     }
 }
 
-/// The release that the URL named then.
+/// The release that the URL named at the last attempt.
 fn named(last: &Watched) -> PointerChange {
     PointerChange { mark: last.mark.clone(), url: last.release.clone() }
 }
@@ -229,15 +228,15 @@ fn none() -> WatchStatus {
 enum Progress {
     UnderWay,
     Deployed,
-    /// It would fail again: until the URL names something else, it is left alone.
+    /// The release would fail again: it is not retried until the URL names another one.
     FailedHere(Exit),
-    /// The source, the agent or the machine failed, and not the release.
+    /// The source, the agent or the machine failed, not the release.
     NotDeployed(Exit),
     CutOff,
 }
 
 impl Progress {
-    /// What a crash cut off may have been ended by recovery, as the history says.
+    /// Recovery may have completed an attempt that a crash cut off; the history shows it.
     fn read(app: &App, last: &Watched) -> Progress {
         let recorded = || {
             let entries = app.history(super::status::ENTRIES).ok()?;
@@ -265,7 +264,7 @@ impl Progress {
         matches!(self, Progress::Deployed | Progress::FailedHere(_))
     }
 
-    /// Whether nothing is to be done about it now unless the URL names something else.
+    /// Whether the release is not to be tried now unless the URL names another one.
     fn rests(self, last: &Watched, interval: Duration) -> bool {
         if self.is_final() || (self == Progress::CutOff && last.tries >= TRIES) {
             return true;
@@ -299,16 +298,16 @@ impl Progress {
 ///
 /// # Errors
 ///
-/// `Exit::Usage` where the file or a value of it makes no sense.
+/// `Exit::Usage` if the file or one of its values is invalid.
 pub fn settings() -> Result<WatchSettings, Error> {
     WatchSettings::from_env(&context::load_env()?)
 }
 
-/// Watched apps that nothing is known of yet.
+/// Watched apps without any state on this instance yet.
 ///
 /// # Errors
 ///
-/// A mistake in DEPLOY_WATCH, where no app is installed whose status could show it.
+/// A mistake in DEPLOY_WATCH, if no app is installed whose status could show it.
 pub fn to_come(known: &[App]) -> Result<Vec<App>> {
     let urls = match settings() {
         Ok(settings) => settings.urls,
@@ -326,7 +325,7 @@ fn store() -> Result<Store> {
     Ok(Store::at(settings.state_dir))
 }
 
-/// Between half of it and one and a half.
+/// Returns a random duration between 0.5 and 1.5 times `interval`.
 fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(0.5 + fastrand::f64())
 }
@@ -354,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_release_is_to_blame_for_is_left_alone_for_good() {
+    fn only_failures_of_the_release_are_not_retried() {
         let long_ago = last(1, 100 * MINUTE);
         let exits =
             [Exit::Done, Exit::Unusable, Exit::Unhealthy, Exit::RolledBack, Exit::RollbackFailed];
@@ -377,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_over_by_itself_is_tried_less_and_less_often() {
+    fn retries_temporary_failures_with_a_backoff() {
         let rests = |tries, minutes: u32| {
             Progress::NotDeployed(Exit::Failed).rests(&last(tries, minutes * MINUTE), MINUTE)
         };
@@ -386,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_again_and_again_is_left_alone() {
+    fn gives_up_a_release_that_is_cut_off_again_and_again() {
         assert!(!Progress::CutOff.rests(&last(2, 100 * MINUTE), MINUTE));
         assert!(Progress::CutOff.rests(&last(3, 100 * MINUTE), MINUTE));
     }

@@ -1,4 +1,4 @@
-//! The port map of the whole instance: what is current on the disk -> nftables.
+//! The port map of the whole instance: current releases on disk -> nftables.
 
 use crate::context::{Common, Context};
 use crate::switched::{Loaded, Restored, Rules};
@@ -11,7 +11,7 @@ use model::units::ports::{PortMap, TABLE_NAME};
 use model::units::{self, SCRIPT};
 use std::sync::PoisonError;
 
-/// Keeps the builds of an app from the metadata service from now on, or lets them.
+/// Blocks the metadata service for the builds of an app from now on, or allows it.
 pub async fn let_builds(cx: &Context, app: &AppName, builder: u32, metadata: bool) -> Result<()> {
     let before = {
         let mut builders = cx.common.ports.builders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -23,12 +23,12 @@ pub async fn let_builds(cx: &Context, app: &AppName, builder: u32, metadata: boo
     if before == (!metadata).then_some(builder) { Ok(()) } else { load_whole(cx).await }
 }
 
-/// Makes the kernel's map what the state on disk asks for, in one transaction.
+/// Loads the map that the state on disk asks for into the kernel, in one transaction.
 ///
 /// # Errors
 ///
-/// Where clients would reach something else than they should. Of a map that differs in what
-/// it keeps from other machines alone, no error is returned: [`restore`] loads it again.
+/// If clients would reach the wrong processes. A failure that only concerns the protection from
+/// other machines is not returned: [`restore`] loads the map again.
 pub async fn load(cx: &Context) -> Result<()> {
     let error = match apply(cx, None).await {
         Ok(()) => return Ok(()),
@@ -45,20 +45,20 @@ pub async fn load(cx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The same, but with what is kept from other machines: a candidate is about to listen on
-/// its private ports.
+/// The same, but a failure of the protection from other machines is an error too: a candidate
+/// is about to listen on its private ports.
 pub async fn load_whole(cx: &Context) -> Result<()> {
     apply(cx, None).await
 }
 
-/// The same, but with `candidate` as the current release of its app: it is
-/// about to be proved on the public port itself.
+/// The same, but with `candidate` as the current release of its app: it is about to be proved
+/// on the public port itself.
 pub async fn load_for(cx: &Context, candidate: &Manifest) -> Result<()> {
     apply(cx, Some(candidate)).await
 }
 
-/// Whether the kernel's map leads clients to what is current of the app, as far as they are
-/// to reach it through the map.
+/// Whether the kernel's map leads clients to the app's current release, as far as they are to
+/// reach it through the map.
 pub async fn lead_to(cx: &Context, app: &Snapshot) -> bool {
     let wanted = PortMap::new(std::slice::from_ref(app), None).public;
     let loaded = cx.common.ports.loaded.lock().await;
@@ -80,7 +80,7 @@ async fn apply(cx: &Context, candidate: Option<&Manifest>) -> Result<()> {
     let _whole = cx.cut.hold();
     let mut map = PortMap::new(&read(cx)?, candidate);
     map.without_metadata.extend(builders_without_metadata(cx));
-    // Where nobody asks for a map there may be no nftables either.
+    // If no app needs a map there may be no nftables either.
     let nothing = map == PortMap::default() && !cx.machine.generated().join(SCRIPT).exists();
     match loaded.as_mut() {
         Some(loaded) if loaded.still_has(&map, &|| cx.machine.fingerprint(TABLE_NAME)) => {
@@ -98,8 +98,8 @@ pub async fn is_intact(common: &Common, rules: Rules<'_>) -> bool {
     loaded.as_ref().is_none_or(|loaded| loaded.is_intact(rules))
 }
 
-/// Loads the map again if somebody else has changed it, as a firewall does that flushes
-/// every table. Says whether that was so.
+/// Loads the map again if another program has changed it, as a firewall does that flushes every
+/// table. Returns whether that was necessary.
 pub async fn restore(cx: &Context) -> Result<bool> {
     let (ports, machine) = (&cx.common.ports, &*cx.machine);
     let mut loaded = ports.loaded.lock().await;
@@ -116,14 +116,13 @@ pub async fn restore(cx: &Context) -> Result<bool> {
     Ok(true)
 }
 
-/// How often that was so since the daemon started.
+/// How often, and when last, the map was restored since the daemon started.
 pub fn restored(common: &Common) -> Option<Restored> {
     *common.ports.restored.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All apps of this instance. One that cannot be read must not lose its ports for the sake
-/// of another: it has those that it had when it could last be read. Where not even that is
-/// known of an app that has units, there is no new map.
+/// All apps of this instance. An app that cannot be read keeps the ports that it had when it
+/// was last readable. If even those are unknown and the app has units, no new map is loaded.
 fn read(cx: &Context) -> Result<Vec<Snapshot>> {
     let mut apps = Vec::new();
     for seen in cx.store.seen()? {

@@ -1,5 +1,5 @@
-//! What a process of `web` must do to count as healthy: listen where its clients can
-//! reach it, and answer.
+//! The requirements on a healthy `web` process: it listens where its clients can reach it, and
+//! responds.
 
 use crate::host::probe::Request;
 use crate::host::seams::{Machine, Network};
@@ -9,14 +9,14 @@ use model::release::settings::{Clients, Statuses};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// The same for all processes of a release.
+/// The requirements, which are the same for all processes of a release.
 #[derive(Clone, Debug)]
 pub(super) struct Demand {
     pub network: Arc<dyn Machine>,
     pub clients: Clients,
     /// The families over which each process must be reached. Empty: any family will do.
     pub families: Families,
-    /// None where a connection is enough.
+    /// None if a connection is enough.
     pub request: Option<Request>,
     pub statuses: Statuses,
 }
@@ -25,11 +25,11 @@ pub(super) struct Demand {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reach {
     pub families: Families,
-    /// Where this machine itself does.
+    /// The address at which this machine itself reaches the process.
     pub address: Option<IpAddr>,
 }
 
-/// Why a process does not do it, and what would help.
+/// A requirement that a process does not meet, and what would help.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shortfall {
     pub why: String,
@@ -45,14 +45,14 @@ impl Shortfall {
 impl Demand {
     pub fn new(network: &Arc<dyn Machine>, manifest: &Manifest) -> Demand {
         let mut demand = Demand::of_new(network, manifest);
-        // Proved by 0.1.0, which took any address: an upgrade is no reason to stop it.
+        // 0.1.0 accepted any address when it proved the release: an upgrade must not stop it.
         if manifest.state.is_good() && manifest.serves.is_none() {
             demand.accept_any_address();
         }
         demand
     }
 
-    /// Of a release that was not proved yet, whatever it says.
+    /// The requirements on a release that was not proved yet, whatever its manifest records.
     pub fn of_new(network: &Arc<dyn Machine>, manifest: &Manifest) -> Demand {
         let plan = &manifest.plan;
         let served = manifest.serves.map(|served| served.and(network.families()));
@@ -79,7 +79,7 @@ impl Demand {
         (self.clients, self.families) = (Clients::Local, Families::default());
     }
 
-    /// Checks where a process listens, and that it answers there. Returns how its clients
+    /// Checks where a process listens, and that it responds there. Returns how its clients
     /// reach it.
     pub async fn check(&self, endpoints: &[Endpoint], port: u16) -> Result<Reach, Shortfall> {
         let (on_port, others): (Vec<_>, Vec<_>) =
@@ -163,8 +163,8 @@ impl Demand {
     }
 }
 
-/// The families that a release must serve of which nothing more is known: IPv4, or IPv6 on an
-/// instance that has nothing else.
+/// The families that a release must serve by default: IPv4, or IPv6 on an instance that has
+/// nothing else.
 fn usual_families(network: &dyn Network) -> Families {
     match network.families() {
         Families { ipv4: false, ipv6: true } => Families::IPV6,

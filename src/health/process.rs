@@ -1,5 +1,5 @@
-//! One process of a release: whether it stays up, listens where its clients are, answers,
-//! and says that it is ready.
+//! One process of a release: whether it stays up, listens where its clients are, responds, and
+//! reports readiness.
 
 use super::demand::{Demand, Reach, Shortfall};
 use crate::events::Events;
@@ -15,31 +15,30 @@ use std::time::{Duration, Instant};
 /// How long a process that binds no port must have stayed up to count as healthy.
 const STAYED_UP: Duration = Duration::from_secs(1);
 
-/// A probe that the deadline cuts off before this says nothing.
+/// The shortest time for a fair probe: one that the deadline cuts off earlier proves nothing.
 const FAIR: Duration = Duration::from_secs(1);
 const SEE_LOG: &str = "see its log";
 
-/// A process, and how it was found.
+/// A process, and what the last check found.
 pub(super) struct Watched {
     pub kind: ProcessType,
     pub name: String,
     pub unit: String,
     pub port: Option<u16>,
-    /// Bytes; none means no limit.
+    /// In bytes; none means no limit.
     memory_max: Option<u64>,
-    /// How it says that it is ready.
+    /// How the process reports readiness.
     ready: Readiness,
-    /// The process as it was seen first: it must stay that one.
+    /// The run that was seen first: the process must stay in it.
     seen: Option<Seen>,
     pub healthy: bool,
-    /// How its clients reached it when it was last asked; none without a port.
+    /// How clients reached it at the last check; none without a port.
     pub reached: Option<Reach>,
     /// Its last STATUS= of sd_notify(3).
     said: String,
 }
 
-/// One run of a service. Its main process may be another one in the course of it, as when
-/// a server executes itself again.
+/// One run of a service. Its main process may change, as when a server re-executes itself.
 #[derive(Clone, PartialEq, Eq)]
 struct Seen {
     invocation: String,
@@ -52,7 +51,7 @@ pub(super) struct NotYet {
     unit: String,
     pub why: String,
     help: String,
-    /// It answers, but the port map does not lead to it.
+    /// The process responds, but the port map does not lead to it.
     pub is_of_map: bool,
 }
 
@@ -97,7 +96,7 @@ impl Watched {
         }
     }
 
-    /// It neither ended nor was restarted since it was seen first.
+    /// Fails if the process ended or was restarted since it was seen first.
     pub fn must_stay(&mut self, status: &ServiceStatus) -> Result<()> {
         let (invocation, n_restarts) = (status.invocation_id.clone(), status.n_restarts);
         let now = Seen { invocation, n_restarts };
@@ -180,7 +179,7 @@ impl Watched {
         Err(self.not_yet(format!("it is {}", status.sub_state), SEE_LOG))
     }
 
-    /// Hands on what the process says of itself when it says something new.
+    /// Emits the status text of the process when it changes.
     pub fn pass_on(&mut self, status: &ServiceStatus, events: &Events) {
         if status.status_text != self.said {
             self.said.clone_from(&status.status_text);
@@ -188,8 +187,8 @@ impl Watched {
         }
     }
 
-    /// The same by a deadline. Where that leaves no time for a fair answer, what was
-    /// found before says more.
+    /// The same with a deadline. If that leaves no time for a fair probe, returns `before`, the
+    /// earlier finding, which is more useful.
     pub async fn verdict_by(
         &self,
         deadline: Instant,
@@ -205,7 +204,7 @@ impl Watched {
         })
     }
 
-    /// A process with a port must listen on it itself, and answer.
+    /// Checks that a process with a port listens on it itself, and responds.
     pub async fn answers(
         &self,
         status: &ServiceStatus,
@@ -219,7 +218,7 @@ impl Watched {
         }
     }
 
-    /// The same, and clients of the public port come to it, or to another one of its type.
+    /// The same, and that clients of the public port reach it, or another process of its type.
     pub async fn answers_in_public(
         &self,
         status: &ServiceStatus,
@@ -242,7 +241,7 @@ impl Watched {
     }
 }
 
-/// One line of what a process says of itself, which may be anything.
+/// Returns one printable line of a status text, which may contain anything.
 fn shortened(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -1,4 +1,4 @@
-//! What fails: with which exit code, and what runs afterwards.
+//! Deploys that fail: their exit codes, and the processes that run afterwards.
 
 use super::{Story, WEB, texts};
 use crate::context::Context;
@@ -8,7 +8,7 @@ use model::reason::Reason;
 use model::release::state::State;
 use std::time::{Duration, Instant};
 
-/// r2 fails in a deploy over r1; r1 is not touched. Returns the error as text.
+/// Deploys r2 over r1; r2 fails and r1 is not touched. Returns the error as text.
 async fn leaves_r1_alone(procfile: &str, env: &str, exit: Exit) -> String {
     let story = Story::serving_r1().await;
     story.publish("r2", procfile, env);
@@ -20,7 +20,7 @@ async fn leaves_r1_alone(procfile: &str, env: &str, exit: Exit) -> String {
     runs_r1_alone(&story);
     assert_eq!(story.last().exit, exit);
     let help = error.advice().unwrap_or_default();
-    assert!(!help.is_empty(), "it says what to do: {}", error.chain());
+    assert!(!help.is_empty(), "the error has help: {}", error.chain());
     format!("{}\n{help}", error.chain())
 }
 
@@ -44,13 +44,13 @@ async fn a_process_that_never_listens_is_12_and_the_port_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_listens_elsewhere_is_told_where() {
+async fn a_process_that_listens_elsewhere_is_12_and_the_address_is_named() {
     let why = leaves_r1_alone("web: serve does=elsewhere\n", "", Exit::Unhealthy).await;
     assert!(why.contains("it listens on 0.0.0.0:8080, not on port 29"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_no_client_reaches_is_told_so() {
+async fn a_process_that_no_client_reaches_is_12() {
     let why = leaves_r1_alone("web: serve does=local\n", "", Exit::Unhealthy).await;
     assert!(why.contains("where no client from another machine reaches it"), "{why}");
     assert!(why.contains("DEPLOY_CLIENTS=local"), "{why}");
@@ -80,7 +80,7 @@ async fn a_build_that_fails_is_10_and_the_release_does_not_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_hangs_ends_in_its_time() {
+async fn a_build_that_hangs_ends_at_its_timeout() {
     let env = "export DEPLOY_BUILD_TIMEOUT=50ms";
     let why = leaves_r1_alone("web: serve\nbuild: make does=hang\n", env, Exit::Unusable).await;
     assert!(why.contains("timeout") && why.contains("DEPLOY_BUILD_TIMEOUT"), "{why}");
@@ -96,25 +96,25 @@ async fn a_release_phase_that_fails_is_10_and_nothing_is_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_procfile_that_makes_no_sense_is_10() {
+async fn an_invalid_procfile_is_10() {
     let why = leaves_r1_alone("serve\n", "", Exit::Unusable).await;
     assert!(why.contains("Procfile"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_env_that_makes_no_sense_is_10_and_its_line_is_named() {
+async fn an_invalid_env_is_10_and_its_line_is_named() {
     let why = leaves_r1_alone(WEB, "export A=1;export B=$(id)", Exit::Unusable).await;
     assert!(why.contains("line 2"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_setting_that_makes_no_sense_is_10_and_named() {
+async fn an_invalid_setting_is_10_and_named() {
     let why = leaves_r1_alone(WEB, "export DEPLOY_SETTLE=soon", Exit::Unusable).await;
     assert!(why.contains("DEPLOY_SETTLE"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_asks_for_more_than_the_instance_allows_is_10_by_the_limits_name() {
+async fn a_release_above_a_limit_is_10_and_the_limit_is_named() {
     let story = Story::with("DEPLOY_MAX_PROCESSES=2\n");
     story.publish("r1", WEB, "export DEPLOY_CONCURRENCY=web=3");
     let error = Story::fails(story.deploy("r1").await, Exit::Unusable);
@@ -122,7 +122,7 @@ async fn what_asks_for_more_than_the_instance_allows_is_10_by_the_limits_name() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_that_is_not_there_is_11() {
+async fn a_missing_release_is_11() {
     let story = Story::serving_r1().await;
     Story::fails(story.deploy("r9").await, Exit::Source);
     runs_r1_alone(&story);
@@ -136,7 +136,7 @@ async fn a_mistyped_app_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_port_of_another_app_is_10_by_that_apps_name() {
+async fn the_port_of_another_app_is_10_and_that_app_is_named() {
     let story = Story::serving_r1().await;
     story.publish_as("other", "r1", WEB, "");
     let error = Story::fails(story.deploy_as("other", "r1").await, Exit::Unusable);
@@ -145,7 +145,7 @@ async fn the_port_of_another_app_is_10_by_that_apps_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_port_of_a_stranger_is_10_with_its_pid() {
+async fn the_port_of_another_program_is_10_and_its_pid_is_named() {
     let story = Story::new();
     story.state().strangers.insert(5000);
     story.publish("r1", WEB, "");
@@ -154,14 +154,14 @@ async fn the_port_of_a_stranger_is_10_with_its_pid() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_of_root_is_known_before_the_old_release_stops() {
+async fn a_privileged_port_is_refused_before_the_old_release_stops() {
     let env = "export PORT=80 DEPLOY_STRATEGY=restart";
     let why = leaves_r1_alone(WEB, env, Exit::Unusable).await;
     assert!(why.contains("bind port 80"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_time_of_the_caller_is_over_before_anything_is_started() {
+async fn nothing_is_started_after_the_callers_deadline() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
     let cx = Context { deadline: Some(Instant::now()), ..story.cx() };
@@ -170,7 +170,7 @@ async fn the_time_of_the_caller_is_over_before_anything_is_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_started_for_which_too_little_time_is_left() {
+async fn nothing_is_started_with_too_little_time_left() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "export DEPLOY_HEALTH_TIMEOUT=1h");
     let deadline = Some(Instant::now() + Duration::from_millis(900));
@@ -206,7 +206,7 @@ async fn a_port_map_that_cannot_be_loaded_is_1_and_r1_serves() {
     let error = Story::fails(story.deploy("r2").await, Exit::Failed);
     assert!(error.chain().contains("my-app r2 was not deployed, r1 runs on"), "{}", error.chain());
     runs_r1_alone(&story);
-    assert_ne!(story.state_of("r2"), State::Failed, "nobody found fault with it");
+    assert_ne!(story.state_of("r2"), State::Failed, "the release is not at fault");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,7 +220,7 @@ async fn a_first_release_that_fails_is_12_and_nothing_is_current() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_release_that_fails_once_it_is_current_is_taken_away_again() {
+async fn a_first_release_that_fails_after_its_commit_is_taken_back() {
     let story = Story::new();
     story.publish("r1", "web: serve does=crash-when-current\n", "");
     Story::fails(story.deploy("r1").await, Exit::Unhealthy);
@@ -281,7 +281,7 @@ async fn when_neither_comes_up_it_is_30_and_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_goes_down_says_nothing_of_the_release() {
+async fn a_shutdown_does_not_mark_the_release_failed() {
     let story = Story::serving_r1().await;
     story.publish("r2", "web: serve does=crash-when-current\n", "");
     story.state().is_stopping = true;
@@ -302,7 +302,7 @@ async fn another_environment_of_the_app_is_2() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_lines_of_what_failed_are_quoted() {
+async fn the_last_lines_of_a_failed_process_are_quoted() {
     let story = Story::serving_r1().await;
     story.publish("r2", "web: serve does=crash\n", "");
     story.state().log = vec![
@@ -332,7 +332,7 @@ fn line(identifier: &str, text: &str, result: Option<&str>) -> Line {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_that_failed_is_tried_again_when_it_is_asked_for() {
+async fn a_failed_release_is_tried_again_on_request() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
     story.state().cannot_start = Some("web-r2".to_owned());
@@ -343,7 +343,7 @@ async fn a_release_that_failed_is_tried_again_when_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_that_leads_out_of_the_release_is_10_and_leaves_nothing() {
+async fn an_archive_that_leaves_the_release_is_10_and_leaves_no_files() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
     hostile(&story);
@@ -365,7 +365,7 @@ fn hostile(story: &Story) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_cancelled_while_it_is_proved_leaves_r1_alone() {
+async fn a_cancel_during_the_proof_leaves_r1_alone() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "export DEPLOY_PROVE=60s");
     let cx = story.cx();
@@ -388,7 +388,7 @@ async fn what_is_cancelled_while_it_is_proved_leaves_r1_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_committed_is_not_cancelled() {
+async fn a_committed_release_is_not_cancelled() {
     let story = Story::new();
     story.publish("r1", WEB, "");
     let cx = story.cx();

@@ -1,4 +1,4 @@
-//! Rollbacks, and a release that is taken back while it settles.
+//! Rollbacks, and releases that are taken back in their settle window.
 
 use super::{Story, WEB};
 use model::error::Exit;
@@ -6,7 +6,7 @@ use model::reason::Reason;
 use model::release::state::State;
 use std::time::Duration;
 
-/// r1, then r2, both good; r2 serves.
+/// Deploys r1, then r2, both good; r2 serves.
 async fn serving_r2() -> Story {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
@@ -20,7 +20,7 @@ fn without_its_source(story: &Story) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn goes_to_the_release_before_without_any_source() {
+async fn goes_to_the_previous_release_without_any_source() {
     let story = serving_r2().await;
     without_its_source(&story);
     let done = story.roll_back(None).await.expect("r1 was good");
@@ -32,7 +32,7 @@ async fn goes_to_the_release_before_without_any_source() {
     assert_eq!(story.runs(), ["web-r1@1"]);
     let last = story.last();
     assert_eq!((last.action.as_str(), last.after.as_deref()), ("rollback", Some("r1")));
-    assert_eq!(story.state_of("r2"), State::Good, "nobody found fault with it");
+    assert_eq!(story.state_of("r2"), State::Good, "the release is not at fault");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,14 +53,14 @@ async fn goes_to_the_release_that_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn there_must_be_a_release_to_go_back_to() {
+async fn needs_a_release_to_go_back_to() {
     let story = Story::serving_r1().await;
     Story::fails(story.roll_back(None).await, Exit::Usage);
     assert_eq!(story.served_by(), ["web-r1@1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_that_is_not_here_is_2_and_those_that_are_get_named() {
+async fn an_unknown_release_is_2_and_the_installed_ones_are_named() {
     let story = serving_r2().await;
     let error = Story::fails(story.roll_back(Some("r9")).await, Exit::Usage);
     let said = format!("{} {}", error.chain(), error.advice().unwrap_or_default());
@@ -69,7 +69,7 @@ async fn a_release_that_is_not_here_is_2_and_those_that_are_get_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_that_failed_is_no_way_back() {
+async fn does_not_go_back_to_a_failed_release() {
     let story = serving_r2().await;
     story.publish("r3", "web: serve does=crash\n", "");
     Story::fails(story.deploy("r3").await, Exit::Unhealthy);
@@ -79,7 +79,7 @@ async fn a_release_that_failed_is_no_way_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_to_what_runs_starts_nothing() {
+async fn a_rollback_to_the_current_release_starts_nothing() {
     let story = serving_r2().await;
     story.jobs();
     let done = story.roll_back(Some("r2")).await.expect("it runs");
@@ -88,7 +88,7 @@ async fn a_rollback_to_what_runs_starts_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_that_fails_leaves_what_runs_alone() {
+async fn a_rollback_that_fails_leaves_the_current_release_alone() {
     let story = serving_r2().await;
     story.state().cannot_start = Some("web-r1".to_owned());
     Story::fails(story.roll_back(None).await, Exit::Unhealthy);
@@ -100,7 +100,7 @@ async fn a_rollback_that_fails_leaves_what_runs_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_that_settles_is_taken_back_at_once() {
+async fn a_release_is_taken_back_at_once_in_its_settle_window() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "export DEPLOY_SETTLE=60s");
     let cx = story.cx();
@@ -124,7 +124,7 @@ async fn a_release_that_settles_is_taken_back_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_of_the_same_content_is_no_way_back() {
+async fn does_not_go_back_to_a_release_of_the_same_content() {
     let story = serving_r2().await;
     story.publish("r3", WEB, "export A=1");
     story.deploy("r3").await.expect("it is good");

@@ -1,6 +1,6 @@
 //! A machine in memory: a small state machine of units, jobs, ports and users. It starts the
-//! units that the agent's own generator writes, and each process does what the word after
-//! `does=` in its command says.
+//! units that the agent's own generator writes. The word after `does=` in a process's command
+//! selects its behaviour.
 
 use crate::generator;
 use crate::host::journal::Line;
@@ -26,10 +26,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// When a process listens that is late.
+/// When a `late` process begins to listen.
 const LATE: Duration = Duration::from_millis(200);
 
-/// What a test has to look at or to break.
+/// The state that a test inspects or breaks.
 #[derive(Default)]
 pub struct State {
     units: BTreeMap<String, Unit>,
@@ -41,17 +41,17 @@ pub struct State {
     /// Why nft fails, though it can be used.
     pub nft_fails: bool,
     pub reload_fails: bool,
-    /// No start of a unit whose name has this in it succeeds.
+    /// Units whose name contains this cannot be started.
     pub cannot_start: Option<String>,
     pub is_stopping: bool,
     /// The job that never ends: the daemon is killed there.
     pub dies_at: Option<String>,
-    /// Ports that somebody else listens on.
+    /// Ports that another program listens on.
     pub strangers: BTreeSet<u16>,
-    /// Connections that are open, by private port.
+    /// The number of open connections by private port.
     pub connections: BTreeMap<u16, usize>,
     pub log: Vec<Line>,
-    /// What the runs of `build` and `release` were given.
+    /// The recorded runs of `build` and `release`.
     pub runs: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ impl Fake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a job. At the one where the daemon dies nothing goes on.
+    /// Records a job. The job at which the daemon dies never completes.
     async fn job(&self, job: String) {
         let dies = {
             let mut state = self.state();
@@ -97,7 +97,7 @@ impl Fake {
         }
     }
 
-    /// Waits until the daemon has died where it was told to.
+    /// Waits until the daemon has died at `dies_at`.
     pub async fn death(&self) {
         self.dead.notified().await;
         self.state().dies_at = None;
@@ -110,7 +110,7 @@ impl Fake {
         up.map(|(name, _)| name.trim_end_matches(".service").to_owned()).collect()
     }
 
-    /// The units that clients of a public port come to now.
+    /// The units that clients of a public port reach now.
     pub fn reached_by(&self, port: u16) -> Vec<String> {
         let mut found = Vec::new();
         for private in self.behind(port) {
@@ -127,7 +127,7 @@ impl Fake {
         found
     }
 
-    /// The private ports that the map leads a public one to, or the port itself.
+    /// The private ports that the map leads a public port to, or the port itself.
     fn behind(&self, port: u16) -> Vec<u16> {
         let state = self.state();
         let rule = format!("dport {port} ");
@@ -140,7 +140,7 @@ impl Fake {
         if private.is_empty() { vec![port] } else { private.into_iter().collect() }
     }
 
-    /// Kills a process; nobody restarts it.
+    /// Kills a process; it is not restarted.
     pub fn kill(&self, unit: &str) {
         let mut state = self.state();
         let found = state.units.iter_mut().find(|(name, _)| name.contains(unit));
@@ -148,14 +148,14 @@ impl Fake {
         (unit.is_up, unit.has_failed) = (false, true);
     }
 
-    /// The machine boots again: nothing runs, and systemd has read its units.
+    /// Reboots the machine: nothing runs, and systemd has read its units.
     pub fn reboot(&self) {
         self.state().units.clear();
         self.state().script.clear();
         generate(&self.generated, &self.store);
     }
 
-    /// A unit as the files below the generator's directory have it.
+    /// Loads a unit from the files below the generator's directory.
     fn load(&self, name: &str) -> Option<Unit> {
         let (template, rest) = name.split_once('@')?;
         let text = fs::read_to_string(self.generated.join(format!("{template}@.service"))).ok()?;
@@ -177,7 +177,7 @@ impl Fake {
         })
     }
 
-    /// Whether this release is current: `deploy-my-app-web-r2@1.service`.
+    /// Whether the unit's release is current: `deploy-my-app-web-r2@1.service`.
     fn is_current(&self, unit: &str) -> bool {
         let current = self.store.root().join("apps/my-app/current");
         let Ok(target) = fs::read_link(current) else { return false };
@@ -185,7 +185,7 @@ impl Fake {
         unit.split_once('@').is_some_and(|(name, _)| name.ends_with(&format!("-{label}")))
     }
 
-    /// What the process does now, as far as it runs.
+    /// The current behaviour of a process that runs.
     fn does(&self, name: &str, unit: &Unit) -> Does {
         match unit.does.as_str() {
             "crash" => Does::Ended,
@@ -427,7 +427,7 @@ impl Network for Fake {
     }
 }
 
-/// Files are given to this user: to root's test another one, to anybody else's itself.
+/// The user that owns files: for a test as root another user, otherwise the current one.
 fn user() -> Ids {
     match getuid().is_root() {
         true => Ids { uid: 61_000, gid: 61_000 },

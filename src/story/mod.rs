@@ -1,5 +1,5 @@
-//! The story of a deploy, on a machine in memory: what each rule of [`crate::deploy`] is for,
-//! in milliseconds and without root. Booted instances show the same on the real parts.
+//! Tests of whole deploys on a machine in memory: one per rule of [`crate::deploy`], in
+//! milliseconds, without root. Booted instances show the same with the real parts.
 
 mod failing;
 mod going_back;
@@ -27,7 +27,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Short, so that no test waits for what it does not test.
+/// Short, so that no test waits longer than it needs.
 const SETTINGS: &str = "DEPLOY_SETTLE=20ms\nDEPLOY_PROVE=0s\nDEPLOY_HEALTH_TIMEOUT=150ms\n\
                         DEPLOY_DRAIN_TIMEOUT=100ms\nDEPLOY_STOP_TIMEOUT=1s\n";
 
@@ -40,7 +40,7 @@ pub struct Story {
     common: Arc<Common>,
     sources: Arc<Sources>,
     settings: String,
-    /// How much was asked for.
+    /// The number of requests so far.
     asked: AtomicU64,
 }
 
@@ -49,7 +49,7 @@ impl Story {
         Story::with("")
     }
 
-    /// With further lines of agent.env.
+    /// The same with further lines of agent.env.
     pub fn with(settings: &str) -> Story {
         let dir = TempDir::new().expect("a directory");
         let store = Store::at(dir.path().join("state"));
@@ -66,7 +66,7 @@ impl Story {
         }
     }
 
-    /// With r1, which serves.
+    /// The same with r1, which serves.
     pub async fn serving_r1() -> Story {
         let story = Story::new();
         story.publish("r1", WEB, "");
@@ -167,8 +167,8 @@ impl Story {
         deploy::roll_back(&self.cx(), self.app().lock()?, to).await
     }
 
-    /// A deploy in which the daemon is killed when it has asked for this job; it comes up
-    /// again, with nothing in its memory.
+    /// Deploys with a daemon that is killed when it requests this job, and starts again with
+    /// nothing in its memory.
     pub async fn dies_at(&mut self, job: &str, release: &str) {
         self.state().dies_at = Some(job.to_owned());
         tokio::select! {
@@ -178,7 +178,7 @@ impl Story {
         self.starts_anew();
     }
 
-    /// Another run of the daemon.
+    /// Starts another run of the daemon.
     pub fn starts_anew(&mut self) {
         let restore_pause = self.common.restore_pause;
         self.common = Arc::new(Common { restore_pause, ..Common::default() });
@@ -188,7 +188,7 @@ impl Story {
         deploy::recover(&self.cx(), self.app().lock()?).await
     }
 
-    /// A deploy that fails with this code.
+    /// Asserts that a deploy fails with this code.
     #[track_caller]
     pub fn fails(result: Result<Done>, exit: Exit) -> Error {
         let error = result.expect_err("it is to fail");
@@ -210,14 +210,14 @@ impl Story {
         snapshot.release(&release.parse().expect("a label")).expect("installed").state
     }
 
-    /// The processes that run, without what all their names begin with.
+    /// The processes that run, without the common prefix of their names.
     pub fn runs(&self) -> Vec<String> {
         let own = |unit: String| unit.strip_prefix("deploy-my-app-").map(str::to_owned);
         let processes = self.machine.running().into_iter().filter(|unit| unit.contains('@'));
         processes.filter_map(own).collect()
     }
 
-    /// Who answers clients of my-app.
+    /// The processes that serve clients of my-app.
     pub fn served_by(&self) -> Vec<String> {
         let own = |unit: String| unit.strip_prefix("deploy-my-app-").map(str::to_owned);
         self.machine.reached_by(5000).into_iter().filter_map(own).collect()

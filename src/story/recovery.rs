@@ -1,10 +1,10 @@
-//! The daemon is killed, or the machine boots: what recovery makes of each recorded state.
+//! Recovery after the daemon is killed or the machine boots, from each recorded state.
 
 use super::{Story, WEB};
 use model::error::Exit;
 use model::release::state::State;
 
-/// r1 serves, and the daemon is killed in a deploy of r2 when it has asked for this job.
+/// r1 serves, and the daemon is killed in a deploy of r2 when it requests this job.
 async fn killed_at(job: &str, procfile: &str) -> Story {
     let mut story = Story::serving_r1().await;
     story.publish("r2", procfile, "");
@@ -19,7 +19,7 @@ fn runs_alone(story: &Story, release: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_runs_is_left_alone() {
+async fn running_processes_are_left_alone() {
     let mut story = Story::serving_r1().await;
     story.starts_anew();
     story.jobs();
@@ -31,7 +31,7 @@ async fn what_runs_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_of_which_nothing_is_current_gets_nothing_started() {
+async fn an_app_without_a_current_release_starts_nothing() {
     let story = Story::new();
     story.publish("r1", WEB, "");
     story.stage("r1").await.expect("it can be used");
@@ -40,7 +40,7 @@ async fn an_app_of_which_nothing_is_current_gets_nothing_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_boot_what_was_current_is_started() {
+async fn a_boot_starts_the_current_release() {
     let mut story = Story::serving_r1().await;
     story.reboot();
     story.starts_anew();
@@ -50,7 +50,7 @@ async fn after_a_boot_what_was_current_is_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deploy_that_was_staging_leaves_nothing() {
+async fn a_deploy_that_was_staging_is_undone() {
     let mut story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
     story.dies_at("reload", "r2").await;
@@ -82,7 +82,7 @@ async fn the_release_that_was_cut_off_can_be_deployed_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_committed_is_watched_to_its_end_and_the_old_release_stops() {
+async fn a_committed_release_is_watched_to_the_end_and_the_old_one_stops() {
     let story = killed_at("stop deploy-my-app-web-r1@1", WEB).await;
     assert_eq!(story.current().as_deref(), Some("r2"));
     story.recover().await.expect("it is good");
@@ -92,7 +92,7 @@ async fn what_was_committed_is_watched_to_its_end_and_the_old_release_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_committed_and_then_fails_goes_back_to_r1() {
+async fn a_committed_release_that_fails_goes_back_to_r1() {
     let mut story = Story::serving_r1().await;
     story.publish("r2", "web: serve\n", "export DEPLOY_SETTLE=60s");
     let settling = async {
@@ -135,7 +135,7 @@ async fn with_the_strategy_restart_r1_comes_up_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_started_is_1_and_stays_current() {
+async fn a_release_that_cannot_be_started_is_1_and_stays_current() {
     let mut story = Story::serving_r1().await;
     story.reboot();
     story.starts_anew();

@@ -1,4 +1,4 @@
-//! What goes well.
+//! Deploys that succeed.
 
 use super::{Story, WEB, texts};
 use crate::context::Context;
@@ -43,7 +43,7 @@ async fn the_next_release_is_proved_beside_it_then_gets_the_traffic_then_the_old
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_steps_are_told_in_their_order() {
+async fn the_steps_are_reported_in_order() {
     let story = Story::new();
     story.publish("r1", "web: serve\nbuild: make\n", "");
     let cx = story.cx();
@@ -127,7 +127,7 @@ async fn a_type_that_has_another_name_replaces_the_old_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_port_is_served_and_the_old_one_no_more() {
+async fn a_new_port_replaces_the_old_one() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "export PORT=5001");
     story.deploy("r2").await.expect("it is good");
@@ -136,7 +136,7 @@ async fn another_port_is_served_and_the_old_one_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_singleton_never_two_run() {
+async fn two_processes_of_a_singleton_never_run() {
     let story = Story::new();
     for release in ["r1", "r2"] {
         story.publish(release, TWO, "export DEPLOY_SINGLETON=worker");
@@ -150,7 +150,7 @@ async fn of_a_singleton_never_two_run() {
     let worker = (at("start deploy-my-app-worker-r2@1"), at("stop deploy-my-app-worker-r1@1"));
     assert!(web.0 < web.1, "web is handed over: {jobs:?}");
     assert!(worker.1 < worker.0, "the old worker ends first: {jobs:?}");
-    assert!(web.0 < worker.1, "and not before the rest is known to be well: {jobs:?}");
+    assert!(web.0 < worker.1, "and not before the rest is healthy: {jobs:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +170,7 @@ async fn with_the_strategy_restart_the_old_release_stops_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_nftables_it_is_a_restart_and_that_is_said() {
+async fn without_nftables_it_is_a_restart_with_a_warning() {
     let story = Story::new();
     story.state().no_nft = true;
     story.publish("r1", WEB, "");
@@ -193,14 +193,14 @@ async fn the_build_runs_once_and_before_anything_is_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_release_phase_runs_where_it_is_asked_for() {
+async fn the_release_phase_runs_on_request() {
     let story = Story::new();
     let procfile = "web: serve\nrelease: migrate\n";
     story.publish("r1", procfile, "");
     let cx = story.cx();
     story.deploy_in(&cx, "my-app", "r1").await.expect("it is good");
     assert_eq!(story.state().runs.len(), 0);
-    assert!(texts(&cx.events).await.contains(&"release".to_owned()), "it is told of");
+    assert!(texts(&cx.events).await.contains(&"release".to_owned()), "the phase is a step");
     story.publish("r2", procfile, "");
     story.release("r2").await.expect("it is good");
     assert_eq!(story.state().runs.len(), 1);
@@ -210,7 +210,7 @@ async fn the_release_phase_runs_where_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_releases_go_and_what_a_rollback_takes_stays() {
+async fn old_releases_are_removed_but_not_the_target_of_a_rollback() {
     let story = Story::with("DEPLOY_KEEP_RELEASES=1\n");
     for release in ["r1", "r2", "r3", "r4"] {
         story.publish(release, WEB, "");
@@ -226,7 +226,7 @@ async fn old_releases_go_and_what_a_rollback_takes_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_staged_ahead_starts_nothing_and_is_not_fetched_again() {
+async fn a_staged_release_starts_nothing_and_is_not_fetched_again() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
     story.stage("r2").await.expect("it can be used");
@@ -276,7 +276,7 @@ async fn the_old_release_runs_as_long_as_a_client_is_connected_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_web_process_that_needs_its_time_gets_it() {
+async fn a_slow_web_process_gets_its_time() {
     let story = Story::with("DEPLOY_HEALTH_TIMEOUT=5s\n");
     story.publish("r1", "web: serve does=late\n", "");
     story.deploy("r1").await.expect("it is good");
@@ -284,7 +284,7 @@ async fn a_web_process_that_needs_its_time_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_history_says_who_asked_for_what() {
+async fn the_history_records_the_caller_and_the_release() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
     story.deploy("r2").await.expect("it is good");
@@ -296,9 +296,9 @@ async fn the_history_says_who_asked_for_what() {
     assert!(parts.contains(&"stage") && parts.contains(&"prove"), "{parts:?}");
 }
 
-/// The deploy is not the instance's: what it was given is what it works with.
+/// A deploy with a deadline works on the same app and release as one without.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_that_is_far_is_no_hindrance() {
+async fn a_distant_deadline_does_not_matter() {
     let story = Story::new();
     story.publish("r1", WEB, "");
     let deadline = Some(Instant::now() + Duration::from_secs(60));

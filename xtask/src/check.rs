@@ -1,13 +1,13 @@
-//! Whether what is written of settings and exit codes says what the code does: each setting
-//! with its built-in value and each exit code stand in the README, the manual, agent.env,
-//! `deploy --help` and docs/operations.md.
+//! Checks that the docs of settings and exit codes match the code: each setting with its
+//! built-in value and each exit code is in the README, the manual, agent.env, `deploy --help`
+//! and docs/operations.md.
 
 use crate::{Result, cli};
 use model::error::Exit;
 use model::release::settings::{Setting, catalog};
 use std::fs;
 
-/// Compares all of them; the error has a line for each difference.
+/// Runs all checks; the error has a line for each difference.
 pub fn all() -> Result<()> {
     let read = |path: &str| fs::read_to_string(path).map_err(|e| format!("{path}: {e}"));
     let readme = read("README.md")?;
@@ -24,7 +24,7 @@ pub fn all() -> Result<()> {
         let code = exit.code();
         let row = format!("\n| {code} | ");
         for (file, text) in [("README.md", &readme), ("docs/operations.md", &operations)] {
-            // What is done well needs no advice.
+            // Success needs no advice.
             let is_in = text.contains(&row) || (file != "README.md" && exit == Exit::Done);
             wrong.extend((!is_in).then(|| format!("{file}: no row for exit code {code}")));
         }
@@ -44,7 +44,7 @@ fn in_agent_env(setting: &Setting, text: &str) -> Option<String> {
     (!is_in).then(|| format!("packaging/agent.env: no line {line}"))
 }
 
-/// `.BR NAME " (default)"`, alone or beside others.
+/// Expects `.BR NAME " (default)"`, alone or beside others.
 fn in_manual(setting: &Setting, text: &str) -> Option<String> {
     let Setting { name, default, .. } = setting;
     let is_in = text.lines().any(|line| {
@@ -59,14 +59,14 @@ fn in_manual(setting: &Setting, text: &str) -> Option<String> {
     (!is_in).then(|| format!("deploy-agent.env(5): no heading {name} with ({default})"))
 }
 
-/// A row that names it, and has its built-in value in the second column.
+/// Expects a row with its name, and its built-in value in the second column.
 fn in_readme(setting: &Setting, text: &str) -> Option<String> {
     let Setting { name, default, .. } = setting;
     let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.rsplit_once(" | "));
     let is_name = |word: &str| word.trim_end_matches([':', ',', ';', '.']) == *name;
     let is_value = |values: &str| {
         let mut words = values.trim_end_matches([' ', '|']).split([',', ';', ' ']);
-        // A list has commas of its own; anything else is a word: 0s is not in 10s.
+        // A list contains commas itself; any other value must be a word: 0s is not in 10s.
         let is_list = default.contains(',') && values.contains(default);
         default.is_empty() || is_list || words.any(|word| word == *default)
     };

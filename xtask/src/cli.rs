@@ -9,12 +9,12 @@ use std::time::Duration;
 
 /// The command `deploy` of this version of the agent.
 pub fn command(version: &str) -> clap::Command {
-    // clap keeps the text for as long as the command, which is as long as this program.
+    // clap needs the text for as long as the command, which lives as long as this program.
     args::Cli::command().version(&*version.to_owned().leak())
 }
 
-/// Stands where the agent's parser of durations does. No command line is parsed here, but
-/// clap checks the defaults.
+/// Replaces the agent's parser of durations. No command line is parsed here, but clap checks
+/// the defaults.
 fn duration(_: &str) -> Result<Duration, String> {
     Ok(Duration::ZERO)
 }

@@ -1,8 +1,7 @@
-//! A Debian package of programs that are built, out of what Cargo.toml says of it under
-//! `[package.metadata.deb]`.
+//! Creates a Debian package of built programs, from `[package.metadata.deb]` in Cargo.toml.
 //!
-//! `make deb` makes the package for users with cargo-deb, which reads the same. This one
-//! is for tests and demo: it costs no compile of cargo-deb, does not strip the programs,
+//! `make deb` creates the package for users with cargo-deb, which reads the same data. This one
+//! is for tests and the demo: it needs no compile of cargo-deb, does not strip the programs,
 //! and compresses little. A test compares files, modes, scripts and fields of the two.
 
 mod control;
@@ -17,7 +16,7 @@ use std::process::Command;
 
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-/// Packs the programs in the directory `built` to `output`.
+/// Packs the programs in the directory `built` into `output`.
 pub fn make(built: &Path, output: &Path) -> Result<()> {
     let package = Package::read()?;
     let tree = package.target.join("debian/tree");
@@ -33,7 +32,7 @@ pub fn make(built: &Path, output: &Path) -> Result<()> {
     for name in SCRIPTS {
         copy(&scripts.join(name), &about.join(name), 0o755)?;
     }
-    // Whatever umask they were made with.
+    // Whatever umask the directories were created with.
     run(Command::new("find").arg(&tree).args(["-type", "d", "-exec", "chmod", "0755", "{}", "+"]))?;
     if let Some(dir) = output.parent() {
         fs::create_dir_all(dir)?;
@@ -46,7 +45,7 @@ pub fn make(built: &Path, output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies every asset below `tree`; gives their paths from there.
+/// Copies every asset below `tree`; returns their relative paths.
 fn lay(package: &Package, built: &Path, tree: &Path) -> Result<Vec<String>> {
     let mut laid = Vec::new();
     for [from, to, mode] in package.assets()? {
@@ -65,7 +64,7 @@ fn lay(package: &Package, built: &Path, tree: &Path) -> Result<Vec<String>> {
     Ok(laid)
 }
 
-/// Where an asset's source is: what `target/release/` is to cargo-deb, `built` is here.
+/// The source of an asset: `target/release/` of cargo-deb is `built` here.
 fn located(package: &Package, built: &Path, from: &str) -> PathBuf {
     match from.strip_prefix("target/release/") {
         Some(program) => built.join(program),
@@ -73,7 +72,7 @@ fn located(package: &Package, built: &Path, from: &str) -> PathBuf {
     }
 }
 
-/// The files that a path stands for, whose last part may hold one `*`.
+/// The files that a path matches, whose last part may contain one `*`.
 fn sources(path: &Path) -> Result<Vec<PathBuf>> {
     let pattern = path.file_name().unwrap_or_default().to_string_lossy();
     let Some((before, after)) = pattern.split_once('*') else {
@@ -107,7 +106,7 @@ fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
     Ok(fs::set_permissions(to, Permissions::from_mode(mode))?)
 }
 
-/// Compresses a man page below `tree`; gives the path that the file has then.
+/// Compresses a man page below `tree`; returns its new path.
 fn compressed(tree: &Path, path: String) -> Result<String> {
     if !path.starts_with("usr/share/man/") {
         return Ok(path);

@@ -1,4 +1,4 @@
-//! The agent's Cargo.toml, as cargo reads it.
+//! The agent's Cargo.toml, as parsed by cargo.
 
 use crate::Result;
 use serde_json::Value;
@@ -10,12 +10,12 @@ pub struct Package {
     whole: Value,
     /// The root of the workspace.
     pub root: PathBuf,
-    /// Where cargo builds.
+    /// The directory in which cargo builds.
     pub target: PathBuf,
 }
 
 impl Package {
-    /// Asks cargo for it.
+    /// Reads it from `cargo metadata`.
     pub fn read() -> Result<Package> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let asked = Command::new(cargo)

@@ -1,4 +1,4 @@
-//! The man pages and the shells' completions of `deploy`, made of its clap types.
+//! The man pages and shell completions of `deploy`, generated from its clap types.
 
 use crate::manifest::Package;
 use crate::{Result, cli};
@@ -11,14 +11,14 @@ const SEE_ALSO: &str = "\
 \\fBdeployd\\fR(8), \\fBdeploy\\-agent.env\\fR(5), \\fBdeploy\\-generator\\fR(8)
 ";
 
-/// Writes them into `dir`, which is made where it is missing.
+/// Writes them into `dir`, which is created if missing.
 pub fn write(dir: &Path) -> Result<()> {
     let package = Package::read()?;
     let mut command = cli::command(package.text("version")?);
     fs::create_dir_all(dir)?;
     clap_mangen::generate_to(command.clone(), dir)?;
     let page = dir.join("deploy.1");
-    // What follows the help is laid out by hand: it must not be filled.
+    // The text after the help is formatted by hand and must not be filled.
     let text = fs::read_to_string(&page)?.replace(".SH EXTRA\n", ".SH EXAMPLES\n.nf\n");
     fs::write(&page, text + SEE_ALSO)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {

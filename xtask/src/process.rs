@@ -1,14 +1,14 @@
-//! Programs of Debian that xtask runs.
+//! Runs Debian programs for xtask.
 
 use crate::Result;
 use std::process::Command;
 
-/// Runs a program that has nothing to say.
+/// Runs a program without output.
 pub fn run(command: &mut Command) -> Result<()> {
     output(command).map(drop)
 }
 
-/// What a program prints; an error names it and has what it wrote to stderr.
+/// Returns the output of a program; an error contains its name and its stderr.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let ran = command.output().map_err(|error| format!("cannot start {name}: {error}"))?;

@@ -1,8 +1,8 @@
 //! The wire types of the control socket: JSON over HTTP.
 //!
-//! A POST answers with a stream of [`Event`](crate::event::Event)s, one JSON
-//! object a line, the last of which is `ended`. A GET answers with one document,
-//! or with an [`Outcome`](crate::event::Outcome) and a status that is not 200.
+//! A POST returns a stream of [`Event`](crate::event::Event)s, one JSON object per line, the
+//! last of which is `ended`. A GET returns one document, or an
+//! [`Outcome`](crate::event::Outcome) and a status that is not 200.
 
 use crate::error::Exit;
 use crate::history::Entry;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Where `deployd` listens; made by `deployd.socket`.
+/// The socket of `deployd`; created by `deployd.socket`.
 pub const SOCKET: &str = "/run/deploy/deployd.sock";
 
 /// The timeout of a job whose caller gives none; no job runs without a bound.
@@ -24,10 +24,10 @@ pub struct Deploy {
     pub url: String,
     #[serde(default)]
     pub no_wait: bool,
-    /// Run the release phase, whatever DEPLOY_RELEASE_PHASE says.
+    /// Run the release phase, even if DEPLOY_RELEASE_PHASE does not ask for it.
     #[serde(default)]
     pub run_release: bool,
-    /// Answer as soon as the deploy has begun, with the event that says so.
+    /// Respond as soon as the deploy has begun, with its first event.
     #[serde(default)]
     pub detach: bool,
     /// Milliseconds from now by which the release must be committed; without it,
@@ -36,10 +36,10 @@ pub struct Deploy {
     pub timeout_ms: Option<u64>,
 }
 
-/// The query of GET /v1/attach, which answers with a stream of events.
+/// The query of GET /v1/attach, which returns a stream of events.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Attach {
-    /// None: whatever is under way.
+    /// The id of a job. None: the only job under way.
     pub id: Option<String>,
 }
 
@@ -62,9 +62,9 @@ pub struct Rollback {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Processes {
-    /// An app, a process type or a process: whichever of `[APP] [PROCESS]` were given.
+    /// The words given as `[APP] [PROCESS]`: an app, a process type or a process.
     pub words: Vec<String>,
-    /// Of a restart: with a user of its own from now on.
+    /// For a restart: give the app a user of its own from now on.
     #[serde(default)]
     pub own_user: bool,
 }
@@ -74,7 +74,7 @@ pub struct Processes {
 #[serde(deny_unknown_fields)]
 pub struct Remove {
     pub app: String,
-    /// Whatever state it is in, and whatever is being done with it.
+    /// Whatever state the app is in, and whatever job is under way.
     #[serde(default)]
     pub force: bool,
 }
@@ -83,7 +83,7 @@ pub struct Remove {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cancel {
-    /// An app, or the id of a job. None: the only one there is.
+    /// An app, or the id of a job. None: the only job there is.
     pub word: Option<String>,
 }
 
@@ -102,46 +102,46 @@ pub struct AppStatus {
     pub release: Option<String>,
     pub url: Option<String>,
     pub state: Option<State>,
-    /// Every process that should run does, and answers.
+    /// Every process that should run does, and responds.
     pub healthy: bool,
-    /// Why it is not healthy.
+    /// Why the app is not healthy.
     #[serde(default)]
     pub fault: Option<String>,
-    /// Its state on disk cannot be read: why, and the remedy. The rest is as it was when
-    /// that was last possible.
+    /// Why its state on disk cannot be read, and the remedy. The other fields are from the last
+    /// time that it could be read.
     #[serde(default)]
     pub damaged: Option<String>,
-    /// Where clients reach `web`.
+    /// The port on which clients reach `web`.
     pub port: Option<u16>,
-    /// What happened to the port map that leads there, if anything did.
+    /// A report that another program has flushed the port map, if one has.
     #[serde(default)]
     pub port_map: Option<String>,
     pub processes: Vec<ProcessStatus>,
     pub leaving: Option<Leaving>,
-    /// Where `deploy rollback` would go.
+    /// The target of `deploy rollback`.
     pub rollback: Option<String>,
-    /// What is being done with the app now, and its id for `deploy attach`.
+    /// The job that is under way for the app, and its id for `deploy attach`.
     pub working: Option<String>,
     pub working_id: Option<String>,
     pub last: Option<Entry>,
-    /// Where DEPLOY_WATCH says that the app follows something.
+    /// The state of watch mode, if DEPLOY_WATCH names the app.
     #[serde(default)]
     pub watch: Option<WatchStatus>,
 }
 
-/// What watch mode has done for an app.
+/// The state of watch mode for an app.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct WatchStatus {
-    /// None where DEPLOY_WATCH makes no sense.
+    /// None if DEPLOY_WATCH is invalid.
     pub url: Option<String>,
-    /// What it named when something was last done about it.
+    /// The release that the URL named at the last attempt.
     pub release: Option<String>,
-    /// How that ended.
+    /// The outcome of that attempt.
     pub exit: Option<Exit>,
     pub at: Option<Timestamp>,
-    /// Why it could not be asked for, or followed, the last time.
+    /// Why DEPLOY_WATCH is invalid, or why the last poll failed.
     pub error: Option<String>,
-    /// All of this in words.
+    /// A summary in words.
     pub text: String,
 }
 
@@ -149,25 +149,25 @@ pub struct WatchStatus {
 pub struct ProcessStatus {
     pub process: String,
     pub unit: String,
-    /// systemd's words, such as `running` or `auto-restart`; `stopped` where the
-    /// operator stopped it.
+    /// A state of systemd's, such as `running` or `auto-restart`; `stopped` if the operator
+    /// stopped the process.
     pub state: String,
     pub pid: Option<u32>,
     pub since: Option<Timestamp>,
     pub restarts: u32,
-    /// Bytes.
+    /// In bytes.
     pub memory: Option<u64>,
-    /// Where it listens; clients come by way of the app's port.
+    /// The port that the process listens on; clients use the app's port.
     pub port: Option<u16>,
 }
 
-/// Processes of a release that is no longer current, and are still up for those
-/// who are connected to them, and to go back to.
+/// Processes of a release that is no longer current. They still run for the clients that are
+/// connected to them, and for a rollback.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Leaving {
     pub units: Vec<String>,
     pub connections: usize,
-    /// When they are stopped at the latest.
+    /// The latest time at which they are stopped.
     pub until: Timestamp,
 }
 
@@ -179,27 +179,27 @@ pub struct ReleaseStatus {
     pub url: String,
     pub state: State,
     pub current: bool,
-    /// Where `deploy rollback` would go.
+    /// Whether it is the target of `deploy rollback`.
     pub rollback: bool,
     pub staged_at: Timestamp,
     pub files: u64,
     pub bytes: u64,
 }
 
-/// What `deploy plan` shows: what a deploy would change. Values of env are
-/// compared, never shown.
+/// The output of `deploy plan`: what a deploy would change. Values of env are compared, never
+/// shown.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PlanStatus {
     pub app: String,
     pub release: String,
     pub url: String,
     pub current: Option<String>,
-    /// The same content already runs.
+    /// Whether the same content already runs, so that nothing changes.
     pub nothing: bool,
     /// Whether the archive has to be fetched.
     pub fetch: bool,
     pub build: Option<String>,
-    /// The Procfile's `release`.
+    /// The Procfile's `release` command.
     #[serde(default)]
     pub release_phase: Option<PlannedPhase>,
     /// All services of the Procfile, including those with a count of zero.
@@ -207,7 +207,7 @@ pub struct PlanStatus {
     pub types: Vec<PlannedType>,
     pub start: Vec<PlannedProcess>,
     pub stop: Vec<PlannedProcess>,
-    /// Names in env that come, go, or have another value.
+    /// Names of env variables that are added, removed or changed.
     pub env_added: Vec<String>,
     pub env_removed: Vec<String>,
     pub env_changed: Vec<String>,
@@ -216,7 +216,7 @@ pub struct PlanStatus {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PlannedPhase {
     pub command: String,
-    /// Also in a deploy that does not ask for it.
+    /// Whether it also runs in deploys that do not ask for it.
     pub always: bool,
 }
 
@@ -224,7 +224,7 @@ pub struct PlannedPhase {
 pub struct PlannedType {
     #[serde(rename = "type")]
     pub kind: String,
-    /// How many processes of it are started.
+    /// How many processes of the type are started.
     pub count: u16,
     pub command: String,
 }
@@ -234,6 +234,6 @@ pub struct PlannedProcess {
     pub process: String,
     pub unit: String,
     pub command: String,
-    /// How it takes over, as of a process that starts.
+    /// How the process takes over from the old one, if it starts.
     pub how: String,
 }

@@ -1,11 +1,11 @@
-//! What is installed of an app on an instance, as values.
+//! The installed state of an app on an instance, as values.
 
 use crate::release::manifest::Manifest;
 use crate::release::name::{AppName, Label};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// Everything that units are made from, read at one moment.
+/// All input for the units, read at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub app: AppName,
@@ -17,17 +17,16 @@ pub struct Snapshot {
     pub stopped: Stopped,
 }
 
-/// What the operator has stopped: it stays so over a reboot, until it is
+/// Processes that the operator has stopped. They stay stopped across a reboot, until they are
 /// started again or a release is deployed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stopped(pub BTreeSet<String>);
 
 impl Stopped {
-    /// The name that stands for all of the app.
+    /// The name that means the whole app.
     pub const ALL: &str = "*";
 
-    /// Whether this holds for a process such as `web.1`, by its own name, its
-    /// type's, or the app's.
+    /// Whether a process such as `web.1` is stopped, by its own name, its type's, or the app's.
     pub fn covers(&self, process: &str) -> bool {
         let kind = process.rsplit_once('.').map_or(process, |(kind, _)| kind);
         [Self::ALL, process, kind].iter().any(|name| self.0.contains(*name))
@@ -35,7 +34,7 @@ impl Stopped {
 }
 
 impl Snapshot {
-    /// An app of which nothing is installed.
+    /// An app without any release.
     pub fn of_nothing(app: AppName, dir: PathBuf) -> Snapshot {
         let (current, releases, stopped) = (None, Vec::new(), Stopped::default());
         Snapshot { app, dir, current, releases, stopped }
@@ -51,7 +50,7 @@ impl Snapshot {
         self.dir.join("releases").join(label.as_str()).join("env")
     }
 
-    /// The directory that the app's processes may write to, whatever release runs.
+    /// The directory that the app's processes may write to under every release.
     pub fn shared(&self) -> PathBuf {
         self.dir.join("shared")
     }
@@ -69,9 +68,9 @@ impl Snapshot {
         self.release(self.current.as_ref()?)
     }
 
-    /// Where a rollback goes: the good release that the current one replaced, else the
-    /// newest good one staged before it. One that is the current one under another
-    /// label is no way back.
+    /// Returns the target of a rollback: the good release that the current one replaced,
+    /// otherwise the newest good one staged before it. A twin of the current release under
+    /// another label is no target.
     pub fn rollback_target(&self) -> Option<&Manifest> {
         let current = self.current()?;
         let good = |manifest: &&Manifest| {
@@ -83,9 +82,9 @@ impl Snapshot {
         replaced.filter(good).or_else(|| self.releases.iter().rev().filter(good).find(older))
     }
 
-    /// A good release that holds something else than the current one, where a rollback
-    /// goes or else the newest: however often that is published again, there is a way
-    /// back from it.
+    /// Returns a good release of other content than the current one: the rollback target if
+    /// possible, otherwise the newest. It keeps a way back even if the current content is
+    /// published again and again.
     pub fn last_of_other_content(&self) -> Option<&Manifest> {
         let current = self.current()?;
         let other =

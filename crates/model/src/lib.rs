@@ -1,5 +1,5 @@
-//! What the programs of deploy-agent share, as pure functions and values: text in, values out.
-//! No I/O, no clock, no environment.
+//! The part that the programs of deploy-agent share, as pure functions and values: text in,
+//! values out. No I/O, no clock, no environment.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]

@@ -1,12 +1,12 @@
-//! Which installed releases go, and which have to stay.
+//! Which installed releases are removed, and which have to stay.
 
 use crate::installed::Snapshot;
 use crate::release::manifest::Manifest;
 use crate::release::name::Label;
 
-/// The labels to remove so that `keep` good releases stay, and as many that
-/// were staged ahead. What is current, what a rollback would take and the last good
-/// one of other content are never among them.
+/// Returns the labels to remove so that `keep` good releases stay, and as many that were staged
+/// ahead. The current release, the rollback target and the last good release of other content
+/// always stay.
 pub fn prunable(snapshot: &Snapshot, keep: usize) -> Vec<Label> {
     let current = snapshot.current();
     let back = snapshot.rollback_target().map(|manifest| &manifest.label);
@@ -29,10 +29,10 @@ pub fn prunable(snapshot: &Snapshot, keep: usize) -> Vec<Label> {
     prunable
 }
 
-/// The labels that can go when the disk is full, in the order in which they go:
-/// old ones, the oldest first, then those that were staged ahead. Neither what is
-/// current nor what a rollback would take is among them; where nothing is
-/// current, the newest good release is kept.
+/// Returns the labels that can be removed when the disk is full, in order: old releases, the
+/// oldest first, then those that were staged ahead. The current release, the rollback target
+/// and the last good release of other content stay; without a current release, the newest good
+/// one.
 pub fn spare(snapshot: &Snapshot) -> Vec<Label> {
     let current = snapshot.current();
     let good = || snapshot.releases.iter().rev().find(|m| m.state.is_good());

@@ -1,33 +1,33 @@
-//! Where the time of a job went: what `--timings` prints and the history keeps.
+//! How long the parts of a job took: for `--timings` and the history.
 
 use serde::{Deserialize, Serialize};
 
-/// All of the wall time, in parts that do not overlap.
+/// The wall time of a job, in parts that do not overlap.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
-    /// In the order in which they began.
+    /// In the order of their start.
     pub parts: Vec<Part>,
-    /// Where an archive was brought onto the disk.
+    /// Set if an archive was written to the disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive: Option<Archive>,
 }
 
-/// A step, or what was singled out of it.
+/// A step, or a part of one that is measured on its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     pub part: String,
     pub seconds: f64,
 }
 
-/// What `stage` did with the archive. Its three stages work at the same time, so
-/// their seconds overlap: each is how long the stage did not wait for another one.
+/// The work of `stage` on the archive. Its three stages run concurrently, so their seconds
+/// overlap: each is the time that the stage did not wait for another one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Archive {
-    /// Compressed.
+    /// The compressed size.
     pub bytes: u64,
     pub unpacked_bytes: u64,
     pub files: u64,
-    /// Wall time of all of it.
+    /// The total wall time.
     pub seconds: f64,
     pub fetch: f64,
     pub inflate: f64,
@@ -35,7 +35,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// The stage that the others have waited for.
+    /// Returns the stage that the others have waited for.
     pub fn limit(&self) -> &'static str {
         let stages = [("fetch", self.fetch), ("inflate", self.inflate), ("unpack", self.unpack)];
         let slowest = stages.into_iter().max_by(|one, other| one.1.total_cmp(&other.1));

@@ -1,14 +1,14 @@
-//! The model depends on nothing that could do I/O: nobody can add that in silence.
+//! Ensures that no crate that could do I/O becomes a dependency of the model unnoticed.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
 use std::process::Command;
 
-/// What it may link: values, text, time zones as values, a hash.
+/// The dependencies that are allowed: values, text, time zones as values, a hash.
 const ALLOWED: [&str; 7] =
     ["envy", "jiff", "ring", "serde", "serde_json", "strsim", "deploy-model"];
 
-/// What does I/O or starts threads, wherever in the tree it would come from.
+/// Crates that do I/O or start threads, anywhere in the tree.
 const NEVER: [&str; 9] =
     ["tokio", "nix", "zbus", "hyper", "reqwest", "axum", "rustix", "mio", "socket2"];
 

@@ -1,24 +1,24 @@
-//! Releases of a small app, made in memory as a build server would make them.
+//! Releases of a small app, created in memory as a build server would.
 
 use crate::s3::S3Server;
 use flate2::write::GzEncoder;
 use std::io::Write;
 
-/// The bucket that every release of the tests lies in.
+/// The bucket of all releases of the tests.
 pub const BUCKET: &str = "releases";
 
 /// The program of [`Release::new`]: a server and a worker in Python.
 pub const APP: &str = include_str!("app.py");
 
-/// A release of `my-app`, by default with a web process and a worker that are
-/// well: the web process answers everything with the release's name.
+/// A release of `my-app`, by default with a healthy web process and worker: the web process
+/// responds to every request with the release's name.
 pub struct Release {
     name: String,
     env: Vec<u8>,
     files: Vec<File>,
 }
 
-/// Of an archive.
+/// A file of an archive.
 pub struct File {
     /// Its path in the archive.
     pub path: String,
@@ -29,7 +29,7 @@ pub struct File {
 }
 
 impl Release {
-    /// A release whose web process and worker are well.
+    /// A release whose web process and worker are healthy.
     pub fn new(name: &str) -> Release {
         Release::empty(name)
             .file("app.py", APP)
@@ -37,40 +37,40 @@ impl Release {
             .procfile("web: python3 app.py web\nworker: python3 app.py worker\n")
     }
 
-    /// A release of nothing yet.
+    /// A release without any file.
     pub fn empty(name: &str) -> Release {
         Release { name: name.to_owned(), env: Vec::new(), files: Vec::new() }
     }
 
-    /// Adds a line to env: an assignment.
+    /// Adds an assignment to env.
     pub fn set(mut self, assignment: &str) -> Release {
         self.env.extend(format!("export {assignment}\n").bytes());
         self
     }
 
-    /// The whole env file.
+    /// Sets the whole env file.
     pub fn env(mut self, bytes: impl Into<Vec<u8>>) -> Release {
         self.env = bytes.into();
         self
     }
 
-    /// The whole Procfile.
+    /// Sets the whole Procfile.
     pub fn procfile(self, text: &str) -> Release {
         self.file("Procfile", text)
     }
 
-    /// With a build that waits for `Host::go`.
+    /// Adds a build that waits for `Host::go`.
     pub fn waiting(self) -> Release {
         let build = "build: until [ -e \"$DEPLOY_SHARED/go\" ]; do sleep 0.1; done";
         self.procfile(&format!("web: python3 app.py web\nworker: python3 app.py worker\n{build}\n"))
     }
 
-    /// A file of the archive.
+    /// Adds a file to the archive.
     pub fn file(self, path: &str, bytes: impl Into<Vec<u8>>) -> Release {
         self.file_of_mode(0o644, path, bytes)
     }
 
-    /// A file of the archive with these permission bits; replaces one of the same path.
+    /// Adds a file with these permission bits; replaces one of the same path.
     pub fn file_of_mode(mut self, mode: u32, path: &str, bytes: impl Into<Vec<u8>>) -> Release {
         self.files.retain(|there| there.path != path);
         self.files.push(File { path: path.to_owned(), mode, bytes: bytes.into() });
@@ -99,7 +99,7 @@ impl Release {
         s3.put(BUCKET, &key("env"), self.env.clone());
     }
 
-    /// Uploads it with zstd.
+    /// Uploads it compressed with zstd.
     pub fn publish_zstd(&self, s3: &S3Server) {
         let archive = zstd::encode_all(self.archive().as_slice(), 3).expect("compress");
         let key = |file: &str| format!("my-app/production/{}/{file}", self.name);
@@ -126,7 +126,7 @@ impl Release {
     }
 }
 
-/// `s3://…` of a release of `my-app`.
+/// The `s3://…` URL of a release of `my-app`.
 pub fn url(release: &str) -> String {
     format!("s3://{BUCKET}/my-app/production/{release}")
 }

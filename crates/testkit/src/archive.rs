@@ -1,4 +1,4 @@
-//! Archives byte by byte, so that they can hold what no honest tool writes.
+//! Archives built byte by byte, so that they can contain what no ordinary tool writes.
 
 use tar::{EntryType, Header};
 
@@ -7,7 +7,7 @@ pub fn entry(kind: u8, name: impl AsRef<[u8]>, content: &[u8]) -> Vec<u8> {
     with_header(kind, name, content, |_| {})
 }
 
-/// The same, with something about the header changed before its checksum is made.
+/// The same, with a change of the header before its checksum is computed.
 pub fn with_header(
     kind: u8,
     name: impl AsRef<[u8]>,
@@ -84,7 +84,7 @@ pub fn pax(kind: u8, records: &[(&str, &[u8])]) -> Vec<u8> {
     entry(kind, "PaxHeaders/x", &content)
 }
 
-/// The entries and the mark that ends an archive.
+/// The entries and the end-of-archive marker.
 pub fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
     [entries.concat(), vec![0; 1024]].concat()
 }

@@ -1,4 +1,4 @@
-//! The app that is handed over under load, and the load.
+//! The app for handovers under load, and the load.
 
 use crate::app::Release;
 use crate::host::Host;
@@ -6,16 +6,16 @@ use crate::load::{Load, Running};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-/// The server: it takes a second to boot, 50 ms for a request, and ends what it has begun.
+/// The server: takes a second to boot and 50 ms per request, and completes started requests.
 pub const SERVER: &str = include_str!("graceful.py");
 
-/// A second to boot, 50 ms a request, and a graceful end.
+/// A release of [`SERVER`] with this name.
 pub fn graceful(name: &str) -> Release {
     let release = Release::empty(name).file("server.py", SERVER);
     release.file("VERSION", name).procfile("web: python3 server.py\n")
 }
 
-/// A host that serves `r1` of it.
+/// A host that serves release `r1` of [`SERVER`].
 pub fn serving_r1() -> Host {
     let host = Host::boot();
     host.publish(&graceful("r1"));
@@ -23,9 +23,9 @@ pub fn serving_r1() -> Host {
     host
 }
 
-/// Clients in another machine and in this one, with a connection for each
-/// request and with one that is kept, over IPv4 and IPv6; each rests 10 ms
-/// between two requests, whatever became of the first.
+/// Clients on another machine and on this one, with a connection per request and with a kept
+/// connection, over IPv4 and IPv6. Each pauses for 10 ms between two requests, even after a
+/// failure.
 pub fn loads(host: &Host, port: u16) -> Vec<(&'static str, Running)> {
     let outside = SocketAddr::from((host.address(), port));
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

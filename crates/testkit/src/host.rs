@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
-/// Long enough for whatever has to happen, on a busy machine too.
+/// A timeout long enough for anything that has to happen, even on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// The access key that the host's S3 accepts.
@@ -18,7 +18,7 @@ pub const SECRET_KEY: &str = "a-secret-key-of-the-tests";
 
 const S3_PORT: u16 = 9000;
 
-/// What an operator would have put there, with shorter times.
+/// An operator's usual settings, with shorter times.
 const SETTINGS: &str = "\
 AWS_ENDPOINT_URL=http://10.77.0.1:9000
 AWS_REGION=eu-central-1
@@ -35,12 +35,12 @@ DEPLOY_BOOT_TIMEOUT=0s
 pub struct Host {
     /// The machine.
     pub instance: Instance,
-    /// The network that instance and S3 are on.
+    /// The network of the instance and S3.
     pub network: Network,
     s3: Option<S3Server>,
 }
 
-/// Everything that can be asked of an instance can be asked of a host.
+/// A host has all methods of its instance.
 impl Deref for Host {
     type Target = Instance;
 
@@ -61,7 +61,7 @@ impl Host {
         Host::image_with(image, name, &package())
     }
 
-    /// With another package.
+    /// The same with another package.
     pub fn image_with(image: Image, name: &str, package: &Path) -> Image {
         let script = format!("dpkg --install ./*.deb\n{}", furnish());
         image.layer(name, &[package], &script)
@@ -77,12 +77,12 @@ impl Host {
         Host::built(|builder| builder.image(image))
     }
 
-    /// With a disk of its own: an ext4 of so many MiB, which all of it lies on.
+    /// Boots with a disk of its own: an ext4 of this size, which holds all of its files.
     pub fn on_disk(mib: u64) -> Host {
         Host::built(|builder| builder.image(&Host::image()).disk(mib))
     }
 
-    /// With so many MiB of memory for all that runs on it.
+    /// Boots with this much memory for all processes.
     pub fn of_memory(mib: u64) -> Host {
         Host::built(|builder| builder.image(&Host::image()).memory(mib))
     }
@@ -92,7 +92,7 @@ impl Host {
         Host::built_on(Network::new(), build)
     }
 
-    /// On a network that has room for other instances as well.
+    /// The same on a network that has room for other instances as well.
     pub fn built_on(network: Network, build: impl FnOnce(Builder) -> Builder) -> Host {
         let listener = network.listen(S3_PORT);
         let s3 = Some(S3Server::from_listener(listener, ACCESS_KEY, SECRET_KEY));
@@ -108,7 +108,7 @@ impl Host {
         host
     }
 
-    /// The S3 beside the instance. Panics while it is stopped.
+    /// Returns the S3 beside the instance. Panics while it is stopped.
     pub fn s3(&self) -> &S3Server {
         self.s3.as_ref().expect("S3 was not stopped")
     }
@@ -118,7 +118,7 @@ impl Host {
         drop(self.s3.take());
     }
 
-    /// Stops S3, and starts it again as it was once `meanwhile` is over.
+    /// Stops S3 while `meanwhile` runs, and starts it again with the same state.
     pub fn interrupt_s3(&mut self, meanwhile: impl FnOnce(&Host)) {
         let start = self.s3.take().expect("S3 was not stopped").stop();
         meanwhile(self);
@@ -130,13 +130,13 @@ impl Host {
         release.publish(self.s3());
     }
 
-    /// Adds lines to the agent's settings, which win over those before.
+    /// Appends lines to the agent's settings, which override earlier ones.
     pub fn configure(&self, lines: &str) {
         let append = ["bash", "-c", "cat >>/etc/deploy/agent.env"];
         self.command(&append).input(lines).output().ok();
     }
 
-    /// `deploy` with these arguments, as root.
+    /// Runs `deploy` with these arguments, as root.
     #[track_caller]
     pub fn deploy(&self, arguments: &[&str]) -> Output {
         self.exec(&[&["deploy"], arguments].concat())
@@ -148,37 +148,37 @@ impl Host {
         self.deploy(&[&url(release)]).exits(0)
     }
 
-    /// `deploy …` as another user.
+    /// Runs `deploy …` as another user.
     #[track_caller]
     pub fn deploy_as(&self, user: &str, arguments: &[&str]) -> Output {
         let words = ["runuser", "-u", user, "--", "deploy"];
         self.exec(&[&words, arguments].concat())
     }
 
-    /// What the web process answers to `/`; none where nothing answers.
+    /// Returns the response of the web process to `/`; none without a response.
     pub fn served(&self) -> Option<String> {
         let url = format!("http://{}:5000/", self.address());
         let answer = self.network.http_get(&url).ok()?;
         (answer.status == 200).then_some(answer.body)
     }
 
-    /// `deploy status my-app --json`, of which there is one.
+    /// Returns the only app in `deploy status my-app --json`.
     #[track_caller]
     pub fn status(&self) -> Value {
         let all = self.json(&["status", "my-app", "--json"]);
         all[0].clone()
     }
 
-    /// The answer of a `deploy … --json` that ends with success.
+    /// Returns the output of a `deploy … --json` that succeeds.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let said = self.deploy(arguments);
-        // `deploy status` of an app that is not healthy.
+        // `deploy status` exits with 12 if the app is unhealthy.
         let text = if said.status == Some(12) { said.stdout } else { said.ok() };
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// The main process of `web.1`, `worker.1` …, as `deploy status` has it.
+    /// The main pid of `web.1`, `worker.1` …, from `deploy status`.
     #[track_caller]
     pub fn pid(&self, process: &str) -> Option<u64> {
         let status = self.status();
@@ -186,7 +186,7 @@ impl Host {
         processes.iter().find(|one| one["process"] == process)?["pid"].as_u64()
     }
 
-    /// The main processes of web.1 and worker.1, both of which run.
+    /// The main pids of web.1 and worker.1, which must both run.
     #[track_caller]
     pub fn pids(&self) -> [u64; 2] {
         ["web.1", "worker.1"]
@@ -203,9 +203,9 @@ impl Host {
         ports.into_iter().collect()
     }
 
-    /// Everything below the state directory but the history, with content, owner
-    /// and mode, the units, and what runs: the same before and after means that
-    /// nothing was touched.
+    /// A description of everything below the state directory except the history, with content,
+    /// owner and mode, of the units, and of the running processes. If it is the same before and
+    /// after, nothing was touched.
     pub fn state(&self) -> String {
         self.sh("cd /var/lib/deploy
             find . -name history.jsonl -o -type d -printf '%p %m %u %g\\n' \\
@@ -217,12 +217,12 @@ impl Host {
             systemctl show --property=Id,MainPID,NRestarts 'deploy-*@*'")
     }
 
-    /// Lets the build of a release that is waiting end.
+    /// Lets the build of a [`Release::waiting`] end.
     pub fn go(&self) {
         self.write("/var/lib/deploy/apps/my-app/shared/go", "");
     }
 
-    /// Waits until `deploy status` says that something is being done.
+    /// Waits until `deploy status` reports a job under way.
     #[track_caller]
     pub fn wait_until_working(&self) {
         self.wait_for("work", SOON, || self.status()["working"].as_str().map(drop));

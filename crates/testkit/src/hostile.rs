@@ -1,13 +1,12 @@
-//! A release that is at its worst beside the app that a test looks at, for as long as the
-//! instance is there.
+//! A hostile release that runs beside the app under test, for as long as the instance exists.
 
 use crate::app::{BUCKET, Release};
 use crate::host::Host;
 
-/// The program that tries them: `python3 moves.py WHERE`.
+/// The program with its hostile moves: `python3 moves.py WHERE`.
 pub const MOVES: &str = include_str!("moves.py");
 
-/// Deploys it: an app without a port, so that what the test says of ports stays true.
+/// Deploys it: an app without a port, so that a test's assertions on ports stay valid.
 pub fn moves_in(host: &Host) {
     let release = Release::empty("r1")
         .file("moves.py", MOVES)

@@ -1,13 +1,13 @@
-//! What the test programs and benchmarks share: disposable instances with a booted
-//! systemd ([`instance`]), an S3 that fails on demand ([`s3`]), HTTP clients that count
-//! what becomes of their requests ([`load`]), and releases made in memory ([`app`],
-//! [`graceful`], [`archive`]).
+//! Shared code of the test programs and benchmarks: disposable instances with a booted systemd
+//! ([`instance`]), an S3 that fails on demand ([`s3`]), HTTP clients that count the outcomes of
+//! their requests ([`load`]), and releases created in memory ([`app`], [`graceful`],
+//! [`archive`]).
 //!
-//! [`host`] puts them together: an instance with the agent's package installed, and the
-//! S3 that it deploys from.
+//! [`host`] combines them: an instance with the agent's package installed, and the S3 that it
+//! deploys from.
 //!
-//! The crate knows nothing of the agent's code. It installs the package that
-//! `DEPLOY_DEB` names and runs the public command.
+//! The crate does not use the agent's code. It installs the package that `DEPLOY_DEB` names and
+//! runs the public command.
 
 #![warn(missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]

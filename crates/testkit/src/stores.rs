@@ -1,10 +1,10 @@
-//! The agent and the servers that others keep releases on, as their packages are. This
-//! is the short form, which is part of `make test`.
+//! Deploys from the common servers for releases, in their packaged versions. This is the short
+//! form, which is part of `make test`.
 
 use crate::host::Host;
 
-/// Releases of the app `app` below /srv/site. r1 and r2 have archives and envs of one
-/// size and one second, as two builds have; r3 is a copy of r1.
+/// Creates releases of the app `app` below /srv/site. The archives and envs of r1 and r2 have
+/// the same size and time, as two builds may; r3 is a copy of r1.
 pub const SITE: &str = "
     set -e
     made() {
@@ -21,13 +21,13 @@ pub const SITE: &str = "
     chmod -R a+rX /srv/site
 ";
 
-/// What the app that runs says of itself.
+/// Returns the version that the running app serves.
 pub fn serves(host: &Host) -> String {
     let url = format!("http://{}:5000/VERSION", host.address());
     host.network.http_get(&url).map(|answer| answer.body.trim().to_owned()).unwrap_or_default()
 }
 
-/// Deploys r1, r2 and back from `base`; what is right of each store.
+/// Deploys r1, r2 and r1 from `base`, and checks what must hold for each store.
 #[track_caller]
 pub fn deploys_what_was_asked_for(host: &Host, store: &str, base: &str) {
     let deploy = |release: &str| {

@@ -1,6 +1,5 @@
-//! `make demo`: an instance, an S3 beside it, and what an operator does there.
-//! Real commands with their real output; anything unexpected ends it with an
-//! error.
+//! `make demo`: an instance, an S3 beside it, and an operator's usual commands. Shows the real
+//! commands with their real output; anything unexpected ends it with an error.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -56,8 +55,8 @@ fn say(text: &str) {
     println!("{text}");
 }
 
-/// Runs a command line, shows it with all it prints, and holds it to its exit
-/// code and to a text that it has to print.
+/// Runs a command line, shows it with its output, and checks its exit code and a text that it
+/// has to print.
 fn run(host: &Instance, line: &str, code: i32, expected: &str) {
     println!("$ {line}");
     let ran = host.exec(&["bash", "-c", &format!("{line} 2>&1")]);
@@ -70,7 +69,7 @@ fn run(host: &Instance, line: &str, code: i32, expected: &str) {
     assert!(ran.stdout.contains(expected), "`{line}` does not print {expected:?}");
 }
 
-/// The example as the release of this name.
+/// Creates a release of this name from the example.
 fn example(name: &str) -> Release {
     let read = |path: &Path| fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let example = Path::new(EXAMPLE);

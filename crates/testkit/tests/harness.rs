@@ -1,5 +1,5 @@
-//! The instances that the other tests run on are what they claim to be, and
-//! nothing of them stays.
+//! The harness keeps its promises: its instances behave like machines, and leave nothing
+//! behind.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -57,7 +57,7 @@ fn a_command_that_hangs_is_killed_with_all_it_started() {
 fn a_command_cannot_reach_the_machine_below() {
     let host = Network::new().instance().boot();
     host.exec(&["date", "--set=2001-01-01"]).exits(1);
-    // Through /proc/PID/root, this link would lead to a file of this machine.
+    // Through /proc/PID/root this link would lead to a directory of this machine.
     let outside = env::temp_dir().join("written-from-an-instance");
     let outside = outside.to_str().expect("a temporary directory in UTF-8");
     host.exec(&["ln", "-s", "/tmp", "/srv/link"]).ok();
@@ -131,7 +131,7 @@ fn a_command_ends_with_the_power() {
 }
 
 #[test]
-fn hosts_meet_each_other_and_the_test_and_nobody_else() {
+fn hosts_reach_each_other_and_the_test_and_no_other_machine() {
     let network = Network::of(2);
     let (client, server) = (network.instance().boot(), network.instance().boot());
     server.write("/srv/index.html", "from the other host");
@@ -154,12 +154,12 @@ fn hosts_meet_each_other_and_the_test_and_nobody_else() {
     client.exec(&["curl", "-sS", "--max-time", "1", &url]).exits(28);
     server.plug();
     client.exec(&["curl", "-sS", "--retry", "5", "--retry-all-errors", &url]).ok();
-    // A documentation address (RFC 5737), which stands for the internet.
+    // A documentation address (RFC 5737), which represents the internet.
     client.exec(&["ping", "-c1", "-W1", "192.0.2.1"]).exits(1);
 }
 
 #[test]
-fn systemd_bounds_the_memory_of_a_unit_and_the_harness_that_of_the_host() {
+fn memory_limits_apply_to_a_unit_and_to_the_host() {
     let host = Network::new().instance().memory(256).boot();
     let hoard = "x = bytearray(128 << 20); print(len(x))";
     host.run(&["python3", "-c", hoard]).ok();
@@ -188,8 +188,8 @@ fn a_layer_is_made_once_for_the_same_inputs() {
     let first = look(&make("one"));
     assert_eq!(first.0, "one");
     assert_eq!(look(&make("one")), first);
-    // The one for `one` goes, as nobody holds it any more but, for a moment, a program
-    // that another test starts just then.
+    // The image for `one` is removed, as it is no longer held, except for a moment by a program
+    // that another test is just starting.
     let gone = poll(SOON, || {
         assert_eq!(look(&make("two")).0, "two");
         (look(&make("one")).1 != first.1).then_some(())
@@ -205,7 +205,7 @@ fn leaves_nothing_behind() {
     assert!(traces.left().0.len() >= 3, "{:?}", traces.left());
     drop(host);
     assert_eq!(traces.left(), Traces(vec![]));
-    assert!(dir.exists(), "it is this process's and not the instance's");
+    assert!(dir.exists(), "the directory belongs to this process, not to the instance");
 }
 
 #[test]
@@ -229,8 +229,8 @@ fn the_next_test_process_clears_what_a_killed_watcher_could_not() {
     assert!(next.wait().expect("wait for the next").success());
 }
 
-/// Another test process, which holds an instance until its input ends; what is
-/// there because of it; and its watcher.
+/// Starts another test process, which holds an instance until its input ends. Returns it, the
+/// paths of its instance, and its watcher.
 fn start_victim() -> (Child, Traces, Pid) {
     let mut victim = Command::new(env::current_exe().expect("this program"))
         .args(["--exact", "victim", "--ignored", "--nocapture"])
@@ -264,7 +264,7 @@ fn victim() {
     let _ = io::stdin().read(&mut [0]);
 }
 
-/// Paths that are there as long as an instance is.
+/// Paths that exist as long as an instance does.
 #[derive(Debug, PartialEq)]
 struct Traces(Vec<PathBuf>);
 
@@ -273,7 +273,7 @@ impl Traces {
         Traces(host.traces())
     }
 
-    /// Those that are still there, and the files below them behind loop devices.
+    /// Returns those that still exist, and the files below them behind loop devices.
     fn left(&self) -> Traces {
         let below = |file: &PathBuf| self.0.iter().any(|path| file.starts_with(path));
         let mut left = loop_files();

@@ -38,12 +38,12 @@ fn running() -> ServiceStatus {
 }
 
 #[test]
-fn a_process_stays_while_it_is_the_one_that_was_seen_first() {
+fn a_process_stays_up_across_new_pids_and_reloads() {
     let mut process = watched(None);
     for _ in 0..3 {
         process.must_stay(&running()).expect("the same process");
     }
-    // As of a server that executes itself again.
+    // As when a server re-executes itself.
     let another_pid = ServiceStatus { main_pid: 43, ..running() };
     process.must_stay(&another_pid).expect("still the same run");
     let reloading = ServiceStatus { active_state: "reloading".into(), ..running() };
@@ -105,7 +105,7 @@ fn demand() -> Demand {
 async fn a_process_without_a_port_is_healthy_when_it_has_stayed_up() {
     let process = watched(None);
     assert!(process.verdict(&running(), &demand()).await.is_ok());
-    // Whatever the time of day was, which may be set meanwhile.
+    // Independent of the wall clock, which may be set meanwhile.
     let now = monotonic();
     for (active_since, active_since_monotonic) in [(1, now), (now, now), (1, now + 3_600_000_000)] {
         let status = ServiceStatus { active_since, active_since_monotonic, ..running() };
@@ -114,7 +114,7 @@ async fn a_process_without_a_port_is_healthy_when_it_has_stayed_up() {
     }
 }
 
-/// Somebody else's listener proves nothing.
+/// A listener of another process proves nothing.
 #[tokio::test]
 async fn a_port_counts_only_when_the_process_itself_listens_on_it() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");

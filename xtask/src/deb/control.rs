@@ -1,4 +1,4 @@
-//! What dpkg is told of the package: its fields and its configuration files.
+//! The package's metadata for dpkg: its fields and its configuration files.
 
 use crate::Result;
 use crate::manifest::Package;
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// All files in /etc, as Debian's policy has it.
+/// All files in /etc, as Debian's policy requires.
 pub fn conffiles(laid: &[String]) -> String {
     let in_etc = laid.iter().filter(|path| path.starts_with("etc/"));
     in_etc.map(|path| format!("/{path}\n")).collect()
@@ -44,7 +44,7 @@ pub fn fields(package: &Package, built: &Path, laid: &[String], tree: &Path) -> 
     Ok(text)
 }
 
-/// The packages that Cargo.toml names, and for `$auto` those of the shared libraries.
+/// The packages that Cargo.toml names, with `$auto` replaced by those of the shared libraries.
 fn depends(package: &Package, built: &Path) -> Result<String> {
     let mut all = Vec::new();
     for one in package.deb("depends")?.split(',').map(str::trim) {
@@ -59,9 +59,9 @@ fn depends(package: &Package, built: &Path) -> Result<String> {
     Ok(all.join(", "))
 }
 
-/// What dpkg-shlibdeps finds, but for libgcc, which every system has.
+/// The packages that dpkg-shlibdeps finds, except libgcc, which every system has.
 fn libraries(package: &Package, built: &Path) -> Result<Vec<String>> {
-    // It wants to be where a debian/control is.
+    // It must run in a directory with a debian/control.
     let dir = package.target.join("debian/shlibs");
     fs::create_dir_all(dir.join("debian"))?;
     fs::write(dir.join("debian/control"), "")?;

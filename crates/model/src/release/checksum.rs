@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A checksum as S3 keeps it.
+/// A checksum as S3 stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
     pub algorithm: Algorithm,
     /// Base64; a checksum of checksums has the number of its parts after a `-`.
     pub value: String,
-    /// Whether it is of the object's bytes, and not of its parts' checksums.
+    /// Whether it covers the object's bytes, not the checksums of its parts.
     pub full_object: bool,
 }
 
@@ -28,7 +28,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The cheapest first: S3 may store more than one for an object.
+    /// The cheapest first: S3 may store several for one object.
     const ALL: [Algorithm; 5] =
         [Self::Crc64Nvme, Self::Crc32c, Self::Crc32, Self::Sha256, Self::Sha1];
 
@@ -50,17 +50,17 @@ impl fmt::Display for Algorithm {
 }
 
 impl Checksum {
-    /// None where the algorithm, by S3's name for it, is none of ours.
+    /// Returns none if the algorithm, by S3's name for it, is not supported.
     ///
-    /// The `-` is looked at as well as the type: S3 did not send the type before
-    /// 2025, and not every server that speaks S3 does today.
+    /// A `-` in the value means a checksum of parts, whatever the type: S3 did not send the
+    /// type before 2025, and not every S3-compatible server does today.
     pub fn new(algorithm: &str, value: &str, full_object: bool) -> Option<Checksum> {
         let algorithm = Algorithm::ALL.into_iter().find(|known| known.name() == algorithm)?;
         let full_object = full_object && !value.contains('-');
         Some(Checksum { algorithm, value: value.to_owned(), full_object })
     }
 
-    /// Whether these cannot be of the same bytes.
+    /// Whether the two cannot belong to the same bytes.
     pub fn contradicts(&self, other: &Checksum) -> bool {
         let whole = self.full_object && other.full_object;
         whole && self.algorithm == other.algorithm && self.value != other.value

@@ -1,4 +1,4 @@
-//! The archive's compression, told by the name of the object that holds it.
+//! The archive's compression, derived from the name of its object.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// In the order in which a release is searched for them: the fastest first.
+    /// The order in which a release is searched for its archive: the fastest first.
     pub const ALL: [Compression; 3] = [Compression::Zstd, Compression::Gzip, Compression::Plain];
 
     /// The name of the archive beside `env`.

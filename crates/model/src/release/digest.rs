@@ -1,5 +1,5 @@
-//! The SHA-256 of bytes that were read here: the one thing that says of two objects
-//! at different URLs that they are the same.
+//! The SHA-256 of bytes read here: the only proof that two objects at different URLs are the
+//! same.
 
 use super::checksum::{Algorithm, Checksum};
 use ring::digest::{Context, SHA256};
@@ -17,13 +17,13 @@ impl Sha256 {
         hasher.finish()
     }
 
-    /// Its first `digits`.
+    /// The first `digits` hexadecimal digits.
     pub fn begin(&self, digits: usize) -> &str {
         self.0.get(..digits).unwrap_or(&self.0)
     }
 
-    /// The SHA-256 that a store keeps of the whole object; none where it keeps
-    /// another checksum, or one of parts.
+    /// Returns the SHA-256 that a store keeps of the whole object; none if it keeps another
+    /// checksum, or one of parts.
     pub fn stored(checksum: &Checksum) -> Option<Sha256> {
         if checksum.algorithm != Algorithm::Sha256 || !checksum.full_object {
             return None;
@@ -40,8 +40,7 @@ impl Sha256 {
     }
 }
 
-/// Adds up bytes in their order. It is ring's, whose assembly is as fast in a debug
-/// build.
+/// Hashes bytes in order. Uses ring, whose assembly is as fast in a debug build.
 #[derive(Clone)]
 pub struct Hasher(Context);
 
@@ -61,7 +60,7 @@ impl Hasher {
     }
 }
 
-/// Base64 of RFC 4648 with its padding; none where it is something else.
+/// Decodes padded Base64 (RFC 4648); none if the text is invalid.
 fn from_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
@@ -91,11 +90,11 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Of "123456789", as `sha256sum` has it.
+    /// The digest of "123456789", by `sha256sum`.
     const CHECK: &str = "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225";
 
     #[test]
-    fn agrees_with_sha256sum_however_the_bytes_come() {
+    fn agrees_with_sha256sum_for_any_split_of_the_bytes() {
         assert_eq!(Sha256::of(b"123456789"), Sha256(CHECK.into()));
         let mut hasher = Hasher::default();
         b"123456789".chunks(2).for_each(|chunk| hasher.update(chunk));
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_store_keeps_of_the_whole_object_is_the_same_digest() {
+    fn takes_the_digest_of_a_whole_object_from_a_store() {
         let value = "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=";
         let stored = |algorithm, value, whole| {
             Sha256::stored(&Checksum::new(algorithm, value, whole).unwrap())

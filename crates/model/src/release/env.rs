@@ -1,10 +1,10 @@
 //! The release's `env`: a bash file of assignments, read without bash.
 //!
-//! What is accepted gives the environment that `set -a; . ./env` gives in a clean bash with
-//! a UTF-8 locale and the standard PATH, byte for byte, but for what every bash sets itself;
-//! `tests/env_differential.rs` compares the two. Whatever else bash would do is refused with its line and column. An error never holds a part of a
-//! value, not even a word that looks like a command: it may be the rest of an unquoted
-//! password.
+//! Accepted files give the environment that `set -a; . ./env` gives in a clean bash with a
+//! UTF-8 locale and the standard PATH, byte for byte, except for variables that every bash sets
+//! itself; `tests/env_differential.rs` compares the two. Anything else is refused with its line
+//! and column. An error never contains a part of a value, not even a word that looks like a
+//! command: it may be the rest of an unquoted password.
 
 mod ansi_c;
 mod cursor;
@@ -29,8 +29,8 @@ const LONGEST_VARIABLE: usize = 32 * 4096 - 1;
 /// and keeps the canonical file, at most twice as long, one that `Env::parse` reads.
 const LONGEST_TOTAL: usize = LONGEST_FILE / 2;
 
-/// What PATH is before an env file sets it: what systemd gives a service, systemd.exec(5),
-/// with the directories that only some machines keep apart.
+/// The PATH before an env file sets it: systemd's default for services, systemd.exec(5), with
+/// the directories that only some machines keep apart.
 pub const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The variables of an env file, sorted by name. `Debug` shows no value.
@@ -40,7 +40,7 @@ pub struct Env {
     ignored: BTreeSet<&'static str>,
 }
 
-/// Equal are those that give a process the same.
+/// Two values are equal if they give a process the same environment.
 impl PartialEq for Env {
     fn eq(&self, other: &Env) -> bool {
         self.variables == other.variables
@@ -50,20 +50,20 @@ impl PartialEq for Env {
 impl Eq for Env {}
 
 impl Env {
-    /// Reads a whole env file; of several assignments to one name the last wins.
+    /// Parses a whole env file; the last of several assignments to a name wins.
     pub fn parse(bytes: &[u8]) -> Result<Env, ParseError> {
         Env::parse_on(bytes, STANDARD_PATH)
     }
 
-    /// The same where `$PATH` is another one.
+    /// The same with another initial `$PATH`.
     pub fn parse_on(bytes: &[u8], path: &str) -> Result<Env, ParseError> {
         let text = super::text(bytes, LONGEST_FILE)?;
         let (variables, ignored) = parse::parse(text, path)?;
         Ok(Env { variables, ignored })
     }
 
-    /// Names that the file assigns to no effect: every shell between it and the app sets
-    /// them itself.
+    /// Names whose assignment in the file has no effect: every shell between it and the app
+    /// sets them itself.
     pub fn ignored(&self) -> impl Iterator<Item = &'static str> {
         self.ignored.iter().copied()
     }
@@ -72,7 +72,7 @@ impl Env {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// Names and values.
+    /// The names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -81,8 +81,8 @@ impl Env {
         self.variables.keys().map(String::as_str)
     }
 
-    /// The text from which systemd's `EnvironmentFile=` gives a process exactly these
-    /// variables, but for those in `leave_out`. It is also an env file itself.
+    /// Returns the text from which systemd's `EnvironmentFile=` gives a process exactly these
+    /// variables, except those in `leave_out`. It is also a valid env file.
     pub fn to_environment_file(&self, leave_out: &[&str]) -> String {
         write::environment_file(self.iter().filter(|(name, _)| !leave_out.contains(name)))
     }

@@ -1,9 +1,8 @@
-//! What makes two releases the same: the bytes of their archive and of their env,
-//! never the release's name.
+//! When two releases are the same: by the bytes of their archive and env, never by name.
 //!
-//! A digest says that of any two releases. What a source says of an object (ETag,
-//! times, size) says it only of the same URL, asked twice: elsewhere another object
-//! may have the same, as two files have that were unpacked in the same second.
+//! Digests compare any two releases. A source's metadata of an object (ETag, times, size) only
+//! compares two responses for the same URL: another object elsewhere may have the same
+//! metadata, as two files that were unpacked in the same second.
 
 use super::checksum::Checksum;
 use super::digest::Sha256;
@@ -11,33 +10,33 @@ use super::url::ReleaseUrl;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How many other places are kept at which a release was seen.
+/// The most further places at which a release was seen that are kept.
 const PLACES: usize = 4;
 
 /// The identity of an installed release.
 ///
-/// It is kept in `release.json`, so a field that is missing there reads as none.
+/// It is stored in `release.json`; a field that is missing there is read as none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub archive: Validator,
     pub env: Validator,
-    /// Of the bytes that were read; 0.1.0 did not keep it.
+    /// The digests of the bytes that were read; 0.1.0 did not store them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Content>,
-    /// Where the same content was found later, the newest last.
+    /// Places where the same content was found later, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<Sighting>,
 }
 
-/// The digests of what a release holds.
+/// The digests of a release's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// As it is stored: compressed.
+    /// The digest of the archive as it is stored: compressed.
     pub archive: Sha256,
     pub env: Sha256,
 }
 
-/// What a source says of a release at one URL.
+/// A source's metadata of a release at one URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     pub url: ReleaseUrl,
@@ -46,7 +45,7 @@ pub struct Sighting {
 }
 
 impl Sighting {
-    /// Whether the same URL gives what it gave before.
+    /// Whether the same URL still has the same objects.
     pub fn is_same(&self, other: &Sighting) -> bool {
         self.url == other.url
             && self.archive.is_same(&other.archive)
@@ -59,8 +58,8 @@ impl Identity {
         Identity { archive: seen.archive, env: seen.env, content, also: Vec::new() }
     }
 
-    /// Whether what was found is surely this release, which was staged from `url`;
-    /// its env was read, its archive was not. In doubt it is another one.
+    /// Whether the release found is surely this one, which was staged from `url`. Its env was
+    /// read, its archive was not. In doubt it is another release.
     pub fn is_found_in(&self, url: &ReleaseUrl, seen: &Sighting, env: &Sha256) -> bool {
         let stored = seen.archive.checksum.as_ref().and_then(Sha256::stored);
         match (&self.content, stored) {
@@ -81,8 +80,8 @@ impl Identity {
         }
     }
 
-    /// Whether both hold the same, going by their digests or, without these, by what
-    /// their one URL said.
+    /// Whether both have the same content, by their digests or, without these, by the metadata
+    /// of their common URL.
     pub fn is_same(&self, url: &ReleaseUrl, other: &Identity, other_url: &ReleaseUrl) -> bool {
         match (&self.content, &other.content) {
             (Some(content), Some(other)) => content == other,
@@ -94,7 +93,7 @@ impl Identity {
         }
     }
 
-    /// Keeps another place at which this release was found; false where it is known.
+    /// Keeps another place at which this release was found; returns false if it is known.
     pub fn remember(&mut self, url: &ReleaseUrl, seen: Sighting) -> bool {
         if *url == seen.url && self.archive == seen.archive && self.env == seen.env
             || self.also.contains(&seen)
@@ -109,8 +108,7 @@ impl Identity {
     }
 }
 
-/// What `…/current` is known by: its pointer or, where there is none, the
-/// release that lies there itself.
+/// The identity of `…/current`: its pointer or, without one, the release stored there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
@@ -118,51 +116,51 @@ pub enum Mark {
     Release(Box<Identity>),
 }
 
-/// All that a source says about one object that changes when its bytes do.
+/// All metadata of a source about one object that changes when its bytes do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Validator {
-    /// Its last part of the URL, since a release may have several archives.
+    /// The last part of the object's URL, since a release may have several archives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// As the source wrote it, with its quotes and, if weak, its `W/`.
+    /// As the source sent it, with its quotes and, if weak, its `W/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// It pins an object, and does not identify its bytes: the same ones may be
-    /// stored as another version.
+    /// Pins an object, but does not identify its bytes: the same bytes may be stored as another
+    /// version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<Checksum>,
-    /// Bytes.
+    /// In bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// As the source wrote it: an HTTP date, or a file's seconds and nanoseconds.
+    /// As the source sent it: an HTTP date, or a file's seconds and nanoseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<String>,
-    /// A file's alone, as is what follows.
+    /// This and the following fields are for files only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<u64>,
-    /// When its inode changed: no copy and no `touch` can choose it.
+    /// The ctime: no copy and no `touch` can choose it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<String>,
 }
 
 impl Validator {
-    /// Whether a later answer can be told from one about another object.
+    /// Whether a later response about another object can be told apart.
     pub fn pins(&self) -> bool {
         self.etag.is_some() || self.version_id.is_some() || self.last_modified.is_some()
     }
 
-    /// Its ETag where that is strong, as RFC 9110 (8.8.1) has it: equal for equal bytes alone.
+    /// Returns the ETag if it is strong by RFC 9110, 8.8.1: equal for equal bytes only.
     pub fn strong_etag(&self) -> Option<&str> {
         self.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
     }
 
-    /// Whether one URL that said this, and now says `other`, still has the same
-    /// object. What was not kept by an older version counts as equal.
+    /// Whether a URL with this metadata earlier and `other` now still has the same object. A
+    /// field that an older version did not store counts as equal.
     pub fn is_same(&self, other: &Validator) -> bool {
         let checksums = self.checksum.as_ref().zip(other.checksum.as_ref());
         let contradicted = checksums.is_some_and(|(one, another)| one.contradicts(another));
@@ -190,9 +188,9 @@ impl Validator {
         }
     }
 
-    /// What an answer says that this object does not, for an object that is pinned:
-    /// `before` and `now` in words. None where it is the same, also where a digest of
-    /// the source says so and the rest differs, as between mirrors.
+    /// Returns how a response contradicts this pinned object, `before` and `now` in words. None
+    /// if it is the same object, also if the source's digests match and the rest differs, as
+    /// between mirrors.
     pub fn contradiction(&self, answer: &Validator) -> Option<String> {
         let digest = |of: &Validator| of.checksum.as_ref().and_then(Sha256::stored);
         let same_size = !differ(&self.size, &answer.size);
@@ -200,7 +198,7 @@ impl Validator {
             return None;
         }
         if self.strong_etag().is_some() && self.strong_etag() == answer.strong_etag() {
-            // Another length would be an answer that was cut.
+            // A different length alone means a truncated response.
             return None;
         }
         let same = match (&self.etag, &answer.etag) {
@@ -208,7 +206,7 @@ impl Validator {
                 !differ(&self.last_modified, &answer.last_modified)
             }
             (None, None) => {
-                // A version that was asked for by its id is that version.
+                // A response to a request with a version id is that version.
                 let by_version = self.version_id.is_some() && self.version_id == answer.version_id;
                 by_version || self.last_modified == answer.last_modified
             }
@@ -256,14 +254,14 @@ mod tests {
         Some(Content { archive: Sha256::of(archive), env: Sha256::of(b"env") })
     }
 
-    /// Whether r1, with these bytes and this ETag, is what was found.
+    /// Whether `found` is r1 with this content and ETag.
     fn is_found(content: Option<Content>, found: &Sighting, env: &[u8]) -> bool {
         let identity = Identity::of(sighting(R1, "a"), content);
         identity.is_found_in(&R1.parse().unwrap(), found, &Sha256::of(env))
     }
 
     #[test]
-    fn what_a_source_says_counts_at_the_same_url_alone() {
+    fn metadata_only_counts_at_the_same_url() {
         for known in [None, content(b"one")] {
             assert!(is_found(known.clone(), &sighting(R1, "a"), b"env"));
             assert!(!is_found(known.clone(), &sighting(R1, "b"), b"env"));
@@ -289,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_same_content_was_seen_is_remembered_and_bounded() {
+    fn remembers_a_bounded_number_of_places() {
         let mut identity = Identity::of(sighting(R1, "a"), content(b"one"));
         let url = R1.parse().unwrap();
         assert!(!identity.remember(&url, sighting(R1, "a")));
@@ -320,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_etag_time_and_size_count_and_of_a_file_all_there_is() {
+    fn without_an_etag_time_and_size_count_and_all_fields_of_a_file() {
         let dated = |seconds: &str| Validator {
             last_modified: Some(seconds.into()),
             size: Some(1),
@@ -340,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contradiction_says_what_was_seen() {
+    fn a_contradiction_describes_both_objects() {
         let (one, two) = (sighting(R1, "a").archive, sighting(R1, "b").archive);
         assert_eq!(one.contradiction(&one), None);
         let said = one.contradiction(&two).unwrap();
@@ -354,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_reads_back_as_the_same_identity() {
+    fn a_stored_identity_reads_back_the_same() {
         let mut identity = Identity::of(sighting(R1, "a"), content(b"one"));
         identity.archive.checksum = Checksum::new("CRC32C", "yZRlqg==", true);
         identity.remember(&R1.parse().unwrap(), sighting(R2, "b"));
@@ -364,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_0_1_0_stored_and_finds_it_again() {
+    fn reads_an_identity_of_0_1_0_and_finds_it_again() {
         let stored =
             r#"{"archive": {"etag": "\"a\"", "size": 10}, "env": {"etag": "\"e\"", "size": 10}}"#;
         let identity: Identity = serde_json::from_str(stored).unwrap();

@@ -1,6 +1,6 @@
-//! `release.json`: all that the agent knows of an installed release. Units are
-//! made from it alone. Of the env file it holds the settings (`DEPLOY_…`, `PORT`)
-//! and no other value.
+//! `release.json`: all data that the agent keeps about an installed release, and the only input
+//! for its units. Of the env file it holds the settings (`DEPLOY_…`, `PORT`) and no other
+//! value.
 
 use super::identity::Identity;
 use super::name::{Label, ProcessType};
@@ -18,7 +18,7 @@ use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// The form of `release.json` that this version writes and reads.
+/// The format of `release.json` that this version writes and reads.
 pub const FORMAT: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,56 +29,55 @@ pub struct Manifest {
     pub identity: Identity,
     pub state: State,
     pub staged_at: Timestamp,
-    /// The numbers of the app's own users, where it has them: of the one that it runs as,
-    /// and of the one that its builds run as.
+    /// The uids of the app's own users, if it has them: of its processes, and of its builds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uids: Vec<u32>,
-    /// The release that ran when this one was committed: where a rollback goes.
+    /// The release that ran when this one was committed: the target of a rollback.
     pub replaced: Option<Label>,
-    /// The address families over which clients reached it when it was proved; none where
-    /// it was not, or by 0.1.0.
+    /// The address families over which clients reached the release when it was proved; none if
+    /// it was not, or was proved by 0.1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serves: Option<Families>,
-    /// Entries of the unpacked tree, and their bytes.
+    /// The number of entries of the unpacked tree, and their bytes.
     pub files: u64,
     pub bytes: u64,
-    /// Whether each process has a home of its own. Those of 0.1.0 had `shared/` alone.
+    /// Whether each process has a home of its own. Releases of 0.1.0 had only `shared/`.
     #[serde(default)]
     pub homes: bool,
-    /// The directories of the tree of which each process really sees its own.
+    /// The directories of the tree of which each process actually has its own.
     #[serde(default)]
     pub process_dirs: Vec<String>,
     pub plan: Plan,
 }
 
 impl Manifest {
-    /// Whether both hold the same archive and env, whatever their labels.
+    /// Whether both have the same archive and env, whatever their labels.
     pub fn has_content_of(&self, other: &Manifest) -> bool {
         self.identity.is_same(&self.url, &other.identity, &other.url)
     }
 
-    /// Whether to go from one to the other changes nothing.
+    /// Whether a switch from one to the other changes nothing.
     pub fn is_twin_of(&self, other: &Manifest) -> bool {
         self.has_content_of(other) && self.plan.is_same(&other.plan)
     }
 }
 
-/// What runs, and how: the Procfile and the settings, merged and valid.
+/// The processes and how they run: the Procfile and the settings, merged and valid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// The user the processes run as.
     pub user: String,
     /// The port on which clients reach `web`.
     pub port: NonZeroU16,
-    /// Whether clients reach `web` over UDP too, as HTTP/3 wants it.
+    /// Whether clients reach `web` over UDP too, as HTTP/3 needs.
     pub udp: bool,
-    /// Where the processes of `web` really listen, the first one's port first;
-    /// allocated when the release is staged. None where they bind the public
-    /// port themselves, as with strategy `restart`.
+    /// The ports that the processes of `web` actually listen on, in their order; allocated when
+    /// the release is staged. Empty if they bind the public port themselves, as with strategy
+    /// `restart`.
     pub private_ports: Vec<u16>,
     pub processes: Vec<Service>,
     pub strategy: Strategy,
-    // Settings that 0.1.0 did not have read as their built-in values.
+    // Settings that 0.1.0 did not have are read as their built-in values.
     #[serde(default)]
     pub clients: Clients,
     #[serde(default)]
@@ -89,27 +88,27 @@ pub struct Plan {
     #[serde(default)]
     pub health_status: Statuses,
     pub health_timeout: Duration,
-    /// How long it must stay healthy before it gets the traffic.
+    /// How long a candidate must stay healthy before it gets the traffic.
     pub prove: Duration,
     pub settle: Duration,
     pub drain_timeout: Duration,
-    /// Zero is no limit.
+    /// Zero means no limit.
     #[serde(default)]
     pub watchdog: Duration,
     #[serde(default)]
     pub stop_signal: StopSignal,
     pub stop_timeout: Duration,
-    /// Types of which never two releases run at once.
+    /// Types of which no two releases run at once.
     pub singleton: Vec<ProcessType>,
     /// Paths below `app/` that the processes may write to.
     pub writable: Vec<String>,
-    /// As the settings have it; [`Manifest::process_dirs`] says what came of it.
+    /// As in the settings; [`Manifest::process_dirs`] has the directories that are used.
     #[serde(default = "process_dirs")]
     pub process_dirs: Vec<String>,
     pub sandbox: Sandbox,
-    /// Bytes; none means no limit.
+    /// In bytes; none means no limit.
     pub memory_max: Option<u64>,
-    /// None as 0.1.0 had it: as many as systemd has for every unit.
+    /// None in releases of 0.1.0: systemd's limit for every unit applies.
     #[serde(default)]
     pub max_tasks: Option<u32>,
     #[serde(default = "yes")]
@@ -129,18 +128,18 @@ fn yes() -> bool {
     true
 }
 
-/// The `Host` of the probe before it could be chosen.
+/// The `Host` of the probe before it became a setting.
 fn health_host() -> String {
     "localhost".to_owned()
 }
 
-/// The built-in value of DEPLOY_PROCESS_DIRS, which 0.1.0 did not know.
+/// The built-in value of DEPLOY_PROCESS_DIRS, which 0.1.0 did not have.
 fn process_dirs() -> Vec<String> {
     vec!["tmp/pids".to_owned()]
 }
 
 impl Service {
-    /// Clients reach `web` and no other type, as on Heroku.
+    /// Whether clients reach the type: `web` and no other, as on Heroku.
     pub fn is_web(&self) -> bool {
         self.kind.as_str() == "web"
     }
@@ -151,7 +150,7 @@ impl Service {
 pub struct Process {
     pub kind: ProcessType,
     pub number: u16,
-    /// Only where the process is one of `web`.
+    /// Only for processes of `web`.
     pub port: Option<u16>,
 }
 
@@ -203,9 +202,8 @@ impl Plan {
         self.processes.iter().flat_map(|service| self.instances_of(service))
     }
 
-    /// The numbered processes of one type. Each `web` has its private port; where
-    /// there are none, the first binds the public port, the others the ports
-    /// after it, as foreman has it.
+    /// The numbered processes of one type. Each `web` has its private port. Without private
+    /// ports the first binds the public port, the others the ports after it, as in foreman.
     pub fn instances_of(&self, service: &Service) -> impl Iterator<Item = Process> + '_ {
         let (kind, web) = (service.kind.clone(), service.is_web());
         (1..=service.count).map(move |number| Process {
@@ -226,7 +224,7 @@ impl Plan {
         self.processes.iter().any(Service::is_web)
     }
 
-    /// The ports that are its own as clients see them.
+    /// The release's own ports as clients see them.
     pub fn public_ports(&self) -> BTreeSet<u16> {
         match self.private_ports.is_empty() {
             true => self.instances().filter_map(|process| process.port).collect(),
@@ -234,7 +232,7 @@ impl Plan {
         }
     }
 
-    /// How many private ports it needs.
+    /// How many private ports the release needs.
     pub fn private_ports_needed(&self) -> usize {
         match self.strategy {
             Strategy::Restart => 0,
@@ -244,8 +242,8 @@ impl Plan {
         }
     }
 
-    /// Whether it runs the same in the same way, wherever its processes listen, whoever they
-    /// run as, and however many tasks the machine lets them have.
+    /// Whether both run the same processes in the same way, apart from their private ports,
+    /// their user, and the machine's limit on tasks.
     pub fn is_same(&self, other: &Plan) -> bool {
         let what = |plan: &Plan| Plan {
             private_ports: Vec::new(),
@@ -256,7 +254,7 @@ impl Plan {
         what(self) == what(other)
     }
 
-    /// Whether the type may run in two releases at once while one is proved.
+    /// Whether no two releases of the type may run at once.
     pub fn is_singleton(&self, kind: &ProcessType) -> bool {
         self.singleton.contains(kind)
     }
@@ -267,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_of_0_1_has_no_homes_and_the_plan_of_a_release_that_asks_for_nothing() {
+    fn a_manifest_of_0_1_has_no_homes_and_the_default_plan() {
         let settings = ReleaseSettings::merge(&Default::default(), &Default::default());
         let procfile = Procfile::parse(b"web: ./web").expect("a Procfile");
         let plan = Plan::new(&procfile, &settings.expect("settings"), "deploy-app");

@@ -1,5 +1,5 @@
-//! What a release is, as pure functions: text in, values out. No I/O, no clock,
-//! no environment.
+//! The parts of a release, as pure functions: text in, values out. No I/O, no clock, no
+//! environment.
 
 pub mod checksum;
 pub mod compression;
@@ -17,16 +17,16 @@ pub mod url;
 
 use std::fmt;
 
-/// Where a text of the operator is wrong, and what to do about it.
+/// The place of an error in a text of the operator, and the remedy.
 ///
-/// The text's own name (`env`, `Procfile`, a path, a URL) is added by whoever read it.
+/// The caller adds the name of the text (`env`, `Procfile`, a path, a URL).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     /// Counted from 1.
     pub line: usize,
     /// Counted in characters from 1.
     pub column: usize,
-    /// What is wrong; never holds a value of an env file.
+    /// The error; never contains a value of an env file.
     pub what: String,
     /// What the operator can do.
     pub help: Option<String>,
@@ -42,7 +42,7 @@ impl ParseError {
         self
     }
 
-    /// An error at the end of `before`, the part of the text that was fine.
+    /// An error at the end of `before`, the valid part of the text.
     fn after(before: &str, what: impl Into<String>) -> Self {
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
@@ -58,7 +58,7 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// The bytes of a file of the release as text: UTF-8, no NUL, no longer than `limit` bytes.
+/// Checks the bytes of a file of the release: UTF-8, no NUL, at most `limit` bytes.
 fn text(bytes: &[u8], limit: usize) -> Result<&str, ParseError> {
     if bytes.len() > limit {
         return Err(ParseError::new(1, 1, format!("longer than {} KiB", limit / 1024)));
@@ -74,8 +74,8 @@ fn text(bytes: &[u8], limit: usize) -> Result<&str, ParseError> {
     }
 }
 
-/// Unicode's noncharacters are valid UTF-8 to everyone but systemd, which drops a line
-/// of a unit or of an EnvironmentFile that holds one (its `utf8_is_valid`).
+/// Unicode's noncharacters are valid UTF-8 except to systemd, which drops a line of a unit or
+/// an EnvironmentFile that contains one (its `utf8_is_valid`).
 fn is_noncharacter(c: char) -> bool {
     matches!(u32::from(c), 0xFDD0..=0xFDEF) || u32::from(c) & 0xFFFE == 0xFFFE
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_where_a_text_stops_being_utf8() {
+    fn an_error_has_the_place_where_utf8_ends() {
         let error = text(b"first\n\xc3\xa4b\xff", 100).unwrap_err();
         assert_eq!((error.line, error.column), (2, 3));
         assert_eq!(error.to_string(), "line 2, column 3: not UTF-8 text");

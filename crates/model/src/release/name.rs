@@ -1,7 +1,7 @@
-//! The names a release is made of, each its own type, each checked where it enters.
+//! The names that identify a release, each its own type, checked on input.
 //!
-//! Their alphabet is safe in a path, in a unit name and in an S3 key, so nothing that
-//! holds one of them ever needs escaping.
+//! Their alphabet is safe in a path, in a unit name and in an S3 key, so no value that contains
+//! one of them ever needs escaping.
 
 use super::digest::Sha256;
 use crate::error::Error;
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name of a user; systemd takes no longer one, from utmp(5).
+/// The longest user name; systemd's limit, from utmp(5).
 const LONGEST_USER: usize = 31;
-/// How much of a digest tells two names apart; hexadecimal digits.
+/// How many hexadecimal digits of a digest tell two names apart.
 const DIGEST: usize = 8;
 
 /// A checked string: `FromStr`, `Display` and serde all go through the one check.
@@ -31,7 +31,7 @@ macro_rules! name {
         impl FromStr for $name {
             type Err = Error;
 
-            /// Refused with `Exit::Usage` and the rule.
+            /// Fails with `Exit::Usage` and the rule.
             fn from_str(text: &str) -> Result<Self, Error> {
                 if $check(text) {
                     return Ok($name(text.to_owned()));
@@ -75,7 +75,7 @@ macro_rules! name {
 }
 
 name!(
-    /// The app of a release, the last but two part of its URL.
+    /// The app of a release, the third part of its URL from the end.
     AppName, "an app name", |text| is_name(text, 63),
     "an app name is 1 to 63 of A-Z a-z 0-9 . _ - and begins with a letter or a digit"
 );
@@ -86,13 +86,13 @@ impl AppName {
         self.account("app-")
     }
 
-    /// The user that its builds run as: `build-my-app`.
+    /// The user that the app's builds run as: `build-my-app`.
     pub fn builder(&self) -> String {
         self.account("build-")
     }
 
-    /// A name that every program on the machine takes for a user's. What cannot be in one
-    /// gives way to a digest of the whole name.
+    /// Returns a user name that every program on the machine accepts. A name that does not fit
+    /// is replaced by a prefix and a digest of the whole.
     fn account(&self, prefix: &str) -> String {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
         let whole = format!("{prefix}{self}");
@@ -108,7 +108,7 @@ impl AppName {
 }
 
 name!(
-    /// The environment of a release (`production`), the last but one part of its URL.
+    /// The environment of a release (`production`), the second part of its URL from the end.
     EnvironmentName, "an environment name", |text| is_name(text, 63),
     "an environment name is 1 to 63 of A-Z a-z 0-9 . _ - and begins with a letter or a digit"
 );
@@ -120,11 +120,11 @@ name!(
 );
 
 name!(
-    /// The name of a release on this instance: its release name, and `.2`, `.3` … when the
-    /// same name was published again with other content.
+    /// The name of a release on this instance: its release name, with `.2`, `.3` … if the same
+    /// name was published again with other content.
     ///
-    /// A release may itself be called `r1.2`, so a label says nothing about the release it
-    /// was made of: whoever gives labels out takes one that is free.
+    /// A release itself may be named `r1.2`, so a label does not reveal its release name: code
+    /// that allocates labels takes a free one.
     Label, "a label", |text| is_name(text, 63 + ".4294967295".len()),
     "`deploy releases` lists the labels on this instance"
 );
@@ -136,8 +136,8 @@ name!(
 );
 
 impl Label {
-    /// The label of the `nth` content published as `release`, counted from 1; the first
-    /// needs no suffix.
+    /// The label of the `nth` content published as `release`, counted from 1. The first needs
+    /// no suffix.
     pub fn of(release: &ReleaseName, nth: u32) -> Label {
         match nth {
             0 | 1 => Label(release.0.clone()),
@@ -157,7 +157,7 @@ fn is_process_type(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
-/// A refused text as an error shows it: quoted, escaped and cut, since it may be anything.
+/// A refused text as in error messages: quoted, escaped, shortened, as it may be anything.
 pub(super) fn shown(text: &str) -> String {
     const LONGEST: usize = 80;
     let cut: String = text.chars().take(LONGEST).collect();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_never_repeats_control_characters_or_a_novel() {
+    fn an_error_never_repeats_control_characters_or_a_long_text() {
         let error = format!("\u{1b}[2J{}", "x".repeat(5000)).parse::<AppName>().unwrap_err();
         assert!(error.to_string().len() < 150);
         assert!(!error.to_string().contains('\u{1b}'));

@@ -1,14 +1,13 @@
-//! Which private ports a release gets. No two installed releases share one, so
-//! each of them can be started at any time beside the others.
+//! Allocates private ports to releases. No two installed releases share one, so each can be
+//! started beside the others at any time.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// Where private ports come from. The range lies below the ports that Linux
-/// gives to outgoing connections (from 32768), any of which might stand in the
-/// way of a listener, and below the node ports of Kubernetes (from 30000); of
-/// the range below, hardly a port is anyone's default.
+/// The range of private ports. It lies below the ports that Linux gives to outgoing connections
+/// (from 32768), any of which might block a listener, and below the node ports of Kubernetes
+/// (from 30000). Hardly a port of it is the default of any program.
 pub const PRIVATE: RangeInclusive<u16> = 29000..=29999;
 
 /// The range is used up.
@@ -27,12 +26,11 @@ impl fmt::Display for Exhausted {
 
 impl std::error::Error for Exhausted {}
 
-/// As many ports as `wanted`: none that an installed release holds (`taken`),
-/// and none that is not `free` on this machine.
+/// Returns `wanted` ports: none that an installed release holds (`taken`), and none that is not
+/// `free` on this machine.
 ///
-/// They come after the highest one taken, and from the beginning again once the
-/// end is reached: so a port of a release that was just removed, to which some
-/// client may still send, is the last one to be given again.
+/// Allocation starts after the highest taken port and wraps around at the end. So a port of a
+/// release that was just removed, to which some client may still send, is reused last.
 pub fn allocate(
     wanted: usize,
     taken: &BTreeSet<u16>,
@@ -49,8 +47,8 @@ pub fn allocate(
     }
 }
 
-/// Whether a list of ports and ranges, `8080,9000-9010`, has this port: the
-/// form of /proc/sys/net/ipv4/ip_local_reserved_ports.
+/// Whether a list of ports and ranges, `8080,9000-9010`, contains this port: the format of
+/// /proc/sys/net/ipv4/ip_local_reserved_ports.
 pub fn lists(list: &str, port: u16) -> bool {
     list.trim().split(',').any(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -86,13 +84,13 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_was_given_back_is_given_last() {
+    fn a_freed_port_is_reused_last() {
         assert_eq!(all_free(2, &[29004]), Ok(vec![29005, 29006]));
         assert_eq!(all_free(3, &[29001, 29998]), Ok(vec![29999, 29000, 29002]));
     }
 
     #[test]
-    fn the_ports_of_installed_releases_stay_theirs() {
+    fn never_allocates_ports_of_installed_releases() {
         let mut taken = BTreeSet::new();
         for _ in 0..500 {
             let ports = allocate(2, &taken, |_| true).expect("ports");
@@ -102,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_not_free_is_passed_over() {
+    fn skips_a_port_that_is_not_free() {
         let even = |port: u16| port.is_multiple_of(2);
         assert_eq!(allocate(2, &BTreeSet::from([29000]), even), Ok(vec![29002, 29004]));
         let error = allocate(501, &BTreeSet::new(), even).expect_err("500 are even");
@@ -110,12 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn ports_outside_of_the_range_are_of_no_concern() {
+    fn ignores_ports_outside_the_range() {
         assert_eq!(all_free(1, &[80, 28999, 30000, u16::MAX]), Ok(vec![29000]));
     }
 
     #[test]
-    fn reserved_ports_are_read_as_the_kernel_writes_them() {
+    fn reads_the_kernels_list_of_reserved_ports() {
         let reserved = "8080,29000-29002,29005\n";
         let found: Vec<u16> = (28999..29007).filter(|port| lists(reserved, *port)).collect();
         assert_eq!(found, [29000, 29001, 29002, 29005]);
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ephemeral_range_may_reach_down_to_ours() {
+    fn detects_an_ephemeral_range_that_overlaps_ours() {
         assert!(!is_ephemeral("32768\t60999\n"));
         assert!(is_ephemeral("1024\t65535\n") && is_ephemeral("29999 60999"));
         assert!(!is_ephemeral("30000 60999") && !is_ephemeral("") && !is_ephemeral("x y"));

@@ -1,28 +1,28 @@
-//! The Procfile: one process type a line, `type: command`.
+//! The Procfile: one process type per line, `type: command`.
 //!
-//! A command belongs to the shell: quotes, `#`, `$` and `%` in it mean nothing here.
+//! Commands are left to the shell: quotes, `#`, `$` and `%` in them have no meaning here.
 
 use super::ParseError;
 use super::name::ProcessType;
 
 /// The longest Procfile, in bytes.
 const LONGEST_FILE: usize = 64 * 1024;
-/// The longest command, in bytes: far below the 128 KiB that execve(2) allows for one
-/// argument, with room for what a unit file doubles and escapes.
+/// The longest command, in bytes: far below the 128 KiB that execve(2) allows for one argument,
+/// with room for the doubling and escaping in a unit file.
 const LONGEST_COMMAND: usize = 32 * 1024;
 /// Each type is at least one unit; a Procfile with more is a mistake or an attack.
 const MOST_TYPES: usize = 100;
 
 const BLANK: [char; 2] = [' ', '\t'];
 
-/// What a release runs.
+/// The commands of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Procfile {
     lines: Vec<(ProcessType, String)>,
 }
 
 impl Procfile {
-    /// Reads a Procfile; `bytes` is the whole file. CRLF and a byte order mark are fine.
+    /// Parses a whole Procfile; CRLF and a byte order mark are accepted.
     pub fn parse(bytes: &[u8]) -> Result<Procfile, ParseError> {
         let text = super::text(bytes, LONGEST_FILE)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -69,12 +69,12 @@ impl Procfile {
             .map(|(name, command)| (name, command.as_str()))
     }
 
-    /// Runs once while the release is staged.
+    /// The command that runs once while the release is staged.
     pub fn build(&self) -> Option<&str> {
         self.command("build")
     }
 
-    /// A one-off, run only when asked for.
+    /// The one-off command of the release phase.
     pub fn release(&self) -> Option<&str> {
         self.command("release")
     }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_a_procfile_is_wrong() {
+    fn an_error_has_the_place_in_the_procfile() {
         let long_type = format!("{}: x", "a".repeat(64));
         let long_command = format!("w: a\nx: {}", "y".repeat(LONGEST_COMMAND + 1));
         let many: String = (0..=MOST_TYPES).map(|n| format!("t{n}: x\n")).collect();

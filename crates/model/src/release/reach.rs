@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Where a process listens for TCP connections.
+/// A socket on which a process listens for TCP connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     pub address: IpAddr,
     pub port: u16,
-    /// Whether a socket on `[::]` leaves IPv4 out: IPV6_V6ONLY of ipv6(7).
+    /// Whether a socket on `[::]` excludes IPv4: IPV6_V6ONLY of ipv6(7).
     pub v6only: bool,
 }
 
@@ -22,7 +22,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The address families over which something is reached.
+/// A set of address families.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Families {
     pub ipv4: bool,
@@ -41,7 +41,7 @@ impl Families {
         Families { ipv4: self.ipv4 || other.ipv4, ipv6: self.ipv6 || other.ipv6 }
     }
 
-    /// Those of them that `other` lacks.
+    /// The families that `other` lacks.
     pub fn without(self, other: Families) -> Families {
         Families { ipv4: self.ipv4 && !other.ipv4, ipv6: self.ipv6 && !other.ipv6 }
     }
@@ -50,7 +50,7 @@ impl Families {
         self == Families::default()
     }
 
-    /// The families over which the clients reach a process that listens on these.
+    /// The families over which `clients` reach a process with these sockets.
     pub fn reached(endpoints: &[Endpoint], clients: Clients) -> Families {
         endpoints
             .iter()
@@ -70,8 +70,8 @@ impl fmt::Display for Families {
 }
 
 impl Endpoint {
-    /// The families over which the clients come to this address. The port map keeps the
-    /// address that a client asked for, so one from another machine never comes to loopback.
+    /// The families over which `clients` reach this address. The port map keeps the destination
+    /// address, so a client on another machine never reaches loopback.
     pub fn families(&self, clients: Clients) -> Families {
         let local = clients == Clients::Local;
         match self.address.to_canonical() {
@@ -79,13 +79,13 @@ impl Endpoint {
             IpAddr::V4(_) => Families::IPV4,
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Families { ipv4: !self.v6only, ipv6: true },
             IpAddr::V6(Ipv6Addr::LOCALHOST) if !local => Families::default(),
-            // Reached from one link, and with the link's name alone.
+            // Only reachable from its own link, and with the link's name.
             IpAddr::V6(address) if address.is_unicast_link_local() => Families::default(),
             IpAddr::V6(_) => Families::IPV6,
         }
     }
 
-    /// Where this machine itself connects to it, by way of IPv4 where that leads there.
+    /// The address at which this machine itself connects to the socket, over IPv4 if possible.
     pub fn target(&self) -> SocketAddr {
         let address = match self.address {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! What the agent and a release can be told by environment variables.
+//! The settings of the agent and of a release, from environment variables.
 //!
 //! Settings are read (an `Env`), merged (built-in, then `/etc/deploy/agent.env`, then the
 //! release's `env`; still text), and validated. Text never leaves this module.
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 pub use names::{Owner, SET_BY_AGENT, STATE_DIR, Setting, catalog};
 
-/// Where the agent's own settings are.
+/// The file with the agent's own settings.
 pub const AGENT_FILE: &str = "/etc/deploy/agent.env";
 
 /// How one release is run.
@@ -34,18 +34,18 @@ pub const AGENT_FILE: &str = "/etc/deploy/agent.env";
 pub struct ReleaseSettings {
     /// The public port of `web`.
     pub port: NonZeroU16,
-    /// How many processes of each type named; see [`ReleaseSettings::processes`].
+    /// The number of processes by type; see [`ReleaseSettings::processes`].
     pub concurrency: BTreeMap<ProcessType, u16>,
     pub strategy: Strategy,
-    /// Where the clients of `web` are.
+    /// The location of the clients of `web`.
     pub clients: Clients,
-    /// What a process does to say that it is ready.
+    /// How a process reports readiness.
     pub ready: Readiness,
-    /// Probed over HTTP; without it the port must accept.
+    /// The path of the HTTP probe; without it the port must accept connections.
     pub health_path: Option<String>,
     /// The `Host` of the probe.
     pub health_host: String,
-    /// The statuses of the probe that are healthy.
+    /// The statuses of the probe that count as healthy.
     pub health_status: Statuses,
     pub health_timeout: Duration,
     /// How long a candidate must stay healthy before it gets the traffic; may be zero.
@@ -54,28 +54,27 @@ pub struct ReleaseSettings {
     pub settle: Duration,
     /// How long old connections may go on after the switch; may be zero.
     pub drain_timeout: Duration,
-    /// How long a process may be silent before systemd restarts it; zero is for ever.
+    /// How long a process may be silent before systemd restarts it; zero means for ever.
     pub watchdog: Duration,
     pub stop_signal: StopSignal,
     pub stop_timeout: Duration,
     pub build_timeout: Duration,
     pub release_phase: ReleasePhase,
-    /// Types of which never two releases may run at once.
+    /// Types of which no two releases may run at once.
     pub singleton: Vec<ProcessType>,
     /// Whether clients reach `web` over UDP too.
     pub udp: bool,
-    /// What a process may write to: paths below the release's tree, which need no quotes in
-    /// a unit file.
+    /// Writable paths below the release's tree, which need no quotes in a unit file.
     pub writable: Vec<String>,
-    /// Directories below the release's tree of which each process sees its own, empty one.
+    /// Directories below the release's tree of which each process gets its own, empty one.
     pub process_dirs: Vec<String>,
     pub sandbox: Sandbox,
     /// In bytes, for each process.
     pub memory_max: Option<u64>,
-    /// How many tasks each process may have: as much as the machine lets it.
+    /// The most tasks of each process: as many as the machine allows.
     pub max_tasks: u32,
-    /// Whether the app may ask the instance's metadata service, which gives out the
-    /// credentials of its role.
+    /// Whether the app may use the instance's metadata service, which hands out the credentials
+    /// of its role.
     pub metadata: bool,
 }
 
@@ -89,11 +88,11 @@ pub enum Strategy {
     Restart,
 }
 
-/// How much of the machine is closed to an app.
+/// How much of the machine an app cannot access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sandbox {
-    /// The whole file system is read-only, but for what is `writable`.
+    /// The whole file system is read-only, except for `writable`.
     Strict,
     /// As systemd's `ProtectSystem=full`: the system is read-only, data is not.
     Full,
@@ -101,7 +100,7 @@ pub enum Sandbox {
 }
 
 impl Sandbox {
-    /// Whether it closes everything that the other one does.
+    /// Whether it closes at least everything that `other` closes.
     fn closes_as_much_as(self, other: Sandbox) -> bool {
         let rank = |sandbox| match sandbox {
             Sandbox::Off => 0,
@@ -122,19 +121,19 @@ impl fmt::Display for Sandbox {
     }
 }
 
-/// Where the clients of `web` are.
+/// The location of the clients of `web`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Clients {
     /// On other machines: a process must listen where they can reach it.
     #[default]
     Anywhere,
-    /// On this machine alone, such as a proxy: a process may listen on loopback, and the
-    /// public port leads nowhere from outside.
+    /// Only on this machine, such as a proxy: a process may listen on loopback, and the public
+    /// port is not reachable from outside.
     Local,
 }
 
-/// What a process does to say that it is ready.
+/// How a process reports readiness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Readiness {
@@ -149,7 +148,7 @@ pub enum Readiness {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleasePhase {
-    /// In the deploys that ask for it.
+    /// Only in deploys that ask for it.
     #[default]
     Manual,
     Always,
@@ -180,7 +179,7 @@ impl StopSignal {
         StopSignal::Winch,
     ];
 
-    /// Its name as signal(7) has it: `SIGTERM`.
+    /// Its name in signal(7): `SIGTERM`.
     pub fn name(self) -> &'static str {
         match self {
             StopSignal::Term => "SIGTERM",
@@ -194,7 +193,7 @@ impl StopSignal {
     }
 }
 
-/// HTTP statuses, as first and last of each range.
+/// HTTP statuses, as ranges with their first and last status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Statuses(Vec<(u16, u16)>);
@@ -224,14 +223,14 @@ impl fmt::Display for Statuses {
     }
 }
 
-/// What belongs to the agent alone.
+/// Settings of the agent alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentSettings {
-    /// Everything the agent keeps is below it: absolute, and needs no quotes in a unit file.
+    /// The directory of all of the agent's state: absolute, and needs no quotes in a unit file.
     pub state_dir: PathBuf,
-    /// All apps run as this user, never root; none where each has a user of its own.
+    /// The user of all apps, never root; none if each has a user of its own.
     pub user: Option<String>,
-    /// How many good releases of an app stay on the disk; at least one.
+    /// How many good releases of an app stay on disk; at least one.
     pub keep_releases: usize,
     /// The most bytes an unpacked release may have.
     pub max_unpacked: u64,
@@ -239,31 +238,31 @@ pub struct AgentSettings {
     pub max_files: u64,
     /// The most bytes of memory that fetching may use.
     pub max_fetch_memory: u64,
-    /// The most bytes of memory that a build may use; none is three quarters of what the
-    /// machine has.
+    /// The most bytes of memory that a build may use; none means three quarters of the
+    /// machine's memory.
     pub build_memory_max: Option<u64>,
-    /// How long after systemd began a deploy waits for what the machine does not
-    /// have yet: network, role, clock. May be zero.
+    /// How long after the start of systemd a deploy waits for resources that come late in the
+    /// boot: network, role, clock. May be zero.
     pub boot_timeout: Duration,
 }
 
-/// What is followed. A mistake in it is no mistake in the other settings: an
-/// operator can deploy in spite of it.
+/// The settings of watch mode. A mistake in them does not invalidate the other settings: an
+/// operator can still deploy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchSettings {
-    /// Each of another app, and each ends with `current`.
+    /// Each is of another app, and ends with `current`.
     pub urls: Vec<ReleaseUrl>,
-    /// Between two questions, on average.
+    /// The average time between two polls.
     pub interval: Duration,
 }
 
 impl ReleaseSettings {
-    /// Whether `writable` is what it is where nobody sets it.
+    /// Whether `writable` has its built-in value.
     pub fn is_writable_built_in(&self) -> bool {
         self.writable.iter().map(String::as_str).eq(names::WRITABLE.split(','))
     }
 
-    /// A bad value of the release ends as `Exit::Unusable`, one of the agent as
+    /// A bad value of the release is reported as `Exit::Unusable`, one of the agent as
     /// `Exit::Usage`.
     pub fn merge(agent: &Env, release: &Env) -> Result<ReleaseSettings, Error> {
         names::check_agent(agent)?;
@@ -349,8 +348,8 @@ impl ReleaseSettings {
         Ok(settings)
     }
 
-    /// The processes of `web` have the ports from PORT on, as far as there are ports:
-    /// under any strategy, since a machine that cannot hand over restarts instead.
+    /// Checks that there is a port from PORT on for each process of `web`: under any strategy,
+    /// since a machine without handover restarts instead.
     fn check_ports(&self, layers: &Layers) -> Result<(), Error> {
         let web = self.concurrency.iter().find(|(kind, _)| kind.as_str() == "web");
         let count = web.map_or(1, |(_, count)| *count);
@@ -366,8 +365,8 @@ impl ReleaseSettings {
             .help("choose a lower PORT, or fewer processes in DEPLOY_CONCURRENCY"))
     }
 
-    /// No public port lies among those that releases get as private ones. `last` is the last
-    /// one that processes of `web` may bind themselves.
+    /// Checks that no public port lies in the range of private ones. `last` is the last port
+    /// that processes of `web` may bind themselves.
     fn check_private_ports(&self, layers: &Layers, last: u16) -> Result<(), Error> {
         let (first, private) = (self.port.get(), ports::PRIVATE);
         if last < *private.start() || first > *private.end() {
@@ -383,15 +382,15 @@ impl ReleaseSettings {
         Err(error.help(format!("choose a PORT below {start} or above {end}")))
     }
 
-    /// How many processes of a type run: what DEPLOY_CONCURRENCY says, or one.
+    /// The number of processes of a type: from DEPLOY_CONCURRENCY, or one.
     pub fn processes(&self, process_type: &ProcessType) -> u16 {
         self.concurrency.get(process_type).copied().unwrap_or(1)
     }
 }
 
 impl AgentSettings {
-    /// Also checks what `agent` sets for releases. An error ends as `Exit::Usage` and
-    /// names the variable and [`AGENT_FILE`].
+    /// Also checks the defaults for releases in `agent`. Errors are `Exit::Usage` and name the
+    /// variable and [`AGENT_FILE`].
     pub fn from_env(agent: &Env) -> Result<AgentSettings, Error> {
         let no_release = Env::default();
         ReleaseSettings::merge(agent, &no_release)?;
@@ -439,12 +438,12 @@ impl AgentSettings {
 }
 
 impl WatchSettings {
-    /// An error ends as `Exit::Usage` and names the variable and [`AGENT_FILE`].
+    /// Errors are `Exit::Usage` and name the variable and [`AGENT_FILE`].
     pub fn from_env(agent: &Env) -> Result<WatchSettings, Error> {
         let layers = Layers { agent, release: &Env::default() };
         let text: AgentText = layers.merge()?;
         Ok(WatchSettings {
-            // Without the text: what is no release URL may hold a password.
+            // Without the text: an invalid release URL may contain a password.
             urls: value::pointers(&text.deploy_watch).map_err(|invalid| {
                 let error = Error::usage(format!("{AGENT_FILE}: DEPLOY_WATCH"));
                 error.because(invalid.what).help(invalid.help)
@@ -458,13 +457,13 @@ impl WatchSettings {
     }
 }
 
-/// The state directory alone, whatever else is wrong; none where that is wrong too.
+/// Reads only the state directory, whatever else is invalid; none if it is invalid too.
 pub fn state_dir(agent: &Env) -> Option<PathBuf> {
     let text = agent.get("DEPLOY_STATE_DIR").unwrap_or(names::STATE_DIR);
     value::state_dir(text).ok()
 }
 
-/// A duration as settings have it, `90s` or `2m`, but not zero. Refused with `Exit::Usage`.
+/// Parses a duration as in settings, `90s` or `2m`, but not zero. Errors are `Exit::Usage`.
 pub fn parse_duration(text: &str) -> Result<Duration, Error> {
     value::timeout(text)
         .map_err(|invalid| Error::usage(format!("{}; {}", invalid.what, invalid.help)))

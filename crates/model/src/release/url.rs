@@ -1,7 +1,7 @@
-//! The URL that names a release: `s3://BUCKET/[PREFIX/]APP/ENVIRONMENT/RELEASE`, or the
-//! same shape below `https://` and `file://`.
+//! The URL of a release: `s3://BUCKET/[PREFIX/]APP/ENVIRONMENT/RELEASE`, or the same shape
+//! below `https://` and `file://`.
 //!
-//! An error never repeats the URL: it may hold a password or a signature.
+//! An error never repeats the URL: it may contain a password or a signature.
 
 pub use super::name::{AppName, EnvironmentName, Label, ProcessType, ReleaseName};
 
@@ -11,13 +11,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// S3 keys end at 1024 bytes; no URL of ours is longer than a bucket and a key.
+/// S3 keys end at 1024 bytes; no valid URL is longer than a bucket and a key.
 const LONGEST: usize = 1200;
 
 const SHAPE: &str = "a release is s3://BUCKET/[PREFIX/]APP/ENVIRONMENT/RELEASE, \
     https://HOST/[PREFIX/]APP/ENVIRONMENT/RELEASE or file:///DIRECTORY/APP/ENVIRONMENT/RELEASE";
 
-/// Names one release, or `current`, at a source.
+/// The URL of one release, or of `current`, at a source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ReleaseUrl {
@@ -27,7 +27,7 @@ pub struct ReleaseUrl {
     release: ReleaseName,
 }
 
-/// Where an environment's releases are: everything up to and including the environment,
+/// The location of an environment's releases: everything up to and including the environment,
 /// without a trailing slash. `/RELEASE/env` or `/current` is appended to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -56,7 +56,7 @@ impl ReleaseUrl {
         &self.release
     }
 
-    /// Whether it is read without encryption, from somebody who proves nothing.
+    /// Whether the source is read without encryption and authentication.
     pub fn is_plain_http(&self) -> bool {
         matches!(&self.scheme, Scheme::Http { base } if base.starts_with("http://"))
     }
@@ -66,7 +66,7 @@ impl ReleaseUrl {
         self.release.as_str() == "current"
     }
 
-    /// Another release of the same app and environment at the same source.
+    /// The URL of another release of the same app and environment at the same source.
     pub fn with_release(&self, release: ReleaseName) -> ReleaseUrl {
         ReleaseUrl { release, ..self.clone() }
     }
@@ -75,7 +75,7 @@ impl ReleaseUrl {
 impl FromStr for ReleaseUrl {
     type Err = Error;
 
-    /// Refused with `Exit::Usage`.
+    /// Errors are `Exit::Usage`.
     fn from_str(text: &str) -> Result<Self, Error> {
         if text.len() > LONGEST {
             return Err(refused("longer than any S3 key"));
@@ -137,7 +137,7 @@ impl Scheme {
     }
 }
 
-/// The parts between the slashes; none of them may change which directory is meant.
+/// Returns the parts between the slashes; none of them may change the directory.
 fn segments(path: &str) -> Result<Vec<&str>, Error> {
     let segments: Vec<&str> = path.split('/').collect();
     if segments.contains(&"") {
@@ -152,7 +152,7 @@ fn segments(path: &str) -> Result<Vec<&str>, Error> {
     Ok(segments)
 }
 
-/// The rules of general purpose buckets that tell a typing error from a bucket.
+/// The rules of general purpose buckets that help to detect typing errors.
 fn check_bucket(bucket: &str) -> Result<(), Error> {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
     let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
@@ -190,7 +190,8 @@ fn check_host(authority: &str) -> Result<(), Error> {
     }
 }
 
-/// What RFC 3986 allows in a path, and no encoded dot or slash that would say `..` to a server.
+/// Accepts characters of an RFC 3986 path, but no encoded dot or slash that a server may read
+/// as `..`.
 fn check_percent_encoding(path: &str) -> Result<(), Error> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b);
     if !path.bytes().all(plain) {
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_does_not_name_a_release() {
+    fn refuses_text_that_does_not_name_a_release() {
         for (text, why) in [
             ("", "no s3://"),
             ("releases/a/p/r", "no s3://"),

@@ -1,7 +1,7 @@
-//! A Procfile's command as systemd's `ExecStart=`.
+//! Renders a Procfile's command as systemd's `ExecStart=`.
 
-/// Words that mean something to bash itself: `exec` would look for a program
-/// of that name instead. bash(1), RESERVED WORDS and SHELL BUILTIN COMMANDS.
+/// Words with a meaning in bash itself: `exec` would look for a program of that name instead.
+/// bash(1), RESERVED WORDS and SHELL BUILTIN COMMANDS.
 const SHELL_WORDS: &str = ". : [ [[ alias bg bind break builtin caller case cd command compgen \
     complete compopt continue coproc declare dirs disown do done echo elif else enable esac eval \
     exit export false fc fg fi for function getopts hash help history if jobs kill let local \
@@ -9,9 +9,8 @@ const SHELL_WORDS: &str = ". : [ [[ alias bg bind break builtin caller case cd c
     source suspend test then time times trap true type typeset ulimit umask unalias unset until \
     wait while";
 
-/// Puts `exec` before a command that is one simple command, so that no shell
-/// stays between systemd and the app. Everything else is left as it is: `exec`
-/// breaks `a && b`, `X=1 cmd` and `cd d; cmd`.
+/// Puts `exec` before a single simple command, so that no shell stays between systemd and the
+/// app. Any other command is left as it is: `exec` breaks `a && b`, `X=1 cmd` and `cd d; cmd`.
 pub(super) fn shell(command: &str) -> String {
     let first = command.split_ascii_whitespace().next().unwrap_or_default();
     match is_simple(command) && first != "exec" {
@@ -20,8 +19,8 @@ pub(super) fn shell(command: &str) -> String {
     }
 }
 
-/// Sure to be one simple command in bash's grammar: a literal program name and
-/// words. In doubt it is not.
+/// Whether the text is surely one simple command in bash's grammar: a literal program name and
+/// words.
 fn is_simple(command: &str) -> bool {
     let mut words = command.split_ascii_whitespace();
     let mut program = words.next().unwrap_or_default();
@@ -64,9 +63,9 @@ fn has_only_words(command: &str) -> bool {
     quote.is_none()
 }
 
-/// One argument of `ExecStart=:`, quoted so that systemd gives exactly these
-/// bytes: systemd.syntax(7) for `\`, systemd.unit(5) for `%`; the `:` before the
-/// program keeps `$` literal.
+/// Quotes one argument of `ExecStart=:` so that systemd passes exactly these bytes:
+/// systemd.syntax(7) for `\`, systemd.unit(5) for `%`; the `:` before the program keeps `$`
+/// literal.
 pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exec_would_break_is_left_alone() {
+    fn no_exec_before_commands_that_it_would_break() {
         let others = "a && b;a | b;X=1 cmd;cd d;exec;exec -a x cmd;$CMD x;\"my program\";~/bin/x;\
             a $(b);a `b`;a > log;{ a};(a);while x;! a;echo x;time a;a &;a # comment;a 'b;a $'b';\
             a {b,c};source x;a ${B:-c};a \\;coproc a;[ a ]";
@@ -115,12 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn quoting_keeps_systemds_hands_off() {
+    fn quotes_every_character_that_systemd_interprets() {
         assert_eq!(quote(r#"a "b" \c %d $e"#), r#""a \"b\" \\c %%d $e""#);
     }
 
-    /// One argument as systemd reads it: quotes and C escapes first, specifiers
-    /// then. Written from systemd.syntax(7) and systemd.unit(5).
+    /// Parses one argument as systemd does: quotes and C escapes first, then specifiers.
+    /// Written from systemd.syntax(7) and systemd.unit(5).
     fn as_systemd_reads(argument: &str) -> String {
         let mut chars = argument.chars();
         assert_eq!(chars.next(), Some('"'));
@@ -152,7 +151,7 @@ mod tests {
         bash.current_dir(dir).output().expect("bash")
     }
 
-    /// Mostly harmless. No `>` is among them: a test writes to no file.
+    /// Generates mostly harmless words. They contain no `>`: a test must not write to a file.
     fn word() -> impl Strategy<Value = String> {
         let sample = |words: &'static str| {
             prop::sample::select(words.split(' ').collect::<Vec<_>>())
@@ -180,7 +179,7 @@ mod tests {
         ) {
             let command = format!("/usr/bin/printf [%s] {}", words.concat());
             let script = shell(&command);
-            // `$$` is another number each time.
+            // `$$` differs in each run.
             if script != command && !command.contains("$$") {
                 let dir = tempfile::tempdir().unwrap();
                 let (ours, plain) = (bash(&script, dir.path()), bash(&command, dir.path()));

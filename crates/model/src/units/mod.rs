@@ -1,5 +1,5 @@
-//! Pure: what is installed -> the text of systemd's units. The generator writes
-//! them, and nothing else ever does.
+//! Pure: renders the installed state as the text of systemd's units. Only the generator writes
+//! them.
 
 mod command;
 pub mod ports;
@@ -14,40 +14,40 @@ use ports::PortMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// Where systemd's generators write units that stand for something elsewhere;
+/// The directory for units of systemd's generators that represent configuration elsewhere;
 /// systemd.generator(7), "normal".
 pub const GENERATED: &str = "/run/systemd/generator";
 
-/// Where the generator leaves the port map for [`PORTS`]; no unit's name.
+/// The file in which the generator leaves the port map for [`PORTS`]; no unit's name.
 pub const SCRIPT: &str = "deploy-ports.nft";
 
-/// Loads the port map at boot, before any app's target.
+/// The unit that loads the port map at boot, before any app's target.
 ///
-/// No unit of the agent's own begins with `deploy-`, which an app's units begin with: a
-/// drop-in of the administrator for those (`deploy-.service.d`) leaves the agent's alone.
+/// No unit of the agent itself begins with `deploy-`, as an app's units do: an administrator's
+/// drop-in for those (`deploy-.service.d`) does not affect the agent's.
 pub const PORTS: &str = "deployd-ports.service";
 
-/// The machine's own firewall, where it is Debian's: whenever it is loaded it
-/// flushes all tables, so the map is loaded again after it.
+/// A drop-in for Debian's firewall unit: it flushes all tables whenever it is loaded, so the
+/// map is loaded again after it.
 const FIREWALL: &str = "nftables.service.d/deploy-ports.conf";
 
-/// Where Debian, Ubuntu and Amazon Linux have nft(8).
+/// The path of nft(8) on Debian, Ubuntu and Amazon Linux.
 pub const NFT: &str = "/usr/sbin/nft";
 
-/// What the machine's kernel can do for units.
+/// The features of the machine's kernel that units need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
     pub user_namespaces: bool,
 }
 
 impl Kernel {
-    /// The lines of a unit file without those that would let no process start there.
+    /// Removes the lines of a unit file with which no process could start on this kernel.
     pub fn possible(self, lines: String) -> String {
         if self.user_namespaces { lines } else { lines.replace("PrivateUsers=yes\n", "") }
     }
 }
 
-/// What a generated path holds.
+/// The content of a generated path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unit {
     Text(String),
@@ -55,23 +55,23 @@ pub enum Unit {
     Link(String),
 }
 
-/// The target that stands for the whole app.
+/// The target of the whole app.
 pub fn target(app: &AppName) -> String {
     format!("deploy-{app}.target")
 }
 
-/// The slice that all processes of an app, and its builds, live in.
-/// A `-` in a slice's name means a level; systemd.slice(5).
+/// The slice of all processes of an app, and of its builds. A `-` in a slice's name means a
+/// level; systemd.slice(5).
 pub fn slice(app: &AppName) -> String {
     format!("deploy-{}.slice", app.as_str().replace('-', "\\x2d"))
 }
 
-/// One process of one installed release: `deploy-my-app-web-r42@1.service`.
+/// The unit of one process of an installed release: `deploy-my-app-web-r42@1.service`.
 pub fn service(app: &AppName, label: &Label, process: &Process) -> String {
     format!("{}@{}.service", prefix(app, label, &process.kind), process.number)
 }
 
-/// The template units of a release. The same `APP-TYPE-LABEL` may be cut in two ways (`a-b`,
+/// The template units of a release. The same `APP-TYPE-LABEL` may be split in two ways (`a-b`,
 /// `web` and `a`, `b-web`), so the release that comes second gets another label.
 pub fn templates(manifest: &Manifest) -> impl Iterator<Item = String> + '_ {
     templates_of(manifest.url.app(), &manifest.label, &manifest.plan)
@@ -91,8 +91,8 @@ fn prefix(app: &AppName, label: &Label, kind: &ProcessType) -> String {
     format!("deploy-{app}-{kind}-{label}")
 }
 
-/// The units that have to run now: the processes of `current`, less those the
-/// operator has stopped.
+/// The units that have to run now: the processes of `current`, except those that the operator
+/// has stopped.
 pub fn wanted(snapshot: &Snapshot) -> BTreeSet<String> {
     let Some(manifest) = snapshot.current() else { return BTreeSet::new() };
     let running = |process: &Process| !snapshot.stopped.covers(&process.to_string());
@@ -106,7 +106,7 @@ pub fn unit_names(manifest: &Manifest) -> BTreeSet<String> {
     manifest.plan.instances().map(unit).collect()
 }
 
-/// The units of its processes that clients connect to.
+/// The units of a release's processes that clients connect to.
 pub fn with_a_port(manifest: &Manifest) -> BTreeSet<String> {
     let processes = manifest.plan.instances().filter(|process| process.port.is_some());
     let unit = |process: Process| service(manifest.url.app(), &manifest.label, &process);
@@ -122,7 +122,7 @@ pub fn of_types(snapshot: &Snapshot, is: impl Fn(&ProcessType) -> bool) -> BTree
     units.collect()
 }
 
-/// The processes that clients reach through the port map: of any release, since
+/// The units that clients reach through the port map, with their ports: of any release, since
 /// connections stay with the release that they were opened to.
 pub fn behind_the_map(snapshot: &Snapshot) -> BTreeMap<String, u16> {
     let handed_over = |manifest: &&Manifest| manifest.plan.strategy == Strategy::Handover;
@@ -136,25 +136,25 @@ pub fn behind_the_map(snapshot: &Snapshot) -> BTreeMap<String, u16> {
     processes.collect()
 }
 
-/// What a command of the release that runs once is given, and is kept from, as lines of a
-/// unit file: what a process of the same type would be.
+/// The environment and restrictions of a one-off command of the release, as lines of a unit
+/// file: the same as for a process of that type.
 pub fn confinement(snapshot: &Snapshot, manifest: &Manifest, command: &Service) -> String {
     service::confinement(snapshot, manifest, command)
 }
 
-/// What a build is kept from, as lines of a unit file: what a process is.
+/// The restrictions of a build, as lines of a unit file: the same as for a process.
 pub fn walls(sandbox: Sandbox, alone: bool) -> String {
     service::walls(sandbox, alone)
 }
 
-/// What bash is given to run a Procfile's command as a service.
+/// The bash script that runs a Procfile's command as a service.
 pub fn script(command: &str) -> String {
     command::shell(command)
 }
 
-/// All units of an app, by their path below the generator's directory: a
-/// template for each process type of every installed release, so that the
-/// previous one can be started at any time, and the target of the current one.
+/// All units of an app, by their path below the generator's directory: a template for each
+/// process type of every installed release, so that the previous one can be started at any
+/// time, and the target of the current one.
 pub fn generate(snapshot: &Snapshot, kernel: Kernel) -> BTreeMap<String, Unit> {
     let mut units = BTreeMap::new();
     for manifest in &snapshot.releases {
@@ -196,8 +196,8 @@ fn target_text(snapshot: &Snapshot, manifest: &Manifest) -> String {
     text
 }
 
-/// What belongs to no single app: the port map, and what loads it at boot and
-/// after the machine's own firewall.
+/// The units that all apps share: the port map, and the units that load it at boot and after
+/// the machine's own firewall.
 pub fn generate_shared(apps: &[Snapshot]) -> BTreeMap<String, Unit> {
     let map = PortMap::new(apps, None);
     if map == PortMap::default() {

@@ -1,9 +1,9 @@
-//! The port map: which private ports stand behind a public one, as the nft(8)
-//! script that makes the kernel do it.
+//! The port map: the private ports behind each public one, as the nft(8) script that loads it
+//! into the kernel.
 //!
-//! The kernel looks at the map for the first packet of a connection only;
-//! conntrack keeps the connection where that one went. So a new map moves new
-//! connections, and harms none that is established.
+//! The kernel applies the map to the first packet of a connection only; conntrack keeps the
+//! connection at that destination. So a new map moves new connections and does not affect
+//! established ones.
 
 use crate::installed::Snapshot;
 use crate::release::manifest::{Manifest, Plan, Process};
@@ -11,20 +11,20 @@ use crate::release::settings::Clients;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
-/// The one table that is ours. Other tables are neither read nor changed.
+/// The agent's only table. Other tables are neither read nor changed.
 pub const TABLE: &str = "inet deploy";
 pub const TABLE_NAME: &str = "deploy";
 
-/// All public ports of this instance, and what stands behind them.
+/// All public ports of this instance, and the private ports behind them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortMap {
     pub public: Vec<Public>,
-    /// Ports that other machines reach through the map and in no other way:
-    /// those of every installed release, the candidate's among them.
+    /// Ports that other machines reach only through the map: those of every installed release,
+    /// the candidate's among them.
     pub private: BTreeSet<(Protocol, u16)>,
-    /// Whose private ports they are, where an app has a user of its own.
+    /// Private ports by the uid that owns them, for apps with a user of their own.
     pub owners: BTreeMap<u32, BTreeSet<(Protocol, u16)>>,
-    /// The users that are kept from the metadata service.
+    /// The uids without access to the metadata service.
     pub without_metadata: BTreeSet<u32>,
 }
 
@@ -33,7 +33,7 @@ pub struct PortMap {
 pub struct Public {
     pub protocol: Protocol,
     pub port: u16,
-    /// Where this is empty, connections are refused.
+    /// If empty, connections are refused.
     pub private: Vec<u16>,
     pub clients: Clients,
 }
@@ -54,8 +54,8 @@ impl fmt::Display for Protocol {
 }
 
 impl PortMap {
-    /// What is current on this instance; `candidate` takes the place of what is
-    /// current of its app.
+    /// The current releases of this instance; `candidate` replaces the current release of its
+    /// app.
     pub fn new(apps: &[Snapshot], candidate: Option<&Manifest>) -> PortMap {
         let mut map = PortMap::default();
         for app in apps {
@@ -74,7 +74,7 @@ impl PortMap {
                 self.private.extend(ports);
             }
         }
-        // Nothing is current: then none of its releases needs what another one may not have.
+        // Without a current release, the strictest of the installed ones counts.
         let first = || app.releases.iter().find(|manifest| !manifest.plan.metadata);
         if let (None, None, Some(manifest)) = (candidate, app.current(), first()) {
             self.without_metadata.extend(&manifest.uids);
@@ -100,13 +100,13 @@ fn protocols(plan: &Plan) -> &'static [Protocol] {
     if plan.udp { &[Protocol::Tcp, Protocol::Udp] } else { &[Protocol::Tcp] }
 }
 
-/// The script for `nft -f` that makes our table exactly this map, in one
-/// transaction, whatever was there before. An empty map leaves no table.
+/// Returns the script for `nft -f` that replaces the agent's table with exactly this map, in
+/// one transaction. An empty map removes the table.
 ///
-/// The chains stay and their rules change, since a packet on its way through a
-/// chain sees the old rules or the new ones. With chains made anew a packet may
-/// see the new one before it has rules and the old one when it has none left;
-/// and in a map, up to Linux 6.16, it may miss an element that is just replaced.
+/// The chains stay and their rules change, so a packet on its way through a chain sees the old
+/// rules or the new ones. With recreated chains a packet may see the new one before it has
+/// rules and the old one when it has none left; and in a map, up to Linux 6.16, it may miss an
+/// element that is being replaced.
 pub fn script(map: &PortMap) -> String {
     if *map == PortMap::default() {
         return format!("add table {TABLE}\ndelete table {TABLE}\n");
@@ -118,7 +118,7 @@ pub fn script(map: &PortMap) -> String {
             Clients::Local => redirect(&mut local, public),
         }
     }
-    // Only where some app asks for it: the others' map stays as it was.
+    // Only if an app asks for it: the map of all others stays as it was.
     let (local, to_local) = match local.as_str() {
         "" => (String::new(), ""),
         rules => (
@@ -131,7 +131,7 @@ pub fn script(map: &PortMap) -> String {
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         guard(&mut guards, protocol, &map.private);
     }
-    // nft knows `dstnat` in the prerouting hook only: it is -100.
+    // nft knows the name `dstnat` only in the prerouting hook: its value is -100.
     format!(
         "\
 add table {TABLE}
@@ -162,9 +162,9 @@ table {TABLE} {{
     )
 }
 
-/// Nobody else answers from an app's private port: a program that has taken it while the
-/// app's process is down never completes a connection. What the kernel itself says, such as
-/// a reset, has no user.
+/// Drops packets that another user sends from an app's private port: a program that has taken
+/// the port while the app's process is down never completes a connection. Packets of the kernel
+/// itself, such as a reset, have no user.
 fn owners(owners: &BTreeMap<u32, BTreeSet<(Protocol, u16)>>) -> String {
     let mut rules = String::new();
     for (user, ports) in owners {
@@ -186,7 +186,7 @@ fn owners(owners: &BTreeMap<u32, BTreeSet<(Protocol, u16)>>) -> String {
     }
 }
 
-/// Refuses the metadata service of EC2 to these users, at once and by both families.
+/// Refuses these users the EC2 metadata service immediately, over both families.
 fn metadata(users: &BTreeSet<u32>) -> String {
     if users.is_empty() {
         return String::new();
@@ -203,7 +203,7 @@ fn metadata(users: &BTreeSet<u32>) -> String {
     )
 }
 
-/// A script with everything in it that a map may need, to be checked and not run.
+/// Returns a script with every feature that a map may need, to be checked but not run.
 pub fn example() -> String {
     let public = |protocol, clients| Public { protocol, port: 1, private: vec![2, 3], clients };
     let private = [(Protocol::Tcp, 2), (Protocol::Udp, 2)];
@@ -216,16 +216,16 @@ pub fn example() -> String {
     script(&PortMap { public, private: private.into(), owners, without_metadata: [1].into() })
 }
 
-/// One rule for each process: the first takes one connection in n, the next one
-/// in n - 1 of the others, the last all that are left. By turns and not by
-/// chance, so that a few long connections are shared out evenly; not by the
-/// client's address, as all clients may come through one load balancer.
+/// Writes one rule per process: the first takes one connection in n, the next one in n - 1 of
+/// the others, the last all that are left. They take turns rather than random shares, so that a
+/// few long connections are spread evenly; the client's address does not count, as all clients
+/// may come through one load balancer.
 ///
-/// Only the port changes: the process sees the address that the client asked for.
+/// Only the port changes: the process sees the original destination address.
 fn redirect(rules: &mut String, public: &Public) {
     let Public { protocol, port, private, .. } = public;
-    // The first packet that conntrack sees may be from the middle of a
-    // connection, which belongs to whoever listens on the public port itself.
+    // The first packet that conntrack sees may be from the middle of a connection, which
+    // belongs to a process that listens on the public port itself.
     let opening = match protocol {
         Protocol::Tcp => "tcp flags & (fin | syn | rst | ack) == syn ",
         Protocol::Udp => "",
@@ -236,12 +236,11 @@ fn redirect(rules: &mut String, public: &Public) {
     }
 }
 
-/// What reaches a private port from another machine: nothing but what the map
-/// has sent there. A client that comes while nobody listens, since the process
-/// has just died, is not refused but left without an answer: it asks again
-/// after a second (RFC 6298, 2.1), and by then the map may send it elsewhere.
-/// `transparent` is asked for since it is known of every socket, one in
-/// TIME-WAIT too, whose place a new connection may take.
+/// Drops packets from other machines to a private port unless the map has sent them there. A
+/// client that comes while no process listens, since it has just died, is not refused but gets
+/// no response: it retries after a second (RFC 6298, 2.1), and by then the map may send it
+/// elsewhere. The rule uses `transparent` since that is known of every socket, even one in
+/// TIME-WAIT, whose place a new connection may take.
 fn guard(rules: &mut String, protocol: Protocol, private: &BTreeSet<(Protocol, u16)>) {
     let ports = private.iter().filter(|(of, _)| *of == protocol);
     let ports: Vec<_> = ports.map(|(_, port)| port.to_string()).collect();
@@ -268,7 +267,7 @@ mod tests {
         PortMap { public: vec![public], private, ..PortMap::default() }
     }
 
-    /// The rules that stand in one chain of the script.
+    /// Returns the rules of one chain of the script.
     fn chain<'a>(script: &'a str, name: &str) -> Vec<&'a str> {
         let (_, chain) = script.split_once(&format!("chain {name} {{\n")).expect("the chain");
         let (chain, _) = chain.split_once("\n\t}\n").expect("its end");
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn local_clients_alone_come_by_the_output_hook_alone() {
+    fn local_only_ports_use_the_output_hook_only() {
         let mut map = map(&[29001]);
         map.public[0].clients = Clients::Local;
         let script = script(&map);
@@ -316,12 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_nothing_stands_behind_is_not_redirected() {
+    fn a_port_without_processes_is_not_redirected() {
         assert_eq!(chain(&script(&map(&[])), "public").len(), 1);
     }
 
     #[test]
-    fn nobody_but_the_app_answers_from_its_private_port() {
+    fn only_the_app_sends_from_its_private_port() {
         let mut map = map(&[29001]);
         assert!(!script(&map).contains("chain owners"));
         map.owners =
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_without_metadata_is_refused_it_over_both_families() {
+    fn rejects_the_metadata_service_over_both_families() {
         let mut map = map(&[29001]);
         assert!(!script(&map).contains("chain metadata"));
         map.without_metadata = [998, 999].into();
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_an_empty_map() {
+    fn an_empty_map_removes_the_table() {
         let script = script(&PortMap::default());
         assert_eq!(script, "add table inet deploy\ndelete table inet deploy\n");
     }

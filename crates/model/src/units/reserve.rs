@@ -1,11 +1,10 @@
-//! What adds the private ports to the kernel's list of ports that no outgoing connection
-//! gets.
+//! Adds the private ports to the kernel's list of ports that no outgoing connection gets.
 
 use crate::release::ports::PRIVATE;
 
 /// The kernel's list; ip(7).
 pub const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-/// What the list was before the range was added: the ports that are somebody else's.
+/// The list before the range was added: the ports of other programs.
 pub const OTHERS: &str = "/run/deploy/reserved-by-others";
 pub const SHELL: &str = "/bin/sh";
 
@@ -14,7 +13,7 @@ pub fn at_boot() -> String {
     format!("ExecStartPre=-:{SHELL} -c '[ -e {OTHERS} ] || {{ {}; }}'\n", script())
 }
 
-/// The kernel merges ranges, and takes a port twice.
+/// The script that adds the range. The kernel merges ranges, and accepts a port twice.
 pub fn script() -> String {
     let (first, last) = (PRIVATE.start(), PRIVATE.end());
     let own = format!("{first}-{last}");

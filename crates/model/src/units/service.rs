@@ -8,16 +8,16 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// Ends what the main process of a unit leaves behind: `stop.rs`. KillMode=mixed alone
-/// would kill that at once, and control-group would send a second SIGTERM to it. It is root
-/// outside of the sandbox: each command of a unit has a user namespace of its own, and only
-/// from outside of them all it sees the processes' pipes.
+/// Ends processes that a unit's main process leaves behind: `stop.rs`. KillMode=mixed alone
+/// would kill them at once, and control-group would send them a second SIGTERM. It runs as root
+/// outside the sandbox: each command of a unit has a user namespace of its own, and the pipes
+/// of all processes are only visible from outside.
 const STOP: &str = "/usr/lib/deploy-agent/deploy-stop";
 
-/// From the end of DEPLOY_HEALTH_TIMEOUT to systemd's own.
+/// The time from the end of DEPLOY_HEALTH_TIMEOUT to systemd's own timeout.
 const READY_GRACE: Duration = Duration::from_secs(10);
 
-/// What a process cannot do under every sandbox but `off`.
+/// The restrictions of every sandbox except `off`.
 const PROTECTED: &str = "\
 NoNewPrivileges=yes
 PrivateTmp=yes
@@ -31,19 +31,18 @@ CapabilityBoundingSet=
 AmbientCapabilities=
 ";
 
-/// What `full` adds: it takes no device away, as `ProtectClock=` would, and shows home
-/// directories, where runtimes may lie.
+/// The additions of `full`: they remove no device, as `ProtectClock=` would, and show home
+/// directories, where runtimes may be installed.
 const FULL: &str = "\
 ProtectSystem=full
 ProtectHome=read-only
 ";
 
-/// What `strict` adds: its own tree, its home, its shared directory and /tmp aside, a
-/// process sees the system read-only. `MemoryDenyWriteExecute=` is not among it: it
-/// breaks V8 and the JVM, which write the code they run. Nor are the calls of
-/// `@privileged` and `@resources` that `@system-service` has: without
-/// capabilities the kernel refuses what would harm, and runtimes use the rest,
-/// such as a chown(2) to oneself.
+/// The additions of `strict`: a process sees the system read-only, except for its own tree, its
+/// home, its shared directory and /tmp. `MemoryDenyWriteExecute=` is missing since it breaks V8
+/// and the JVM, which write the code they run. The calls of `@privileged` and `@resources` in
+/// `@system-service` stay: without capabilities the kernel refuses the harmful ones, and
+/// runtimes use the rest, such as a chown(2) to oneself.
 const STRICT: &str = "\
 PrivateDevices=yes
 ProtectHome=yes
@@ -61,16 +60,16 @@ SystemCallArchitectures=native
 RemoveIPC=yes
 ";
 
-/// What `strict` adds where the app has a user of its own, which is all that it then knows
-/// of: not even another release of the app can be traced, or read through /proc.
+/// The additions of `strict` if the app has a user of its own, the only one that it then sees:
+/// not even another release of the app can be traced, or read through /proc.
 const ALONE: &str = "\
 PrivateUsers=yes
 ";
 
-/// What the directory with all apps' state looks like to a process of one of them.
+/// How a process of one app sees the directory with the state of all apps.
 const HIDDEN: &str = "ro,mode=0755";
 
-/// A directory of which each process sees its own: for whatever user, and small.
+/// A directory of which each process has its own: small, and writable for any user.
 const PROCESS_DIR: &str = "mode=1777,nosuid,nodev,size=16m";
 
 pub(super) fn text(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
@@ -120,7 +119,7 @@ OOMPolicy=continue
     )
 }
 
-/// A shell outlives these signals while it waits for the app: systemd would signal the
+/// Makes a shell outlive these signals while it waits for the app: systemd would signal the
 /// shell alone.
 fn stop_first(signal: StopSignal) -> String {
     match signal {
@@ -131,14 +130,14 @@ fn stop_first(signal: StopSignal) -> String {
     }
 }
 
-/// The lines of [`super::confinement`].
+/// Returns the lines of [`super::confinement`].
 pub(super) fn confinement(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let environment = environment(snapshot, manifest, service);
     format!("{environment}{}{}", limits(&manifest.plan), sandbox(snapshot, manifest, service))
 }
 
-/// What the agent tells every process. `PORT` is not here: it comes from a
-/// drop-in of the one process that it belongs to.
+/// The variables that the agent gives to every process. `PORT` is not here: it comes from a
+/// drop-in for a single process.
 fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let variables = [
         format!("PS={}.%i", service.kind),
@@ -154,7 +153,7 @@ fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> S
     })
 }
 
-/// The home of the process: its own, or that of all where the release has none.
+/// The home of the process: its own, or the shared one if the release has no homes.
 fn home(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     match manifest.homes {
         true => format!("{}/{}.%i", path(&snapshot.homes(&manifest.label)), service.kind),
@@ -173,10 +172,10 @@ fn sandbox(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> Strin
         lines
     });
     let protected = match plan.sandbox {
-        // Apps that share a user may share files: 0.1.0 let them.
+        // Apps with a shared user may share files: 0.1.0 let them.
         Sandbox::Strict if alone => walls(plan.sandbox, alone) + &own_state_alone(snapshot),
         Sandbox::Strict | Sandbox::Full => walls(plan.sandbox, alone),
-        // What is mounted for the process lies where the app's user may put a link to
+        // The mount point lies in a directory in which the app's user may create a link to
         // anywhere: it must not be able to show a setuid program another /etc.
         Sandbox::Off if !own_dirs.is_empty() => return format!("NoNewPrivileges=yes\n{own_dirs}"),
         Sandbox::Off => return String::new(),
@@ -194,14 +193,14 @@ fn sandbox(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> Strin
     lines + &own_dirs
 }
 
-/// What it may take of the machine.
+/// The resource limits of a process.
 fn limits(plan: &Plan) -> String {
     let tasks = plan.max_tasks.map(|tasks| format!("TasksMax={tasks}\n"));
     let memory = plan.memory_max.map(|bytes| format!("MemoryMax={bytes}\n"));
     [tasks, memory].into_iter().flatten().collect()
 }
 
-/// What a process, or a build, is kept from; `alone` where its user is the app's own.
+/// The restrictions of a process or a build; `alone` if its user is the app's own.
 pub(super) fn walls(sandbox: Sandbox, alone: bool) -> String {
     match sandbox {
         Sandbox::Strict if alone => format!("{PROTECTED}{STRICT}{ALONE}"),
@@ -211,17 +210,17 @@ pub(super) fn walls(sandbox: Sandbox, alone: bool) -> String {
     }
 }
 
-/// Its own app is all that it sees of the agent's state.
+/// Hides the state of all other apps.
 fn own_state_alone(snapshot: &Snapshot) -> String {
     let apps = snapshot.dir.parent().map(path).unwrap_or_default();
     format!("TemporaryFileSystem={apps}:{HIDDEN}\nBindReadOnlyPaths={}\n", path(&snapshot.dir))
 }
 
-/// How systemd knows that a process has started, and that it still works.
+/// How systemd detects that a process has started, and that it still works.
 fn kind_of_start(plan: &Plan) -> String {
     let mut lines = match plan.ready {
         Readiness::Port => "Type=exec\n".to_owned(),
-        // A candidate that takes too long is the agent's to end, and to report.
+        // The agent stops and reports a candidate that takes too long, not systemd.
         Readiness::Notify => {
             let longest = milliseconds(plan.health_timeout.saturating_add(READY_GRACE));
             format!("Type=notify\nTimeoutStartSec={longest}\n")
@@ -236,13 +235,13 @@ fn kind_of_start(plan: &Plan) -> String {
     lines
 }
 
-/// As systemd.time(7) has it.
+/// Formats a duration for systemd.time(7).
 fn milliseconds(time: Duration) -> String {
     format!("{}ms", time.as_millis())
 }
 
-/// A path in a unit file: every `%` doubled. Settings refuse a state directory
-/// whose name would need quotes.
+/// Formats a path for a unit file: every `%` doubled. Settings refuse a state directory whose
+/// name would need quotes.
 fn path(path: &Path) -> String {
     path.to_string_lossy().replace('%', "%%")
 }

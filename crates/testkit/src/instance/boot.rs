@@ -1,8 +1,7 @@
 //! An instance, from power on to power off.
 //!
-//! It stands in a mount and a network namespace that nobody but its own
-//! processes hold, so killing its control group also takes its mounts, its
-//! loop device and its cable away.
+//! It runs in a mount and a network namespace that only its own processes hold. So killing its
+//! control group also removes its mounts, its loop device and its cable.
 
 use super::cgroup::Group;
 use super::image::{mount_overlay, with};
@@ -22,8 +21,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// For systemd-nspawn on a host that may lack systemd. `--keep-unit` leaves it
-/// in the control group we gave it.
+/// Options for a host that may lack systemd. `--keep-unit` leaves systemd-nspawn in our control
+/// group.
 pub(super) const NSPAWN: [&str; 6] = [
     "--quiet",
     "--register=no",
@@ -33,14 +32,14 @@ pub(super) const NSPAWN: [&str; 6] = [
     "--link-journal=no",
 ];
 
-/// Longest boot and longest shutdown that are waited for.
+/// The timeout of a boot and of a shutdown.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// `net.unix.max_dgram_qlen` of a real machine. systemd raises it from 10
 /// only outside of containers, and with 10 rsyslog loses most of a burst.
 const DGRAM_QUEUE: &str = "512";
 
-/// An instance still to be booted.
+/// An instance that is not booted yet.
 pub struct Builder {
     network: Network,
     image: Image,
@@ -60,26 +59,26 @@ impl Builder {
         self
     }
 
-    /// The address will be 10.77.0.`host`.
+    /// Sets the address to 10.77.0.`host`.
     pub fn host(mut self, host: u8) -> Builder {
         self.host = host;
         self
     }
 
-    /// Bounds the memory of the whole instance.
+    /// Limits the memory of the whole instance.
     pub fn memory(mut self, mib: u64) -> Builder {
         self.memory = Some(mib << 20);
         self
     }
 
-    /// Gives it a disk of its own, which [`Instance::power_loss`] needs.
-    /// Without one it writes to a directory of this machine.
+    /// Adds a disk of its own, which [`Instance::power_loss`] needs. Without one the instance
+    /// writes to a directory of this machine.
     pub fn disk(mut self, mib: u64) -> Builder {
         self.disk = Some(mib << 20);
         self
     }
 
-    /// Boots it and returns when systemd says that it is up.
+    /// Boots it and returns when systemd reports that it is up.
     pub fn boot(self) -> Instance {
         self.network.join();
         let lifeline = Lifeline::get();
@@ -106,11 +105,10 @@ impl Builder {
     }
 }
 
-/// A Debian machine. Dropped, it is gone with all it had; when the test is
-/// failing then, the end of its journal is printed.
+/// A Debian machine. Dropping it removes it with all its data; if the test is failing then, the
+/// end of its journal is printed.
 ///
-/// Everything takes `&self`: one thread may wait for a command in it while
-/// another cuts its power.
+/// All methods take `&self`: one thread may wait for a command while another cuts the power.
 pub struct Instance {
     pub(super) name: String,
     dir: PathBuf,
@@ -124,9 +122,9 @@ pub struct Instance {
 struct Running {
     nspawn: Child,
     group: Group,
-    /// Its first process, by our reckoning.
+    /// Its first process, as a pid of this machine.
     leader: i32,
-    /// A hold on the disk's file system, to shut it down by.
+    /// An open handle of the disk's file system, for cutting its power.
     disk: Option<File>,
 }
 
@@ -136,12 +134,12 @@ impl Instance {
         self.address
     }
 
-    /// The machine id that it boots with.
+    /// Its machine id, which it boots with.
     pub fn machine_id(&self) -> &str {
         &self.machine_id
     }
 
-    /// Runs `work` on a thread that stands in the instance's own network.
+    /// Runs `work` on a thread in the instance's network namespace.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let (_, leader) = self.inside();
         let namespace = File::open(format!("/proc/{leader}/ns/net")).must("open its network");
@@ -151,7 +149,7 @@ impl Instance {
         })
     }
 
-    /// The network that it is on.
+    /// The network that it is connected to.
     pub fn network(&self) -> &Network {
         &self.plan.network
     }
@@ -161,7 +159,7 @@ impl Instance {
         self.running().is_some()
     }
 
-    /// Boots it again with the disk it has, and returns when it is up.
+    /// Boots it again with its present disk, and returns when it is up.
     pub fn boot(&self) {
         assert!(!self.is_running(), "{} is running already", self.name);
         self.boots.fetch_add(1, Ordering::Relaxed);
@@ -179,19 +177,19 @@ impl Instance {
         assert!(up.is_some(), "{} does not boot: {}", self.name, self.console());
     }
 
-    /// An orderly reboot; returns when it is up again.
+    /// Reboots it in order; returns when it is up again.
     pub fn reboot(&self) {
         self.shut_down("reboot");
         self.boot();
     }
 
-    /// An orderly end; [`Instance::boot`] boots it again.
+    /// Shuts it down in order; [`Instance::boot`] boots it again.
     pub fn power_off(&self) {
         self.shut_down("poweroff");
     }
 
-    /// Kills every process at once. What they wrote is still there at the next
-    /// [`Instance::boot`], synced or not.
+    /// Kills all processes at once. Their writes are kept until the next [`Instance::boot`],
+    /// synced or not.
     pub fn kill_hard(&self) {
         let Some(mut running) = self.running().take() else {
             return;
@@ -203,7 +201,7 @@ impl Instance {
         disk::wait_until_detached(&self.dir.join("disk.img"));
     }
 
-    /// Cuts the power: what was not synced to the disk is lost. Needs
+    /// Cuts the power: writes that were not synced to the disk are lost. Needs
     /// [`Builder::disk`].
     pub fn power_loss(&self) {
         if let Some(running) = self.running().as_ref() {
@@ -214,7 +212,7 @@ impl Instance {
         self.kill_hard();
     }
 
-    /// Pulls the network cable, until [`Instance::plug`].
+    /// Unplugs the network cable, until [`Instance::plug`].
     pub fn unplug(&self) {
         self.network().set_port(&self.port(), "down");
     }
@@ -224,7 +222,7 @@ impl Instance {
         self.network().set_port(&self.port(), "up");
     }
 
-    /// Paths that exist on this machine only because the running instance does.
+    /// Paths that exist on this machine only while the instance runs.
     pub fn traces(&self) -> Vec<PathBuf> {
         let mut traces = vec![self.dir.clone()];
         traces.extend_from_slice(self.inside().0.dirs());
@@ -243,14 +241,14 @@ impl Instance {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// On the switch's side; a new one for every boot, as the old one may stay
-    /// for some milliseconds.
+    /// The name of the bridge's port; a new one for every boot, as the old port may stay for
+    /// some milliseconds.
     fn port(&self) -> String {
         let [_, _, _, host] = self.address.octets();
         format!("host{host}.{}", self.boots.load(Ordering::Relaxed))
     }
 
-    /// Starts systemd-nspawn in namespaces of its own: the calling thread's.
+    /// Starts systemd-nspawn in new namespaces of the calling thread.
     fn start(&self, group: &Group) -> (Child, Option<File>) {
         private_mounts();
         let (disk, root) = (self.dir.join("disk"), self.dir.join("root"));
@@ -260,7 +258,7 @@ impl Instance {
         }
         let lower = self.plan.image.lower();
         mount_overlay(&lower, &disk.join("upper"), &disk.join("work"), &root);
-        // Where systemd-nspawn keeps its own state and locks.
+        // systemd-nspawn keeps its own state and locks here.
         let tmpfs = Some("tmpfs");
         mount(tmpfs, "/run", tmpfs, MsFlags::empty(), None::<&str>).must("mount a /run");
         unshare(CloneFlags::CLONE_NEWNET).must("make a network namespace");
@@ -282,13 +280,13 @@ impl Instance {
             .stdin(Stdio::null())
             .stdout(console.try_clone().must("share the console"))
             .stderr(console)
-            // Out of reach of the terminal's interrupt.
+            // Keeps the terminal's interrupt away.
             .process_group(0);
         group.enter(&mut nspawn);
         (nspawn.spawn().must("start systemd-nspawn"), held)
     }
 
-    /// Finds the first process inside, once it is systemd and can be asked.
+    /// Finds the first process inside, once it is systemd and responds.
     fn look_for_leader(&self) -> Option<()> {
         let mut running = self.running();
         let running = running.as_mut()?;
@@ -304,19 +302,19 @@ impl Instance {
     }
 
     fn shut_down(&self, how: &str) {
-        // The command itself may be ended by it.
+        // The shutdown may end the command itself.
         self.exec(&["systemctl", how]);
         let ended = poll(PATIENCE, || {
             let mut running = self.running();
             let nspawn = &mut running.as_mut()?.nspawn;
-            // With --keep-unit it ends (133) instead of starting over.
+            // With --keep-unit systemd-nspawn exits with 133 instead of rebooting.
             nspawn.try_wait().must("look after systemd-nspawn")
         });
         assert!(ended.is_some(), "{} does not {how}: {}", self.name, self.console());
         self.kill_hard();
     }
 
-    /// The end of what the instance printed on its console.
+    /// The end of the instance's console output.
     fn console(&self) -> String {
         let console = fs::read(self.dir.join("console")).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
@@ -327,7 +325,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // A second panic while the first unwinds would end all tests at once.
+        // A second panic while the first one unwinds would abort all tests.
         let ended = panic::catch_unwind(AssertUnwindSafe(|| {
             if thread::panicking() {
                 let log = self.journal_tail().unwrap_or_else(|| self.console());
@@ -336,8 +334,8 @@ impl Drop for Instance {
             self.kill_hard();
         }));
         self.network().leave();
-        // Left to the lifeline where it fails. By rm(1): what an instance holds may be deeper
-        // than a stack.
+        // The lifeline removes the directory if this fails. rm(1) is used since the tree may be
+        // deeper than a stack.
         let _ = Command::new("rm").arg("-rf").arg(&self.dir).status();
         if let Err(cause) = ended
             && !thread::panicking()
@@ -347,14 +345,14 @@ impl Drop for Instance {
     }
 }
 
-/// Puts the calling thread into a mount namespace that nothing leaks out of.
+/// Moves the calling thread into a private mount namespace.
 pub(super) fn private_mounts() {
     unshare(CloneFlags::CLONE_NEWNS).must("make a mount namespace");
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).must("make the mounts private");
 }
 
-/// Whether the process is the first of a process namespace just below ours.
+/// Whether the process is the first of a pid namespace directly below ours.
 fn is_first_inside(pid: i32) -> bool {
     let ids = |of: &str| -> Vec<String> {
         let status = fs::read_to_string(format!("/proc/{of}/status")).unwrap_or_default();

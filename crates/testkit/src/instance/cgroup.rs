@@ -1,8 +1,8 @@
-//! Control groups of the harness's own. An instance lives in one, so that all
-//! of it ends with a single write to `cgroup.kill` (Linux 5.14).
+//! Control groups of the harness. An instance lives in one, so that a single write to
+//! `cgroup.kill` (Linux 5.14) ends all of it.
 //!
-//! Two layouts are served: cgroup v2 alone, as modern hosts have it, and v1
-//! controllers beside a v2 tree at `/sys/fs/cgroup/unified`.
+//! Supports two layouts: cgroup v2 alone, as on modern hosts, and v1 controllers beside a v2
+//! tree at `/sys/fs/cgroup/unified`.
 
 use super::{Must, poll};
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 const TOP: &str = "/sys/fs/cgroup";
 
-/// The v1 hierarchies that systemd in an instance makes use of.
+/// The v1 hierarchies that systemd in an instance uses.
 const V1: [&str; 8] =
     ["blkio", "cpu", "cpuacct", "devices", "freezer", "memory", "pids", "systemd"];
 
@@ -25,7 +25,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group that others hang below; it holds no process itself.
+    /// Creates a group that only contains other groups, no process.
     pub fn top(name: &str) -> Group {
         let top = Group { dirs: ours() };
         top.delegate();
@@ -36,7 +36,7 @@ impl Group {
         group
     }
 
-    /// A group below this one, for the processes of one instance.
+    /// Creates a group below this one, for the processes of one instance.
     pub fn child(&self, name: &str) -> Group {
         let dirs: Vec<_> = self.dirs.iter().map(|dir| dir.join(name)).collect();
         for dir in &dirs {
@@ -48,7 +48,7 @@ impl Group {
         Group { dirs }
     }
 
-    /// A group below this one in the v2 tree only: enough to end what is in it.
+    /// Creates a group below this one in the v2 tree only: enough to kill its processes.
     pub fn job(&self, name: &str) -> Group {
         let v2 = Group { dirs: vec![self.dirs[0].clone()] };
         v2.child(name)
@@ -58,7 +58,7 @@ impl Group {
         &self.dirs
     }
 
-    /// Starts `command` as a member.
+    /// Makes `command` start in the group.
     pub fn enter(&self, command: &mut Command) {
         let open = |dir: &PathBuf| {
             let path = dir.join("cgroup.procs");
@@ -70,7 +70,7 @@ impl Group {
         unsafe { command.pre_exec(join) };
     }
 
-    /// Bounds the memory of everything in the group.
+    /// Limits the memory of all processes in the group.
     pub fn limit_memory(&self, bytes: u64) {
         let files = ["memory.max", "memory.limit_in_bytes"];
         let limit = self
@@ -104,8 +104,8 @@ impl Group {
             .unwrap_or_else(|| panic!("the processes of {} do not end", dir.display()));
     }
 
-    /// Removes the directories. Whatever still holds one is left to the
-    /// lifeline, which removes all of them in the end.
+    /// Removes the directories. A directory that is still in use is left to the lifeline, which
+    /// removes all of them at the end.
     pub fn remove(&self) {
         for dir in &self.dirs {
             // An exiting process may be listed a little longer.
@@ -120,8 +120,8 @@ impl Group {
         }
     }
 
-    /// Lets groups below have the controllers. Refused where processes sit in
-    /// the group (as in a container), and then there are no memory limits.
+    /// Delegates the controllers to groups below. This fails if the group has processes (as in
+    /// a container), and then there are no memory limits.
     fn delegate(&self) {
         for controller in ["+cpu", "+io", "+memory", "+pids"] {
             let _ = fs::write(self.dirs[0].join("cgroup.subtree_control"), controller);
@@ -129,12 +129,12 @@ impl Group {
     }
 }
 
-/// Where groups of ours may be made, the v2 tree first.
+/// The directories below which groups can be created, the v2 tree first.
 fn ours() -> Vec<PathBuf> {
     let top = Path::new(TOP);
     if top.join("cgroup.controllers").exists() {
-        // At the top and not below our own group: a v2 group that holds
-        // processes cannot hand controllers down.
+        // Below the top rather than our own group: a v2 group with processes cannot delegate
+        // controllers.
         return vec![top.to_owned()];
     }
     let own = fs::read_to_string("/proc/self/cgroup").must("read /proc/self/cgroup");

@@ -1,5 +1,5 @@
-//! A disk of an instance's own, whose power can be cut: an ext4 image on a
-//! loop device that is detached with its last mount.
+//! A disk of a single instance, whose power can be cut: an ext4 image on a loop device that is
+//! detached with its last mount.
 
 use super::{Must, poll};
 use std::fs::{self, File};
@@ -12,32 +12,32 @@ use std::time::Duration;
 const NO_LOG_FLUSH: u32 = 2;
 nix::ioctl_read!(ext4_shutdown, b'X', 125, u32);
 
-/// Makes an empty disk.
+/// Creates an empty disk.
 pub fn make(image: &Path, bytes: u64) {
     let file = File::create(image).must(format_args!("create {}", image.display()));
     file.set_len(bytes).must(format_args!("size {}", image.display()));
     let lazy = "lazy_itable_init=1,lazy_journal_init=1";
-    // Without blocks kept for root: overlayfs writes as root for everybody.
+    // No blocks are reserved for root: overlayfs writes as root for every user.
     must_run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-E", lazy]).arg(image));
 }
 
-/// Mounts it so that what nobody syncs stays unwritten for long, and gives a
-/// hold on its file system.
+/// Mounts it so that unsynced writes stay in memory for long, and returns a handle of its file
+/// system.
 pub fn attach(image: &Path, at: &Path) -> File {
     let options = "loop,noauto_da_alloc,commit=300";
     must_run(Command::new("mount").args(["-o", options]).arg(image).arg(at));
     File::open(at).must(format_args!("open {}", at.display()))
 }
 
-/// From now on nothing is written to it, and what was not synced is lost.
+/// Stops all writes to the disk; unsynced ones are lost.
 pub fn cut_power(disk: &File) {
     let mut how = NO_LOG_FLUSH;
     // SAFETY: the descriptor is open, and the kernel reads one u32 from `how`.
     unsafe { ext4_shutdown(disk.as_raw_fd(), &raw mut how) }.must("cut a disk's power");
 }
 
-/// Waits until no mount is left: one made before would be joined to the old
-/// one, page cache and all.
+/// Waits until no mount is left: a new mount before that would share the file system of the old
+/// one, page cache included.
 pub fn wait_until_detached(image: &Path) {
     let gone = || (!loop_files().iter().any(|file| file == image)).then_some(());
     poll(Duration::from_secs(30), gone)

@@ -11,15 +11,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How long a command may take when nothing else is said.
+/// The default timeout of a command.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// What systemd-nspawn takes from root inside, and a process that merely
-/// enters from outside would keep: it could set this machine's clock.
+/// Capabilities that systemd-nspawn drops for root inside, but that a process entering from
+/// outside would keep: it could set this machine's clock.
 const DROPPED: &str = "-audit_control,-audit_read,-block_suspend,-checkpoint_restore,-mac_admin,\
 -mac_override,-perfmon,-sys_boot,-sys_module,-sys_pacct,-sys_rawio,-sys_time,-syslog,-wake_alarm";
 
-/// The environment a command starts with, and nothing else.
+/// The whole initial environment of a command.
 const ENVIRONMENT: [&str; 4] = [
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME=/root",
@@ -27,7 +27,7 @@ const ENVIRONMENT: [&str; 4] = [
     "TERM=dumb",
 ];
 
-/// How a command ended, and what it said.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     /// The exit code; none when a signal ended it.
@@ -39,13 +39,13 @@ pub struct Output {
 }
 
 impl Output {
-    /// Its standard output; panics unless it succeeded.
+    /// Returns its standard output; panics unless it succeeded.
     #[track_caller]
     pub fn ok(self) -> String {
         self.exits(0).stdout
     }
 
-    /// Itself; panics unless it ended with this exit code.
+    /// Returns itself; panics unless the exit code is this.
     #[track_caller]
     pub fn exits(self, code: i32) -> Output {
         assert_eq!(self.status, Some(code), "exit code of {self:#?}");
@@ -53,7 +53,7 @@ impl Output {
     }
 }
 
-/// A command still to be run in an instance.
+/// A command that is not started yet.
 pub struct Invocation<'a> {
     instance: &'a Instance,
     command: Vec<String>,
@@ -63,30 +63,30 @@ pub struct Invocation<'a> {
 }
 
 impl<'a> Invocation<'a> {
-    /// Sets a variable of its environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push(format!("{name}={value}"));
         self
     }
 
-    /// What it reads from standard input; empty if not given.
+    /// Sets its standard input; empty by default.
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
         self
     }
 
-    /// After this long it is killed and the test fails.
+    /// Sets the timeout after which it is killed and the test fails.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Runs it to its end.
+    /// Runs it until it ends.
     pub fn output(self) -> Output {
         self.spawn().output()
     }
 
-    /// Starts it and lets it run.
+    /// Starts it without waiting.
     pub fn spawn(self) -> Job {
         let (group, leader) = self.instance.inside();
         let group = group.job(&super::Lifeline::get().name("exec"));
@@ -107,7 +107,7 @@ impl<'a> Invocation<'a> {
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let input = self.input;
-        // It may end without having read all of it.
+        // The command may end without reading all of it.
         thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
         Job {
             name: format!("`{}` in {}", self.command.join(" "), self.instance.name),
@@ -131,7 +131,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Waits for its end, and for that of whatever shares its output.
+    /// Waits until it ends, and every process that shares its output.
     #[track_caller]
     pub fn output(self) -> Output {
         let (status, stdout, stderr) = self.finish();
@@ -145,7 +145,7 @@ impl Job {
         ended.is_some()
     }
 
-    /// Kills it and everything it started, as dropping it does.
+    /// Kills it and every process that it started, as dropping it does.
     pub fn kill(self) {
         drop(self);
     }
@@ -177,20 +177,19 @@ impl Drop for Job {
             self.group.kill();
             let _ = self.child.wait();
         }
-        // Fails where the command left something running, which ends with the instance.
+        // Fails if the command left a process running, which ends with the instance.
         self.group.remove_if_empty();
     }
 }
 
 impl Instance {
-    /// Runs a command as root, beside systemd and not under it: what is to be
-    /// tested as a service belongs into [`Instance::run`].
+    /// Runs a command as root, outside of systemd: use [`Instance::run`] to test a service.
     #[track_caller]
     pub fn exec(&self, command: &[&str]) -> Output {
         self.command(command).output()
     }
 
-    /// [`Instance::exec`], with more to say about it.
+    /// The same as [`Instance::exec`], with further options.
     pub fn command(&self, command: &[&str]) -> Invocation<'_> {
         Invocation {
             instance: self,
@@ -201,8 +200,8 @@ impl Instance {
         }
     }
 
-    /// Runs a command as a transient service. Words that begin with `-` before
-    /// the command are systemd-run's, such as `--uid=nobody`.
+    /// Runs a command as a transient service. Words before the command that begin with `-` are
+    /// options of systemd-run, such as `--uid=nobody`.
     #[track_caller]
     pub fn run(&self, command: &[&str]) -> Output {
         let service =
@@ -210,8 +209,7 @@ impl Instance {
         self.exec(&[&service, command].concat())
     }
 
-    /// Runs a shell script, of which every command must succeed, and gives
-    /// what it printed.
+    /// Runs a shell script that stops at the first error, and returns its output.
     #[track_caller]
     pub fn sh(&self, script: &str) -> String {
         self.exec(&["bash", "-euo", "pipefail", "-c", script]).ok()
@@ -226,13 +224,13 @@ impl Instance {
         self.install(mode.permissions().mode(), to, bytes);
     }
 
-    /// Writes a file with mode 0644, and the directories it needs.
+    /// Writes a file with mode 0644, and creates missing directories.
     #[track_caller]
     pub fn write(&self, path: &str, bytes: impl Into<Vec<u8>>) {
         self.install(0o644, path, bytes.into());
     }
 
-    /// The content of a file in the instance.
+    /// Reads a file in the instance.
     #[track_caller]
     pub fn read(&self, path: &str) -> Vec<u8> {
         let (status, bytes, stderr) = self.command(&["cat", path]).spawn().finish();
@@ -240,21 +238,21 @@ impl Instance {
         bytes
     }
 
-    /// `journalctl` with these arguments.
+    /// Runs `journalctl` with these arguments.
     #[track_caller]
     pub fn journal(&self, arguments: &[&str]) -> String {
         self.exec(&[&["journalctl", "--no-pager"], arguments].concat()).ok()
     }
 
-    /// Asks `probe` until it has an answer. When it has none within `limit`,
-    /// the test fails with the end of the journal.
+    /// Polls `probe` until it returns a value. If it returns none within `limit`, the test
+    /// fails with the end of the journal.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, limit: Duration, probe: impl FnMut() -> Option<T>) -> T {
         poll(limit, probe).unwrap_or_else(|| panic!("{}: no {what} within {limit:?}", self.name))
     }
 
-    /// From inside, as `/proc/PID/root/…` would follow an absolute symlink
-    /// into this machine's own files.
+    /// Writes the file from inside: `/proc/PID/root/…` would follow an absolute symlink into
+    /// this machine's own files.
     #[track_caller]
     fn install(&self, mode: u32, to: &str, bytes: Vec<u8>) {
         let mode = format!("{:o}", mode & 0o7777);
@@ -262,7 +260,7 @@ impl Instance {
         self.command(&install).input(bytes).output().ok();
     }
 
-    /// The end of the journal, if the instance still answers.
+    /// The end of the journal, if the instance still responds.
     pub(super) fn journal_tail(&self) -> Option<String> {
         if !self.is_running() {
             return None;
@@ -278,7 +276,7 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> Option<JoinHandle<Vec<u8>
     pipe.map(|mut pipe| {
         thread::spawn(move || {
             let mut bytes = Vec::new();
-            // Cut short, it is what there was.
+            // An error leaves the part that was read.
             let _ = pipe.read_to_end(&mut bytes);
             bytes
         })

@@ -1,5 +1,5 @@
-//! What an instance boots from: the base, and layers on top of it that are
-//! made once and kept, keyed by all that went into them.
+//! The images of instances: the base, and layers on top of it. Each layer is created once and
+//! cached, keyed by all of its inputs.
 
 use super::boot::{NSPAWN, private_mounts};
 use super::lifeline::{Lifeline, cache, lock};
@@ -14,28 +14,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-/// A stack of read-only directories. Held, it is not removed by others.
+/// A stack of read-only directories. While it is held, no other process removes it.
 #[derive(Clone)]
 pub struct Image {
-    /// The topmost first, as overlayfs wants them.
+    /// The topmost first, as overlayfs expects.
     dirs: Vec<PathBuf>,
     key: u64,
     held: Vec<Arc<File>>,
 }
 
 impl Image {
-    /// A minimal Debian 12; made at its first use (half a minute).
+    /// A minimal Debian 12; created at its first use (half a minute).
     pub fn base() -> Image {
         let nothing = Image { dirs: Vec::new(), key: 0, held: Vec::new() };
         nothing.topped("base", key(&base::recipe()), base::make)
     }
 
-    /// This image after `script` ran in it, as root, with this machine's
-    /// network and without systemd. `inputs`, files or directories, lie in its
-    /// working directory under their own names, and leave no trace.
+    /// Returns this image after `script` ran in it, as root, with this machine's network and
+    /// without systemd. `inputs`, files or directories, are in its working directory under
+    /// their own names, and are not kept.
     ///
-    /// Made once for a given image, script and content of the inputs. What was
-    /// made under this name from others before is removed.
+    /// Created once for a given image, script and content of the inputs. Older layers of this
+    /// name with other inputs are removed.
     pub fn layer(self, name: &str, inputs: &[&Path], script: &str) -> Image {
         let contents: Vec<_> = inputs.iter().map(|path| contents(path)).collect();
         let key = key(&(self.key, script, inputs, contents));
@@ -43,13 +43,13 @@ impl Image {
         self.topped(name, key, |upper| make_layer(&below, inputs, script, upper))
     }
 
-    /// The base with our package installed, as an AMI is baked: not yet booted.
+    /// The base with our package installed, like a baked AMI: not yet booted.
     pub fn with_agent() -> Image {
         Image::base().layer("agent", &[&package()], "dpkg --install ./*.deb")
     }
 
-    /// This image with these packages of Debian, kept under this name: one runtime
-    /// for all tests that need it.
+    /// This image with these Debian packages, cached under this name: one runtime for all tests
+    /// that need it.
     pub fn with_packages(self, name: &str, packages: &[&str]) -> Image {
         let script = format!(
             "apt-get update -q
@@ -61,13 +61,13 @@ impl Image {
         self.layer(name, &[], &script)
     }
 
-    /// overlayfs's `lowerdir=`.
+    /// The value of overlayfs's `lowerdir=`.
     pub(super) fn lower(&self) -> OsString {
         join(&self.dirs)
     }
 
-    /// The image with one more directory on top: the one kept under this name
-    /// and key, else the one that `make` makes.
+    /// Adds one more directory on top: the one cached under this name and key, or otherwise a
+    /// new one from `make`.
     fn topped(mut self, name: &str, key: u64, make: impl FnOnce(&Path)) -> Image {
         let lifeline = Lifeline::get();
         let images = cache().join("images");
@@ -76,7 +76,7 @@ impl Image {
         let dir = images.join(format!("{name}-{key:016x}"));
         if !dir.exists() {
             remove_older(&images, name);
-            // Made elsewhere and renamed: what has its name is complete.
+            // Created elsewhere and renamed, so that a directory with this name is complete.
             let work = lifeline.scratch("image");
             let made = work.join("made");
             make(&made);
@@ -92,12 +92,12 @@ impl Image {
     }
 }
 
-/// The package under test, which `make test` and `make demo` name.
+/// The package under test, which `make test` and `make demo` set.
 pub fn package() -> PathBuf {
     package_of("DEPLOY_DEB", "deb")
 }
 
-/// The package that this variable names, which this target of make makes.
+/// The package that `variable` names, and that `target` of make builds.
 pub fn package_of(variable: &str, target: &str) -> PathBuf {
     let path = env::var_os(variable).map(PathBuf::from);
     path.filter(|path| path.is_file()).unwrap_or_else(|| {
@@ -105,7 +105,7 @@ pub fn package_of(variable: &str, target: &str) -> PathBuf {
     })
 }
 
-/// What lies there: of a file its bytes, of a directory that of all below it, in order.
+/// The content of a file, or of all files below a directory, in order.
 fn contents(path: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     let metadata = fs::metadata(path).must(format_args!("find {}", path.display()));
     let mode = metadata.permissions().mode();
@@ -130,7 +130,7 @@ fn remove_older(images: &Path, name: &str) {
         }
         let held = File::open(entry.path()).must(format_args!("open {found}"));
         if held.try_lock().is_ok() {
-            // Renamed first: removing may be interrupted.
+            // Renamed first, as the removal may be interrupted.
             let doomed = Lifeline::get().scratch("old").join("image");
             fs::rename(entry.path(), &doomed).must(format_args!("put away {found}"));
             fs::remove_dir_all(&doomed).must(format_args!("remove {found}"));
@@ -138,8 +138,7 @@ fn remove_older(images: &Path, name: &str) {
     }
 }
 
-/// Runs `script` on top of the directories `below` and keeps the difference at
-/// `upper`.
+/// Runs `script` on top of the directories `below` and keeps the changes in `upper`.
 fn make_layer(below: &[PathBuf], inputs: &[&Path], script: &str, upper: &Path) {
     let work = upper.with_file_name("work");
     let root = upper.with_file_name("root");
@@ -183,8 +182,8 @@ fn make_layer(below: &[PathBuf], inputs: &[&Path], script: &str, upper: &Path) {
 
 /// Mounts the directories `lower` and `upper` as one at `root`.
 pub(super) fn mount_overlay(lower: &OsString, upper: &Path, work: &Path, root: &Path) {
-    // The upper directory gives the root of the whole its mode, whatever umask
-    // the tests run with.
+    // The mode of the upper directory becomes the mode of the whole root, whatever umask the
+    // tests run with.
     fs::set_permissions(upper, Permissions::from_mode(0o755)).must("open the upper directory");
     let mut options = OsString::from("lowerdir=");
     options.push(lower);
@@ -203,7 +202,7 @@ pub(super) fn mount_overlay(lower: &OsString, upper: &Path, work: &Path, root: &
     ));
 }
 
-/// `prefix` and a path as one argument.
+/// Joins `prefix` and a path into one argument.
 pub(super) fn with(prefix: &str, path: &Path) -> OsString {
     let mut argument = OsString::from(prefix);
     argument.push(path);

@@ -1,12 +1,10 @@
-//! What ties instances to the test process: when it is gone, however it went,
-//! they go too.
+//! Ties instances to the test process: they end with it, however it ends.
 //!
-//! The process holds one end of a pipe. A small watcher in a process group of
-//! its own reads the other end, and at its end kills the process's control
-//! group and removes its directory. (`PR_SET_PDEATHSIG` would not do: it fires
-//! when the thread that spawned ends.) The process also holds a lock in its
-//! directory. The next test process takes a directory whose lock is free for a
-//! dead one's, and has it cleared by the same watcher.
+//! The process holds one end of a pipe. A small watcher in a process group of its own reads the
+//! other end; on end of file it kills the process's control group and removes its directory.
+//! (`PR_SET_PDEATHSIG` would not do: it fires when the spawning thread ends.) The process also
+//! holds a lock in its directory. The next test process considers the owner of an unlocked
+//! directory dead, and lets the same watcher clear it.
 
 use super::cgroup::Group;
 use super::{Must, requirements};
@@ -19,13 +17,12 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 use std::{env, thread};
 
-/// Instances that may run at once on this machine, counted over all test
-/// processes: with many more, the kernel runs out of inotify instances.
+/// The most concurrent instances on this machine, over all test processes: with many more, the
+/// kernel runs out of inotify instances.
 const INSTANCES: usize = 4;
 
-/// Clears what the owner of the directory `$1` left, once standard input ends.
-/// The v1 groups have no `cgroup.kill` and need none: the v2 one knows all
-/// processes.
+/// Clears the leftovers of the owner of the directory `$1` once standard input ends. The v1
+/// groups have no `cgroup.kill` and need none: the v2 group contains all processes.
 const WATCHER: &str = r#"
 trap '' HUP INT TERM
 cat >/dev/null
@@ -44,7 +41,7 @@ done
 [ -n "$left" ] || rm -rf --one-file-system "$1"
 "#;
 
-/// This process's directory, control group and hold on the watcher.
+/// This process's directory and control group, and its end of the watcher's pipe.
 pub struct Lifeline {
     dir: PathBuf,
     group: Group,
@@ -57,8 +54,8 @@ pub struct Lifeline {
 static LIFELINE: OnceLock<Lifeline> = OnceLock::new();
 
 impl Lifeline {
-    /// The one of this process. The first call also clears what dead test
-    /// processes left on the machine.
+    /// Returns the lifeline of this process. The first call also clears the leftovers of dead
+    /// test processes.
     pub fn get() -> &'static Lifeline {
         LIFELINE.get_or_init(Lifeline::begin)
     }
@@ -79,7 +76,7 @@ impl Lifeline {
         let owned = lock(&dir.join("owned"));
         fs::write(dir.join("cgroups"), groups.collect::<String>()).must("write cgroups");
         let watcher = watcher(&dir, Stdio::piped());
-        // SAFETY: the function is there for as long as the program, and does not unwind.
+        // SAFETY: the function exists as long as the program, and does not unwind.
         unsafe { atexit(let_go) };
         Lifeline {
             dir,
@@ -91,7 +88,7 @@ impl Lifeline {
         }
     }
 
-    /// Where everything of this process is; gone when the process is.
+    /// The directory of this process, which is removed when the process ends.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -105,12 +102,12 @@ impl Lifeline {
         &self.group
     }
 
-    /// A name not given before in this process.
+    /// Returns a name that is unique in this process.
     pub(super) fn name(&self, what: &str) -> String {
         format!("{what}-{}", self.serial.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A new, empty directory.
+    /// Creates an empty directory.
     pub(super) fn scratch(&self, what: &str) -> PathBuf {
         let dir = self.dir.join(self.name(what));
         fs::create_dir(&dir).must(format_args!("make {}", dir.display()));
@@ -118,24 +115,23 @@ impl Lifeline {
     }
 }
 
-/// Where images are kept and instances live, on a file system that can be the
-/// upper side of an overlay: `$DEPLOY_TEST_CACHE`.
+/// The directory of images and instances, on a file system that can be the upper layer of an
+/// overlay: `$DEPLOY_TEST_CACHE`.
 pub fn cache() -> PathBuf {
     env::var_os("DEPLOY_TEST_CACHE")
         .map_or_else(|| "/var/cache/deploy-agent-tests".into(), PathBuf::from)
 }
 
-/// Takes the lock file at `path`, waiting for whoever has it.
+/// Takes the lock file at `path`; waits while another process holds it.
 pub fn lock(path: &Path) -> File {
     let file = File::create(path).must(format_args!("create {}", path.display()));
     file.lock().must(format_args!("lock {}", path.display()));
     file
 }
 
-/// The right to run `count` instances, given up when the files are closed.
+/// Acquires the right to run `count` instances, which closing the files releases.
 ///
-/// All are taken at once, and one test at a time waits for them, so that no
-/// two wait for each other.
+/// All are acquired at once, by one test at a time, so that no two tests wait for each other.
 pub fn places(count: usize) -> Vec<File> {
     assert!(count <= INSTANCES, "at most {INSTANCES} instances run at once");
     let dir = cache().join("places");
@@ -160,10 +156,10 @@ unsafe extern "C" {
     fn atexit(last: extern "C" fn()) -> std::ffi::c_int;
 }
 
-/// At an orderly end, waits until the watcher has cleared everything.
+/// At a normal exit, waits until the watcher has cleared everything.
 extern "C" fn let_go() {
     let watcher = LIFELINE.get().and_then(|lifeline| lifeline.watcher.lock().ok()?.take());
-    // Waiting closes the pipe first.
+    // `wait` closes the pipe first.
     let _ = watcher.map(|mut watcher| watcher.wait());
 }
 
@@ -188,7 +184,7 @@ fn watcher(dir: &Path, input: Stdio) -> Child {
         .stdin(input)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Out of reach of the terminal's interrupt.
+        // Keeps the terminal's interrupt away.
         .process_group(0)
         .spawn()
         .must("start the watcher")

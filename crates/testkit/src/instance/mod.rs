@@ -1,10 +1,9 @@
 //! Disposable Debian instances with a real systemd, for the end-to-end tests.
 //!
-//! An [`Instance`] is a systemd-nspawn container on an overlay of a cached
-//! base [`Image`]. It boots in less than a second, and stands on a [`Network`]
-//! of its own that the test can listen on. It can be rebooted, killed, and
-//! have its power cut. Whatever becomes of the test process, its instances go
-//! with it (see [`lifeline`]).
+//! An [`Instance`] is a systemd-nspawn container on an overlay of a cached base [`Image`]. It
+//! boots in less than a second, on a [`Network`] of its own that the test can listen on. It can
+//! be rebooted, killed, and have its power cut. Instances end with their test process, however
+//! it ends (see [`lifeline`]).
 //!
 //! ```ignore
 //! let network = Network::new();
@@ -37,12 +36,12 @@ use std::panic;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Polls until `probe` has an answer, and gives it; `None` when it has none
-/// within `limit`.
+/// Polls `probe` until it returns a value, and returns that; `None` if there is none within
+/// `limit`.
 pub fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
-        // Looked at before the probe, so that the last probe comes after the deadline.
+        // Checked before the probe, so that the last probe comes after the deadline.
         let late = Instant::now() >= deadline;
         if let Some(answer) = probe() {
             return Some(answer);
@@ -54,13 +53,13 @@ pub fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<
     }
 }
 
-/// Runs `work` on a thread of its own, whose namespaces it may change.
+/// Runs `work` on a thread of its own, which may change its namespaces.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let done = thread::scope(|scope| scope.spawn(work).join());
     done.unwrap_or_else(|cause| panic::resume_unwind(cause))
 }
 
-/// What the harness cannot do without ends the test, with a sentence that says what.
+/// Ends the test with an explanation if a step of the harness fails.
 trait Must<T> {
     #[track_caller]
     fn must(self, what: impl Display) -> T;

@@ -1,9 +1,8 @@
-//! A network of the test's own: a namespace with a bridge that instances are
-//! plugged into. It ends with the last of its instances, sockets and threads,
-//! so a dead test leaves none.
+//! A network of a single test: a namespace with a bridge for instances. It ends with the last
+//! of its instances, sockets and threads, so a dead test leaves none.
 //!
-//! A test stands on it as a server or a client, from within its own process:
-//! a socket stays in the namespace it was made in.
+//! A test can be a server or a client on it, from its own process: a socket stays in the
+//! namespace in which it was created.
 
 use super::boot::Builder;
 use super::lifeline::{Lifeline, places};
@@ -29,7 +28,7 @@ struct Bridge {
     next: AtomicU8,
 }
 
-/// What an HTTP server answered.
+/// The response of an HTTP server.
 #[derive(Debug)]
 pub struct Response {
     /// The status code.
@@ -47,17 +46,17 @@ impl Default for Network {
 impl Network {
     /// The test's own address on the network, and every instance's gateway.
     pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-    /// Also the test's own: where EC2 serves instance metadata.
+    /// Another address of the test: the one at which EC2 serves instance metadata.
     pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
-    /// A network for one instance.
+    /// Creates a network for one instance.
     pub fn new() -> Network {
         Network::of(1)
     }
 
-    /// A network for up to `instances` instances at once. Waits until this
-    /// machine has that many to spare (see [`places`]), so a test that made
-    /// two networks might wait for itself: one network a test.
+    /// Creates a network for up to `instances` concurrent instances. Waits until this machine
+    /// has that many places (see [`places`]). So a test with two networks might wait for
+    /// itself: create one network per test.
     pub fn of(instances: usize) -> Network {
         Lifeline::get();
         let places = places(instances);
@@ -82,14 +81,14 @@ impl Network {
         }))
     }
 
-    /// An instance still to be described: of the base image, at the next
-    /// address (the first is 10.77.0.11).
+    /// Describes an instance that is not booted yet: with the base image, at the next address
+    /// (the first is 10.77.0.11).
     pub fn instance(&self) -> Builder {
         let host = self.0.next.fetch_add(1, Ordering::Relaxed);
         Builder::new(self.clone(), Image::base(), host)
     }
 
-    /// Runs `work` on a thread that stands on this network.
+    /// Runs `work` on a thread in the network's namespace.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on_a_thread(|| {
             setns(&self.0.namespace, CloneFlags::CLONE_NEWNET).must("enter the network");
@@ -97,7 +96,7 @@ impl Network {
         })
     }
 
-    /// A listener at [`Network::GATEWAY`]; port 0 takes any.
+    /// Listens at [`Network::GATEWAY`]; port 0 picks a free one.
     pub fn listen(&self, port: u16) -> TcpListener {
         self.listen_at(SocketAddrV4::new(Network::GATEWAY, port))
     }
@@ -121,7 +120,7 @@ impl Network {
         let mut stream = self.connect(address.parse().map_err(|_| unfit())?)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.set_write_timeout(Some(Duration::from_secs(10)))?;
-        // HTTP/1.0: the answer comes in one piece and ends with the connection.
+        // HTTP/1.0: the response is not chunked and ends with the connection.
         write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
@@ -132,8 +131,7 @@ impl Network {
         Ok(Response { status: status.ok_or_else(cut)?, body: body.to_owned() })
     }
 
-    /// Takes one of the places this network was made for, to be given back
-    /// with [`Network::leave`].
+    /// Takes one of the network's places, which [`Network::leave`] frees.
     pub(super) fn join(&self) {
         let taken = self.0.taken.fetch_add(1, Ordering::Relaxed);
         let places = self.0.places.len();
@@ -148,12 +146,12 @@ impl Network {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Gives the network namespace the caller stands in an `eth0` with this
-    /// address, plugged into the bridge under the name `port`.
+    /// Creates `eth0` with this address in the caller's network namespace, plugged into the
+    /// bridge under the name `port`.
     pub(super) fn plug(&self, port: &str, address: Ipv4Addr) {
         let [_, _, _, host] = address.octets();
-        // The hardware address stays the same over reboots, as the neighbours
-        // would otherwise look for the old one for a while.
+        // The hardware address stays the same across reboots: neighbours would otherwise use
+        // the old one for a while.
         ip(&format!(
             "link set lo up\n\
              link add eth0 address 02:00:0a:4d:00:{host:02x} type veth peer name {port} netns {}\n\
@@ -168,7 +166,7 @@ impl Network {
         self.within(|| ip(&format!("link set {port} master bridge up\n")));
     }
 
-    /// Cuts (`down`) or mends (`up`) the cable of a port.
+    /// Disconnects (`down`) or reconnects (`up`) the cable of a port.
     pub(super) fn set_port(&self, port: &str, state: &str) {
         self.within(|| ip(&format!("link set {port} {state}\n")));
     }
@@ -179,12 +177,12 @@ fn current_namespace() -> File {
     File::open("/proc/thread-self/ns/net").must("open the network namespace")
 }
 
-/// A name under which another process finds the open file.
+/// A path by which another process finds the open file.
 fn path_of(file: &File) -> String {
     format!("/proc/{}/fd/{}", process::id(), file.as_raw_fd())
 }
 
-/// Runs ip(8) commands, one a line, in the calling thread's namespace.
+/// Runs ip(8) commands, one per line, in the calling thread's namespace.
 fn ip(commands: &str) {
     let mut ip = Command::new("ip")
         .args(["-batch", "-"])

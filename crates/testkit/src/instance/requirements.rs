@@ -1,10 +1,10 @@
-//! What the machine must have. Something missing is a failed test that says
-//! what to do, never a skipped one.
+//! The requirements on this machine. A missing one fails the test with a remedy; it never skips
+//! the test.
 
 use nix::unistd::geteuid;
 use std::env;
 
-/// Program and the Debian package it comes from.
+/// A program and its Debian package.
 const PROGRAMS: [(&str, &str); 8] = [
     ("apt-get", "apt"),
     ("ip", "iproute2"),
@@ -16,7 +16,7 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("systemd-nspawn", "systemd-container"),
 ];
 
-/// Panics with everything that is missing, and how to get it.
+/// Panics with all missing requirements and their remedy.
 pub fn check() {
     let mut missing = Vec::new();
     if !geteuid().is_root() {

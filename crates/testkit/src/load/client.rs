@@ -1,11 +1,11 @@
-//! One client: HTTP/1.1 over a connection that it keeps or gives up.
+//! One client: HTTP/1.1 over a kept connection, or one per request.
 
 use super::tally::{Fault, Tally};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// The longest body that is read; bytes.
+/// The longest body that is read, in bytes.
 const LONGEST_BODY: u64 = 1 << 20;
 
 pub struct Client {
@@ -13,7 +13,7 @@ pub struct Client {
     request: String,
     patience: Duration,
     keep_alive: bool,
-    /// Has carried an answer, and may carry another one.
+    /// The connection of an earlier response, which may carry another one.
     idle: Option<BufReader<TcpStream>>,
 }
 
@@ -22,10 +22,10 @@ struct Answer {
     lasts: bool,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 struct Failure {
     fault: Fault,
-    /// Not a byte of the answer came.
+    /// Whether no byte of the response has arrived.
     silent: bool,
     said: String,
 }
@@ -38,8 +38,8 @@ impl Client {
         Client { target, request, patience, keep_alive, idle: None }
     }
 
-    /// Asks once, and a second time only where the connection was an idle one
-    /// that ended just then.
+    /// Sends a request. Retries it once, only if the server closed an idle connection at that
+    /// moment.
     pub fn ask(&mut self, tally: &mut Tally) {
         let began = Instant::now();
         let was_idle = self.idle.is_some();
@@ -138,12 +138,12 @@ fn read_answer(stream: &mut impl BufRead) -> io::Result<Answer> {
     if status.split(' ').nth(1) != Some("200") {
         return Err(wrong(status));
     }
-    // Where no length is given, the end of the connection is the end of the body.
+    // Without a length, the body ends with the connection.
     let body = String::from_utf8_lossy(&body).trim().chars().take(64).collect();
     Ok(Answer { body, lasts: lasts && length.is_some() })
 }
 
-/// A line without its end, or an error where the connection ended in it.
+/// Reads a line without its end; an error if the connection ends within it.
 fn line(stream: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     stream.take(8 << 10).read_line(&mut line)?;

@@ -1,5 +1,5 @@
-//! A load of HTTP requests on some addresses, bounded in number and in time, and
-//! an honest count of what became of them.
+//! A load of HTTP requests on some addresses, limited in number and time, and an honest count
+//! of their outcomes.
 //!
 //! ```ignore
 //! let load = Load::on(&["10.77.0.11:5000".parse()?]).connections(8).keep_alive();
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What is asked, of whom, how often and for how long.
+/// The requests of a load: their targets, number and duration.
 #[derive(Clone, Debug)]
 pub struct Load {
     targets: Vec<SocketAddr>,
@@ -38,8 +38,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Four clients with a connection for each request, for up to a minute; one
-    /// client after the other is given the next of these targets.
+    /// Four clients with a connection per request, for up to a minute. The clients take the
+    /// targets in turn.
     pub fn on(targets: &[SocketAddr]) -> Load {
         assert!(!targets.is_empty(), "a load needs a target");
         Load {
@@ -54,49 +54,49 @@ impl Load {
         }
     }
 
-    /// How many requests are under way at once.
+    /// Sets the number of concurrent requests.
     pub fn connections(mut self, connections: usize) -> Load {
         self.connections = connections;
         self
     }
 
-    /// Each client asks again on the same connection, as long as the server lets it.
+    /// Makes each client reuse its connection, as long as the server keeps it.
     pub fn keep_alive(mut self) -> Load {
         self.keep_alive = true;
         self
     }
 
-    /// The path that is asked for; `/` by default.
+    /// Sets the path of the requests; `/` by default.
     pub fn path(mut self, path: &str) -> Load {
         path.clone_into(&mut self.path);
         self
     }
 
-    /// How long a client rests between an answer and its next request.
+    /// Sets the pause of a client between a response and its next request.
     pub fn pause(mut self, pause: Duration) -> Load {
         self.pause = pause;
         self
     }
 
-    /// How long a client waits for a connection, and for each part of an answer.
+    /// Sets the timeout of a connect, and of each part of a response.
     pub fn patience(mut self, patience: Duration) -> Load {
         self.patience = patience;
         self
     }
 
-    /// Ends by itself after this many requests.
+    /// Ends the load after this many requests.
     pub fn most(mut self, requests: u64) -> Load {
         self.most = requests;
         self
     }
 
-    /// Ends by itself after this time.
+    /// Ends the load after this time.
     pub fn longest(mut self, time: Duration) -> Load {
         self.longest = time;
         self
     }
 
-    /// Begins, in the network namespace of the calling thread.
+    /// Starts the load in the network namespace of the calling thread.
     pub fn start(self) -> Running {
         let shared = Arc::new(Shared::default());
         let clients = (0..self.connections).map(|number| {
@@ -106,7 +106,7 @@ impl Load {
         Running { clients: clients.collect(), shared, began: Instant::now() }
     }
 
-    /// What one client does.
+    /// Runs one client.
     fn ask(&self, number: usize, shared: &Shared) -> Tally {
         let target = self.targets[number % self.targets.len()];
         let mut client = Client::new(target, &self.path, self.keep_alive, self.patience);
@@ -141,7 +141,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits for this many more requests to end, well or not.
+    /// Waits for this many more requests to end, whatever their outcome.
     pub fn wait_for(&self, requests: u64) {
         let goal = self.shared.ended.load(Ordering::Relaxed) + requests;
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -152,7 +152,7 @@ impl Running {
         }
     }
 
-    /// Lets each client end its request, and gives the whole count.
+    /// Lets each client complete its request, and returns the total count.
     pub fn stop(self) -> Tally {
         self.shared.stopped.store(true, Ordering::Relaxed);
         self.finish()

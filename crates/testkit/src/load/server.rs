@@ -1,4 +1,4 @@
-//! A web server that answers everything with its own name, and ends in good and bad ways.
+//! A web server that responds with its own name, and ends in good and bad ways.
 
 use std::collections::HashMap;
 use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
@@ -9,15 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// What a server is like; by default it is quick and well.
+/// The behaviour of a server; by default it is fast and healthy.
 #[derive(Clone, Debug)]
 pub struct Habits {
-    /// From a request to its answer; none means never.
+    /// The time from a request to its response; none means never.
     pub takes: Option<Duration>,
     /// The status code of each response.
     pub status: u16,
-    /// How many answers a connection carries before the server closes it
-    /// without having said so.
+    /// How many responses a connection carries before the server closes it without notice.
     pub patience: u64,
 }
 
@@ -27,7 +26,7 @@ impl Default for Habits {
     }
 }
 
-/// A server of HTTP/1.1 with [`Habits`]; it stops when it is dropped.
+/// An HTTP/1.1 server with [`Habits`]; dropping it stops it.
 pub struct Server {
     name: String,
     port: u16,
@@ -43,8 +42,8 @@ struct House {
 }
 
 impl Server {
-    /// Listens on every address, IPv4 and IPv6, in the caller's network
-    /// namespace; port 0 takes any.
+    /// Listens on every address, IPv4 and IPv6, in the caller's network namespace; port 0 picks
+    /// a free one.
     pub fn start(name: &str, port: u16, habits: Habits) -> Server {
         let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
         let listener = listener.unwrap_or_else(|e| panic!("{name} listens on {port}: {e}"));
@@ -65,13 +64,12 @@ impl Server {
         self.port
     }
 
-    /// Connections that are open.
+    /// The number of open connections.
     pub fn connections(&self) -> usize {
         self.house.guests.lock().expect("guests").len()
     }
 
-    /// Takes no one in any more and ends every request that is under way, as an
-    /// app should on SIGTERM.
+    /// Stops accepting and completes every request under way, as an app should on SIGTERM.
     pub fn close(mut self) {
         self.close_door();
         self.part(Shutdown::Read);
@@ -80,7 +78,7 @@ impl Server {
         }
     }
 
-    /// Is gone at once, as by SIGKILL.
+    /// Ends at once, as by SIGKILL.
     pub fn kill(mut self) {
         self.close_door();
         self.part(Shutdown::Both);
@@ -94,7 +92,7 @@ impl Server {
 
     fn close_door(&mut self) {
         self.house.closing.store(true, Ordering::SeqCst);
-        // accept(2) returns for one guest more, unless another one came first.
+        // This connection wakes accept(2), unless another one does so first.
         match TcpStream::connect((Ipv6Addr::LOCALHOST, self.port)) {
             Err(e) if matches!(e.kind(), ConnectionReset | ConnectionRefused) => {}
             last => drop(last.expect("a server is ended in its own network namespace")),
@@ -108,7 +106,7 @@ impl Server {
 impl House {
     fn let_in(self: Arc<Self>, listener: &TcpListener) {
         for number in 0.. {
-            // Those who stand at the door already are let in before it closes.
+            // Connections that wait in the backlog are accepted before it closes.
             if self.closing.load(Ordering::SeqCst) {
                 listener.set_nonblocking(true).expect("a last look outside");
             }

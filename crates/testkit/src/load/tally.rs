@@ -1,44 +1,44 @@
-//! What became of the requests.
+//! The outcomes of the requests.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// In which way a request failed, as its client saw it.
+/// How a request failed, as seen by its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// Nobody took the connection.
+    /// The connection was refused.
     Refused,
-    /// The connection ended before the answer did.
+    /// The connection ended before the response did.
     Cut,
-    /// No answer, or no end of it, within the client's patience.
+    /// No response, or an incomplete one, within the client's timeout.
     TimedOut,
-    /// An answer, but not the one that was asked for: a status other than 200, or no HTTP.
+    /// A response other than expected: a status other than 200, or not HTTP.
     Wrong,
-    /// The client could not even ask, as when it has no port left.
+    /// The client could not send the request, as when it has no port left.
     NotAsked,
 }
 
-/// The requests of a load, by what became of them.
+/// The requests of a load by their outcome.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Requests that were answered, those asked again among them.
+    /// Requests that got a response, including retried ones.
     pub ok: u64,
-    /// Requests whose idle connection the server closed just then, without a byte
-    /// of an answer, and which were asked again on a new one: what a client may
-    /// do by RFC 9110, 9.2.2, and RFC 9112, 9.3.1, and what real clients do.
+    /// Requests whose idle connection the server closed at that moment, without a byte of a
+    /// response, and which were retried on a new one. RFC 9110, 9.2.2, and RFC 9112, 9.3.1,
+    /// allow clients to do so, and real clients do.
     pub again: u64,
-    /// The requests that failed, by how.
+    /// The failed requests by their fault.
     pub faults: BTreeMap<Fault, u64>,
-    /// From the request, and the connecting where it came first, to the end of the answer.
+    /// The longest time from a request, including its connect, to the end of the response.
     pub slowest: Duration,
-    /// The bodies of the answers: which release gave how many.
+    /// The number of responses by their body: the release.
     pub answered_by: BTreeMap<String, u64>,
     /// Connections that were opened.
     pub connections: u64,
     /// How long the load lasted.
     pub time: Duration,
-    /// The first faults in words.
+    /// Descriptions of the first faults.
     pub said: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl Tally {
         }
     }
 
-    /// Both as one.
+    /// Returns the sum of both.
     pub(super) fn and(mut self, other: Tally) -> Tally {
         self.ok += other.ok;
         self.again += other.again;

@@ -1,4 +1,4 @@
-//! That a load sees what goes wrong, and calls it by its name.
+//! A load detects failures, and classifies them correctly.
 
 use super::server::{Habits, Server};
 use super::{Fault, Load, Tally};
@@ -11,7 +11,7 @@ fn on(server: &Server) -> Load {
     Load::on(&targets).patience(Duration::from_millis(500))
 }
 
-/// The load that ran while the server was killed.
+/// Runs the load while the server is killed.
 fn killed(load: Load, server: Server) -> Tally {
     let running = load.start();
     running.wait_for(50);
@@ -21,7 +21,7 @@ fn killed(load: Load, server: Server) -> Tally {
 }
 
 #[test]
-fn every_request_to_a_well_server_is_answered() {
+fn every_request_to_a_healthy_server_gets_a_response() {
     let server = Server::start("a", 0, Habits::default());
     let tally = on(&server).most(1000).start().finish();
     assert_eq!((tally.ok, tally.failed(), tally.again), (1000, 0, 0), "{tally}");
@@ -48,7 +48,7 @@ fn a_killed_server_cuts_requests() {
 }
 
 #[test]
-fn a_request_cut_on_a_kept_connection_is_asked_again_and_refused_then() {
+fn a_request_cut_on_a_kept_connection_is_retried_and_then_refused() {
     let slow = Habits { takes: Some(Duration::from_millis(5)), ..Habits::default() };
     let server = Server::start("a", 0, slow);
     let tally = killed(on(&server).keep_alive(), server);
@@ -56,7 +56,7 @@ fn a_request_cut_on_a_kept_connection_is_asked_again_and_refused_then() {
 }
 
 #[test]
-fn a_connection_that_the_server_gives_up_unsaid_costs_no_answer() {
+fn a_connection_closed_without_notice_loses_no_response() {
     let server = Server::start("a", 0, Habits { patience: 10, ..Habits::default() });
     let tally = on(&server).keep_alive().most(500).start().finish();
     assert_eq!((tally.ok, tally.failed()), (500, 0), "{tally}");
@@ -64,7 +64,7 @@ fn a_connection_that_the_server_gives_up_unsaid_costs_no_answer() {
 }
 
 #[test]
-fn a_server_that_closes_well_cuts_nothing() {
+fn a_server_that_closes_gracefully_cuts_nothing() {
     let slow = Habits { takes: Some(Duration::from_millis(5)), ..Habits::default() };
     let server = Server::start("a", 0, slow);
     let running = on(&server).connections(8).start();
@@ -72,7 +72,7 @@ fn a_server_that_closes_well_cuts_nothing() {
     server.close();
     running.wait_for(50);
     let tally = running.stop();
-    // One may come in between the last look outside and the close: nobody has it then.
+    // A client may connect between the last accept and the close: no one serves it.
     assert!(tally.count(Fault::Cut) <= 1, "{tally}");
     assert_eq!(tally.count(Fault::TimedOut), 0, "{tally}");
     assert!(tally.count(Fault::Refused) > 0, "{tally}");
@@ -87,7 +87,7 @@ fn silence_is_a_timeout() {
 }
 
 #[test]
-fn another_status_is_a_wrong_answer() {
+fn another_status_is_a_wrong_response() {
     let server = Server::start("a", 0, Habits { status: 502, ..Habits::default() });
     let tally = on(&server).most(4).start().finish();
     assert_eq!(tally.count(Fault::Wrong), 4, "{tally}");

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 pub struct Backend(pub Arc<Objects>);
 
-/// The pairs of keys that are taken; any other is refused as Amazon refuses it.
+/// The pairs of keys that are accepted; any other is refused as Amazon does.
 #[derive(Default)]
 pub struct Keys(Mutex<HashMap<String, Key>>);
 
@@ -130,7 +130,7 @@ impl S3 for Backend {
             Some(range) => entry.bytes.slice(range.start as usize..range.end as usize),
             None => entry.bytes.clone(),
         };
-        // Of a part, S3 has no checksum.
+        // S3 has no checksum of a range.
         let whole = range.is_none().then_some(input.checksum_mode).flatten();
         let sums = whole.map(|_| entry.checksum.clone()).unwrap_or_default();
         let content_range =

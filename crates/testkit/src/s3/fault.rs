@@ -1,4 +1,4 @@
-//! What can go wrong between the agent and S3, by name.
+//! Named faults between the agent and S3.
 
 use super::Asked;
 use super::objects::{Found, Objects};
@@ -18,43 +18,43 @@ const CHUNK: usize = 16 * 1024;
 /// A way for a request to fail.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// The connection is cut after so many bytes of the body.
+    /// The connection is reset after this many bytes of the body.
     Reset(usize),
-    /// The body ends after so many bytes, and says that this is all.
+    /// The body ends after this many bytes, with a matching Content-Length.
     Truncate(usize),
-    /// No byte comes after so many, and the connection stays.
+    /// No byte comes after this many, and the connection stays open.
     Stall(usize),
-    /// After so many bytes only one at a time comes, with this pause before each.
+    /// After this many bytes only single bytes come, with this pause before each.
     Trickle(usize, Duration),
-    /// The request is read and never answered.
+    /// The request is read but gets no response.
     Silence,
-    /// An answer of this status with a code of S3's list.
+    /// A response of this status with an error code of S3.
     Refused(u16, &'static str),
-    /// An answer of this status whose body has no end: it goes on for 256 MiB.
+    /// A response of this status whose body is endless: 256 MiB.
     RefusedForEver(u16),
-    /// An answer of this status whose body begins and stalls.
+    /// A response of this status whose body begins and stalls.
     RefusedAndStalled(u16),
     /// The bucket is in this region.
     WrongRegion(&'static str),
     /// S3's clock is ahead by this.
     ClockSkew(Duration),
-    /// Other bytes are stored under the key before the request is answered.
+    /// Other bytes are stored under the key before the response.
     Replaced(Vec<u8>),
-    /// The whole object, whatever range is asked for.
+    /// The whole object is sent, whatever range is requested.
     IgnoreRange,
 }
 
 impl Fault {
-    /// S3 asks for fewer requests.
+    /// S3 throttles requests.
     pub const SLOW_DOWN: Fault = Fault::Refused(503, "SlowDown");
-    /// S3 fails by itself.
+    /// S3 has an internal error.
     pub const INTERNAL_ERROR: Fault = Fault::Refused(500, "InternalError");
-    /// The policy does not allow it.
+    /// The policy denies the request.
     pub const ACCESS_DENIED: Fault = Fault::Refused(403, "AccessDenied");
-    /// The temporary credentials have run out.
+    /// The temporary credentials have expired.
     pub const EXPIRED_TOKEN: Fault = Fault::Refused(400, "ExpiredToken");
 
-    /// The whole answer, where the fault is one.
+    /// Returns the whole response if the fault is one.
     pub(super) fn refusal(&self, asked: &Asked) -> Option<Response<Body>> {
         let mut response = Response::builder();
         let (status, code) = match self {
@@ -75,13 +75,13 @@ impl Fault {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code>\
              <Message>asked of the tests' server</Message></Error>"
         );
-        // The answer to HEAD has no body, and S3 no other place for the code.
+        // The response to HEAD has no body, and S3 has no other place for the code.
         let text = if asked.method == "HEAD" { String::new() } else { text };
         let response = response.status(status).header(CONTENT_TYPE, "application/xml");
         Some(response.body(Body::from(text)).expect("a response"))
     }
 
-    /// The same answer with its body cut as the fault has it.
+    /// Returns the response with its body cut by the fault.
     pub(super) async fn cut(self, response: Response<Body>) -> Response<Body> {
         let length = match self {
             Fault::Silence => std::future::pending().await,
@@ -96,7 +96,7 @@ impl Fault {
         }
         let chunks = stream::iter(chunks(&bytes, CHUNK)).map(|chunk| Ok(Frame::data(chunk)));
         let end = stream::once(async move {
-            // What was written before must be on the wire first.
+            // The chunks above must be on the wire first.
             tokio::time::sleep(Duration::from_millis(20)).await;
             match self {
                 Fault::Reset(_) => Some(Err(std::io::Error::other("cut by a fault"))),
@@ -109,7 +109,7 @@ impl Fault {
     }
 }
 
-/// How many bytes [`Fault::RefusedForEver`] has given.
+/// How many bytes [`Fault::RefusedForEver`] has sent.
 pub static GIVEN: AtomicU64 = AtomicU64::new(0);
 
 fn refused_for_ever(status: u16) -> Response<Body> {
@@ -150,7 +150,7 @@ fn chunks(bytes: &Bytes, size: usize) -> Vec<Bytes> {
     offsets.map(|at| bytes.slice(at..(at + size).min(bytes.len()))).collect()
 }
 
-/// The whole object, as a server sends it that knows no ranges.
+/// Returns the whole object, as a server without range support does.
 pub(super) fn whole(objects: &Objects, asked: &Asked) -> Response<Body> {
     let (bucket, key) = asked.path.split_once('/').unwrap_or_default();
     let response = Response::builder();
@@ -170,7 +170,7 @@ fn http_date(time: SystemTime) -> String {
     String::from_utf8(text).expect("a date in ASCII")
 }
 
-/// The faults that wait for their request.
+/// The faults that wait for a matching request.
 #[derive(Default)]
 pub(super) struct Faults(Mutex<Vec<Waiting>>);
 
@@ -187,7 +187,7 @@ impl Faults {
         self.0.lock().expect("no panic with the faults locked").push(waiting);
     }
 
-    /// The oldest fault that is meant for this request; it has one time less to come.
+    /// Takes the oldest fault for this request, and counts it as used once.
     pub fn take(&self, asked: &Asked) -> Option<Fault> {
         let mut waiting = self.0.lock().expect("no panic with the faults locked");
         let fits = |one: &&mut Waiting| {

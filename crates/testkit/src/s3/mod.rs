@@ -1,8 +1,7 @@
-//! A small S3 for the tests: real signature checks, objects in memory, and
-//! faults at will.
+//! A small S3 for the tests: real signature checks, objects in memory, and faults on demand.
 //!
-//! It runs on a thread and a runtime of its own, so tests may block on it, and
-//! on a listener that may be anywhere: on loopback or on a bridge of namespaces.
+//! It runs on a thread and a runtime of its own, so tests may block on it, and on a listener in
+//! any network namespace: on loopback or on a bridge.
 
 mod backend;
 mod fault;
@@ -25,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
-/// Stops when it is dropped.
+/// A running server; dropping it stops it.
 pub struct S3Server {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -33,7 +32,7 @@ pub struct S3Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// One request, as far as tests ask for it.
+/// One request, as far as tests need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The HTTP method.
@@ -50,7 +49,7 @@ pub struct Asked {
     pub if_unmodified_since: Option<String>,
     /// The query string, without `?`.
     pub query: Option<String>,
-    /// Of the answer; none while there is none.
+    /// The status of the response; none before it.
     pub status: Option<u16>,
 }
 
@@ -97,30 +96,30 @@ impl S3Server {
         S3Server { address, shared, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Ends it, with every connection; what is given starts it again as it was.
+    /// Stops it with all connections; the returned function restarts it with the same state.
     pub fn stop(mut self) -> impl FnOnce(TcpListener) -> S3Server + Send {
         self.shut_down();
         let (keys, objects) = (self.shared.keys.clone(), self.shared.objects.clone());
         move |listener| Self::with_objects(listener, keys, objects)
     }
 
-    /// The address that it listens at.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// For `AWS_ENDPOINT_URL`.
+    /// The URL for `AWS_ENDPOINT_URL`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Stores an object, and its bucket, as S3 does without further wishes: with
-    /// a CRC64NVME of the whole.
+    /// Stores an object, and creates its bucket, with the default checksum of S3: a CRC64NVME
+    /// of the whole object.
     pub fn put(&self, bucket: &str, key: &str, bytes: impl Into<Vec<u8>>) {
         self.put_with_checksum(bucket, key, bytes, Stored::Right("CRC64NVME"));
     }
 
-    /// Stores an object with such a checksum, and its bucket.
+    /// Stores an object with this checksum, and creates its bucket.
     pub fn put_with_checksum(
         &self,
         bucket: &str,
@@ -136,44 +135,43 @@ impl S3Server {
         self.shared.objects.delete(bucket, key);
     }
 
-    /// From now on every object of the bucket keeps its versions.
+    /// Makes every object of the bucket keep its versions from now on.
     pub fn keep_versions(&self, bucket: &str) {
         self.shared.objects.keep_versions(bucket);
     }
 
-    /// From now on objects are stored as a gateway does that has no ETags.
+    /// Stores objects without ETags from now on, as some gateways do.
     pub fn keep_no_etags(&self) {
         self.shared.objects.keep_no_etags();
     }
 
-    /// From now on objects are stored as uploads in parts, by a server that does not say
-    /// of which kind their checksums are.
+    /// Stores objects as multipart uploads from now on, without the type of their checksums.
     pub fn tell_no_types(&self) {
         self.shared.objects.tell_no_types();
     }
 
-    /// Answers 403 for what is missing, as S3 does to those who may not list.
+    /// Responds with 403 for missing objects, as S3 does to callers without the right to list.
     pub fn deny_listing(&self) {
         self.shared.objects.deny_listing();
     }
 
-    /// Takes another pair of keys as well.
+    /// Accepts another pair of keys as well.
     pub fn accept(&self, access_key: &str, secret_key: &str) {
         self.shared.keys.accept(access_key, secret_key);
     }
 
-    /// From now on a request with this key is told that its token has expired.
+    /// Reports an expired token for requests with this key from now on.
     pub fn expire(&self, access_key: &str) {
         self.shared.keys.expire(access_key);
     }
 
-    /// The next `times` requests of this method (`*` is any) for a `bucket/key`
-    /// that contains `key` fail like this.
+    /// Makes the next `times` requests of this method (`*` is any) fail, for a `bucket/key`
+    /// that contains `key`.
     pub fn fault(&self, method: &str, key: &str, times: usize, fault: Fault) {
         self.shared.faults.add(method, key, times, fault);
     }
 
-    /// Every request so far, in the order of their arrival.
+    /// All requests so far, in the order of arrival.
     pub fn requests(&self) -> Vec<Asked> {
         self.shared.asked.lock().expect("no panic in the server").clone()
     }
@@ -201,7 +199,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let shared = shared.clone();
         tokio::spawn(async move {
             let answer = service_fn(move |request| answer(shared.clone(), request));
-            // A connection that a fault cuts ends with an error: it is meant to.
+            // A connection that a fault cuts ends with an error, as intended.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), answer).await;
         });
     }

@@ -1,4 +1,4 @@
-//! The objects of the tests' S3: bytes in memory, with what S3 keeps beside them.
+//! The objects of the tests' S3: bytes in memory, with their S3 metadata.
 
 use bytes::Bytes;
 use s3s::checksum::ChecksumHasher;
@@ -8,16 +8,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-/// Which checksum is stored with an object.
+/// The checksum that is stored with an object.
 #[derive(Clone, Copy, Debug)]
 pub enum Stored {
     /// No checksum.
     None,
-    /// Of the whole object, computed: `CRC32`, `CRC32C`, `CRC64NVME`, `SHA1` or `SHA256`.
+    /// Computed for the whole object: `CRC32`, `CRC32C`, `CRC64NVME`, `SHA1` or `SHA256`.
     Right(&'static str),
     /// A value that does not match the bytes.
     Wrong(&'static str, &'static str),
-    /// A checksum of the parts' checksums, as S3 shows it: `…-3`.
+    /// A checksum of the parts' checksums, in the form of S3: `…-3`.
     OfParts(&'static str, &'static str),
 }
 
@@ -37,15 +37,15 @@ pub struct Objects {
 
 #[derive(Default)]
 struct State {
-    /// All versions of an object, the newest last.
+    /// All versions of each object, the newest last.
     buckets: BTreeMap<String, BTreeMap<String, Vec<Entry>>>,
     versioned: HashSet<String>,
     uploads: BTreeMap<String, BTreeMap<i32, Bytes>>,
-    /// Of versions and uploads.
+    /// The next id of versions and uploads.
     next_id: u32,
     listing_denied: bool,
     without_etags: bool,
-    /// The number of parts in every ETag, and no type of a checksum.
+    /// Whether ETags contain the number of parts, and checksums have no type.
     untyped: bool,
 }
 
@@ -53,7 +53,7 @@ pub enum Found {
     Object(Box<Entry>),
     NoKey,
     NoBucket,
-    /// As S3 answers for a missing key to those who may not list.
+    /// The response for a missing key to callers without the right to list.
     Denied,
 }
 
@@ -70,13 +70,12 @@ impl Objects {
         self.state().versioned.insert(bucket.to_owned());
     }
 
-    /// From now on objects are stored as a gateway does that has no ETags.
+    /// Stores objects without ETags from now on, as some gateways do.
     pub fn keep_no_etags(&self) {
         self.state().without_etags = true;
     }
 
-    /// From now on objects are stored as uploads in parts, by a server that does not say
-    /// of which kind their checksums are.
+    /// Stores objects as multipart uploads from now on, without the type of their checksums.
     pub fn tell_no_types(&self) {
         self.state().untyped = true;
     }
@@ -134,7 +133,7 @@ impl Objects {
         }
     }
 
-    /// None where there is no such bucket.
+    /// Returns none if there is no such bucket.
     pub fn list(&self, bucket: &str, prefix: &str) -> Option<Vec<(String, Entry)>> {
         let state = self.state();
         let objects = state.buckets.get(bucket)?.iter();
@@ -152,7 +151,7 @@ impl Objects {
         id
     }
 
-    /// The part's ETag; none where there is no such upload.
+    /// Returns the part's ETag; none if there is no such upload.
     pub fn put_part(&self, upload: &str, number: i32, bytes: Bytes) -> Option<String> {
         let etag = hex(Md5::checksum(&bytes));
         self.state().uploads.get_mut(upload)?.insert(number, bytes);

@@ -4,11 +4,11 @@ use super::cursor::{Cursor, Place};
 use super::reserved;
 use crate::release::ParseError;
 
-/// Decodes up to the closing quote; the cursor stands behind the opening one, which is at
+/// Decodes up to the closing quote. The cursor stands after the opening quote, which is at
 /// `open`. `\x` and `\nnn` give bytes, so only the whole value can be checked for UTF-8.
 ///
-/// What `\u` gives for a character beyond ASCII depends on bash's locale: it is refused
-/// where the file has changed that.
+/// The result of `\u` for a character beyond ASCII depends on bash's locale: it is refused if
+/// the file has changed the locale.
 pub(super) fn decode(
     cursor: &mut Cursor,
     open: Place,
@@ -75,7 +75,7 @@ fn escape(
     Ok(())
 }
 
-/// `\cX`, for those X on which all versions of bash agree.
+/// Decodes `\cX`, for the X on which all versions of bash agree.
 fn control(cursor: &mut Cursor, at: Place, out: &mut Vec<u8>) -> Result<(), ParseError> {
     match cursor.peek() {
         Some('?') => out.push(0x7F),
@@ -127,7 +127,7 @@ fn is_octal(c: char) -> bool {
     c.is_digit(8)
 }
 
-/// At most eight hexadecimal digits fit.
+/// `digits` holds at most eight hexadecimal digits, which fit.
 fn number(digits: &str, radix: u32) -> u32 {
     u32::from_str_radix(digits, radix).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,8 @@
-//! A text read character by character, knowing where it is.
+//! A character reader that tracks its position.
 
 use crate::release::ParseError;
 
-/// What is left of a text, and the place of its next character.
+/// The rest of a text, and the place of its next character.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     rest: &'a str,
@@ -45,7 +45,7 @@ impl<'a> Cursor<'a> {
         Some(c)
     }
 
-    /// Takes `expected` if the text goes on with it.
+    /// Takes `expected` if the text continues with it.
     pub fn take(&mut self, expected: &str) -> bool {
         let found = self.rest.starts_with(expected);
         if found {
@@ -56,12 +56,12 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    /// Takes characters while they fit.
+    /// Takes characters while `fits` holds.
     pub fn take_while(&mut self, fits: impl Fn(char) -> bool) -> &'a str {
         self.take_up_to(usize::MAX, fits)
     }
 
-    /// Takes at most `most` characters while they fit.
+    /// Takes at most `most` characters while `fits` holds.
     pub fn take_up_to(&mut self, most: usize, fits: impl Fn(char) -> bool) -> &'a str {
         let from = self.rest;
         let mut taken = 0;
@@ -72,7 +72,7 @@ impl<'a> Cursor<'a> {
         &from[..from.len() - self.rest.len()]
     }
 
-    /// Takes the name of a variable, as far as there is one.
+    /// Takes the name of a variable, if there is one.
     pub fn take_name(&mut self) -> Option<&'a str> {
         self.peek().filter(|c| c.is_ascii_alphabetic() || *c == '_')?;
         Some(self.take_while(|c| c.is_ascii_alphanumeric() || c == '_'))

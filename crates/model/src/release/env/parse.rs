@@ -1,4 +1,4 @@
-//! The grammar: comments and commands, each a list of assignments, maybe after `export`.
+//! The grammar: comments and commands, each a list of assignments, optionally after `export`.
 
 use super::cursor::{Cursor, Place};
 use super::reserved;
@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) type Result<T> = std::result::Result<T, ParseError>;
 
-/// What a text assigns, and the names that it assigns to no effect.
+/// The variables that a text assigns, and the names whose assignment has no effect.
 pub(super) type Parsed = (BTreeMap<String, String>, BTreeSet<&'static str>);
 
-/// Reads a text; `path` is what PATH is before its first line.
+/// Parses a text; `path` is the initial PATH.
 pub(super) fn parse(text: &str, path: &str) -> Result<Parsed> {
     let scope = Scope { path: path.to_owned(), ..Scope::default() };
     let mut parser = Parser { cursor: Cursor::new(text), scope, ignored: BTreeSet::new() };
@@ -28,7 +28,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    /// One command and the newline or `;` behind it.
+    /// Parses one command and the newline or `;` after it.
     fn command(&mut self) -> Result<()> {
         self.skip_blanks();
         let start = self.cursor.place();
@@ -60,8 +60,8 @@ impl Parser<'_> {
         found
     }
 
-    /// `declare -x`, as `export -p` writes what it lists: in a file that is sourced the
-    /// same as `export`.
+    /// Takes `declare -x`, which `export -p` writes: in a sourced file it means the same as
+    /// `export`.
     fn takes_declare(&mut self) -> bool {
         let mut ahead = self.cursor;
         let found = (ahead.take("declare") || ahead.take("typeset"))
@@ -81,7 +81,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `A=1 B=$A`: bash assigns one after the other.
+    /// Parses `A=1 B=$A`: bash assigns one after the other.
     fn assignments(&mut self) -> Result<()> {
         while let Some(start) = self.next_word() {
             match self.assignment(start, false)? {
@@ -92,8 +92,8 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// `export A=1 B=$A C`: bash expands all of it before it assigns, and a bare name
-    /// only marks a variable, which under `set -a` changes nothing.
+    /// Parses `export A=1 B=$A C`: bash expands all of it before it assigns. A bare name only
+    /// marks a variable, which changes nothing under `set -a`.
     fn export(&mut self, start: Place) -> Result<()> {
         let mut assigned = Vec::new();
         let mut words = 0;
@@ -122,7 +122,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// The place of this command's next word, if it has one.
+    /// Returns the place of this command's next word, if there is one.
     fn next_word(&mut self) -> Option<Place> {
         self.skip_blanks();
         let ends_command = |c| matches!(c, '\n' | ';' | '#');
@@ -133,14 +133,14 @@ impl Parser<'_> {
         while self.cursor.take(" ") || self.cursor.take("\t") || self.cursor.take("\\\n") {}
     }
 
-    /// Behind the first part of a name: whether dots or dashes and then an `=` follow.
+    /// Called after the first part of a name: whether dots or dashes and then an `=` follow.
     fn is_name_with_other_characters(&self) -> bool {
         let mut ahead = self.cursor;
         ahead.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
         ahead.peek() == Some('=')
     }
 
-    /// `NAME=value`, or in an `export` also `NAME`.
+    /// Parses `NAME=value`, or in an `export` also `NAME`.
     fn assignment(&mut self, start: Place, exports: bool) -> Result<(String, Option<String>)> {
         let name = self.cursor.take_name().ok_or_else(|| not_an_assignment(start))?.to_owned();
         let next = self.cursor.peek();
@@ -179,7 +179,7 @@ impl Parser<'_> {
     }
 }
 
-/// Neither names the variable: the line may be the rest of a value that needed quotes.
+/// Does not name the variable: the line may be the rest of a value that needed quotes.
 fn other_characters(at: Place, c: char) -> ParseError {
     let help = match c {
         '.' => {
@@ -191,7 +191,7 @@ fn other_characters(at: Place, c: char) -> ParseError {
     at.refuse(format!("a name with `{c}`, which no shell variable can have")).help(help)
 }
 
-/// A word that is shown to nobody: it may be the rest of a value that needed quotes.
+/// Does not quote the word: it may be the rest of a value that needed quotes.
 fn not_an_assignment(at: Place) -> ParseError {
     at.refuse("not an assignment")
         .help("a line is `export NAME=value`; quote a value that holds blanks or line breaks")

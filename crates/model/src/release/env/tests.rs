@@ -62,7 +62,7 @@ fn path_is_known_before_the_file_sets_it() {
 }
 
 #[test]
-fn tells_the_names_that_have_no_effect() {
+fn returns_the_names_that_have_no_effect() {
     let env = Env::parse(b"export SHLVL=1 A=2\nPWD=/x\nPWD=/y").unwrap();
     assert_eq!(env.ignored().collect::<Vec<_>>(), ["PWD", "SHLVL"]);
     assert_eq!(env, Env::parse(b"A=2").unwrap());
@@ -70,9 +70,9 @@ fn tells_the_names_that_have_no_effect() {
 }
 
 #[test]
-fn says_where_and_why_a_file_is_refused() {
+fn an_error_has_the_place_and_the_reason() {
     for (text, line, column, what) in [
-        // What bash would run.
+        // Words that bash would run.
         ("A=1\nrm -rf /", 2, 1, "not an assignment"),
         ("A=1 true", 1, 5, "not an assignment"),
         ("A=1 export B=2", 1, 5, "not an assignment"),
@@ -97,7 +97,7 @@ fn says_where_and_why_a_file_is_refused() {
         ("A=x>y", 1, 4, "`>` outside quotes"),
         ("A=<(x)", 1, 3, "`<` outside quotes"),
         ("A=x)", 1, 4, "`)` outside quotes"),
-        // What bash would expand.
+        // Text that bash would expand.
         ("A=`x`", 1, 3, "a command substitution"),
         ("A=\"é`x`\"", 1, 5, "a command substitution"),
         ("A=$(x)", 1, 3, "a command substitution"),
@@ -126,7 +126,7 @@ fn says_where_and_why_a_file_is_refused() {
         ("export A={a,b}", 1, 10, "a brace expansion"),
         ("export A=x{1..3}", 1, 11, "a brace expansion"),
         ("B=1\nA=$B\\\nC", 2, 3, "go on in the next line"),
-        // What the environment cannot hold.
+        // Values that the environment cannot hold.
         ("A=(1 2)", 1, 3, "an array"),
         ("A[0]=1", 1, 1, "an array element"),
         ("A=1\nA+=2", 2, 1, "an assignment with `+=`"),
@@ -142,7 +142,7 @@ fn says_where_and_why_a_file_is_refused() {
         (r"A=$'\c\a'", 1, 5, "`\\c`"),
         ("LANG=C\nA=$'\\u00e9'", 2, 5, "depends on the locale"),
         ("A=\u{fffe}", 1, 1, "a Unicode noncharacter"),
-        // What is not finished or not clean.
+        // Unfinished or unclean text.
         ("A='x\ny", 1, 3, "this ' has no closing quote"),
         ("A=1\nB=\"x\n", 2, 3, "this \" has no closing quote"),
         ("A=\"x\\", 1, 3, "this \" has no closing quote"),
@@ -155,21 +155,21 @@ fn says_where_and_why_a_file_is_refused() {
         ("A=\"\\\u{7f}\"", 1, 4, "a control character behind a backslash"),
         ("A=$'\\\u{1}'", 1, 5, "a control character behind a backslash"),
         ("A=\\\u{1}", 1, 3, "a control character behind a backslash"),
-        // Names that no shell has.
+        // Names that no shell accepts.
         ("spring.datasource.url=jdbc:x", 1, 1, "a name with `.`"),
         ("A=1\nexport a.b-c=x", 2, 8, "a name with `.`"),
         ("MY-KEY=x", 1, 1, "a name with `-`"),
         ("export MY-KEY='x y'", 1, 8, "a name with `-`"),
         ("MY-KEY", 1, 1, "not an assignment"),
         ("a.out --x=y", 1, 1, "not an assignment"),
-        // Of what `declare` does, only `-x`.
+        // Of the options of `declare` only `-x`.
         ("declare A=1", 1, 1, "not an assignment"),
         ("declare -rx A=1", 1, 1, "not an assignment"),
         ("declare -xr A=1", 1, 1, "not an assignment"),
         ("declare-x A=1", 1, 1, "not an assignment"),
         ("declare -x", 1, 1, "without a name"),
         ("declare -x A=$(x)", 1, 14, "a command substitution"),
-        // Names that are bash's.
+        // Names that belong to bash.
         ("UID=0", 1, 1, "UID means something to bash"),
         ("A=1 BASH_ENV=x", 1, 5, "BASH_… means something"),
         ("export PPID", 1, 8, "PPID means something"),
@@ -186,7 +186,7 @@ fn says_where_and_why_a_file_is_refused() {
 }
 
 #[test]
-fn refuses_more_than_a_process_can_be_given() {
+fn refuses_more_than_a_process_can_get() {
     let longest = "x".repeat(LONGEST_VARIABLE - "A=".len());
     assert!(Env::parse(format!("A={longest}").as_bytes()).is_ok());
     for (text, what) in [

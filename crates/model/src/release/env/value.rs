@@ -6,16 +6,16 @@ use super::{LONGEST_TOTAL, LONGEST_VARIABLE, ansi_c, reserved};
 use crate::release::{ParseError, is_noncharacter};
 use std::collections::BTreeMap;
 
-/// What the commands so far have done to bash.
+/// The effects of the commands so far on bash.
 #[derive(Default)]
 pub(super) struct Scope {
-    /// What PATH is until a file sets it.
+    /// The PATH until the file sets it.
     pub path: String,
-    /// What its environment is.
+    /// The variables set so far.
     pub variables: BTreeMap<String, String>,
-    /// The bytes of all assignments.
+    /// The bytes of all assignments so far.
     pub total: usize,
-    /// Whether one of them may have changed the locale.
+    /// Whether one of the commands may have changed the locale.
     pub locale_changed: bool,
 }
 
@@ -23,8 +23,8 @@ pub(super) fn ends_word(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | ';')
 }
 
-/// Reads the value behind the `=` of an assignment that began at `start` with a name of
-/// `name_length` bytes. Only in an `export` does bash expand braces.
+/// Parses the value after the `=` of an assignment that began at `start` with a name of
+/// `name_length` bytes. Bash expands braces only in an `export`.
 pub(super) fn read(
     cursor: &mut Cursor,
     scope: &Scope,
@@ -47,8 +47,8 @@ struct Value<'p, 'a> {
 
 impl Value<'_, '_> {
     fn word(&mut self, exports: bool) -> Result<()> {
-        // The unquoted character just read; a value begins as if behind a colon, since
-        // bash expands `~` in both places.
+        // The last unquoted character. A value begins as if after a colon, since bash expands
+        // `~` in both places.
         let mut before = ':';
         let mut brace = None;
         while let Some(c) = self.cursor.peek().filter(|c| !ends_word(*c)) {
@@ -128,7 +128,7 @@ impl Value<'_, '_> {
         }
     }
 
-    /// Behind a `$` at `at`.
+    /// Parses the text after a `$` at `at`.
     fn dollar(&mut self, at: Place, quoted: bool) -> Result<()> {
         if self.cursor.take("{") {
             return self.braced_variable(at);
@@ -167,7 +167,7 @@ impl Value<'_, '_> {
         }
     }
 
-    /// The name is not told: of an unquoted password, it would be a part.
+    /// The error does not contain the name: it may be part of an unquoted password.
     fn expand(&mut self, at: Place, name: &str) -> Result<()> {
         let set = self.scope.variables.get(name);
         let Some(value) = set.or_else(|| (name == "PATH").then_some(&self.scope.path)) else {
@@ -184,7 +184,7 @@ impl Value<'_, '_> {
         self.check_length()
     }
 
-    /// Bash joins `$A\⏎B` to another name outside quotes, and not inside.
+    /// Bash joins `$A\⏎B` to a longer name outside quotes, but not inside.
     fn refuse_line_continuation(&mut self, at: Place) -> Result<()> {
         if self.cursor.take("\\\n") {
             return Err(at

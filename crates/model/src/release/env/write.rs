@@ -1,8 +1,8 @@
 //! Variables as a systemd EnvironmentFile.
 
-/// One `NAME="value"` a variable, for the parser that systemd.exec(5) describes under
+/// Writes one `NAME="value"` per variable, for the parser that systemd.exec(5) describes under
 /// `EnvironmentFile=`: inside double quotes a backslash unescapes `"`, `\`, a backquote and
-/// `$`, and every other byte stands for itself, line breaks and carriage returns included.
+/// `$`, and every other byte is literal, line breaks and carriage returns included.
 pub(super) fn environment_file<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut file = String::new();
     for (name, value) in variables {
@@ -26,7 +26,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// systemd's parser of an EnvironmentFile, as far as it matters for quoted values:
+    /// A model of systemd's EnvironmentFile parser, as far as it matters for quoted values:
     /// written from its behaviour, state by state, to check the writer against.
     fn as_systemd_reads(file: &str) -> Vec<(String, String)> {
         enum State {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_what_the_agent_sets() {
+    fn leaves_out_variables_that_the_agent_sets() {
         let env = Env::parse(b"B=2 PORT=3 A='x y'").unwrap();
         assert_eq!(env.to_environment_file(&["PORT", "PS"]), "A=\"x y\"\nB=\"2\"\n");
     }

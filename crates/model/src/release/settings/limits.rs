@@ -1,5 +1,5 @@
-//! What agent.env lets a release ask for. A release that asks for more is refused, with the
-//! name of the limit: whoever publishes releases has no say over the machine.
+//! Limits in agent.env on the settings of a release. A release that exceeds one is refused,
+//! with the name of the limit: publishers of releases have no say over the machine.
 
 use super::merged::{AgentText, Layers};
 use super::{ReleaseSettings, Sandbox, value};
@@ -50,8 +50,8 @@ impl Limits {
         })
     }
 
-    /// Refuses what is beyond a limit. A process without a limit of its own for memory gets
-    /// the machine's.
+    /// Refuses values beyond a limit. A process without a memory limit of its own gets the
+    /// machine's.
     pub fn apply(&self, layers: &Layers<'_>, asked: &mut ReleaseSettings) -> Result<(), Error> {
         let text = &self.text;
         let longest = ("DEPLOY_MAX_DURATION", &text.deploy_max_duration, self.max_duration);
@@ -68,7 +68,7 @@ impl Limits {
         for (name, duration, (limit, value, most)) in durations {
             match layers.sets(name) {
                 true => within(layers, *duration <= most, name, Shown(*duration), (limit, value))?,
-                // Nobody asked for the built-in one.
+                // A built-in value is lowered rather than refused.
                 false => *duration = most.min(*duration),
             }
         }
@@ -94,7 +94,7 @@ impl Limits {
     }
 }
 
-/// Says which limit of agent.env a value is beyond.
+/// Checks a value against a limit of agent.env, which the error names.
 fn within(
     layers: &Layers<'_>,
     fits: bool,
@@ -110,7 +110,7 @@ fn within(
     Err(layers.blame(&[name], format!("{name}={asked}")).because(why).help(help))
 }
 
-/// A duration as settings have it.
+/// Displays a duration as in settings.
 struct Shown(Duration);
 
 impl Display for Shown {

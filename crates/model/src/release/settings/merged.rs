@@ -1,4 +1,4 @@
-//! The layers put together, still as text.
+//! The merged layers, still as text.
 
 use super::AGENT_FILE;
 use super::names::{FOR_AGENT, FOR_ANYONE};
@@ -60,14 +60,14 @@ pub(super) struct AgentText {
     pub deploy_watch_interval: String,
 }
 
-/// What was read, lowest layer first; the built-in values are below both.
+/// The layers that were read, lowest first; the built-in values are below both.
 pub(super) struct Layers<'a> {
     pub agent: &'a Env,
     pub release: &'a Env,
 }
 
 impl Layers<'_> {
-    /// Each setting from the highest layer that has it.
+    /// Takes each setting from the highest layer that has it.
     pub fn merge<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let pairs = FOR_ANYONE.iter().chain(&FOR_AGENT).map(|(name, built_in)| {
             let set = self.release.get(name).or_else(|| self.agent.get(name));
@@ -76,13 +76,13 @@ impl Layers<'_> {
         envy::from_iter(pairs).map_err(|error| Error::failed("read the settings").because(error))
     }
 
-    /// Whether anybody has set it.
+    /// Whether the release or the agent sets it.
     pub fn sets(&self, name: &str) -> bool {
         self.release.get(name).or_else(|| self.agent.get(name)).is_some()
     }
 
-    /// The valid form of a merged text; the error blames the file it came from. Settings
-    /// are no secrets: the refused text is shown.
+    /// Validates a merged text; the error names the file that it came from. Settings are not
+    /// secret: the error shows the text.
     pub fn valid<T>(
         &self,
         name: &str,
@@ -96,7 +96,7 @@ impl Layers<'_> {
         })
     }
 
-    /// An error about `what`, in the file that has one of `names`: first the release's.
+    /// An error about `what`, in the file that sets one of `names`: the release's first.
     pub fn blame(&self, names: &[&str], what: String) -> Error {
         let of_release = names.iter().any(|name| self.release.get(name).is_some());
         let (exit, file) =

@@ -1,19 +1,19 @@
-//! Which names there are, whose they are, and what they are when nobody says.
+//! The names of all settings, who may set them, and their defaults.
 
 use super::AGENT_FILE;
 use crate::error::Error;
 use crate::release::env::Env;
 
-/// Where the state lies by default.
+/// The default state directory.
 pub const STATE_DIR: &str = "/var/lib/deploy";
 
-/// What processes may write to in their tree if nothing else is said.
+/// The writable paths of a release's tree by default.
 pub(super) const WRITABLE: &str = "tmp,log";
 
-/// The strategy of a release that asks for none.
+/// The default strategy.
 const DEFAULT_STRATEGY: &str = "handover";
 
-/// What may be set in agent.env or in a release's env, with its built-in value.
+/// The settings of agent.env and of a release's env, with their built-in values.
 pub(super) const FOR_ANYONE: [(&str, &str); 24] = [
     ("PORT", "5000"),
     ("DEPLOY_CONCURRENCY", ""),
@@ -41,7 +41,7 @@ pub(super) const FOR_ANYONE: [(&str, &str); 24] = [
     ("DEPLOY_METADATA", "yes"),
 ];
 
-/// What may be set in agent.env alone, with its built-in value.
+/// The settings of agent.env alone, with their built-in values.
 pub(super) const FOR_AGENT: [(&str, &str); 17] = [
     ("DEPLOY_STATE_DIR", STATE_DIR),
     ("DEPLOY_USER", ""),
@@ -62,16 +62,16 @@ pub(super) const FOR_AGENT: [(&str, &str); 17] = [
     ("DEPLOY_WATCH_INTERVAL", "30s"),
 ];
 
-/// A setting that may be made.
+/// The description of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {
     pub name: &'static str,
-    /// The built-in value, as it would be written; empty where there is none.
+    /// The built-in value, as written in a file; empty if there is none.
     pub default: &'static str,
     pub owner: Owner,
 }
 
-/// Who may make a setting.
+/// Who may set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// The instance, in agent.env, and each release, in its env.
@@ -80,14 +80,14 @@ pub enum Owner {
     Agent,
 }
 
-/// Every setting that there is.
+/// All settings.
 pub fn catalog() -> impl Iterator<Item = Setting> {
     let of = |owner| move |&(name, default)| Setting { name, default, owner };
     FOR_ANYONE.iter().map(of(Owner::Anyone)).chain(FOR_AGENT.iter().map(of(Owner::Agent)))
 }
 
-/// What the agent itself gives to each process. systemd lets an EnvironmentFile win over
-/// `Environment=`, so these are left out of the env file that the agent writes.
+/// Variables that the agent itself gives to each process. An EnvironmentFile overrides
+/// `Environment=` in systemd, so these are left out of the env file that the agent writes.
 pub const SET_BY_AGENT: &[&str] = &[
     "PORT",
     "PUBLIC_PORT",
@@ -98,11 +98,11 @@ pub const SET_BY_AGENT: &[&str] = &[
     "DEPLOY_SHARED",
 ];
 
-/// Read by the AWS SDK, the HTTP client and the TLS stack, in either case where curl does.
+/// For the AWS SDK, the HTTP client and the TLS stack; in lower case too if curl reads that.
 const FOR_LIBRARIES: [&str; 6] =
     ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// Refuses, with `Exit::Usage`, names in agent.env that nobody would read.
+/// Refuses, with `Exit::Usage`, names in agent.env that have no reader.
 pub(super) fn check_agent(agent: &Env) -> Result<(), Error> {
     for name in agent.names() {
         let refused =
@@ -124,8 +124,8 @@ pub(super) fn check_agent(agent: &Env) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses, with `Exit::Unusable`, `DEPLOY_` names in a release's env that are unknown or
-/// not the release's to set.
+/// Refuses, with `Exit::Unusable`, `DEPLOY_` names in a release's env that are unknown or that
+/// a release may not set.
 pub(super) fn check_release(release: &Env) -> Result<(), Error> {
     for name in release.names().filter(|name| name.starts_with("DEPLOY_")) {
         let refused = |why: String| Error::unusable(format!("env: {}", shown(name))).because(why);
@@ -165,7 +165,7 @@ fn is_for_libraries(name: &str) -> bool {
     name.starts_with("AWS_") || (one_case && known)
 }
 
-/// As much of a name as an error holds: a variable's name may be as long as any value.
+/// Shortens a name for an error: a variable's name may be as long as any value.
 fn shown(name: &str) -> String {
     const LONGEST: usize = 80;
     match name.char_indices().nth(LONGEST) {
@@ -178,8 +178,8 @@ fn set_by_agent() -> String {
     "the agent sets this for each process".into()
 }
 
-/// The name that was perhaps meant: one that differs in no more than a third of its
-/// letters, DEPLOY_ aside.
+/// Returns the name that was perhaps meant: one that differs in at most a third of its letters,
+/// not counting DEPLOY_.
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let upper = shown(name).to_ascii_uppercase();
     let distance = |known: &str| strsim::damerau_levenshtein(&upper, known);

@@ -192,7 +192,7 @@ fn every_process_of_web_gets_a_port() {
 }
 
 #[test]
-fn what_is_watched_are_pointers_of_different_apps() {
+fn watches_only_pointers_of_different_apps() {
     let watched = |text: &str| WatchSettings::from_env(&env(text));
     let none = watched("").unwrap();
     assert_eq!((none.urls.len(), none.interval), (0, seconds(30)));
@@ -254,7 +254,7 @@ fn suggests_a_near_name_for_an_unknown_one() {
 }
 
 #[test]
-fn an_error_holds_no_more_of_a_name_than_tells_it() {
+fn an_error_shortens_a_long_name() {
     let long = format!("DEPLOY_SETTLE{}", "E".repeat(100_000));
     for error in [of_release(&format!("{long}=1")).err(), of_agent(&format!("{long}=1")).err()] {
         let error = error.unwrap();
@@ -330,7 +330,7 @@ fn a_release_that_asks_for_more_than_the_agent_allows_is_told_the_limit() {
 }
 
 #[test]
-fn without_limits_in_agent_env_nobody_gets_all_of_the_machine() {
+fn built_in_limits_apply_without_agent_env() {
     for text in ["DEPLOY_SETTLE=24h", "DEPLOY_STOP_TIMEOUT=1h", "DEPLOY_CONCURRENCY=a=100,b=1"] {
         assert_eq!(of_release(text).unwrap_err().exit(), Exit::Unusable, "{text}");
     }

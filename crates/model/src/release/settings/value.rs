@@ -1,4 +1,4 @@
-//! The forms a setting's text can have.
+//! Parsers of the values of settings.
 
 use super::{Clients, Readiness, ReleasePhase, Sandbox, Statuses, StopSignal, Strategy};
 use crate::release::name::ProcessType;
@@ -8,14 +8,14 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Longer waits than this are mistakes.
+/// The longest duration: a longer one is a mistake.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 const MOST_PROCESSES: u16 = 100;
 const MOST_RELEASES: usize = 1000;
-/// No limit of memory or disk below this can work.
+/// The smallest limit of memory or disk: nothing works below it.
 const SMALLEST_SIZE: u64 = 1 << 20;
 
-/// Why a text is refused, and what would be right.
+/// Why a text is refused, and what would be valid.
 pub(super) struct Invalid {
     pub what: String,
     pub help: String,
@@ -34,7 +34,7 @@ pub(super) fn port(text: &str) -> Valid<NonZeroU16> {
     }
 }
 
-/// `80,443,5000-5999`
+/// Parses `80,443,5000-5999`.
 pub(super) fn port_ranges(text: &str) -> Valid<Vec<(u16, u16)>> {
     const FORM: &str = "write ports and ranges of them, for instance 80,443,5000-5999";
     let number = |text: &str| whole(text).and_then(|number| u16::try_from(number).ok());
@@ -49,7 +49,7 @@ pub(super) fn port_ranges(text: &str) -> Valid<Vec<(u16, u16)>> {
     if ranges.is_empty() { invalid("no port at all", FORM) } else { Ok(ranges) }
 }
 
-/// How many of something there may be; one at least.
+/// Parses a number of at least one.
 pub(super) fn count(text: &str) -> Valid<u32> {
     match whole(text).and_then(|number| u32::try_from(number).ok()) {
         Some(number) if number > 0 => Ok(number),
@@ -57,7 +57,7 @@ pub(super) fn count(text: &str) -> Valid<u32> {
     }
 }
 
-/// `90s`; also `500ms`, `2m` and `1h`.
+/// Parses `90s`; also `500ms`, `2m` and `1h`.
 pub(super) fn duration(text: &str) -> Valid<Duration> {
     const FORMS: &str = "a duration is a whole number and ms, s, m or h, for instance 90s or 2m";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -84,7 +84,7 @@ pub(super) fn duration(text: &str) -> Valid<Duration> {
     }
 }
 
-/// A duration that is not zero: systemd takes zero for "forever".
+/// Parses a duration that is not zero, which means "forever" to systemd.
 pub(super) fn timeout(text: &str) -> Valid<Duration> {
     match duration(text)? {
         Duration::ZERO => invalid("a timeout of zero", "write at least 1s"),
@@ -92,7 +92,7 @@ pub(super) fn timeout(text: &str) -> Valid<Duration> {
     }
 }
 
-/// In bytes: `512M`, with the suffixes K, M, G and T to the base of 1024 as systemd has them.
+/// Parses a size in bytes: `512M`, with systemd's suffixes K, M, G and T to the base of 1024.
 pub(super) fn size(text: &str) -> Valid<u64> {
     const FORMS: &str = "a size is a whole number and K, M, G or T, for instance 512M";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -148,7 +148,7 @@ pub(super) fn sandbox(text: &str) -> Valid<Sandbox> {
     }
 }
 
-/// Empty for none; otherwise what stands in an HTTP request behind the method.
+/// Parses the request target of the probe; empty means none.
 pub(super) fn health_path(text: &str) -> Valid<Option<String>> {
     match text {
         "" => Ok(None),
@@ -191,7 +191,7 @@ pub(super) fn release_phase(text: &str) -> Valid<ReleasePhase> {
     }
 }
 
-/// With or without `SIG`, in either case.
+/// Parses a signal's name, with or without `SIG`, in either case.
 pub(super) fn stop_signal(text: &str) -> Valid<StopSignal> {
     let upper = text.to_ascii_uppercase();
     let name = format!("SIG{}", upper.strip_prefix("SIG").unwrap_or(&upper));
@@ -204,8 +204,7 @@ pub(super) fn stop_signal(text: &str) -> Valid<StopSignal> {
     }
 }
 
-/// What may stand in the `Host` header of a request: a name or an address, with or
-/// without a port.
+/// Parses the `Host` header of the probe: a name or an address, with or without a port.
 pub(super) fn health_host(text: &str) -> Valid<String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
     match text.bytes().all(plain) && !text.is_empty() && text.len() <= 255 {
@@ -214,7 +213,7 @@ pub(super) fn health_host(text: &str) -> Valid<String> {
     }
 }
 
-/// `200-399`, or several separated by commas: `200,204,401`.
+/// Parses `200-399`, or several separated by commas: `200,204,401`.
 pub(super) fn statuses(text: &str) -> Valid<Statuses> {
     const FORM: &str = "write statuses from 100 to 599, for instance 200-399 or 200,401";
     let status = |text: &str| {
@@ -235,7 +234,7 @@ pub(super) fn statuses(text: &str) -> Valid<Statuses> {
     Ok(Statuses(ranges))
 }
 
-/// `web=2,worker=4`; zero means that none runs.
+/// Parses `web=2,worker=4`; zero means that none runs.
 pub(super) fn concurrency(text: &str) -> Valid<BTreeMap<ProcessType, u16>> {
     const FORM: &str = "write TYPE=NUMBER, separated by commas, for instance web=2,worker=4";
     let mut concurrency = BTreeMap::new();
@@ -261,7 +260,7 @@ pub(super) fn process_types(text: &str) -> Valid<Vec<ProcessType>> {
     types.or_else(|_| invalid("not a list of process types", "write for instance clock,scheduler"))
 }
 
-/// URLs that end with `current`, each of another app; none in an empty text.
+/// Parses URLs that end with `current`, each of another app; none in an empty text.
 pub(super) fn pointers(text: &str) -> Valid<Vec<ReleaseUrl>> {
     const FORM: &str =
         "write s3://BUCKET/[PREFIX/]APP/ENVIRONMENT/current, and between several a comma";
@@ -283,7 +282,7 @@ pub(super) fn pointers(text: &str) -> Valid<Vec<ReleaseUrl>> {
     Ok(urls)
 }
 
-/// Between questions: a second is the shortest that makes sense for many instances.
+/// Parses the interval of watch mode: shorter than a second makes no sense for many instances.
 pub(super) fn interval(text: &str) -> Valid<Duration> {
     match duration(text)? {
         interval if interval >= Duration::from_secs(1) => Ok(interval),
@@ -291,7 +290,7 @@ pub(super) fn interval(text: &str) -> Valid<Duration> {
     }
 }
 
-/// Paths that stay below the directory they are joined to, and are not itself.
+/// Parses paths that stay below the directory they are joined to, and are not that directory.
 pub(super) fn relative_paths(text: &str) -> Valid<Vec<String>> {
     items(text)?.into_iter().map(relative_path).collect()
 }
@@ -306,7 +305,7 @@ fn relative_path(item: &str) -> Valid<String> {
     }
 }
 
-/// Absolute, and not the root itself.
+/// Parses an absolute path that is not the root.
 pub(super) fn state_dir(text: &str) -> Valid<PathBuf> {
     let below_root = text.strip_prefix('/').and_then(plain_parts);
     match below_root {
@@ -318,14 +317,14 @@ pub(super) fn state_dir(text: &str) -> Valid<PathBuf> {
     }
 }
 
-/// A path that leads downwards only and that no unit file would need to quote.
+/// Returns a path that only leads downwards and needs no quotes in a unit file.
 fn plain_parts(path: &str) -> Option<String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._@+-".contains(&b);
     let fine = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(plain);
     path.split('/').all(fine).then(|| path.to_owned())
 }
 
-/// Empty for none; otherwise a name that useradd(8) would take. Apps never run as root.
+/// Parses a user name that useradd(8) accepts; empty means none. Apps never run as root.
 pub(super) fn user(text: &str) -> Valid<Option<String>> {
     const FORM: &str = "leave it out, or write the name of a system user, for instance deploy-app";
     let begins = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
@@ -354,7 +353,7 @@ pub(super) fn max_files(text: &str) -> Valid<u64> {
     }
 }
 
-/// Digits only: `parse` alone would also take a sign.
+/// Parses digits only: `parse` alone would also accept a sign.
 fn whole(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
