@@ -48,6 +48,11 @@ impl Cut {
         }
     }
 
+    /// Whether the job is to end before its end, or was told to.
+    pub fn is_asked(&self) -> bool {
+        self.0.borrow().asked.is_some()
+    }
+
     /// Cuts the job off because the daemon is shutting down.
     pub fn stop(&self) {
         self.0.send_modify(|state| {

@@ -32,6 +32,7 @@ pub mod stage;
 pub mod owner;
 pub mod context;
 pub mod switched;
+pub mod rollback_window;
 pub mod budget;
 pub mod source;
 pub mod store;

@@ -1,12 +1,13 @@
 //! Jobs that outlive their callers: each is a task of the daemon, one at a time per app in the
 //! order of the requests. A caller only follows the events of its job.
 
-use crate::context::{Common, Context, RollbackWindow, blocking};
+use crate::context::{Common, Context, blocking};
 use crate::cut::{Cut, Why};
 use crate::deploy;
 use crate::events::Events;
 use crate::host::linux::Linux;
 use crate::host::memory;
+use crate::rollback_window::RollbackWindow;
 use crate::source::Sources;
 use crate::stage;
 use crate::store::App;
@@ -157,7 +158,10 @@ impl Jobs {
         let job = {
             let mut queue = self.queue();
             let last = queue.of(&request.app).next_back();
-            match last.filter(|last| request.joins && last.what == request.what) {
+            let same = |last: &&Arc<Job>| {
+                request.joins && last.what == request.what && !last.cut.is_asked()
+            };
+            match last.filter(same) {
                 Some(same) => return Ok(same.clone()),
                 None if request.no_wait => {
                     if let Some(first) = queue.of(&request.app).find(|job| !job.is_background) {

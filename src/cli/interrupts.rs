@@ -61,7 +61,7 @@ impl Interrupts {
 
 async fn cancel(id: &str) -> Result<Outcome, String> {
     let request = api::Cancel { word: Some(id.to_owned()) };
-    let asked = async { Client::connect().await?.ask("/v1/cancel", &request).await };
+    let asked = async { Client::new()?.post("/v1/cancel", &request).await };
     asked.await.map_err(|error: model::error::Error| {
         let help = error.advice().map(|help| format!("; {help}")).unwrap_or_default();
         format!("{}{help}", error.chain())

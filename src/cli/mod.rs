@@ -16,6 +16,7 @@ use model::api::{self, AppStatus};
 use model::error::{Error, Exit, Result};
 use model::event::{Event, Outcome};
 use model::reason::Reason;
+use model::text::for_terminal;
 use render::Progress;
 use serde::Serialize;
 use serde_json::Value;
@@ -69,12 +70,11 @@ async fn perform(cli: Cli) -> Result<End> {
         }
         Command::Plan(args) => {
             let request = api::Release { url: checked(args.url)? };
-            let plan = Client::connect().await?.ask("/v1/plan", &request).await?;
+            let plan = Client::new()?.post("/v1/plan", &request).await?;
             show(&plan, args.json, tables::plan).map(End::Shown)
         }
         Command::Attach(args) => {
-            let id = args.id.map(identifier).transpose()?;
-            watch(Client::connect().await?.attach(id.as_deref()).await?, args.shown).await
+            watch(Client::new()?.attach(&api::Attach { id: args.id }).await?, args.shown).await
         }
         Command::Status(args) => status(args).await.map(End::Shown),
         Command::Releases(args) => {
@@ -99,7 +99,7 @@ async fn perform(cli: Cli) -> Result<End> {
         }
         Command::Cancel(args) => {
             let request = api::Cancel { word: args.word };
-            let outcome: Outcome = Client::connect().await?.ask("/v1/cancel", &request).await?;
+            let outcome: Outcome = Client::new()?.post("/v1/cancel", &request).await?;
             Ok(End::Outcome(Box::new(outcome)))
         }
         Command::Run(args) => foreground::run(args).await.map(End::Shown),
@@ -113,7 +113,7 @@ async fn deploy(args: DeployArgs) -> Result<End> {
     let DeployArgs { url, no_wait, run_release, detach, .. } = args;
     let request = api::Deploy { url: checked(url)?, no_wait, run_release, detach, timeout_ms };
     if detach {
-        let begun: Event = Client::connect().await?.ask("/v1/deploy", &request).await?;
+        let begun: Event = Client::new()?.post("/v1/deploy", &request).await?;
         render::begun(&begun, shown.json);
         return Ok(End::Shown(Exit::Done));
     }
@@ -137,7 +137,7 @@ fn plainly(json: bool) -> Shown {
 
 /// Asks for work and shows its events until it ends.
 async fn follow(path: &str, request: &impl Serialize, shown: Shown) -> Result<End> {
-    watch(Client::connect().await?.follow(path, request).await?, shown).await
+    watch(Client::new()?.follow(path, request).await?, shown).await
 }
 
 /// Shows the events of a job until it ends, whatever becomes of deployd.
@@ -183,7 +183,8 @@ async fn again(work: Option<&str>) -> Result<Following> {
     };
     let deadline = Instant::now() + AGAIN;
     loop {
-        let attached = async { Client::connect().await?.attach(Some(work)).await };
+        let query = api::Attach { id: Some(work.to_owned()) };
+        let attached = async { Client::new()?.attach(&query).await };
         match attached.await {
             Err(error) if error.reason() == Reason::NoAgent && Instant::now() < deadline => {
                 tokio::time::sleep(PAUSE).await;
@@ -191,14 +192,6 @@ async fn again(work: Option<&str>) -> Result<Following> {
             Err(error) => return Err(lost().because(error).help(help)),
             attached => return attached,
         }
-    }
-}
-
-/// An id goes into a query as it is.
-fn identifier(id: String) -> Result<String> {
-    match !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        true => Ok(id),
-        false => Err(Error::usage(format!("attach to {id:?}")).because("that is no id")),
     }
 }
 
@@ -220,14 +213,13 @@ where
 }
 
 async fn ask<T: serde::de::DeserializeOwned>(path: &str, app: Option<String>) -> Result<Vec<T>> {
-    let query = app.map(|app| format!("?app={app}")).unwrap_or_default();
-    Client::connect().await?.question(&format!("{path}{query}")).await
+    Client::new()?.get(path, &api::Which { app }).await
 }
 
 fn show<T: Serialize>(answer: &T, json: bool, table: impl Fn(&T) -> String) -> Result<Exit> {
     let text = match json {
         true => serde_json::to_string(answer).unwrap_or_default() + "\n",
-        false => render::plain(&table(answer)),
+        false => for_terminal(&table(answer)),
     };
     let mut stdout = std::io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -240,7 +232,7 @@ fn show<T: Serialize>(answer: &T, json: bool, table: impl Fn(&T) -> String) -> R
 }
 
 async fn logs(args: args::LogsArgs) -> Result<Exit> {
-    let status: Vec<Value> = Client::connect().await?.question("/v1/status").await?;
+    let status: Vec<Value> = Client::new()?.get("/v1/status", &api::Which::default()).await?;
     let written = tables::written(&status, &args.words)?;
     let error = journal::become_reader(&written, args.follow, args.lines);
     Err(Error::failed("run journalctl").because(error))

@@ -5,6 +5,7 @@ use super::terminal::Terminal;
 use console::style;
 use model::error::Exit;
 use model::event::{Event, Outcome};
+use model::text::for_terminal;
 use model::timings::{Archive, Timings};
 use std::io::{Write, stderr, stdout};
 use std::time::{Duration, Instant};
@@ -62,11 +63,18 @@ impl Lines {
     fn show(&mut self, event: &Event) {
         match event {
             Event::Begun { id, what, who } => {
-                line(&format!("{:<9} {} for {} ({id})", "begin", plain(what), plain(who)));
+                line(&format!(
+                    "{:<9} {} for {} ({id})",
+                    "begin",
+                    for_terminal(what),
+                    for_terminal(who)
+                ));
             }
-            Event::Step { step, text, .. } => line(&format!("{:<9} {}", step.name(), plain(text))),
-            Event::Output { line: text } => line(&format!("  | {}", plain(text))),
-            Event::Warning { text } => line(&format!("warning: {}", plain(text))),
+            Event::Step { step, text, .. } => {
+                line(&format!("{:<9} {}", step.name(), for_terminal(text)))
+            }
+            Event::Output { line: text } => line(&format!("  | {}", for_terminal(text))),
+            Event::Warning { text } => line(&format!("warning: {}", for_terminal(text))),
             Event::Progress { bytes, total, files } => self.progress(*bytes, *total, *files),
             Event::Waiting { .. } | Event::Ended { .. } | Event::Unknown => {}
         }
@@ -92,8 +100,11 @@ pub fn begun(event: &Event, json: bool) {
         _ if json => print_json(event),
         Event::Begun { id, what, .. } => {
             let _ = writeln!(stdout(), "{id}");
-            let _ =
-                writeln!(stderr(), "{} has begun: `deploy attach {id}` follows it", plain(what));
+            let _ = writeln!(
+                stderr(),
+                "{} has begun: `deploy attach {id}` follows it",
+                for_terminal(what)
+            );
         }
         _ => {}
     }
@@ -105,16 +116,16 @@ pub fn outcome(outcome: &Outcome, command: &str, json: bool) {
         return print_json(&Event::Ended { outcome: outcome.clone() });
     }
     if outcome.exit == Exit::Done {
-        let _ = writeln!(stdout(), "{}", style(plain(&outcome.message)).green());
+        let _ = writeln!(stdout(), "{}", style(for_terminal(&outcome.message)).green());
         return;
     }
     for line in &outcome.log {
-        let _ = writeln!(stderr(), "  | {}", plain(line));
+        let _ = writeln!(stderr(), "  | {}", for_terminal(line));
     }
     if let Some(help) = &outcome.help {
-        let _ = writeln!(stderr(), "{} {}", style("help:").for_stderr().cyan(), plain(help));
+        let _ = writeln!(stderr(), "{} {}", style("help:").for_stderr().cyan(), for_terminal(help));
     }
-    let text = plain(&outcome.message);
+    let text = for_terminal(&outcome.message);
     let failed = style(format!("{command} failed (exit {})", outcome.exit.code())).red().bold();
     let _ = writeln!(stdout(), "{failed}: {text}");
 }
@@ -169,10 +180,4 @@ fn print_json(event: &Event) {
     if let Ok(line) = serde_json::to_string(event) {
         let _ = writeln!(stdout(), "{line}");
     }
-}
-
-/// What a release or a server wrote must not steer the operator's terminal.
-pub fn plain(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && !"\t\n".contains(c) { '\u{fffd}' } else { c };
-    text.chars().map(shown).collect()
 }

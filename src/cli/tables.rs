@@ -1,6 +1,7 @@
 //! Answers as tables for people.
 
 use crate::host::journal::Written;
+use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
 use model::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ReleaseStatus};
 use model::error::{Error, Result};
@@ -259,14 +260,5 @@ fn ago(at: Timestamp) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();
-    let mut unit = units.next().unwrap_or_default();
-    while value >= 1024.0
-        && let Some(larger) = units.next()
-    {
-        value /= 1024.0;
-        unit = larger;
-    }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+    HumanBytes(bytes).to_string()
 }

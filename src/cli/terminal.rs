@@ -1,11 +1,11 @@
 //! A job as a person watches it at a terminal: a line with its time for each step that has
 //! ended, and below them one line that moves, about the step that is under way.
 
-use super::render::plain;
 use console::{Emoji, StyledObject, Term, style, truncate_str};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use model::error::Exit;
 use model::event::{Event, Outcome, Step};
+use model::text::for_terminal;
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _, stderr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,14 +64,14 @@ impl Terminal {
     pub fn show(&self, event: &Event) {
         match event {
             Event::Begun { id, what, who } => {
-                let asked = style(format!("for {} ({id})", plain(who))).for_stderr().dim();
-                self.line(&format!("{} {asked}", style(plain(what)).for_stderr().bold()));
+                let asked = style(format!("for {} ({id})", for_terminal(who))).for_stderr().dim();
+                self.line(&format!("{} {asked}", style(for_terminal(what)).for_stderr().bold()));
             }
             Event::Step { step, text, after, at_most } => {
-                self.begin(*step, plain(text), *after, *at_most);
+                self.begin(*step, for_terminal(text), *after, *at_most);
             }
             Event::Waiting { text } => self.change(|now| {
-                let text = plain(text);
+                let text = for_terminal(text);
                 now.waiting = (!text.is_empty()).then(|| (text, Instant::now()));
             }),
             Event::Progress { bytes, total, .. } => {
@@ -79,10 +79,10 @@ impl Terminal {
                 self.line.set_position(*bytes);
                 self.change(|now| now.stages = true);
             }
-            Event::Output { line } => self.line(&format!("    | {}", plain(line))),
+            Event::Output { line } => self.line(&format!("    | {}", for_terminal(line))),
             Event::Warning { text } => {
                 let word = style("warning:").for_stderr().yellow().bold();
-                self.line(&format!("{word} {}", plain(text)));
+                self.line(&format!("{word} {}", for_terminal(text)));
             }
             Event::Ended { outcome } => self.end(outcome),
             Event::Unknown => {}

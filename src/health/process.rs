@@ -9,6 +9,7 @@ use model::reason::Reason;
 use model::release::manifest::{Manifest, Process};
 use model::release::name::ProcessType;
 use model::release::settings::Readiness;
+use model::text;
 use model::units;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ const STAYED_UP: Duration = Duration::from_secs(1);
 
 /// The shortest time for a fair probe: one that the deadline cuts off earlier proves nothing.
 const FAIR: Duration = Duration::from_secs(1);
+/// Characters that are shown of what a process says of itself.
+const LONGEST_SAID: usize = 200;
 const SEE_LOG: &str = "see its log";
 
 /// A process, and what the last check found.
@@ -169,7 +172,7 @@ impl Watched {
         if self.ready == Readiness::Notify && status.sub_state == "start" {
             let said = match status.status_text.as_str() {
                 "" => String::new(),
-                text => format!("; it says: {}", shortened(text)),
+                text => format!("; it says: {}", text::line(text, LONGEST_SAID)),
             };
             let why = format!("it has not sent READY=1{said}");
             let help = "let it send READY=1 (sd_notify(3)) when it is ready, raise \
@@ -183,7 +186,7 @@ impl Watched {
     pub fn pass_on(&mut self, status: &ServiceStatus, events: &Events) {
         if status.status_text != self.said {
             self.said.clone_from(&status.status_text);
-            events.output(format!("{}: {}", self.name, shortened(&self.said)));
+            events.output(format!("{}: {}", self.name, text::line(&self.said, LONGEST_SAID)));
         }
     }
 
@@ -239,11 +242,6 @@ impl Watched {
         let (process, unit) = (self.name.clone(), self.unit.clone());
         NotYet { process, unit, why, help: help.to_owned(), is_of_map: false }
     }
-}
-
-/// Returns one printable line of a status text, which may contain anything.
-fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 fn stayed_up(status: &ServiceStatus) -> bool {

@@ -14,5 +14,6 @@ pub mod installed;
 pub mod reason;
 pub mod release;
 pub mod retention;
+pub mod text;
 pub mod timings;
 pub mod units;

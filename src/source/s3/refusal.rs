@@ -7,6 +7,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use model::error::Error;
 use model::reason::Reason;
+use model::text;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -90,7 +91,7 @@ impl Answer {
         Some(Answer {
             status: response.status().as_u16(),
             code: error.code().map(str::to_owned),
-            message: error.message().map(readable),
+            message: error.message().map(|text| text::line(text, LONGEST_MESSAGE)),
             bucket_region: header("x-amz-bucket-region"),
             skew: date.map(|server| match server.duration_since(now) {
                 Ok(behind) => Skew::Behind(behind),
@@ -249,9 +250,4 @@ fn of_kind(asked: Asked<'_>, answer: &Answer) -> (String, String) {
                 .to_owned(),
         ),
     }
-}
-
-fn readable(message: &str) -> String {
-    let visible = message.chars().map(|c| if c.is_control() { ' ' } else { c });
-    visible.take(LONGEST_MESSAGE).collect()
 }

@@ -36,7 +36,7 @@ macro_rules! name {
                 if $check(text) {
                     return Ok($name(text.to_owned()));
                 }
-                Err(Error::usage(format!("{} is not {}", shown(text), $noun)).help($rule))
+                Err(Error::usage(format!("{} is not {}", $crate::text::quoted(text), $noun)).help($rule))
             }
         }
 
@@ -155,14 +155,6 @@ fn is_name(text: &str, longest: usize) -> bool {
 fn is_process_type(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
-}
-
-/// A refused text as in error messages: quoted, escaped, shortened, as it may be anything.
-pub(super) fn shown(text: &str) -> String {
-    const LONGEST: usize = 80;
-    let cut: String = text.chars().take(LONGEST).collect();
-    let more = if cut.len() < text.len() { "…" } else { "" };
-    format!("\"{}{more}\"", cut.escape_debug())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::names::{FOR_AGENT, FOR_ANYONE};
 use super::value::Invalid;
 use crate::error::{Error, Exit};
 use crate::release::env::Env;
-use crate::release::name;
+use crate::text::quoted;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -90,7 +90,7 @@ impl Layers<'_> {
         read: fn(&str) -> Result<T, Invalid>,
     ) -> Result<T, Error> {
         read(text).map_err(|invalid| {
-            self.blame(&[name], format!("{name}={}", name::shown(text)))
+            self.blame(&[name], format!("{name}={}", quoted(text)))
                 .because(invalid.what)
                 .help(invalid.help)
         })

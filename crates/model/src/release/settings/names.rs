@@ -3,6 +3,7 @@
 use super::AGENT_FILE;
 use crate::error::Error;
 use crate::release::env::Env;
+use crate::text::shortened;
 
 /// The default state directory.
 pub const STATE_DIR: &str = "/var/lib/deploy";
@@ -106,7 +107,7 @@ const FOR_LIBRARIES: [&str; 6] =
 pub(super) fn check_agent(agent: &Env) -> Result<(), Error> {
     for name in agent.names() {
         let refused =
-            |why: String| Error::usage(format!("{AGENT_FILE}: {}", shown(name))).because(why);
+            |why: String| Error::usage(format!("{AGENT_FILE}: {}", shortened(name))).because(why);
         if is_for_anyone(name) || is_for_agent(name) || is_for_libraries(name) {
             continue;
         }
@@ -128,7 +129,8 @@ pub(super) fn check_agent(agent: &Env) -> Result<(), Error> {
 /// a release may not set.
 pub(super) fn check_release(release: &Env) -> Result<(), Error> {
     for name in release.names().filter(|name| name.starts_with("DEPLOY_")) {
-        let refused = |why: String| Error::unusable(format!("env: {}", shown(name))).because(why);
+        let refused =
+            |why: String| Error::unusable(format!("env: {}", shortened(name))).because(why);
         if is_for_anyone(name) {
             continue;
         }
@@ -165,15 +167,6 @@ fn is_for_libraries(name: &str) -> bool {
     name.starts_with("AWS_") || (one_case && known)
 }
 
-/// Shortens a name for an error: a variable's name may be as long as any value.
-fn shown(name: &str) -> String {
-    const LONGEST: usize = 80;
-    match name.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}…", &name[..cut]),
-        None => name.to_owned(),
-    }
-}
-
 fn set_by_agent() -> String {
     "the agent sets this for each process".into()
 }
@@ -181,7 +174,7 @@ fn set_by_agent() -> String {
 /// Returns the name that was perhaps meant: one that differs in at most a third of its letters,
 /// not counting DEPLOY_.
 fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let upper = shown(name).to_ascii_uppercase();
+    let upper = shortened(name).to_ascii_uppercase();
     let distance = |known: &str| strsim::damerau_levenshtein(&upper, known);
     let near = known.min_by_key(|known| distance(known))?;
     let letters = upper.strip_prefix("DEPLOY_").unwrap_or(&upper).len();
