@@ -1,6 +1,6 @@
 //! The caller's side of the control socket.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use model::api::SOCKET;
 use model::error::{Error, Exit, Result};
 use model::event::{Event, Outcome};
@@ -148,7 +148,7 @@ impl Following {
             }
             match self.response.chunk().await {
                 Ok(None) | Err(_) => return Ok(None),
-                Ok(Some(chunk)) => self.rest.extend_from_slice(&Bytes::from(chunk)),
+                Ok(Some(chunk)) => self.rest.extend_from_slice(&chunk),
             }
         }
     }
