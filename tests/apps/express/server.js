@@ -19,6 +19,6 @@ process.once("SIGTERM", () => {
     console.log("closed");
     process.exit();
   });
-  // A client may keep its connection for as long as it goes on asking.
+  // A client may keep its connection as long as it sends requests.
   setInterval(() => server.closeIdleConnections(), 100);
 });
