@@ -173,7 +173,7 @@ fn read(expected: &Path) -> Tree {
 
 fn write(expected: &Path, tree: &Tree) {
     if expected.exists() {
-        fs::remove_dir_all(expected).expect("remove what was expected");
+        fs::remove_dir_all(expected).expect("remove the expected tree");
     }
     for (name, unit) in tree {
         let path = expected.join(name);

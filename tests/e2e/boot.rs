@@ -28,7 +28,7 @@ fn the_app_is_up_after_a_reboot_without_deployd() {
     let mut pids = host.pids();
     assert_ne!(pids, before);
     pids.sort();
-    assert_eq!(running, format!("{}\n{}\n", pids[0], pids[1]), "it was left alone");
+    assert_eq!(running, format!("{}\n{}\n", pids[0], pids[1]), "the processes were not restarted");
     host.deploy(&["rollback"]).exits(0);
     assert_eq!(host.served().as_deref(), Some("r1"));
 }

@@ -105,7 +105,7 @@ fn a_release_that_breaks_after_the_switch_gives_way_to_the_previous_one() {
     assert!(said.stdout.contains("my-app r2 failed, r1 runs again"), "{said:?}");
     assert!(said.stderr.contains("  | web.1: r2 web gives up"), "{said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
-    assert_eq!(host.pid("web.1"), Some(web), "it was still warm");
+    assert_eq!(host.pid("web.1"), Some(web), "web.1 was not restarted");
 }
 
 #[test]

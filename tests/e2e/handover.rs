@@ -159,7 +159,7 @@ fn a_long_connection_stays_where_it_was_opened_until_it_ends() {
         (status["release"] == "r2" && status["state"] == "good").then_some(())
     });
     assert_eq!(host.served().as_deref(), Some("r2"));
-    assert_eq!(kept.ask().as_deref(), Some("r1"), "it outlives the settle window");
+    assert_eq!(kept.ask().as_deref(), Some("r1"), "the connection outlives the settle window");
     let leaving = host.wait_for("leaving", SOON, || {
         Some(host.status()["leaving"].clone()).filter(|leaving| leaving["connections"] == 1)
     });
@@ -175,7 +175,7 @@ fn a_long_connection_stays_where_it_was_opened_until_it_ends() {
     assert_eq!(kept.ask().as_deref(), Some("r2"));
     host.publish(&graceful("r3").set("DEPLOY_DRAIN_TIMEOUT=3s"));
     host.deploys("r3");
-    assert_eq!(kept.ask(), None, "it outlived the drain timeout");
+    assert_eq!(kept.ask(), None, "the connection ends at the drain timeout");
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn several_processes_share_the_port_and_their_number_may_change() {
         let taken = host.sh(&format!(
             "ss --no-header --tcp --numeric state all 'sport = :{port}' | grep -vc LISTEN || true"
         ));
-        assert_ne!(taken.trim(), "0", "nothing came to {port}");
+        assert_ne!(taken.trim(), "0", "no connection reached {port}");
     }
 }
 
@@ -330,7 +330,7 @@ fn a_singleton_never_runs_in_two_releases() {
     host.publish(&failing);
     let clock = host.pid("clock.1");
     host.deploy(&[&url("r3")]).exits(12);
-    assert_eq!(host.pid("clock.1"), clock, "it is asked for last");
+    assert_eq!(host.pid("clock.1"), clock, "the clock is replaced last");
     let journal = host.journal(&["--output=cat", "SYSLOG_IDENTIFIER=my-app.clock.1"]);
     let said: Vec<&str> = journal.lines().collect();
     let said: Vec<&str> = said.into_iter().filter(|line| line.starts_with("clock")).collect();
@@ -352,7 +352,7 @@ fn a_client_waits_for_a_process_that_has_died() {
     load.wait_for(40);
     let tally = load.stop();
     assert_eq!(tally.count(Fault::Refused), 0, "{tally}");
-    assert_eq!(tally.failed(), tally.count(Fault::Cut), "what it was at is lost: {tally}");
+    assert_eq!(tally.failed(), tally.count(Fault::Cut), "more than the requests in progress failed: {tally}");
 }
 
 /// The running release is deployed again while one process is down: only that one is started.
@@ -363,7 +363,7 @@ fn a_deploy_of_the_running_release_starts_only_missing_processes() {
     host.sh("systemctl stop deploy-my-app-worker-r1@1");
     host.deploys("r1");
     let now = host.pids();
-    assert_eq!(now[0], web, "it was well");
+    assert_eq!(now[0], web, "web.1 was running");
     assert_ne!(now[1], worker);
 }
 

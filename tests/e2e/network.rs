@@ -117,7 +117,7 @@ fn a_deploy_at_boot_waits_for_the_network_and_dns() {
     host.plug();
     let said = deploying.output().exits(0);
     assert!(said.stdout.starts_with("deployed my-app r1 "), "{said:?}");
-    assert_eq!(said.stderr.matches(WAITING).count(), 2, "each once: {said:?}");
+    assert_eq!(said.stderr.matches(WAITING).count(), 2, "each wait is reported once: {said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
 }
 

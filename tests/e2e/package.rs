@@ -68,7 +68,7 @@ fn served_throughout<T>(host: &Host, work: impl FnOnce() -> T) -> T {
         }
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         ended.store(true, Ordering::Relaxed);
-        let (count, failed) = asking.join().expect("the asking thread");
+        let (count, failed) = asking.join().expect("the thread that sends requests");
         let done = done.unwrap_or_else(|cause| std::panic::resume_unwind(cause));
         assert!(failed.is_empty(), "{} of {count} requests failed", failed.len());
         assert!(count > 10, "only {count} requests: nothing was tested");
@@ -178,7 +178,7 @@ fn the_app_does_not_notice_an_upgrade() {
     assert_eq!(processes(&host), before);
     assert_ne!(main_pid(&host, "deployd"), agent);
     assert_eq!(host.sh("dpkg-query --show --showformat='${Version}' deploy-agent"), "99.0");
-    assert!(host.read("/etc/deploy/agent.env") == settings, "agent.env is another one");
+    assert!(host.read("/etc/deploy/agent.env") == settings, "agent.env has changed");
     let status = host.status();
     assert_eq!((&status["release"], &status["healthy"]), (&"r1".into(), &true.into()));
 

@@ -154,7 +154,7 @@ fn a_disk_that_fills_up_during_unpacking_leaves_the_old_release_alone() {
     host.publish(&Release::new("r2").file("half-noise", half_noise(40 * MIB, 2)));
     let said = host.refuses("r2", "no space left after unpacking");
     let missing = mib_needed(&said);
-    assert!((6.0..14.0).contains(&missing), "of about 10: {said:?}");
+    assert!((6.0..14.0).contains(&missing), "about 10 MiB are missing: {said:?}");
     assert_eq!(host.state(), before);
     assert_eq!(host.served().as_deref(), Some("r1"));
     assert_eq!(host.json(&["history", "--json"])[0]["exit"], "unusable");
@@ -175,7 +175,7 @@ fn inodes_that_run_out_during_unpacking_leave_the_old_release_alone() {
     let said = host.refuses("r2", "inodes more are needed");
     let (before_it, _) = said.stdout.split_once(" inodes more").expect("inodes");
     let missing: u32 = before_it.rsplit_once(' ').expect("a number").1.parse().expect("a number");
-    assert!((1500..2500).contains(&missing), "of about 2000: {said:?}");
+    assert!((1500..2500).contains(&missing), "about 2000 inodes are missing: {said:?}");
     assert_eq!(host.state(), before);
     assert_eq!(host.served().as_deref(), Some("r1"));
     host.free_the_disk();
@@ -206,9 +206,9 @@ fn old_releases_are_pruned_before_anything_is_fetched() {
     host.fill_all_but(6 * MIB);
     host.publish(&solid("r4", 12));
     let said = host.deploys("r4");
-    let before = said.stderr.split("\nstage ").next().expect("what came before");
+    let before = said.stderr.split("\nstage ").next().expect("the output before stage");
     assert!(before.contains("prune r1 to make room"), "{said:?}");
-    assert_eq!(host.releases(), "r2 r3 r4", "no more went than had to");
+    assert_eq!(host.releases(), "r2 r3 r4", "more releases were pruned than necessary");
     assert_eq!(host.sh("ls /run/systemd/generator | grep -e -r1@ || true"), "");
     assert_eq!(host.served().as_deref(), Some("r4"));
 

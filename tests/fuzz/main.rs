@@ -42,7 +42,7 @@ fn settings() {
 fn archive() {
     check("archive", targets::archive);
     let most = peak_memory();
-    assert!(most <= MOST_MEMORY, "it took {most} bytes of memory");
+    assert!(most <= MOST_MEMORY, "the peak was {most} bytes of memory");
 }
 
 fn check(target: &str, accepts: fn(&[u8]) -> bool) {

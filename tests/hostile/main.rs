@@ -71,7 +71,7 @@ fn memory(host: &Host) -> u64 {
 /// Checks that processes are killed even if they cannot be signalled, by their cgroup alone.
 fn nothing_is_left(host: &Host) {
     let left = host.sh("ps -o pid=,args= -u app-hostile,build-hostile || true");
-    assert_eq!(left, "", "processes of an app that is removed");
+    assert_eq!(left, "", "processes of the removed app");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_hostile_release_does_not_affect_any_other_app() {
     let build = "build: python3 moves.py build; exit 1\n";
     hostile("built", build, "exec python3 server.py").publish_as(host.s3(), "hostile");
     let said = host.deploy(&[&url("hostile", "built")]).exits(10);
-    assert!(said.stdout.len() + said.stderr.len() < 16 << 20, "all of its output is told");
+    assert!(said.stdout.len() + said.stderr.len() < 16 << 20, "the output of the build is not limited");
     assert_eq!(alive(&host), before, "after a hostile build");
 
     // The attacker is healthy itself, and attacks in the background.

@@ -139,7 +139,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Output {
         .spawn()
         .unwrap_or_else(|e| panic!("start {program}: {e}"));
     let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(input.as_bytes()).expect("tell it");
+    stdin.write_all(input.as_bytes()).expect("write to its stdin");
     drop(stdin);
     child.wait_with_output().expect("wait for it")
 }

@@ -184,7 +184,7 @@ impl Walk {
                 self.host.interrupt_s3(|host| {
                     said = Some(host.deploy(&["--timeout", "3s", &url("g1")]));
                 });
-                let said = said.expect("it was asked");
+                let said = said.expect("the deploy ran");
                 if said.status != Some(11) {
                     return Err(format!("a deploy without S3: {said:?}"));
                 }

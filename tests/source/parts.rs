@@ -54,7 +54,7 @@ async fn no_more_is_fetched_ahead_than_the_memory_allows() {
         bytes.unwrap();
     }
     let last = world.reads_of("source.tar.zst").pop().unwrap();
-    assert_eq!(last.range, None, "there is room for one part alone");
+    assert_eq!(last.range, None, "the memory is enough for one part only");
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn parts_of_two_objects_are_never_mixed() {
         match reader.next().await {
             Some(Ok(bytes)) => assert!(bytes.iter().any(|byte| *byte != 7)),
             Some(Err(error)) => break error,
-            None => panic!("it was read to its end"),
+            None => panic!("the mixed archive was read to its end"),
         }
     };
     says(&error, Exit::Source, &["source.tar.zst changed while it was being read"]);
