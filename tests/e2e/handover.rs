@@ -352,7 +352,7 @@ fn a_client_waits_for_a_process_that_has_died() {
     load.wait_for(40);
     let tally = load.stop();
     assert_eq!(tally.count(Fault::Refused), 0, "{tally}");
-    assert_eq!(tally.failed(), tally.count(Fault::Cut), "more than the requests in progress failed: {tally}");
+    assert_eq!(tally.failed(), tally.count(Fault::Cut), "only open requests may fail: {tally}");
 }
 
 /// The running release is deployed again while one process is down: only that one is started.

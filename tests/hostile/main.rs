@@ -91,7 +91,7 @@ fn a_hostile_release_does_not_affect_any_other_app() {
     let build = "build: python3 moves.py build; exit 1\n";
     hostile("built", build, "exec python3 server.py").publish_as(host.s3(), "hostile");
     let said = host.deploy(&[&url("hostile", "built")]).exits(10);
-    assert!(said.stdout.len() + said.stderr.len() < 16 << 20, "the output of the build is not limited");
+    assert!(said.stdout.len() + said.stderr.len() < 16 << 20, "build output is not limited");
     assert_eq!(alive(&host), before, "after a hostile build");
 
     // The attacker is healthy itself, and attacks in the background.
