@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! NN-name/agent.env              the agent's settings; may be missing
-//! NN-name/APP/current            the label that is current; missing before the first commit
-//! NN-name/APP/stopped            what the operator has stopped, one name a line; may be missing
+//! NN-name/APP/current            the label of the current release; missing before the first commit
+//! NN-name/APP/stopped            the names that an operator has stopped, one a line; may be missing
 //! NN-name/APP/LABEL/Procfile     an installed release; they were staged in the labels' order
 //! NN-name/APP/LABEL/env          may be missing
-//! NN-name/expected/              what lies below systemd's generator directory then
+//! NN-name/expected/              the expected content of systemd's generator directory
 //! ```
 //!
 //! `UPDATE_GOLDEN=1` rewrites the expected trees: review the difference before you commit it.

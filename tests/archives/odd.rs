@@ -129,7 +129,7 @@ fn a_thousand_directories_get_their_modes_and_times_at_any_depth() {
     let world = unpacked(&entries);
     for (name, mode, time) in inner().chain(outer(0o000)) {
         let seen = world.seen(&name);
-        // Only the owner and the group may write.
+        // Others never get write permission.
         let mode = 0o40000 | (mode & !0o002);
         assert_eq!((seen.mode, seen.modified), (mode, (time as i64, 0)), "{name}");
     }

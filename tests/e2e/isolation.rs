@@ -68,7 +68,7 @@ fn a_damaged_app_runs_on_and_the_others_can_be_deployed_rolled_back_and_listed()
         assert_eq!(broken["processes"][0]["state"], "running", "{broken:#}");
         let said = host.deploy(&["status"]).exits(12).stdout;
         assert!(said.contains("damaged") && said.contains(file), "{said}");
-        // systemd reads units and map again, and the daemon starts anew.
+        // The generator writes units and map again, and the daemon restarts.
         host.sh("systemctl daemon-reload; systemctl restart deployd");
         host.deploy(&["releases"]).ok();
         host.deploy(&["history"]).ok();

@@ -12,7 +12,7 @@ app.get("/slow", (request, response) => {
 
 const server = app.listen(process.env.PORT, () => console.log("listening"));
 
-// A second SIGTERM ends the process at once: it has no handler any more.
+// A second SIGTERM ends the process at once: `once` has removed the handler.
 process.once("SIGTERM", () => {
   console.log("SIGTERM: closing");
   server.close(() => {

@@ -1,4 +1,4 @@
-"""Takes one job after the other; on SIGTERM it ends the one that it has begun."""
+"""Takes one job after the other; on SIGTERM it finishes the current job."""
 
 import os
 import signal
