@@ -1,4 +1,4 @@
-# `make` alone says what can be made. Every target may be made again at any time.
+# `make` alone lists the targets. Every target may be run again at any time.
 
 CARGO_DEB = 3.8.0
 CARGO_DENY = 0.20.2
@@ -8,9 +8,9 @@ DEB = $(TARGET)/debian/deploy-agent.deb
 DEV_DEB = $(DEB:.deb=-dev.deb)
 FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
 
-# cargo chooses the features of a dependency anew for each set of packages and targets that
-# it is asked for, and compiles it again where they differ. All calls in the dev profile ask
-# for the whole workspace and for a test, so that they agree.
+# cargo selects a dependency's features for each requested set of packages and targets, and
+# compiles it again if they differ. All calls in the dev profile request the whole workspace
+# and a test, so that their features agree.
 BUILD = cargo build --locked --workspace
 TEST = cargo test --locked --workspace
 XTASK = $(TARGET)/debug/xtask
@@ -48,7 +48,7 @@ check:
 	$(TEST) --lib --bins --test purity
 	cargo xtask check
 
-# Not in `make check`, which would have to compile cargo-deny first.
+# Not part of `make check`, which would have to compile cargo-deny first.
 deny:
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DENY) cargo-deny
 	cargo deny --locked check licenses bans sources
@@ -65,13 +65,13 @@ deb: cargo-deb
 cargo-deb:
 	@cargo deb --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DEB) cargo-deb
 
-# Without optimisation, for the demo; never what is installed.
+# A package without optimisation, for the demo; never install it.
 dev-deb:
 	$(BUILD) --bins --test demo
 	$(XTASK) packaging target/packaging
 	$(XTASK) deb $(TARGET)/debug $(DEV_DEB)
 
-# With places to die at, for the crash matrix and the soak; never what is installed.
+# A package with failpoints, for the crash matrix and the soak; never install it.
 failpoints-deb:
 	$(BUILD) --features failpoints --bins --test demo
 	$(XTASK) packaging target/packaging
@@ -113,7 +113,7 @@ demo: requirements root
 
 fuzz: root $(FUZZ)
 
-# No sanitizer: it is safe Rust, and what the sanitizer takes would hide how much memory it takes.
+# No sanitizer: the code is safe Rust, and the sanitizer's own memory would hide its usage.
 $(FUZZ): fuzz-%: fuzz-tools
 	TMPDIR=/dev/shm cargo +nightly fuzz run --sanitizer none $* -- -max_total_time=$(SECONDS) \
 	    -dict=fuzz/dictionaries/$*.dict -max_len=$(MAX_LEN) -timeout=10 -rss_limit_mb=512
@@ -130,7 +130,7 @@ fuzz-tools:
 soak: requirements root deb
 	DEPLOY_DEB=$(DEB) STEPS=$(STEPS) SEED=$(SEED) $(TEST) --test soak
 
-# What it compares with is installed in the image that it boots: benches/requirements.sh.
+# benches/requirements.sh installs the competing programs in the image that it boots.
 bench: requirements root deb
 	DEPLOY_DEB=$(DEB) ROWS=$(ROWS) ROUNDS=$(ROUNDS) $(TEST) --profile bench --test bench-stage
 

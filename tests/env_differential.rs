@@ -1,10 +1,11 @@
-//! Thousands of generated env files through the real bash and through us: whatever we
-//! accept gives the same environment, byte for byte.
+//! Runs thousands of generated env files through the real bash and through our parser: every
+//! file that we accept gives the same environment, byte for byte.
 //!
-//! Only accepted files reach bash, so no generated text is ever run as a command unless
-//! the parser is wrong; and then it is made of harmless words.
+//! Only accepted files reach bash, so that no generated text is run as a command unless the
+//! parser is wrong; and even then it consists of harmless words.
 //!
-//! `ENV_DIFFERENTIAL_SEED=n` and `ENV_DIFFERENTIAL_FILES=n` ask for other files and more.
+//! `ENV_DIFFERENTIAL_SEED=n` and `ENV_DIFFERENTIAL_FILES=n` set the seed and the number of
+//! files.
 
 #![expect(clippy::disallowed_methods, reason = "the reference is bash itself")]
 
@@ -18,8 +19,8 @@ use std::process::Command;
 
 type Variables = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// How many files of one kind, and how many of them at least have to be accepted, in
-/// percent, lest the comparison become empty.
+/// Compares generated files of one kind. At least `accepted_percent` of them must be accepted,
+/// since otherwise the comparison would be empty.
 fn compare(kind: &str, files: impl Strategy<Value = String>, accepted_percent: usize) {
     let seed = number("ENV_DIFFERENTIAL_SEED", 20_250_101);
     let count = number("ENV_DIFFERENTIAL_FILES", 2_500);
@@ -61,8 +62,8 @@ fn runner(seed: u64) -> TestRunner {
     TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
-/// The environment after `set -a; . ./env`, for each text in a bash of its own, which has
-/// no variable that a text could see; none where bash reports a failure.
+/// Returns the environment after `set -a; . ./env` for each text, in a separate bash without
+/// any variable that the text could see; `None` if bash reports an error.
 fn as_bash_reads(texts: &[&str]) -> Vec<Variables> {
     const EACH: &str = r#"while [ $# -gt 0 ]; do (set -a; . "./$1" && exec /usr/bin/env -0) >"$1.out" 2>"$1.err"; shift; done"#;
     let dir = tempfile::tempdir().unwrap();
@@ -94,7 +95,8 @@ fn variables(file: &Path) -> Variables {
         .collect()
 }
 
-/// A clean bash exports a few variables itself, and this one was given its locale and PATH.
+/// Removes variables that a clean bash exports itself, and the locale and PATH that were passed
+/// to it.
 fn without_bash_own(mut bash: Variables, ours: &Variables) -> Variables {
     for own in ["PWD", "OLDPWD", "SHLVL", "_"] {
         bash.remove(own.as_bytes());
@@ -119,7 +121,7 @@ fn difference(text: &str, ours: &Variables, bash: &Variables) -> String {
     format!("for the file {text:?}\nwe read\n{}bash reads\n{}", show(ours), show(bash))
 }
 
-/// A file such as an operator writes, with everything the language has.
+/// A file as an operator writes it, with everything that the language has.
 fn valid_file() -> impl Strategy<Value = String> {
     let known = "A=1 B='x  y' C= FOO=\"~:{a,b}\"\nexport D_1=$'\\n' E=ä\n";
     (prop::bool::weighted(0.9), prop::collection::vec(command(), 1..8)).prop_map(
@@ -204,7 +206,7 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
-/// The same, with pieces of other shell text put in and characters taken out.
+/// A valid file with fragments of other shell text inserted and characters removed.
 fn hostile_file() -> impl Strategy<Value = String> {
     let edit = (any::<prop::sample::Index>(), 0usize..3, shell_text());
     (valid_file(), prop::collection::vec(edit, 1..4)).prop_map(|(file, edits)| {
@@ -218,7 +220,7 @@ fn hostile_file() -> impl Strategy<Value = String> {
     })
 }
 
-/// Values of nothing but pieces of shell text.
+/// Values that consist only of fragments of shell text.
 fn soup() -> impl Strategy<Value = String> {
     let begin = prop::sample::select(vec!["A=", "export A=", "A=1 B=", "export A=1 B="]);
     let line = (begin, prop::collection::vec(shell_text(), 0..5));
@@ -322,7 +324,7 @@ fn equals_bash_on_soup() {
     compare("soup", soup(), 20);
 }
 
-/// The seeds of the fuzz target that have to be accepted; the others never reach bash.
+/// The fuzz target's seeds that must be accepted; the others never reach bash.
 #[test]
 fn equals_bash_on_the_seeds_of_the_fuzzer() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/env");

@@ -1,16 +1,16 @@
-//! Golden trees: what is installed -> the units that the generator writes. A folder below
-//! `tests/golden/` is a case; a new case is a new folder, and no code.
+//! Golden trees: an installed state, and the units that the generator writes for it. Each
+//! folder below `tests/golden/` is a case; a new case is a new folder, without code.
 //!
 //! ```text
 //! NN-name/agent.env              the agent's settings; may be missing
-//! NN-name/APP/current            the label that is current; missing before the first commit
-//! NN-name/APP/stopped            what the operator has stopped, one name a line; may be missing
+//! NN-name/APP/current            the label of the current release; missing before the first commit
+//! NN-name/APP/stopped            the names that an operator has stopped, one a line; may be missing
 //! NN-name/APP/LABEL/Procfile     an installed release; they were staged in the labels' order
 //! NN-name/APP/LABEL/env          may be missing
-//! NN-name/expected/              what lies below systemd's generator directory then
+//! NN-name/expected/              the expected content of systemd's generator directory
 //! ```
 //!
-//! `UPDATE_GOLDEN=1` rewrites what is expected: read the difference before you commit it.
+//! `UPDATE_GOLDEN=1` rewrites the expected trees: review the difference before you commit it.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -27,7 +27,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// As almost every machine has it.
+/// The setting of almost every machine.
 const KERNEL: Kernel = Kernel { user_namespaces: true };
 
 type Tree = BTreeMap<String, Unit>;
@@ -43,7 +43,7 @@ fn every_golden_tree_is_what_the_generator_writes() {
     assert!(wrong.is_empty(), "{}\n{advice}", wrong.join("\n"));
 }
 
-/// What is wrong with a case, if anything is.
+/// Returns the differences of a case, if there are any.
 fn check(case: &Path, update: bool) -> Option<String> {
     let expected = case.join("expected");
     let generated = generate_case(case);
@@ -104,7 +104,7 @@ fn manifest(app: &str, dir: &Path, nth: i64, agent: &Env, settings: &AgentSettin
     }
 }
 
-/// Those that were asked for by name: no tree is there that could have others.
+/// Directories configured by name; there is no tree in which others could be found.
 fn process_dirs(env: &Env, settings: &ReleaseSettings) -> Vec<String> {
     let by_name = env.get("DEPLOY_PROCESS_DIRS").map(|_| settings.process_dirs.clone());
     by_name.unwrap_or_default()
@@ -123,7 +123,7 @@ fn text(path: &Path) -> Option<String> {
     }
 }
 
-/// The directories in a directory, in the order of their names.
+/// Returns the subdirectories of a directory, ordered by name.
 fn directories(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -159,7 +159,7 @@ fn read(expected: &Path) -> Tree {
 
 fn write(expected: &Path, tree: &Tree) {
     if expected.exists() {
-        fs::remove_dir_all(expected).expect("remove what was expected");
+        fs::remove_dir_all(expected).expect("remove the expected tree");
     }
     for (name, unit) in tree {
         let path = expected.join(name);
@@ -172,7 +172,7 @@ fn write(expected: &Path, tree: &Tree) {
     }
 }
 
-/// One paragraph for each unit that is not as expected, with the first lines that differ.
+/// Returns a paragraph for each unit that differs, with its first different lines.
 fn differences(expected: &Tree, generated: &Tree) -> Vec<String> {
     let mut names: Vec<_> = expected.keys().chain(generated.keys()).collect();
     names.sort();

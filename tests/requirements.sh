@@ -1,6 +1,6 @@
 #!/bin/sh -eu
-# Installs what building and testing take on Debian 12, beside Rust itself.
-# Does nothing, and needs no network and no root, where all of it is there.
+# Installs the packages for building and testing on Debian 12, except Rust itself. Does nothing,
+# and needs no network and no root, if all of them are installed.
 
 packages='
     dpkg-dev

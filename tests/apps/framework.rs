@@ -1,14 +1,13 @@
-//! A real application: a directory beside this file, packed in an image that
-//! has its runtime.
+//! A real application: a directory beside this file, packed into an image with its runtime.
 
 use std::path::Path;
 use testkit::host::Host;
 use testkit::instance::Image;
 
-/// What has to be installed on an instance before the app can run there.
+/// The runtime that an instance needs for the app.
 #[derive(Clone, Copy)]
 pub enum Runtime {
-    /// The base image has bash and python3.
+    /// bash and python3, which the base image has.
     Base,
     Node,
     Python,
@@ -18,24 +17,24 @@ pub enum Runtime {
     Php,
 }
 
-/// An application, and what its log says about its end.
+/// An application, and the messages in its log when it ends.
 #[derive(Clone, Copy)]
 pub struct App {
-    /// The directory, and the name it is deployed under.
+    /// The directory, and the name under which it is deployed.
     pub name: &'static str,
     pub runtime: Runtime,
-    /// Whether it answers HTTP; otherwise its one type is `worker`.
+    /// Whether it serves HTTP; otherwise its only type is `worker`.
     pub is_web: bool,
-    /// What the log of one process has once, or so many times, for one graceful end.
+    /// Messages in one process's log per graceful end, and how often each appears.
     pub farewells: &'static [(&'static str, usize)],
 }
 
-/// Packs the app as a build server would: `pack.sh` fetches and compiles, where
-/// there is one. The registries are reached behind whatever proxy this machine
-/// has, so their clients are told to trust what this machine trusts.
+/// Packs the app as a build server would: `pack.sh`, if present, fetches and compiles. The
+/// clients of the registries use this machine's CA bundle, since a proxy of this machine may be
+/// in between.
 ///
-/// Wheels stay in the image, as a package index that an instance can reach:
-/// instances have no way to the public one, and `build` runs pip there.
+/// Wheels stay in the image, in place of a package index that an instance can reach: instances
+/// cannot reach the public one, and `build` runs pip there.
 const PACK: &str = r#"
     trust=$PWD/ca-certificates.crt
     export NODE_EXTRA_CA_CERTS=$trust npm_config_cafile=$trust PIP_CERT=$trust
@@ -51,7 +50,7 @@ const PACK: &str = r#"
 "#;
 
 impl Runtime {
-    /// The base with the packages of Debian that it takes.
+    /// Returns the base image with the Debian packages of the runtime.
     fn image(self) -> Image {
         let base = Image::base();
         match self {
@@ -64,7 +63,7 @@ impl Runtime {
             }
             Runtime::Go => base.with_packages("go", &["golang-go"]),
             Runtime::Java => {
-                // Taken for granted by the package, and left out of the base.
+                // The package needs this directory, which the base image leaves out.
                 let base = base.layer("java-man", &[], "mkdir -p /usr/share/man/man1");
                 base.with_packages("java", &["default-jdk-headless"])
             }
@@ -74,7 +73,7 @@ impl Runtime {
 }
 
 impl App {
-    /// An image with the app's archive and our package in it, made once.
+    /// Returns an image with the app's archive and our package, built once.
     pub fn image(&self) -> Image {
         let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps")).join(self.name);
         let trust = Path::new("/etc/ssl/certs/ca-certificates.crt");
@@ -86,7 +85,7 @@ impl App {
         )
     }
 
-    /// What every release of it has in its env.
+    /// Returns the part of env that all its releases share.
     pub fn env(&self) -> String {
         let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps")).join(self.name);
         std::fs::read_to_string(dir.join("env")).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! What each app goes through: handed over back and forth, asked from outside
-//! meanwhile, and a release that fails at the end.
+//! The test of each app: handed over back and forth under load from outside, and at the end a
+//! release that fails.
 
 use crate::framework::App;
 use std::collections::BTreeMap;
@@ -11,9 +11,8 @@ use testkit::host::{Host, SOON};
 use testkit::instance::Output;
 use testkit::load::{Load, Running};
 
-/// Times of an operator who is in no hurry, as this machine may be slow; but a
-/// request to `/slow` (6 s) outlasts the settle window and the drain, so that
-/// SIGTERM finds it under way.
+/// Generous timeouts, as this machine may be slow; but a request to `/slow` (6 s) outlasts the
+/// settle window and the drain, so that SIGTERM arrives while it is running.
 const SETTINGS: &str = "\
 DEPLOY_HEALTH_TIMEOUT=60s
 DEPLOY_SETTLE=1s
@@ -21,7 +20,7 @@ DEPLOY_DRAIN_TIMEOUT=1s
 DEPLOY_STOP_TIMEOUT=20s
 ";
 
-/// Where an image has the app's archive.
+/// Path of the app's archive in its image.
 pub const PACKED: &str = "/srv/source.tar.zst";
 
 /// Handovers in `make test`; `make apps` sets HANDOVERS=10.
@@ -48,8 +47,8 @@ pub fn play(app: &App) {
     story.ended_gracefully(handovers + 1);
 }
 
-/// Clients in another machine and in this one. Those of `/slow` have each a
-/// request under way all the time.
+/// Clients on another machine and on this one. Each `/slow` client always has a request in
+/// progress.
 fn loads(host: &Host) -> Vec<(&'static str, Running)> {
     let outside = SocketAddr::from((host.address(), 5000));
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
@@ -66,34 +65,34 @@ fn loads(host: &Host) -> Vec<(&'static str, Running)> {
     ]
 }
 
-/// An app on an instance of its own, below the S3 that its releases lie in.
+/// An app on its own instance, beside the S3 server with its releases.
 pub struct Story<'a> {
     app: &'a App,
     pub host: Host,
 }
 
 impl Story<'_> {
-    /// An instance on which nothing is deployed yet.
+    /// Returns an instance on which nothing is deployed yet.
     pub fn of(app: &App) -> Story<'_> {
         let host = Host::of(&app.image());
         host.configure(SETTINGS);
         Story { app, host }
     }
 
-    /// An instance on which `r1` is served.
+    /// Returns an instance that serves `r1`.
     fn begin(app: &App) -> Story<'_> {
         let story = Story::of(app);
         for release in ["r1", "r2"] {
             story.publish(release, PACKED, &format!("export GREETING={release}\n"));
         }
-        // As of a release whose env was forgotten.
+        // A release whose env was forgotten.
         story.publish("r3", PACKED, "");
         story.deploy("r1").exits(0);
         story.serves("r1");
         story
     }
 
-    /// Uploads an archive that lies on the instance, and the app's env with these lines.
+    /// Uploads an archive from the instance, and the app's env with these lines added.
     pub fn publish(&self, release: &str, archive: &str, env: &str) {
         let key = |file: &str| format!("{}/production/{release}/{file}", self.app.name);
         let archive = self.host.read(archive);
@@ -117,7 +116,7 @@ impl Story<'_> {
         assert_eq!(status[0]["release"], release, "{status:#}");
     }
 
-    /// The main processes that run, by name, and how often each was restarted.
+    /// Returns the main pid and restart count of each running process, by name.
     fn processes(&self) -> BTreeMap<String, (u64, u64)> {
         let status = self.host.json(&["status", self.app.name, "--json"]);
         let processes = status[0]["processes"].as_array().expect("processes");
@@ -128,7 +127,7 @@ impl Story<'_> {
         processes.iter().filter_map(of).collect()
     }
 
-    /// A release that cannot start changes nothing.
+    /// Checks that a release that cannot start changes nothing.
     fn refuses_r3(&self, serving: &str) {
         let before = self.processes();
         assert!(!before.is_empty() && before.values().all(|(_, restarts)| *restarts == 0));
@@ -155,7 +154,7 @@ impl Story<'_> {
         }
     }
 
-    /// Every process was asked to end so many times, and did, as its log says.
+    /// Checks in the log that every process was asked to end this many times, and did.
     fn ended_gracefully(&self, ends: usize) {
         let name = self.app.name;
         let env = self.app.env();
@@ -164,7 +163,7 @@ impl Story<'_> {
         let processes: usize = of_kind().and_then(|text| text.parse().ok()).unwrap_or(1);
         for number in 1..=processes {
             let identifier = format!("{name}.{kind}.{number}");
-            // Those of r3 ended by themselves, or before they were up.
+            // Processes of r3 ended by themselves, or before they were up.
             let units = format!("deploy-{name}-{kind}-r[12]@{number}.service");
             let log = || self.host.journal(&["-t", &identifier, "-u", &units, "--output=cat"]);
             for (line, times) in self.app.farewells {

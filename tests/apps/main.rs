@@ -1,10 +1,10 @@
-//! Applications as people write them, on the servers and launchers that they
-//! use: deployed, handed over under load and refused, each as it is.
+//! Applications as people write them, on the servers and launchers that they use: each is
+//! deployed, handed over under load and refused.
 //!
-//! An app is a directory here and a line below. The directory has what the app's
-//! repository would have: its Procfile and files, `env` for what every release of it
-//! has there, and `pack.sh` for what a build server does before it packs. It answers
-//! `/` at once and `/slow` after 6 s with $GREETING, and cannot start without that.
+//! An app is a directory here and a line below. The directory has the content of the app's
+//! repository: its Procfile and files, `env` with the variables of every release, and `pack.sh`
+//! with the build server's steps before packing. The app responds to `/` at once and to `/slow`
+//! after 6 s with $GREETING, and cannot start without it.
 //!
 //! `make test` plays the first three, and `make apps` all, with more handovers.
 

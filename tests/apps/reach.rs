@@ -1,9 +1,9 @@
-//! Servers that listen on 127.0.0.1 unless they are told otherwise.
+//! Servers that listen on 127.0.0.1 by default.
 
 use crate::framework::{App, Runtime};
 use crate::handovers::{PACKED, Story};
 
-/// The app without what makes it listen where clients reach it.
+/// Repacks the app without the option that makes it listen where clients reach it.
 const REPACK: &str = "
     mkdir /srv/local
     tar -xf /srv/source.tar.zst -C /srv/local

@@ -1,4 +1,4 @@
-//! Archives that are refused: each with what the error says.
+//! Archives that are refused, each with a part of its error message.
 
 use super::World;
 use model::error::Exit;
@@ -17,7 +17,7 @@ fn refused(what: &str, tar: &[u8], says: &str) {
     assert!(chain.len() < 1000 && !chain.contains(char::is_control), "{what}: {chain:?}");
 }
 
-/// Each alone, and after a good entry, so that nothing depends on being first.
+/// Tests each case alone and after a good entry, so that no refusal depends on being first.
 fn each_refused(table: &[(&str, Vec<Vec<u8>>, &str)]) {
     for (what, entries, says) in table {
         refused(what, &archive(entries), says);
@@ -154,7 +154,7 @@ fn refuses_hard_links_to_anything_else() {
 }
 
 #[test]
-fn refuses_what_is_no_file_directory_or_link() {
+fn refuses_entries_other_than_files_directories_and_links() {
     each_refused(&[
         ("character device", vec![entry(b'3', "null", b"")], "character device"),
         ("block device", vec![entry(b'4', "sda", b"")], "block device"),
@@ -189,7 +189,7 @@ fn refuses_what_is_no_file_directory_or_link() {
 }
 
 #[test]
-fn refuses_headers_on_which_tools_disagree() {
+fn refuses_headers_that_tools_interpret_differently() {
     let two = |a: Vec<u8>, b: Vec<u8>| vec![a, b, file("x", b"")];
     each_refused(&[
         ("two long names", two(long(b'L', "a"), long(b'L', "b")), "two extended headers"),
@@ -245,7 +245,7 @@ fn refuses_headers_on_which_tools_disagree() {
 }
 
 #[test]
-fn refuses_damage_truncation_and_what_follows_the_end() {
+fn refuses_damage_truncation_and_data_after_the_end() {
     let good = archive(&[file("a", &[7; 700]), file("b", b"b")]);
     for keep in [0, 1, 511, 512, 600, 1212, 1535, 1536, 1537, 2048, 2559] {
         refused(&format!("cut at {keep}"), &good[..keep], "truncated");

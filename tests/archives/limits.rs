@@ -1,4 +1,4 @@
-//! More than an archive may unpack to, in every way to get there.
+//! Archives that exceed the limits for unpacking, by every route.
 
 use super::World;
 use deploy_agent::stage::unpack::Limits;
@@ -15,7 +15,7 @@ fn over(limits: Limits, tar: impl Read + Send) -> Error {
 }
 
 #[test]
-fn a_file_too_many_is_refused_before_it_is_made() {
+fn a_file_too_many_is_refused_before_it_is_created() {
     let limits = Limits { max_bytes: 1 << 20, max_files: 3 };
     let three = [file("a", b""), directory("d"), symlink("l", "a")];
     let world = World::new();
@@ -59,7 +59,7 @@ fn a_byte_too_many_is_refused_before_it_is_written() {
 }
 
 #[test]
-fn headers_without_end_are_given_up() {
+fn an_endless_series_of_headers_is_given_up() {
     struct Again(Vec<u8>, usize);
     impl Read for Again {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -80,7 +80,7 @@ fn headers_without_end_are_given_up() {
     );
 }
 
-/// Runs itself again where a small disk can be mounted that nobody else sees.
+/// Runs itself again in a mount namespace, where it can mount a small private disk.
 #[test]
 fn a_full_disk_is_named_plainly() {
     if std::env::var_os("SMALL_DISK").is_some() {
@@ -95,7 +95,7 @@ fn a_full_disk_is_named_plainly() {
         assert!(error.to_string().starts_with("no space left after unpacking"), "{error}");
         assert!(error.chain().contains("\"small"), "{}", error.chain());
         assert_eq!(error.exit(), Exit::Unusable);
-        // What waits to be written keeps all of what there is to read with.
+        // The pending write of the big file holds all buffers of the reader.
         let apart = [pax(b'x', &[("comment", &[b'x'; 150_000])]), file("after", b"x")].concat();
         let tar = [file("big", &vec![1; 8 << 20]), apart.repeat(300)].concat();
         let error = World::new().unpack(&archive(&[tar])[..]).unwrap_err();

@@ -1,4 +1,4 @@
-//! Archives as other tools made them, each kept as the file that it wrote.
+//! Archives created by other tools, each stored as the tool wrote it.
 
 use super::World;
 use deploy_agent::stage::inflate::inflate;
@@ -10,7 +10,7 @@ fn unpacked(archive: &[u8]) -> World {
     world
 }
 
-/// `tar czf - .` of macOS and FreeBSD fills its last block with zeros, after the gzip.
+/// `tar czf - .` of macOS and FreeBSD fills its last block with zeros, after the gzip stream.
 #[test]
 fn bsdtar_writing_to_a_pipe() {
     let archive = include_bytes!("made_by/bsdtar.tar.gz");
@@ -20,8 +20,8 @@ fn bsdtar_writing_to_a_pipe() {
     assert_eq!(world.seen("Procfile").holds.len(), 20);
 }
 
-/// Of commons-compress with `LONGFILE_GNU` and pax headers for other than ASCII names,
-/// which gives one entry a name of each kind.
+/// commons-compress with `LONGFILE_GNU` and pax headers for names that are not ASCII, which
+/// gives one entry a name of each kind.
 #[test]
 fn commons_compress_naming_an_entry_twice() {
     let world = unpacked(include_bytes!("made_by/commons-compress.tar.gz"));
@@ -30,7 +30,7 @@ fn commons_compress_naming_an_entry_twice() {
     assert_eq!(world.seen(&long).holds.len(), 2);
 }
 
-/// Of Python's `tarfile`: `add(directory, arcname="/")`.
+/// Python's `tarfile`: `add(directory, arcname="/")`.
 #[test]
 fn python_naming_the_root() {
     let world = unpacked(include_bytes!("made_by/python.tar.gz"));

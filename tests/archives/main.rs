@@ -1,7 +1,7 @@
-//! What archives can and cannot do: every hostile one gets its error, every odd one
-//! is unpacked right, and after each the tree beside the release is unchanged.
+//! Effects of archives: every hostile one gets its error, every odd one is unpacked correctly,
+//! and each leaves the tree beside the release unchanged.
 //!
-//! It runs as root, as `make test` does: files must be born with another owner.
+//! The tests run as root, as in `make test`: files must be created with another owner.
 
 #![allow(clippy::disallowed_methods, reason = "the real tar makes the archives")]
 
@@ -28,17 +28,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::thread;
 
-/// Who owns the releases of these tests; no user of the machine.
+/// The owner of the releases in these tests; not a user of the machine.
 const OWNER: Owner = Owner { uid: 4242, gid: 4343 };
 const LIMITS: Limits = Limits { max_bytes: 64 << 20, max_files: 20_000 };
 
-/// A directory for a release, and beside it what no archive may touch.
+/// A directory for a release, and files beside it that no archive may touch.
 struct World {
     dir: tempfile::TempDir,
     before: BTreeMap<PathBuf, Seen>,
 }
 
-/// All that can be told about a file without changing it.
+/// Everything that can be read about a file without changing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     mode: u32,
@@ -54,7 +54,7 @@ impl World {
         static PROCESS: Once = Once::new();
         PROCESS.call_once(|| {
             assert!(geteuid().is_root(), "run these tests as root: make test");
-            // Nothing of a release may depend on either.
+            // The result of unpacking may depend on neither.
             umask(Mode::from_bits_truncate(0o077));
             setgroups(&[Gid::from_raw(0), Gid::from_raw(1)]).unwrap();
         });
@@ -64,7 +64,7 @@ impl World {
         fs::write(at("outside/secret"), "secret").unwrap();
         symlink("outside", at("link")).unwrap();
         fs::create_dir(at("release")).unwrap();
-        // What the app's user may write, it must not be led to either.
+        // Links must not lead to these files, even though the app's user may write to them.
         for path in ["release", "outside", "outside/deep", "outside/secret"] {
             chown(at(path), Some(OWNER.uid), Some(OWNER.gid)).unwrap();
         }
@@ -80,8 +80,8 @@ impl World {
         self.unpack_within(tar, LIMITS)
     }
 
-    /// As it is staged: another thread reads the archive. Whatever becomes of it,
-    /// nothing beside the release has changed.
+    /// Unpacks as staging does: another thread reads the archive. Checks that the files beside
+    /// the release are unchanged, whatever the result.
     fn unpack_within(&self, tar: impl Read + Send, limits: Limits) -> Result<Unpacked, Error> {
         let into = File::open(self.release()).unwrap();
         let (waits, reading) = (Waits::default(), Reading::default());
@@ -94,7 +94,7 @@ impl World {
         result
     }
 
-    /// What stands in the release, by its path there.
+    /// Everything in the release, by its path there.
     fn unpacked(&self) -> BTreeMap<PathBuf, Seen> {
         look(&self.release(), Path::new(""))
     }
@@ -104,7 +104,7 @@ impl World {
     }
 }
 
-/// Everything below `root` but `except`.
+/// Everything below `root` except `except`.
 fn look(root: &Path, except: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut seen = BTreeMap::new();
     let mut todo = vec![root.to_owned()];

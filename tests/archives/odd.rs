@@ -1,4 +1,4 @@
-//! Archives that look strange and are right, and what of them is kept.
+//! Archives that look strange but are valid, and what is unpacked from them.
 
 use super::World;
 use nix::sched::{CloneFlags, unshare};
@@ -51,16 +51,16 @@ fn names_are_kept_byte_for_byte() {
 }
 
 #[test]
-fn modes_are_the_archives_whatever_the_umask() {
-    drop(World::new()); // which sets that of the process, once
+fn modes_come_from_the_archive_whatever_the_umask() {
+    drop(World::new()); // sets the umask of the process, once
     unshare(CloneFlags::CLONE_FS).unwrap();
     for mask in [0o000, 0o022, 0o077] {
         umask(Mode::from_bits_truncate(mask));
-        modes_are_the_archives();
+        modes_come_from_the_archive();
     }
 }
 
-fn modes_are_the_archives() {
+fn modes_come_from_the_archive() {
     let world = unpacked(&[
         with_mode(b'5', "locked", 0o555),
         file("locked/later", b"x"),
@@ -97,7 +97,7 @@ fn modes_are_the_archives() {
 }
 
 #[test]
-fn directories_take_no_bit_of_the_one_above() {
+fn directories_inherit_no_mode_bit_from_their_parent() {
     let world = World::new();
     fs::set_permissions(world.release(), Permissions::from_mode(0o2755)).unwrap();
     let entries = [with_mode(b'5', "own", 0o700), with_mode(b'5', "all", 0o755), file("a/f", b"")];
@@ -108,7 +108,7 @@ fn directories_take_no_bit_of_the_one_above() {
 }
 
 #[test]
-fn a_thousand_directories_get_their_modes_and_times_however_deep_they_lie() {
+fn a_thousand_directories_get_their_modes_and_times_at_any_depth() {
     const MODES: [u32; 8] = [0o755, 0o000, 0o555, 0o700, 0o311, 0o644, 0o777, 0o111];
     let named = |nth: usize| {
         let name = format!("{}/{}/{}", nth % 10, nth / 10 % 10, nth / 100);
@@ -120,7 +120,7 @@ fn a_thousand_directories_get_their_modes_and_times_however_deep_they_lie() {
             header.set_mtime(time);
         })
     };
-    // The ones above them come first, and again at the end, with other modes.
+    // The outer directories come first, and again at the end with other modes.
     let outer = |mode| (0..10).map(move |nth| (nth.to_string(), mode, 2_000_000_000));
     let inner = || (0..1000).map(named);
     let mut entries: Vec<_> = outer(0o755).chain(inner()).map(directory).collect();
@@ -129,14 +129,14 @@ fn a_thousand_directories_get_their_modes_and_times_however_deep_they_lie() {
     let world = unpacked(&entries);
     for (name, mode, time) in inner().chain(outer(0o000)) {
         let seen = world.seen(&name);
-        // Nobody but the owner and the group may write.
+        // Others never get write permission.
         let mode = 0o40000 | (mode & !0o002);
         assert_eq!((seen.mode, seen.modified), (mode, (time as i64, 0)), "{name}");
     }
 }
 
 #[test]
-fn an_entry_for_the_root_alone_is_the_root() {
+fn an_entry_for_the_root_alone_describes_the_root() {
     for root in ["/", "//", "/.", "/./", ".", "./"] {
         let world = World::new();
         let before = world.release().metadata().unwrap();
@@ -149,7 +149,7 @@ fn an_entry_for_the_root_alone_is_the_root() {
 }
 
 #[test]
-fn times_are_kept_and_nonsense_is_no_error() {
+fn times_are_kept_and_invalid_ones_are_no_error() {
     let at = |name: &str, mtime: &[u8]| [pax(b'x', &[("mtime", mtime)]), file(name, b"")].concat();
     let world = unpacked(&[
         with_header(b'5', "d", b"", |header| header.set_mtime(1_000_000_000)),
@@ -205,7 +205,7 @@ fn the_later_of_two_entries_counts() {
 }
 
 #[test]
-fn links_are_links() {
+fn links_are_unpacked_as_links() {
     let world = unpacked(&[
         file("a/f", b"x"),
         hard_link("h1", "a/f"),
@@ -225,7 +225,7 @@ fn links_are_links() {
 }
 
 #[test]
-fn what_only_describes_the_archive_is_skipped() {
+fn entries_that_only_describe_the_archive_are_skipped() {
     let world = unpacked(&[
         entry(b'V', "a label", b""),
         pax(b'g', &[("comment", b"0123456789abcdef0123456789abcdef01234567")]),
@@ -243,7 +243,7 @@ fn what_only_describes_the_archive_is_skipped() {
 }
 
 #[test]
-fn contents_of_every_length_arrive() {
+fn contents_of_every_length_are_unpacked() {
     let lengths = [0, 1, 511, 512, 513, 262_143, 262_144, 262_145, 3_000_000];
     let content = |length: usize| (0..length).map(|n| (n / 7) as u8).collect::<Vec<u8>>();
     let entries: Vec<_> = lengths.iter().map(|&n| file(n.to_string(), &content(n))).collect();
@@ -255,7 +255,8 @@ fn contents_of_every_length_arrive() {
     }
 }
 
-/// Each keeps a buffer of the archive until it is filled, and there are only so many.
+/// Each pending file holds a buffer of the archive until it is written, and their number is
+/// limited.
 #[test]
 fn files_may_lie_far_apart_in_the_archive() {
     let comment = [b'x'; 1_000_000];

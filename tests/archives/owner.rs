@@ -1,4 +1,4 @@
-//! Whose the files are, and what the kernel lets the unpacking thread do.
+//! The owner of the files, and the kernel's checks on the unpacking thread.
 
 use super::{LIMITS, OWNER, World};
 use deploy_agent::stage::unpack::unpack;
@@ -11,7 +11,7 @@ use std::os::unix::fs::chown;
 use testkit::archive::*;
 
 #[test]
-fn everything_is_born_owned_by_the_apps_user() {
+fn everything_is_created_with_the_apps_user_as_owner() {
     let world = World::new();
     let entries = [
         directory("d"),
@@ -29,14 +29,14 @@ fn everything_is_born_owned_by_the_apps_user() {
 }
 
 #[test]
-fn the_kernel_refuses_a_write_outside_and_the_thread_is_itself_again() {
+fn the_kernel_refuses_a_write_outside_and_the_thread_regains_its_identity() {
     let world = World::new();
     let private = world.dir.path().join("private");
     fs::create_dir(&private).unwrap();
     let ids = || (setfsuid(u32::MAX.into()), setfsgid(u32::MAX.into()), getgroups().unwrap());
     let before = ids();
 
-    // A directory of root's own stands for any place outside the release.
+    // A directory owned by root stands for any place outside the release.
     let into = File::open(&private).unwrap();
     let tar = archive(&[file("f", b"x")]);
     let error = unpack(&tar[..], into.as_fd(), OWNER, LIMITS, &|_, _| {}).unwrap_err();
@@ -57,7 +57,7 @@ fn no_other_thread_changes_its_identity() {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             assert_eq!(setfsuid(u32::MAX.into()).as_raw(), OWNER.uid);
             assert_eq!(getgroups().unwrap(), []);
-            // `self` is the process as its first thread sees it.
+            // `/proc/self` shows the identity of the main thread.
             let first = fs::read_to_string("/proc/self/status").unwrap();
             let ids = |name: &str| {
                 let line = first.lines().find_map(|line| line.strip_prefix(name)).unwrap();

@@ -1,5 +1,5 @@
-//! Arbitrary and damaged archives: never a panic, never a change outside the
-//! release (`World` looks after each), never a link that leads out.
+//! Arbitrary and damaged archives never cause a panic, a change outside the release (`World`
+//! checks after each), or a link that leads out.
 
 use super::World;
 use deploy_agent::stage::unpack::Limits;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::io::ErrorKind;
 use testkit::archive::*;
 
-/// Of what is unpacked, no link leads out of the release.
+/// Unpacks the archive, and checks that no link leads out of the release.
 fn unpack(tar: &[u8]) {
     let world = World::new();
     let limits = Limits { max_bytes: 1 << 20, max_files: 1000 };
@@ -26,7 +26,7 @@ fn unpack(tar: &[u8]) {
     }
 }
 
-/// Short names that often meet each other.
+/// Short names that often collide.
 fn path() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         8 => "[abc]", 2 => Just("..".to_owned()), 1 => Just(".".to_owned()), 1 => Just(String::new()),
@@ -84,7 +84,7 @@ fn rich() -> Vec<u8> {
     ])
 }
 
-/// Makes every checksum right again, so that damage gets past it.
+/// Corrects every checksum, so that other damage is not caught by it.
 fn mend(tar: &mut [u8]) {
     for block in tar.as_chunks_mut::<512>().0 {
         if block[257..262] == *b"ustar" {
@@ -133,7 +133,7 @@ proptest! {
 }
 
 #[test]
-fn the_archive_that_is_damaged_above_is_good() {
+fn the_archive_that_damaged_archives_starts_from_is_valid() {
     let world = World::new();
     world.unpack(&rich()[..]).unwrap();
     assert_eq!(world.seen("s").holds.len(), 5000);

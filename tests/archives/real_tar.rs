@@ -1,4 +1,4 @@
-//! What real programs pack comes out as it went in.
+//! Trees packed by real programs are unpacked as they were.
 
 use super::{OWNER, World, look};
 use deploy_agent::stage::inflate::inflate;
@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// A tree with most of what releases have in them.
+/// A tree with most kinds of files that releases contain.
 fn tree(long_names: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -53,7 +53,8 @@ fn tar(from: &Path, options: &[&str]) -> Vec<u8> {
     done.stdout
 }
 
-/// The trees are the same, but for owners and for times finer than the format has.
+/// Checks that the trees are equal, except for owners and for times finer than the format
+/// stores.
 fn assert_same(world: &World, from: &Path, fractions: bool) {
     let seen = |root: &Path| {
         let mut all = look(root, Path::new(""));
@@ -117,7 +118,7 @@ fn unpacks_sparse_files_of_every_version_with_their_holes() {
 }
 
 #[test]
-fn unpacks_what_gzip_and_zstd_compressed() {
+fn unpacks_archives_compressed_by_gzip_and_zstd() {
     let from = tree(true);
     let to = tempfile::tempdir().unwrap();
     let plain = to.path().join("source.tar");
@@ -131,7 +132,8 @@ fn unpacks_what_gzip_and_zstd_compressed() {
         world.unpack(inflate(&packed[..], how).unwrap()).unwrap();
         assert_same(&world, from.path(), false);
 
-        // The tar inside has ended long before: only reading on can tell.
+        // The tar stream has ended long before: only reading to the end of the compressed data
+        // shows it.
         let error = World::new()
             .unpack(inflate(&[&packed[..], b"<html>not here</html>"].concat()[..], how).unwrap());
         let error = error.unwrap_err();

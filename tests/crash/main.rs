@@ -1,10 +1,9 @@
-//! `make crash-matrix`: a deploy dies at every point that it goes through, in every
-//! way, and what runs afterwards is one release, whole.
+//! `make crash-matrix`: a deploy is killed at every point that it passes, in every way, and
+//! afterwards exactly one release runs, complete.
 //!
-//! The points are those that deployd itself names while nothing happens to it, so
-//! none is forgotten. Without CRASH_MATRIX=full a part of the rows is played: every
-//! point of a deploy with SIGKILL to deployd, and those about the commit with the
-//! other ways.
+//! The points are those that deployd itself records in an undisturbed run, so none is
+//! forgotten. Without CRASH_MATRIX=full only some rows are played: every point of a deploy with
+//! SIGKILL to deployd, and the points around the commit with the other ways.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -23,7 +22,7 @@ use std::time::Instant;
 use std::{env, thread};
 use world::World;
 
-/// Instances that run at once; CRASH_WORKERS may say otherwise.
+/// Number of concurrent instances, unless CRASH_WORKERS is set.
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
     table::print(&played, start.elapsed())
 }
 
-/// `cargo test NAME` asks every test program for what has this in its name.
+/// `cargo test NAME` runs every test program with NAME as the filter.
 fn is_meant() -> bool {
     let words: Vec<String> = env::args().skip(1).collect();
     let names: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
@@ -44,7 +43,7 @@ fn is_meant() -> bool {
     !lists && (names.is_empty() || names.iter().any(|name| "crash_matrix".contains(&***name)))
 }
 
-/// The rows to play. Variables narrow them down, to look at some again.
+/// Returns the rows to play. Variables select some of them, to play these again.
 fn rows(full: bool) -> Vec<Row> {
     let only = |variable: &str, text: &str| {
         env::var(variable).map_or(true, |only| only.split(',').any(|only| text.contains(only)))
@@ -74,7 +73,7 @@ fn rows(full: bool) -> Vec<Row> {
     rows
 }
 
-/// How a scenario dies, and whether at all of its points.
+/// Returns the ways to kill a scenario, and for each whether it covers all points.
 fn ways(scenario: Scenario, full: bool) -> Vec<(Way, bool)> {
     let daemon = (Way::Daemon, true);
     match (scenario, full) {
@@ -91,7 +90,7 @@ fn ways(scenario: Scenario, full: bool) -> Vec<(Way, bool)> {
     }
 }
 
-/// Plays all rows, on instances that are used again as long as nothing is wrong.
+/// Plays all rows; an instance is used again until a row fails on it.
 fn play(rows: Vec<Row>) -> Vec<(Row, Outcome)> {
     let workers = env::var("CRASH_WORKERS").ok().and_then(|text| text.parse().ok());
     let (count, done) = (rows.len(), Mutex::new(Vec::new()));

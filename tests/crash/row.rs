@@ -1,5 +1,5 @@
-//! One row of the matrix: something is under way, it dies at one point, comes
-//! back, and is looked at.
+//! One row of the matrix: a command is running, the daemon or the instance is killed at one
+//! point, comes back, and is checked.
 
 use crate::scenario::{Expected, Names, Scenario, Way};
 use crate::whole::{Seen, wait_until_recovered};
@@ -7,23 +7,23 @@ use crate::world::{Kind, MISSED, Plan, RECOVERY, World};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use testkit::instance::poll;
 
-/// Where the first death of [`Scenario::Recovery`] is: most is left to be done then.
+/// The point of the first death in [`Scenario::Recovery`]: the one that leaves most to recover.
 pub const FIRST_DEATH: &str = "my-app/current: durable";
 
 /// How often a row is played until its point is reached.
 const TRIES: usize = 5;
 
-/// What has to be seen.
+/// A scenario, a way to die, and the point of death.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub scenario: Scenario,
     pub way: Way,
-    /// The points of the scenario, and which of them it dies at.
+    /// The points of the scenario, and the index of the one at which it dies.
     pub points: std::sync::Arc<Vec<String>>,
     pub at: usize,
 }
 
-/// What was seen.
+/// The state after the recovery, and its faults.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub ran: String,
@@ -37,8 +37,9 @@ impl Row {
         &self.points[self.at]
     }
 
-    /// Whatever goes wrong is a violation; but whether deployd has to stop a process by
-    /// its name, say, is also up to how soon the process has ended with its target.
+    /// Plays the row; any fault is a violation. A point that is not reached is tried again:
+    /// whether deployd has to stop a process by name, for example, depends on how soon that
+    /// process ended with its target.
     pub fn play(&self, world: &mut World) -> Outcome {
         for _ in 1..TRIES {
             let outcome = self.play_once(world);
@@ -85,8 +86,8 @@ impl Row {
         world.deploys_another().map(drop)
     }
 
-    /// Carries out the command line, and brings death over it; what its caller got,
-    /// where there still was one.
+    /// Runs the command line and kills it at the point; returns the exit status of the caller,
+    /// if it survived.
     fn die(
         &self,
         world: &mut World,
@@ -102,7 +103,7 @@ impl Row {
             }
             world.plan(&plans);
             let said = world.host.exec(&line);
-            // Some of its work deployd does when its caller has gone.
+            // deployd does some of its work after the caller has left.
             let reached = poll(RECOVERY, || (*world.reached().last()? == point).then_some(()));
             let missed = || format!("{MISSED}: {said:?}");
             return reached.map(|()| said.status).ok_or_else(missed);
@@ -120,7 +121,7 @@ impl Row {
     }
 }
 
-/// The scenario from its beginning to its end, unharmed: the points it goes through.
+/// Runs the scenario undisturbed, and returns the points that it passes.
 pub fn record(world: &mut World, scenario: Scenario) -> Result<Vec<String>, String> {
     let (mut names, _) = begin(world, scenario)?;
     let line = scenario.prepare(world, &mut names);
@@ -145,14 +146,14 @@ pub fn record(world: &mut World, scenario: Scenario) -> Result<Vec<String>, Stri
     world.deploys_another().map(|_| points)
 }
 
-/// What every run of a scenario begins with: a good release runs, and a good one is
-/// kept for rollback; or nothing at all. Also the newest entry of the history.
+/// Prepares a scenario: a good release runs and another is kept for rollback, or nothing is
+/// installed. Returns their labels and the newest entry of the history.
 fn begin(world: &mut World, scenario: Scenario) -> Result<(Names, Option<String>), String> {
     let mut names = Names::default();
     match scenario {
         Scenario::Slow => drop(world.deploys(Kind::SlowToStop)?),
-        // The row before may have left one without private ports: to remove that
-        // one changes nothing in the map, and a point would be missed.
+        // The previous row may have left a release without private ports: removing it would not
+        // change the map, so that a point would be missed.
         Scenario::Restart => drop(world.deploys_another()?),
         _ => {}
     }
@@ -177,7 +178,8 @@ fn newest_entry(seen: &Seen) -> Option<String> {
     Some(seen.history().first()?["id"].as_str()?.to_owned())
 }
 
-/// Whether it is what was expected, and the history and the caller say so.
+/// Checks the running release, the history, and the caller's exit status against each other and
+/// against `expected`.
 fn judge(
     seen: &Seen,
     expected: &Expected,

@@ -1,16 +1,16 @@
-//! What is done when deployd or the instance dies, and which release has to run
-//! when it is back.
+//! The command during which deployd or the instance dies, and the release that has to run
+//! afterwards.
 
 use crate::world::{Kind, World};
 use std::fmt;
 use testkit::app::url;
 
-/// The one atomic step of a deploy.
+/// The single atomic step of a deploy.
 const COMMITTED: &str = "my-app/current: renamed";
-/// From here on it is on the disk too.
+/// From this point on, the commit survives a power loss.
 const COMMITTED_DURABLY: &str = "my-app/current: durable";
 const PROOF: &str = "step: prove";
-/// From here on a crash leaves a trace of what was under way.
+/// From this point on, a crash leaves a record of the running job.
 const BEGUN: &str = "my-app/underway.json: renamed";
 const BEGUN_DURABLY: &str = "my-app/underway.json: durable";
 
@@ -18,38 +18,38 @@ const BEGUN_DURABLY: &str = "my-app/underway.json: durable";
 pub enum Scenario {
     /// A good release replaces a good one.
     Upgrade,
-    /// The same, but the old one stops before the new one starts.
+    /// The same, but the old release stops before the new one starts.
     Restart,
-    /// A release that ends when it is current: the one before it comes back.
+    /// A release that exits once it is current: the previous release comes back.
     Failing,
     Rollback,
     /// deployd dies after the commit, and again while it recovers from that.
     Recovery,
-    /// There is nothing on the instance yet.
+    /// Nothing is installed yet.
     First,
-    /// Nor here, and the release ends when it is current.
+    /// Nothing is installed yet, and the release exits once it is current.
     FirstFailing,
-    /// The worker of the old one stops before that of the new one starts.
+    /// The old release's worker stops before the new one's starts.
     Singleton,
-    /// The processes of the old one take their time to stop.
+    /// The old release's processes take long to stop.
     Slow,
-    /// A release that ends as soon as it begins, before any client reaches it.
+    /// A release that exits right after its start, before any client reaches it.
     Unproved,
-    /// The same, when the old one has stopped for it.
+    /// The same, after the old release has stopped for it.
     UnprovedRestart,
     /// A release that is installed already is deployed once more.
     Again,
     Remove,
 }
 
-/// How it dies.
+/// The way to die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
     /// SIGKILL to deployd: systemd starts it again.
     Daemon,
-    /// SIGKILL to every process: it boots again with what was written.
+    /// SIGKILL to every process: the instance boots again with the files as written.
     Instance,
-    /// The power is cut: it boots again with what was synced.
+    /// Power loss: the instance boots again with the files as synced.
     Power,
 }
 
@@ -83,19 +83,19 @@ impl fmt::Display for Way {
     }
 }
 
-/// What a scenario begins with: the labels of what is installed.
+/// Labels of the releases in a scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// What a rollback goes to.
+    /// The rollback target at the start.
     pub old: String,
-    /// What runs.
+    /// The running release at the start.
     pub base: String,
-    /// What is deployed.
+    /// The release that is deployed.
     pub new: String,
 }
 
 impl Names {
-    /// A point as it is in every run, whatever the releases are called.
+    /// Replaces the labels in a point, so that it is the same in every run.
     pub fn general(&self, point: &str) -> String {
         self.pairs().iter().fold(point.to_owned(), |point, (label, name)| match label.is_empty() {
             true => point,
@@ -103,7 +103,7 @@ impl Names {
         })
     }
 
-    /// The same point in this run.
+    /// Inserts the labels of this run into a general point.
     pub fn particular(&self, point: &str) -> String {
         self.pairs()
             .iter()
@@ -115,11 +115,11 @@ impl Names {
     }
 }
 
-/// What may run afterwards, and why.
+/// The releases that may run afterwards, and why.
 pub struct Expected {
     pub runs: Vec<Option<String>>,
     pub why: &'static str,
-    /// How many lines of the history may be about it.
+    /// The allowed numbers of history entries about the command.
     pub entries: &'static [usize],
 }
 
@@ -140,13 +140,13 @@ impl Scenario {
         Scenario::Remove,
     ];
 
-    /// Whether nothing is installed when it begins.
+    /// Whether nothing is installed at the start.
     pub fn is_first(self) -> bool {
         matches!(self, Scenario::First | Scenario::FirstFailing)
     }
 
-    /// The first point that is not one of an upgrade too: up to its proof every release
-    /// that replaces another one is brought in the same way.
+    /// Returns the index of the first point that is not also one of an upgrade: up to its
+    /// proof, every release that replaces another takes the same steps.
     pub fn first_of_its_own(self, points: &[String]) -> usize {
         let proof = || points.iter().position(|point| point == PROOF).unwrap_or_default();
         match self {
@@ -160,7 +160,7 @@ impl Scenario {
         }
     }
 
-    /// Whether what it asks for fails, and the old release runs in the end.
+    /// Whether the command fails, so that the old release runs in the end.
     fn fails(self) -> bool {
         matches!(
             self,
@@ -171,7 +171,7 @@ impl Scenario {
         )
     }
 
-    /// The command line that is under way when it dies; publishes what it needs.
+    /// Returns the command line to be killed, and publishes the release that it needs.
     pub fn prepare(self, world: &mut World, names: &mut Names) -> Vec<String> {
         let line = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         let kind = match self {
@@ -189,7 +189,7 @@ impl Scenario {
         line(&["deploy", &url(&names.new)])
     }
 
-    /// What is expected when it dies at the point `at` of `points`.
+    /// Returns the expected state after a death at the point `at` of `points`.
     pub fn expected(self, points: &[String], at: usize, way: Way, names: &Names) -> Expected {
         let some = |label: &String| Some(label.clone()).filter(|label| !label.is_empty());
         let before = some(&names.base);

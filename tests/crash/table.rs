@@ -1,16 +1,16 @@
-//! The matrix, to be read.
+//! Output of the matrix for a reader.
 
 use crate::row::{Outcome, Row};
 use crate::world::World;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// On stderr, as they come.
+/// Prints a row on stderr as soon as it is done.
 pub fn progress(done: usize, of: usize, (row, outcome): &(Row, Outcome)) {
     eprintln!("{done}/{of} {}", line(row, outcome));
 }
 
-/// What is known of a violation, with the end of deployd's log.
+/// Prints the details of a violation, with the end of deployd's log.
 pub fn explain(row: &Row, outcome: &Outcome, world: Option<World>) {
     eprintln!("VIOLATION {} | {} | {}", row.scenario, row.point(), row.way);
     for fault in &outcome.faults {
@@ -23,7 +23,7 @@ pub fn explain(row: &Row, outcome: &Outcome, world: Option<World>) {
     }
 }
 
-/// The whole of it on stdout, and one line of JSON last.
+/// Prints the whole table on stdout, with one line of JSON last.
 pub fn print(rows: &[(Row, Outcome)], took: Duration) -> ExitCode {
     println!("OLD, BASE: the releases before; BASE runs. NEW: the one that is deployed.\n");
     println!("{}", columns("what", "died at", "how", "ran", "status said", "", "why"));

@@ -1,5 +1,5 @@
-//! Exactly one release runs, whole, `deploy status` says the same, and nothing is
-//! left over: what must hold of an instance whatever was done to it.
+//! Invariants of an instance whatever was done to it: exactly one release runs, complete,
+//! `deploy status` agrees, and nothing is left over.
 
 use aws_smithy_checksums::ChecksumAlgorithm;
 use model::release::env::Env;
@@ -13,7 +13,7 @@ use testkit::app::{File, Release};
 use testkit::host::Host;
 use testkit::instance::poll;
 
-/// What was published as a release, as it has to lie on the disk.
+/// The expected files of a published release on the disk.
 pub struct Published {
     /// A line for each file and directory of the tree, sorted.
     tree: BTreeSet<String>,
@@ -34,7 +34,7 @@ impl Published {
             tree.insert(format!("f {:o} app-my-app {} {sum}", file.mode, file.path));
             let parents = Path::new(&file.path).ancestors().skip(1);
             let parents = parents.filter(|parent| *parent != Path::new(""));
-            // A build's are its group's too: what it makes is the app's in the end.
+            // A build's directories are group-writable: the app owns them in the end.
             let mode = if file.path.starts_with("made/") { 775 } else { 755 };
             tree.extend(parents.map(|parent| format!("d {mode} app-my-app {}", parent.display())));
         }
@@ -44,7 +44,7 @@ impl Published {
     }
 }
 
-/// What it is like is others' business; here it only has to be all of it.
+/// The format of the file is tested elsewhere; this test only checks that it is complete.
 fn environment_file(release: &Release) -> String {
     let env = Env::parse(release.env_bytes()).expect("an env file");
     env.to_environment_file(SET_BY_AGENT)
@@ -59,18 +59,18 @@ fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// What an instance looks like, at one moment.
+/// The state of an instance at one moment.
 pub struct Seen {
-    /// What the web process answers, and where there is none, nothing.
+    /// The response of the web process, if there is one.
     pub served: Option<String>,
-    /// What `deploy status` says is current.
+    /// The output of `deploy status`.
     pub status: Value,
     sections: BTreeMap<String, String>,
 }
 
 const RELEASES: &str = "/var/lib/deploy/apps/my-app/releases/";
 
-/// Each line of output belongs to the section that was begun last.
+/// Each line of output belongs to the section that began last.
 const LOOK: &str = r#"
 section() { echo "== $1"; }
 cd /var/lib/deploy/apps
@@ -137,35 +137,35 @@ impl Seen {
         serde_json::from_str(text).map_err(|error| format!("{name}: {error}: {text}"))
     }
 
-    /// The newest entries first.
+    /// Returns the history entries, newest first.
     pub fn history(&self) -> Vec<Value> {
         self.json("history").ok().and_then(|all| all.as_array().cloned()).unwrap_or_default()
     }
 
-    /// What `deploy status` says is current.
+    /// Returns the current release according to `deploy status`.
     pub fn says(&self) -> Option<&str> {
         self.status["release"].as_str()
     }
 
-    /// What `deploy rollback` would go to.
+    /// Returns the target of `deploy rollback`.
     pub fn rollback(&self) -> Option<&str> {
         self.status["rollback"].as_str()
     }
 
-    /// The labels of which a process runs.
+    /// Returns the labels of releases with a running process.
     pub fn runs(&self) -> BTreeSet<&str> {
         let below =
             self.section("processes").lines().filter_map(|line| line.strip_prefix(RELEASES));
         below.filter_map(|path| path.split('/').next()).collect()
     }
 
-    /// In words: what runs.
+    /// Names the running releases.
     pub fn running(&self) -> String {
         let runs: Vec<_> = self.runs().into_iter().collect();
         if runs.is_empty() { "nothing".to_owned() } else { runs.join(" and ") }
     }
 
-    /// All that is wrong with it.
+    /// Returns everything that is wrong with the state.
     pub fn faults(&self, published: &BTreeMap<String, Published>) -> Vec<String> {
         let mut faults = Vec::new();
         match self.says() {
@@ -206,7 +206,7 @@ impl Seen {
         must_be_same("active units", self.active(), &[], faults);
     }
 
-    /// The public port leads to the process that status names, and to no other.
+    /// Checks that the public port leads to the process that status lists, and to no other.
     fn must_be_reached(&self, faults: &mut Vec<String>) {
         let ports = self.status["processes"].as_array().into_iter().flatten();
         let web = ports.filter_map(|one| one["port"].as_u64()).find(|port| *port != 5000);
@@ -217,7 +217,7 @@ impl Seen {
         must_be_same("the port map", to, &expected, faults);
     }
 
-    /// What is not inactive, but for what stands for no process: slices, the map.
+    /// Units that are not inactive, except those without a process: slices, and the port map's.
     fn active(&self) -> Vec<String> {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let units = self.section("units").lines().map(words);
@@ -285,8 +285,8 @@ fn must_be_same<T: AsRef<str>>(
     }
 }
 
-/// Waits until deployd has taken up what it has to: nothing is under way, and what
-/// is current is healthy.
+/// Waits until deployd has finished its recovery: no job is running, and the current release is
+/// healthy.
 pub fn wait_until_recovered(host: &Host, limit: Duration) -> Result<(), String> {
     let mut last = String::new();
     let recovered = poll(limit, || {

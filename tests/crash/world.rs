@@ -1,4 +1,4 @@
-//! An instance whose deployd can be made to die, and what was published for it.
+//! An instance whose deployd can be killed at a point, and the releases published for it.
 
 use crate::whole::Published;
 use std::collections::BTreeMap;
@@ -8,40 +8,40 @@ use testkit::host::Host;
 use testkit::hostile;
 use testkit::instance::{Image, package_of};
 
-/// Where deployd looks for what is to happen: src/failpoint.rs.
+/// The directory from which deployd reads its plan: src/failpoint.rs.
 const DIR: &str = "/run/deploy-failpoints";
-/// Bytes of each release that cannot be compressed: several pieces to fetch.
+/// Incompressible bytes in each release, enough for a download in several parts.
 const NOISE: usize = 512 << 10;
-/// MiB.
+/// Size in MiB.
 const DISK: u64 = 1024;
 
-/// Long enough for a recovery with all its waits, on a busy machine.
+/// Enough for a recovery with all its timeouts, on a busy machine.
 pub const RECOVERY: Duration = Duration::from_secs(60);
 
-/// What becomes of a release.
+/// The behaviour of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Good,
-    /// Good, and started only when the one before it has stopped.
+    /// Good, but started only after the previous release has stopped.
     GoodByRestart,
-    /// It ends as soon as it is current.
+    /// Exits as soon as it is current.
     FailsWhenCurrent,
-    /// It ends as soon as it begins.
+    /// Exits right after its start.
     FailsAtStart,
-    /// The same, and only when the one before it has stopped.
+    /// The same, but started only after the previous release has stopped.
     FailsAtRestart,
-    /// Good, and never two of its workers run.
+    /// Good; its worker never runs twice.
     WithSingleton,
-    /// Good, and nothing but SIGKILL ends it.
+    /// Good; only SIGKILL ends it.
     SlowToStop,
 }
 
-/// How it is said that a point was not reached.
+/// The error for a point that was not reached.
 pub const MISSED: &str = "the point was not reached";
 
 pub struct World {
     pub host: Host,
-    /// By label.
+    /// The published releases by label.
     pub published: BTreeMap<String, Published>,
     serial: u32,
     plans: u32,
@@ -58,7 +58,7 @@ impl World {
         World { host, published: BTreeMap::new(), serial: 0, plans: 0, noise: noise(NOISE) }
     }
 
-    /// Publishes a release of its own name, which is given.
+    /// Publishes a release under a new label, and returns the label.
     pub fn publish(&mut self, kind: Kind) -> String {
         self.serial += 1;
         let label = format!("r{:04}", self.serial);
@@ -68,12 +68,12 @@ impl World {
         label
     }
 
-    /// Deploys a good release, which must succeed and serve; its label.
+    /// Deploys a good release, which must succeed and serve; returns its label.
     pub fn deploys_another(&mut self) -> Result<String, String> {
         self.deploys(Kind::Good)
     }
 
-    /// The same of another kind that ends well.
+    /// Does the same with another kind that succeeds.
     pub fn deploys(&mut self, kind: Kind) -> Result<String, String> {
         let label = self.publish(kind);
         let said = self.host.deploy(&[&url(&label)]);
@@ -86,8 +86,8 @@ impl World {
         }
     }
 
-    /// Tells deployd what is to happen; of several plans each follows the death
-    /// that the one before it has brought.
+    /// Writes deployd's plans. Each further plan applies after the death caused by the previous
+    /// one.
     pub fn plan(&mut self, plans: &[Plan]) {
         let mut text = String::new();
         for plan in plans {
@@ -99,20 +99,21 @@ impl World {
             };
             text += &format!("{}\n{what}\n{point}\n", self.plans);
         }
-        // Also the thread that unpacks, which is the app's user to the disk, writes them.
+        // The unpacking thread, which accesses the disk as the app's user, writes these files
+        // too.
         let write = format!(
             "cd {DIR}; : >reached; cat >plan.new; chmod 666 reached plan.new; mv plan.new plan"
         );
         self.host.command(&["bash", "-euc", &write]).input(text).output().ok();
     }
 
-    /// The points that were reached, as far as the plan asks for it.
+    /// Returns the points that were reached and that the plan asks for.
     pub fn reached(&self) -> Vec<String> {
         let reached = self.host.read(&format!("{DIR}/reached"));
         String::from_utf8_lossy(&reached).lines().map(str::to_owned).collect()
     }
 
-    /// Waits until deployd stands still at the point it was to be held at.
+    /// Waits until deployd holds at the planned point.
     pub fn wait_until_held(&self) -> Result<(), String> {
         let script = format!(
             "for try in $(seq 3000); do [ ! -s {DIR}/reached ] || exit 0; sleep 0.02; done; exit 1"
@@ -124,12 +125,12 @@ impl World {
     }
 }
 
-/// What deployd does when it reaches points.
+/// The action of deployd at a point.
 #[derive(Clone, Debug)]
 pub enum Plan {
     Record,
     Kill(String),
-    /// It stands still, for the harness to do something to the instance.
+    /// Holds, so that the harness can act on the instance.
     Hold(String),
 }
 
@@ -158,7 +159,7 @@ fn release(label: &str, kind: Kind, noise: &[u8]) -> Release {
     }
 }
 
-/// deployd may write to the directory, and comes back sooner than after a second.
+/// Lets deployd write to the directory and restart within a second.
 fn furnish() -> String {
     format!(
         "mkdir -p /etc/systemd/system/deployd.service.d

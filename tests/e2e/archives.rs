@@ -1,5 +1,5 @@
-//! What no release may do to an instance: every hostile or odd input, asked for
-//! with the public command, is refused with its reason, and nothing has changed.
+//! Every hostile or odd input, deployed with the public command, is refused with its reason and
+//! leaves the instance unchanged.
 
 mod texts;
 
@@ -14,10 +14,10 @@ use testkit::instance::Output;
 
 const GOOD: &[u8] = b"web: python3 -m http.server $PORT\n";
 
-/// Of every test here, so that a bomb need not be large to be one.
+/// Limits for every test here; low, so that a bomb need not be large.
 const LIMITS: &str = "DEPLOY_MAX_UNPACKED=32M\nDEPLOY_MAX_FILES=200\n";
 
-/// A host that runs r1 and what the whole machine looked like before a refusal.
+/// A host that runs r1, and a snapshot of its file system from before a refusal.
 struct World {
     host: Host,
     pids: [u64; 2],
@@ -33,7 +33,7 @@ impl World {
         World { pids: host.pids(), before, host }
     }
 
-    /// Deploys these objects as a release of the app that runs.
+    /// Deploys these objects as a release of the running app.
     fn deploy(&self, name: &str, archive: (&str, Vec<u8>), env: Vec<u8>) -> Output {
         let key = |file: &str| format!("my-app/production/{name}/{file}");
         self.host.s3().put(BUCKET, &key(archive.0), archive.1);
@@ -41,8 +41,8 @@ impl World {
         self.host.deploy(&[&url(name)])
     }
 
-    /// The command says why in one line and exits with 10; what ran runs on, and no
-    /// file of the machine is another one.
+    /// Checks that the command gives the reason in one line and exits with 10, that the running
+    /// release runs on, and that no file of the machine has changed.
     fn refused(&self, what: &str, archive: (&str, Vec<u8>), env: Vec<u8>, says: &str) {
         let said = self.deploy("bad", archive, env);
         assert_eq!(said.status, Some(10), "{what}: {said:#?}");
@@ -61,9 +61,9 @@ impl World {
     }
 }
 
-/// Every file there is, with what a change cannot hide: the time of the last change
-/// of its content, owner, mode or links, which only the kernel sets. Left out are
-/// logs, and of directories the time, since staging makes and removes one.
+/// Lists every file with its ctime: a change of content, owner, mode or links cannot hide from
+/// it, since only the kernel sets it. Leaves out logs, and the times of directories, since
+/// staging creates and removes one.
 fn machine(host: &Host) -> String {
     host.sh("find / -xdev \
         \\( -path /var/log -o -path /var/lib/systemd -o -name history.jsonl \\) -prune \
@@ -145,9 +145,9 @@ fn refuses_hostile_archives() {
 }
 
 #[test]
-fn refuses_archives_that_are_damaged_or_something_else() {
+fn refuses_damaged_archives_and_files_that_are_no_archive() {
     let world = World::new();
-    // Hardly compressible, so that half of it is cut in the middle of data.
+    // Hardly compressible, so that half of the archive is cut in the middle of data.
     let mut state = 1u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -197,8 +197,7 @@ fn refuses_archives_that_are_damaged_or_something_else() {
     }
 }
 
-/// Ten gibibytes of zeros, in several shapes, none of which is larger than a few
-/// megabytes on its way here.
+/// Ten gibibytes of zeros in several shapes; none is larger than a few megabytes as a download.
 #[test]
 fn a_bomb_is_refused_in_bounded_memory_and_time() {
     let world = World::new();
@@ -241,7 +240,7 @@ fn a_bomb_is_refused_in_bounded_memory_and_time() {
         world.refused(what, (name, bytes), Vec::new(), says);
         assert!(start.elapsed() < Duration::from_secs(30), "{what}: {:?}", start.elapsed());
     }
-    // `plan` looks for the Procfile alone, and does not look forever.
+    // `plan` searches the archive for the Procfile alone; that search is bounded too.
     world.host.s3().delete(BUCKET, "my-app/production/bad/source.tar.gz");
     world.host.s3().put(BUCKET, "my-app/production/bad/source.tar.zst", times(zstd(&part)));
     let said = world.host.deploy(&["plan", &url("bad")]).exits(10);
@@ -253,7 +252,7 @@ fn a_bomb_is_refused_in_bounded_memory_and_time() {
 }
 
 #[test]
-fn a_refused_first_release_leaves_nothing_but_its_empty_app() {
+fn a_refused_first_release_leaves_only_an_empty_app() {
     let world = World::new();
     let key = |file: &str| format!("other/production/r1/{file}");
     let tar = archive(&[file("Procfile", GOOD), file("../x", b"")]);
@@ -264,7 +263,7 @@ fn a_refused_first_release_leaves_nothing_but_its_empty_app() {
     let kept = ["", "/lock", "/releases", "/shared"]
         .map(|kept| format!("/var/lib/deploy/apps/other{kept} "));
     let reserve = "/var/lib/deploy/apps/other/reserve";
-    // The app keeps its users for as long as anything of it is there.
+    // The app keeps its users as long as any of its files exists.
     let users = ["passwd", "group", "shadow", "gshadow", ".pwd.lock"];
     let users = users.map(|file| format!("/etc/{file}"));
     let own = |line: &&str| {
@@ -278,7 +277,7 @@ fn a_refused_first_release_leaves_nothing_but_its_empty_app() {
 }
 
 #[test]
-fn odd_archives_that_are_right_are_unpacked_as_they_are() {
+fn odd_but_valid_archives_are_unpacked_unchanged() {
     let world = World::new();
     let long_name = "d/".repeat(60) + "file";
     let tar = archive(&[
@@ -323,7 +322,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn zstd(bytes: &[u8]) -> Vec<u8> {
     let mut zstd = zstd::Encoder::new(Vec::new(), 1).expect("compress");
-    // As the program zstd does it.
+    // The zstd program writes a checksum too.
     zstd.include_checksum(true).expect("compress");
     zstd.write_all(bytes).expect("compress");
     zstd.finish().expect("compress")

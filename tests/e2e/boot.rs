@@ -1,10 +1,10 @@
-//! A reboot, and what an operator has stopped.
+//! A reboot, and apps that an operator has stopped.
 
 use serde_json::json;
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
 
-/// Its units come from the generator and the disk, and from nothing else.
+/// Units come from the generator and the disk alone.
 #[test]
 fn the_app_is_up_after_a_reboot_without_deployd() {
     let host = Host::running_r1();
@@ -28,13 +28,13 @@ fn the_app_is_up_after_a_reboot_without_deployd() {
     let mut pids = host.pids();
     assert_ne!(pids, before);
     pids.sort();
-    assert_eq!(running, format!("{}\n{}\n", pids[0], pids[1]), "it was left alone");
+    assert_eq!(running, format!("{}\n{}\n", pids[0], pids[1]), "the processes were not restarted");
     host.deploy(&["rollback"]).exits(0);
     assert_eq!(host.served().as_deref(), Some("r1"));
 }
 
 #[test]
-fn what_is_stopped_stays_stopped() {
+fn stopped_processes_stay_stopped() {
     let host = Host::running_r1();
     let [web, worker] = host.pids();
     let said = host.deploy(&["stop", "worker"]).exits(0);
@@ -72,9 +72,9 @@ fn what_is_stopped_stays_stopped() {
     host.pids();
 }
 
-/// As an image is baked: `deploy stage`, and an instance that boots from it.
+/// Bakes an image with `deploy stage`, and boots an instance from it.
 #[test]
-fn a_baked_release_runs_when_it_is_asked_for_and_is_not_fetched_again() {
+fn a_baked_release_is_deployed_without_fetching_it_again() {
     let host = Host::boot();
     host.publish(&Release::new("r1"));
     host.deploy(&["stage", &url("r1")]).exits(0);
@@ -86,22 +86,22 @@ fn a_baked_release_runs_when_it_is_asked_for_and_is_not_fetched_again() {
     assert_eq!((fetches(), host.sh("pgrep -u app-my-app || true")), (1, String::new()));
     assert_eq!(host.deploys("r1").stdout.split(' ').next(), Some("deployed"));
     assert_eq!((fetches(), host.served().as_deref()), (1, Some("r1")));
-    // The same name with other content is not what was baked.
+    // A release of the same name with other content is not the baked one.
     host.publish(&Release::new("r1").file("more", "of it"));
     host.deploys("r1");
     assert_eq!((fetches(), &host.status()["release"]), (2, &"r1.2".into()));
 }
 
-/// An image made of an instance that served: nobody has deployed anything here.
+/// An image made from an instance that served: nothing was deployed on this machine.
 #[test]
-fn what_another_machine_deployed_does_not_start_here() {
+fn a_release_deployed_on_another_machine_does_not_start_here() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2"));
     host.deploys("r2");
     host.sh("systemctl stop deployd.service deployd.socket
         systemctl mask deployd.service deployd.socket
         echo 0123456789abcdef0123456789abcdef >/var/lib/deploy/apps/my-app/machine");
-    // Not without the agent either.
+    // They do not start without the agent either.
     host.reboot();
     assert_eq!(host.sh("pgrep -u app-my-app || true"), "");
     host.sh("systemctl unmask deployd.service deployd.socket; systemctl start deployd.socket");

@@ -1,10 +1,10 @@
-//! No input takes the daemon's memory or time.
+//! No input exhausts the daemon's memory or time.
 
 use testkit::app::{BUCKET, Release, url};
 use testkit::host::{Host, SOON};
 use testkit::s3::Fault;
 
-/// A web process that first has children with open files.
+/// A web process that first starts children with many open files.
 const CROWD: &str = "\
 import os, resource, runpy, sys
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -20,7 +20,7 @@ runpy.run_path('app.py', run_name='__main__')
 ";
 
 #[test]
-fn open_files_by_the_hundred_thousand_hold_nothing_up() {
+fn hundreds_of_thousands_of_open_files_delay_nothing() {
     let host = Host::running_r1();
     let web = "web: python3 crowd.py\nworker: python3 app.py worker\n";
     host.publish(&Release::new("r2").file("crowd.py", CROWD).procfile(web));
@@ -32,7 +32,7 @@ fn open_files_by_the_hundred_thousand_hold_nothing_up() {
 }
 
 #[test]
-fn a_source_that_does_not_answer_holds_up_no_other_app_that_is_watched() {
+fn an_unresponsive_source_delays_no_other_watched_app() {
     let host = Host::boot();
     Release::new("r1").publish_as(host.s3(), "slow");
     host.publish(&Release::new("r1"));
@@ -53,7 +53,7 @@ fn a_source_that_does_not_answer_holds_up_no_other_app_that_is_watched() {
 }
 
 #[test]
-fn idle_connections_are_bounded_and_end() {
+fn idle_connections_are_limited_and_time_out() {
     let host = Host::running_r1();
     let hold = "import socket, time
 held = []
@@ -71,16 +71,16 @@ time.sleep(3600)";
         count.trim().parse::<u32>().expect("a number")
     };
     host.wait_for("a bound", SOON, || (open() < 200).then_some(()));
-    // Their time passes, and root is served again.
+    // The connections time out, and root is served again.
     host.wait_for("their end", SOON, || (host.deploy(&["status"]).status == Some(0)).then_some(()));
     host.publish(&Release::new("r2"));
     host.deploy(&[&url("r2")]).exits(0);
     drop(holder);
 }
 
-/// The window of `zstd --long=27`, which is the largest that is read: 128 MiB.
+/// The window of `zstd --long=27`, the largest that is accepted: 128 MiB.
 #[test]
-fn twelve_stages_at_once_with_the_largest_windows_are_bounded() {
+fn twelve_concurrent_stages_with_the_largest_windows_use_bounded_memory() {
     const APPS: u32 = 12;
     let host = Host::boot();
     let archive = with_largest_window();

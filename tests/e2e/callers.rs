@@ -1,11 +1,11 @@
-//! Who may ask, and what becomes of the work when its caller goes or another
-//! one comes.
+//! Which users may send requests, and what happens to a job when its caller leaves or another
+//! caller arrives.
 
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
 
 #[test]
-fn only_root_and_the_group_deploy_may_ask() {
+fn only_root_and_the_group_deploy_may_send_requests() {
     let host = Host::running_r1();
     let before = host.state();
     for user in ["stranger", "nobody"] {
@@ -22,9 +22,9 @@ fn only_root_and_the_group_deploy_may_ask() {
     assert_eq!(host.json(&["history", "--json"])[0]["who"], "deployer");
 }
 
-/// The mode of the socket is one guard, the check of the peer another.
+/// The mode of the socket is one guard, the check of the peer's credentials another.
 #[test]
-fn an_open_socket_still_serves_no_stranger() {
+fn a_socket_open_to_all_still_serves_no_stranger() {
     let host = Host::running_r1();
     let before = host.state();
     host.exec(&["chmod", "666", "/run/deploy/deployd.sock"]).ok();
@@ -46,13 +46,13 @@ fn without_deployd_there_is_an_error_and_the_app_runs_on() {
         assert!(said.stderr.contains("systemctl"), "{said:?}");
     }
     assert_eq!(host.served().as_deref(), Some("r1"));
-    // The socket alone is enough to bring it back.
+    // The socket alone is enough to start it again.
     host.exec(&["systemctl", "start", "deployd.socket"]).ok();
     assert_eq!(host.status()["healthy"], true);
 }
 
 #[test]
-fn two_deploys_at_once_come_one_after_the_other() {
+fn two_concurrent_deploys_run_one_after_the_other() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2").waiting());
     host.publish(&Release::new("r3"));
@@ -78,9 +78,9 @@ fn two_deploys_at_once_come_one_after_the_other() {
     assert_eq!(host.served().as_deref(), Some("r3"));
 }
 
-/// The units of what was staged are loaded behind its answer: nobody's work.
+/// Loading the units of a staged release happens after the response, in the background.
 #[test]
-fn what_follows_a_stage_keeps_nobody_away() {
+fn background_work_after_a_stage_delays_no_request() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2"));
     host.deploy(&["stage", &url("r2")]).exits(0);
@@ -109,12 +109,12 @@ fn a_deploy_outlives_its_caller() {
     assert_eq!(host.json(&["history", "--json"])[0]["exit"], "done");
 }
 
-/// A closed SSH connection, and a pipe that nobody reads.
+/// A closed SSH connection, and a pipe without a reader.
 #[test]
 fn a_hangup_and_a_full_pipe_change_nothing() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2").waiting());
-    // Whoever runs the tests with nohup has every program of theirs ignore it.
+    // Tests started with nohup pass an ignored SIGHUP on to every program.
     let caller = ["env", "--default-signal=HUP", "deploy", &url("r2")];
     let caller = host.command(&caller).spawn();
     host.wait_until_working();
@@ -155,7 +155,7 @@ fn a_detached_deploy_is_followed_by_its_id() {
         assert!(said.stdout.starts_with("deployed my-app r2 "), "{said:?}");
         assert!(said.stderr.contains("prove "), "the steps from the beginning: {said:?}");
     }
-    // What has ended has an outcome, and not for the lifetime of deployd alone.
+    // A finished deploy keeps its outcome, also after a restart of deployd.
     for _ in 0..2 {
         let said = host.deploy(&["attach", id]).exits(0);
         assert!(said.stdout.starts_with("deployed my-app r2 "), "{said:?}");
@@ -167,7 +167,7 @@ fn a_detached_deploy_is_followed_by_its_id() {
 }
 
 #[test]
-fn who_asks_for_the_same_again_follows_the_first() {
+fn a_second_request_for_the_same_release_joins_the_first() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2").set("BEHAVE=crash").waiting());
     let first = host.command(&["deploy", &url("r2")]).spawn();
@@ -186,10 +186,10 @@ fn who_asks_for_the_same_again_follows_the_first() {
     assert_eq!(history.as_array().map(Vec::len), Some(2), "{history:#}");
 }
 
-/// Ten URLs, each asked for twice in a row: every caller gets the outcome of the
-/// release that he asked for, and they are done in the order of asking.
+/// Ten URLs, each deployed twice in a row: every caller gets the outcome of its own release,
+/// and the deploys run in the order of the requests.
 #[test]
-fn twenty_deploys_at_once_all_get_a_true_outcome() {
+fn twenty_concurrent_deploys_each_get_their_own_outcome() {
     let host = Host::running_r1();
     host.configure("DEPLOY_SETTLE=0s\n");
     host.publish(&Release::new("r2").waiting());

@@ -1,6 +1,5 @@
-//! What a Procfile's command does through its unit is what bash does with it, byte for
-//! byte. The commands are those of the golden tree `09-commands`: a new one is a new line
-//! there.
+//! A Procfile's command does through its unit the same as in bash, byte for byte. The commands
+//! are those of the golden tree `09-commands`: to add a command, add a line there.
 
 use crate::units::{boot, golden, push_units};
 use model::release::env::Env;
@@ -14,7 +13,7 @@ use testkit::instance::Instance;
 const CASE: &str = "09-commands";
 const APP: &str = "/var/lib/deploy/apps/nasty";
 
-/// Writes down how it was called, for each process in a directory of its own.
+/// Records its arguments and environment, in a directory per process.
 const SHOW: &str = "#!/bin/sh
 seen=\"$DEPLOY_SHARED/seen/${PS%.1}\"
 mkdir -p \"$seen\"
@@ -22,13 +21,14 @@ cat /proc/$$/cmdline >>\"$seen/arguments\"
 cat /proc/$$/environ >>\"$seen/environment\"
 ";
 
-/// Each run has its own, or bash names in it the program that it started.
+/// Variables that differ between runs: systemd sets the first three, and bash sets `_` to the
+/// program that it started.
 const DIFFERS: [&str; 4] = ["INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "_"];
 
-/// What the calls of one command were given, its bytes escaped so that they can be read.
+/// The arguments and environment that one command received, with bytes escaped for reading.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
-    /// In order, each ended by a NUL.
+    /// In order, each terminated by a NUL.
     arguments: String,
     /// `NAME=value`, sorted.
     environment: Vec<String>,
@@ -42,14 +42,14 @@ pub fn table() -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_command_sees_through_its_unit_what_bash_would_show_it() {
+fn a_command_gets_the_same_arguments_and_environment_from_its_unit_as_from_bash() {
     let (host, table) = (boot(), table());
     let env = fs::read(golden().join(CASE).join("nasty/r1/env")).expect("the env");
     let env = Env::parse(&env).expect("an env");
     furnish(&host, &env);
     push_units(&host, CASE, "/run/systemd/system");
     for (kind, command) in &table {
-        // The service ends with its command, so that its start can be waited for.
+        // The service ends with its command, so that systemctl waits for it.
         let once = "[Service]\nType=oneshot\nRestart=no\n";
         host.write(&drop_in(kind, "once"), once);
         host.write(&format!("/run/commands/{kind}"), command.as_str());
@@ -57,7 +57,7 @@ fn a_command_sees_through_its_unit_what_bash_would_show_it() {
     let through_units = run(&host, &table);
 
     for (kind, _) in &table {
-        // The same service, but the command never stood in a unit file.
+        // The same service, but its command is read from a file that systemd does not parse.
         let bash = format!(
             "[Service]\nExecStart=\n\
              ExecStart=xargs --null --arg-file=/run/commands/{kind} /bin/bash -c\n"
@@ -77,7 +77,7 @@ fn a_command_sees_through_its_unit_what_bash_would_show_it() {
     }
 }
 
-/// The release as the agent would have left it, with `show` as its program.
+/// Lays the release out as the agent does, with `show` as its program.
 fn furnish(host: &Instance, env: &Env) {
     host.write(&format!("{APP}/releases/r1/env"), env.to_environment_file(SET_BY_AGENT));
     host.write("/usr/local/bin/show", SHOW);
@@ -92,11 +92,11 @@ fn drop_in(kind: &str, name: &str) -> String {
     format!("/run/systemd/system/deploy-nasty-{kind}-r1@.service.d/{name}.conf")
 }
 
-/// Runs every command once, and gives what those saw that called `show`.
+/// Runs every command once, and returns the calls of `show` that each one made.
 fn run(host: &Instance, table: &[(String, String)]) -> BTreeMap<String, Seen> {
     let units = table.iter().map(|(kind, _)| format!("deploy-nasty-{kind}-r1@1.service"));
     let units = units.collect::<Vec<_>>().join(" ");
-    // Some fail, as they should: bash refuses them.
+    // Some units fail, as they should: bash refuses their commands.
     host.sh(&format!(
         "rm -rf {APP}/shared/seen; systemctl daemon-reload; systemctl start {units} || true"
     ));

@@ -1,9 +1,9 @@
-//! Who the agent is to S3, and by what way it comes there, as operators set it.
+//! The agent's credentials for S3 and its route there, as operators configure them.
 
 use testkit::app::{Release, url};
 use testkit::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
 
-/// Ends TLS, and hands on what comes to the server in its arguments.
+/// A TLS proxy for the server named in its arguments.
 const TLS: &str = r#"
 import socket, ssl, sys, threading
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -29,7 +29,7 @@ with context.wrap_socket(socket.create_server(("127.0.0.1", 8443)), server_side=
         threading.Thread(target=copy, args=(there, client), daemon=True).start()
 "#;
 
-/// An authority, and a certificate of it for `localhost`.
+/// A certificate authority, and a certificate for `localhost` that it signed.
 const CERTIFICATE: &str = "mkdir -p /srv/tls && cd /srv/tls && exec 2>/dev/null
     openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
     openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request.pem
@@ -37,7 +37,7 @@ const CERTIFICATE: &str = "mkdir -p /srv/tls && cd /srv/tls && exec 2>/dev/null
     openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \\
         -extfile names -out cert.pem";
 
-/// A host with r1 in S3, whose agent.env says nothing of keys.
+/// A host with r1 in S3, whose agent.env has no keys.
 fn without_keys() -> Host {
     let host = Host::boot();
     host.publish(&Release::new("r1"));
@@ -46,7 +46,7 @@ fn without_keys() -> Host {
     host
 }
 
-/// Makes changes of AWS variables known, as the manual says.
+/// Applies changes of AWS variables, as the manual describes.
 fn reload(host: &Host) {
     host.sh("systemctl reload deployd");
     host.wait_for("deployd", SOON, || host.exec(&["deploy", "status"]).status.filter(|s| *s == 0));
@@ -57,7 +57,7 @@ fn keys(profile: &str) -> String {
 }
 
 #[test]
-fn profiles_of_root_are_found_as_the_aws_cli_finds_them() {
+fn profiles_of_root_are_found_where_the_aws_cli_finds_them() {
     let host = without_keys();
     host.write("/root/.aws/credentials", keys("default"));
     host.configure("AWS_EC2_METADATA_DISABLED=true\n");
@@ -85,7 +85,7 @@ fn profiles_of_root_are_found_as_the_aws_cli_finds_them() {
 }
 
 #[test]
-fn a_server_with_a_certificate_of_its_own_is_trusted_where_the_bundle_says_so() {
+fn a_private_certificate_authority_is_trusted_if_the_bundle_contains_it() {
     let host = Host::boot();
     host.publish(&Release::new("r1"));
     host.sh(CERTIFICATE);
@@ -111,7 +111,7 @@ fn a_server_with_a_certificate_of_its_own_is_trusted_where_the_bundle_says_so() 
 }
 
 #[test]
-fn a_proxy_that_is_not_there_is_named() {
+fn an_unreachable_proxy_is_named_in_the_error() {
     let host = Host::boot();
     host.publish(&Release::new("r1"));
     host.configure("HTTP_PROXY=http://127.0.0.1:3128\n");

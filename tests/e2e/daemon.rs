@@ -1,15 +1,15 @@
-//! deployd itself: it may come and go, and needs little; and what the units that
-//! it made may do.
+//! deployd itself: its restarts and its memory; and the privileges of the units that it
+//! creates.
 
 use std::time::Duration;
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
 
-/// Bytes that it may occupy while it does nothing.
+/// Memory limit of the idle daemon, in bytes.
 const IDLE: u64 = 15 << 20;
 
 #[test]
-fn restarts_reloads_and_dies_while_the_app_runs_on() {
+fn the_app_runs_on_while_deployd_restarts_reloads_and_dies() {
     let host = Host::running_r1();
     let before = host.pids();
     let deployd = || host.sh("systemctl show -P MainPID deployd").trim().to_owned();
@@ -24,7 +24,7 @@ fn restarts_reloads_and_dies_while_the_app_runs_on() {
     host.configure("DEPLOY_SETTLE=2s\n");
     same();
     assert_eq!(deployd(), pid);
-    // The libraries read their own settings when a process starts.
+    // The AWS libraries read their settings at process start, so deployd has to start again.
     host.configure("AWS_REGION=eu-west-1\n");
     host.exec(&["systemctl", "reload", "deployd"]).ok();
     host.wait_for("new deployd", SOON, || (deployd() != pid && deployd() != "0").then_some(()));
@@ -38,9 +38,10 @@ fn restarts_reloads_and_dies_while_the_app_runs_on() {
     assert!(story.contains("Status: \"idle\""), "{story}");
 }
 
-/// Nobody waits for that end, as somebody does for that of a stop.
+/// A restart for new settings may wait for the deploy: unlike a stop, it has no one waiting for
+/// it.
 #[test]
-fn finishes_the_deploy_under_way_before_it_ends_for_new_settings() {
+fn finishes_the_running_deploy_before_it_restarts_for_new_settings() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2").waiting());
     let deploying = host.command(&["deploy", &url("r2")]).spawn();
@@ -57,9 +58,9 @@ fn finishes_the_deploy_under_way_before_it_ends_for_new_settings() {
     assert_eq!(host.served().as_deref(), Some("r2"));
 }
 
-/// Its caller follows whoever takes the work up.
+/// The caller attaches to the daemon that resumes the deploy.
 #[test]
-fn takes_up_what_it_was_killed_at() {
+fn resumes_the_deploy_during_which_it_was_killed() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2").set("DEPLOY_SETTLE=6s"));
     let deploying = host.command(&["deploy", &url("r2")]).spawn();
@@ -78,7 +79,7 @@ fn takes_up_what_it_was_killed_at() {
 }
 
 #[test]
-fn says_what_it_was_killed_at_before_anything_had_changed() {
+fn reports_a_deploy_during_which_it_was_killed_before_any_change() {
     let host = Host::running_r1();
     let before = host.pids();
     host.publish(&Release::new("r2").waiting());
@@ -104,7 +105,7 @@ fn says_what_it_was_killed_at_before_anything_had_changed() {
 }
 
 #[test]
-fn a_daemon_that_keeps_dying_touches_no_app() {
+fn a_daemon_in_a_crash_loop_touches_no_app() {
     let host = Host::running_r1();
     let before = host.pids();
     for _ in 0..5 {
@@ -116,7 +117,7 @@ fn a_daemon_that_keeps_dying_touches_no_app() {
         });
     }
     assert_eq!(host.pids(), before);
-    // One that does not come up at all.
+    // A daemon that does not start at all.
     host.write(
         "/run/systemd/system/deployd.service.d/broken.conf",
         "[Service]\nExecStart=\nExecStart=/bin/false\n",
@@ -164,7 +165,7 @@ fn its_units_are_accepted_and_safe() {
     host.sh(&format!("systemd-analyze security --no-pager --threshold=20 {web}"));
 }
 
-/// What a process tries, and whether it works.
+/// Actions that a process attempts, and whether they work.
 const TRIES: [(&str, &str); 12] = [
     ("touch tmp/x log/x \"$HOME/x\" \"$DEPLOY_SHARED/x\" /tmp/x", "yes"),
     ("exec 3<>/dev/tcp/10.77.0.1/9000", "yes"),
@@ -181,7 +182,7 @@ const TRIES: [(&str, &str); 12] = [
 ];
 
 #[test]
-fn a_process_can_do_what_it_needs_and_no_more() {
+fn a_process_has_the_access_that_it_needs_and_no_more() {
     let host = Host::boot();
     let script: String = TRIES
         .iter()

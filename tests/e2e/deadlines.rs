@@ -1,6 +1,5 @@
-//! Whatever hangs: every deploy ends in time, with the right code, and the right
-//! release serves. (What the network does is in `network`; a process that ignores
-//! SIGTERM, in `deploying`.)
+//! Whatever hangs, every deploy ends in time with the right exit code, and the right release
+//! serves. (Network faults are in `network`; a process that ignores SIGTERM is in `deploying`.)
 
 use std::time::Duration;
 use testkit::app::{Release, url};
@@ -8,19 +7,19 @@ use testkit::host::{Host, SOON};
 use testkit::instance::Output;
 use testkit::s3::Fault;
 
-/// What hangs here hangs for an hour; this is much less, on a busy machine too.
+/// Much less than the hour for which processes hang here, and enough on a busy machine.
 const IN_TIME: Duration = Duration::from_secs(45);
 
-/// A child in a session of its own that holds the output open and ignores what it
-/// can, `sleep 4711`.
+/// A child in its own session that holds the output open and ignores every signal it can,
+/// `sleep 4711`.
 const STAYS: &str =
     "setsid bash -c \"trap '' TERM HUP INT; while :; do sleep 4711; done\" & echo begun";
 
-/// What these tests ask of a host.
+/// Helpers of these tests, as methods of the host.
 trait Deadlines {
-    /// A deploy that fails in time.
+    /// Runs a deploy that fails in time.
     fn fails(&self, arguments: &[&str], code: i32, why: &str) -> Output;
-    /// Nothing of what hung is left, and r1 serves.
+    /// Checks that no hung process is left, and that r1 serves.
     fn runs_r1_alone(&self);
 }
 
@@ -47,7 +46,7 @@ fn with_build(name: &str, build: &str) -> Release {
 }
 
 #[test]
-fn a_hung_build_ends_with_all_that_it_has_started() {
+fn a_hung_build_ends_with_all_its_processes() {
     let host = Host::running_r1();
     let before = host.state();
     let hangs = format!("{STAYS}; trap '' TERM; while :; do sleep 4712; done");
@@ -56,7 +55,7 @@ fn a_hung_build_ends_with_all_that_it_has_started() {
     assert!(said.stderr.contains("  | begun"), "{said:?}");
     assert!(said.stderr.contains("DEPLOY_BUILD_TIMEOUT"), "{said:?}");
     host.runs_r1_alone();
-    // Its caller may give it less time than it has by itself.
+    // The caller's timeout may be shorter than the build's own.
     host.publish(&with_build("r3", &hangs));
     let over = "(deploy-my-app-build:r3.service): the time given with --timeout is over";
     host.fails(&["--timeout", "3s", &url("r3")], 11, over);
@@ -65,7 +64,7 @@ fn a_hung_build_ends_with_all_that_it_has_started() {
 }
 
 #[test]
-fn what_a_build_leaves_running_ends_with_it() {
+fn background_processes_of_a_build_end_with_it() {
     let host = Host::running_r1();
     host.publish(&with_build("r2", STAYS));
     host.command(&["deploy", &url("r2")]).deadline(IN_TIME).output().exits(0);
@@ -73,11 +72,11 @@ fn what_a_build_leaves_running_ends_with_it() {
     assert_eq!(host.served().as_deref(), Some("r2"));
 }
 
-/// Other programs reload systemd at any time, and each deploy does.
+/// Other programs reload systemd at any time, and each deploy does too.
 #[test]
 fn a_reload_of_systemd_ends_neither_build_nor_release_phase() {
     let host = Host::running_r1();
-    // With all that could hurt a line of a unit's file.
+    // Holds every character that could break a line of a unit file.
     let odd = r#": 'a"b' "c'd" \; \\ \x %n %% $$ ${HOME} ü x#x - @ ! + | \""#;
     let until_reloaded = |part| {
         format!(
@@ -101,14 +100,14 @@ fn a_reload_of_systemd_ends_neither_build_nor_release_phase() {
     let said = deploying.output().exits(0);
     assert_eq!(said.stderr.matches("| done in ").count(), 2, "{said:?}");
     assert_eq!(said.stderr.matches(" 100% 2\n").count(), 2, "{said:?}");
-    // systemd could read the file that it had written of each run.
+    // systemd could parse the transient unit files that it had written for the two runs.
     let wrong = r"Refusing|Unknown key|transient/.*(Invalid|Failed to (parse|resolve)|Missing)";
     let complaints = host.exec(&["journalctl", "--boot", "--grep", wrong]);
     complaints.exits(1);
 }
 
 #[test]
-fn a_process_that_hangs_while_it_is_proved_is_given_up() {
+fn a_candidate_that_hangs_is_given_up() {
     let host = Host::running_r1();
     let probed = " DEPLOY_HEALTH_PATH=/health";
     for (name, behave, why) in [
@@ -121,7 +120,7 @@ fn a_process_that_hangs_while_it_is_proved_is_given_up() {
         assert!(said.stdout.contains(why), "{said:?}");
         host.runs_r1_alone();
     }
-    // One that gets longer is told what its probe gave.
+    // With a longer timeout it is the probe that ends first, and its result is reported.
     host.publish(
         &Release::new("slow").set(&format!("BEHAVE=mute{probed} DEPLOY_HEALTH_TIMEOUT=7s")),
     );
@@ -129,9 +128,9 @@ fn a_process_that_hangs_while_it_is_proved_is_given_up() {
     host.runs_r1_alone();
 }
 
-/// The window is shorter than the time in which one can be sure of it.
+/// The settle window is shorter than the probe's own timeout.
 #[test]
-fn a_release_that_stops_answering_in_the_settle_window_is_taken_back() {
+fn a_release_that_stops_answering_in_the_settle_window_is_rolled_back() {
     let host = Host::running_r1();
     let late = "BEHAVE=mute-after=2 DEPLOY_HEALTH_PATH=/health DEPLOY_SETTLE=3s";
     host.publish(&Release::new("r2").set(late));
@@ -141,7 +140,7 @@ fn a_release_that_stops_answering_in_the_settle_window_is_taken_back() {
 }
 
 #[test]
-fn a_source_that_stalls_gets_no_more_time_than_the_caller_gives() {
+fn a_stalled_source_gets_no_more_time_than_the_caller_allows() {
     let host = Host::running_r1();
     let before = host.state();
     for (release, object, what) in [
@@ -158,7 +157,7 @@ fn a_source_that_stalls_gets_no_more_time_than_the_caller_gives() {
 }
 
 #[test]
-fn no_deploy_is_without_an_end() {
+fn every_deploy_has_a_timeout() {
     let host = Host::boot();
     let help = host.deploy(&["--help"]).ok();
     assert!(help.contains("--timeout") && help.contains("[default: 1h]"), "{help}");

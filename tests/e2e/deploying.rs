@@ -1,4 +1,4 @@
-//! A release comes, another replaces it, a broken one does not.
+//! A release is deployed, another replaces it, a broken one does not.
 
 use serde_json::Value;
 use testkit::app::{BUCKET, Release, url};
@@ -42,18 +42,18 @@ fn deploys_a_release_serves_it_and_replaces_it() {
     assert_eq!(status["rollback"], "r1");
 }
 
-/// It is proved where no client comes; the release that runs is not touched.
+/// The candidate is proved on a port without clients; the running release is not touched.
 #[test]
-fn a_broken_release_leaves_the_one_before_alone() {
+fn a_broken_release_leaves_the_running_one_alone() {
     let host = Host::running_r1();
     let before = host.pids();
     refuses_broken_releases(&host, 12);
     assert_eq!(host.pids(), before);
 }
 
-/// Without a port map the one before has to stop, and is started again.
+/// Without a port map the previous release has to stop, and is started again.
 #[test]
-fn a_broken_release_gives_way_to_the_one_before() {
+fn a_broken_release_gives_way_to_the_previous_one() {
     let host = Host::boot();
     host.configure("DEPLOY_STRATEGY=restart\n");
     host.publish(&Release::new("r1"));
@@ -94,9 +94,9 @@ fn refuses_broken_releases(host: &Host, exit: i32) {
     assert_eq!(history.matches("r1 -> r1").count(), broken.len(), "{history}");
 }
 
-/// What fails in the settle window had the traffic already.
+/// A release that fails in the settle window has had the traffic already.
 #[test]
-fn a_release_that_breaks_after_the_switch_gives_way_to_the_one_before() {
+fn a_release_that_breaks_after_the_switch_gives_way_to_the_previous_one() {
     let host = Host::running_r1();
     let [web, _] = host.pids();
     let late = Release::new("r2").set("BEHAVE=crash-after=1.5 DEPLOY_SETTLE=20s");
@@ -105,11 +105,11 @@ fn a_release_that_breaks_after_the_switch_gives_way_to_the_one_before() {
     assert!(said.stdout.contains("my-app r2 failed, r1 runs again"), "{said:?}");
     assert!(said.stderr.contains("  | web.1: r2 web gives up"), "{said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
-    assert_eq!(host.pid("web.1"), Some(web), "it was still warm");
+    assert_eq!(host.pid("web.1"), Some(web), "web.1 was not restarted");
 }
 
 #[test]
-fn a_first_release_that_is_broken_leaves_nothing_running() {
+fn a_broken_first_release_leaves_nothing_running() {
     let host = Host::boot();
     host.publish(&Release::new("r1").set("BEHAVE=crash"));
     host.deploy(&[&url("r1")]).exits(12);
@@ -117,7 +117,7 @@ fn a_first_release_that_is_broken_leaves_nothing_running() {
     assert_eq!(host.sh("pgrep -u app-my-app || true"), "");
     let status = host.status();
     assert_eq!((&status["release"], &status["healthy"]), (&().into(), &false.into()));
-    // Repaired under its own name, it takes the place of the one that failed.
+    // The repaired release has the same name, and takes the place of the failed one.
     host.publish(&Release::new("r1"));
     let said = host.deploys("r1");
     assert!(said.stdout.contains("my-app r1 (production)"), "{said:?}");
@@ -125,7 +125,7 @@ fn a_first_release_that_is_broken_leaves_nothing_running() {
 }
 
 #[test]
-fn a_process_that_ignores_sigterm_holds_nothing_up() {
+fn a_process_that_ignores_sigterm_delays_no_deploy() {
     let host = Host::boot();
     host.publish(&Release::new("r1").set("BEHAVE=ignore-term DEPLOY_STOP_TIMEOUT=1s"));
     host.deploys("r1");

@@ -1,4 +1,4 @@
-//! env: the process gets what bash would have given it, and nobody else sees it.
+//! env: the process gets the variables that bash would set, and no one else sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use testkit::app::{Release, url};
@@ -6,7 +6,7 @@ use testkit::host::{Host, SECRET_KEY, SOON};
 
 type Variables = BTreeMap<String, String>;
 
-/// Pieces that quoting, systemd, bash or printf might stumble over.
+/// Fragments that quoting, systemd, bash or printf might mishandle.
 const PIECES: [&str; 24] = [
     "",
     "plain",
@@ -34,7 +34,7 @@ const PIECES: [&str; 24] = [
     "*",
 ];
 
-/// What systemd and the agent tell every process, and a bash on the way to it.
+/// Variables that systemd, the agent, or a bash in between set for every process.
 const NOT_OF_ENV: [&str; 22] = [
     "DEPLOY_APP",
     "DEPLOY_ENVIRONMENT",
@@ -61,7 +61,7 @@ const NOT_OF_ENV: [&str; 22] = [
 ];
 
 #[test]
-fn a_process_gets_what_bash_gives() {
+fn a_process_gets_the_variables_that_bash_would_set() {
     let host = Host::boot();
     let env = nasty_env();
     host.publish(&Release::new("r1").env(env.clone()));
@@ -96,11 +96,11 @@ fn a_process_gets_what_bash_gives() {
     }
 }
 
-/// 200 variables in every way of quoting, of the same values in every run.
+/// 200 variables in every style of quoting, with the same values in every run.
 fn nasty_env() -> String {
     let mut state = 2_463_534_242_u32;
     let mut random = |below: usize| {
-        // xorshift, as G. Marsaglia has it.
+        // xorshift (G. Marsaglia)
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
@@ -139,7 +139,7 @@ fn variables(environ: &[u8]) -> Variables {
 }
 
 #[test]
-fn no_value_of_env_is_anywhere_else() {
+fn values_of_env_are_found_only_in_env_and_its_processes() {
     const MARKER: &str = "marker-of-a-secret-value";
     let host = Host::boot();
     let with_secret = |release: Release| release.set(&format!("TOKEN='{MARKER}'"));
@@ -210,7 +210,8 @@ fn no_value_of_env_is_anywhere_else() {
     }
     let files = host.sh(&format!("grep -rlaF {SECRET_KEY} /etc /home /root /run /srv /tmp /var"));
     assert_eq!(files, "/etc/deploy/agent.env\n");
-    // Not as an argument, in which it would find itself; a process may end meanwhile.
+    // The marker is sent on stdin: as an argument of grep it would be found itself. A process
+    // may end during the search.
     let search = "grep -lasF -f /dev/stdin /proc/[0-9]*/environ /proc/[0-9]*/cmdline";
     let processes = host.command(&["bash", "-c", search]).input(MARKER).output().stdout;
     let [web, worker] = host.pids();

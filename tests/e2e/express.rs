@@ -1,5 +1,5 @@
-//! A third-party app as it is: Express with its node_modules, thousands of files
-//! that somebody else wrote, on the node of Debian.
+//! An unmodified third-party app: Express with its node_modules, thousands of files by other
+//! authors, on Debian's node.
 
 use serde_json::Value;
 use std::path::Path;
@@ -7,9 +7,8 @@ use testkit::app::BUCKET;
 use testkit::host::{Host, SOON};
 use testkit::instance::Image;
 
-/// Makes the app with npm, from the public registry, and packs it as a build
-/// server would. npm runs behind whatever proxy this machine has, so it is told
-/// to trust what this machine trusts.
+/// Creates the app with npm from the public registry, and packs it as a build server would. npm
+/// trusts this machine's CA bundle, since a proxy of this machine may be in between.
 const MAKE: &str = "
     mkdir /srv/shop
     cp package.json server.js Procfile /srv/shop/
@@ -22,7 +21,7 @@ const MAKE: &str = "
     rm -rf /root/.npm
 ";
 
-/// An image with node and the app, made once; our package is installed on top.
+/// An image with node and the app, built once; our package is installed on top.
 fn image() -> Image {
     let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/express"));
     let files = ["package.json", "server.js", "Procfile"].map(|name| dir.join(name));
@@ -32,7 +31,7 @@ fn image() -> Image {
     Host::image_on(node.layer("express", &inputs, MAKE), "express-agent")
 }
 
-/// The releases `NAME` of the app, from an archive that the image holds.
+/// Publishes a release `name` of the app, from an archive in the image.
 fn publish(host: &Host, name: &str, archive: &str) {
     let key = |file: &str| format!("shop/production/{name}/{file}");
     let env = format!("export GREETING='from {name}' DEPLOY_HEALTH_PATH=/health\n");
@@ -40,12 +39,12 @@ fn publish(host: &Host, name: &str, archive: &str) {
     host.s3().put(BUCKET, &key("env"), env);
 }
 
-/// What Express answers; none where it does not.
+/// The response of Express; `None` if it does not answer.
 fn answer(host: &Host) -> Option<Value> {
     serde_json::from_str(&host.served()?).ok()
 }
 
-/// What a tree holds: names, modes, links, and the content of its files.
+/// Names, modes, links and file contents of a tree.
 fn tree(host: &Host, path: &str) -> String {
     host.sh(&format!(
         "cd {path}

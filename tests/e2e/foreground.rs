@@ -1,4 +1,4 @@
-//! `deploy run`: what a release does on a laptop, by a user who is not root.
+//! `deploy run`: runs a release on a laptop, as a user who is not root.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use testkit::instance::{Image, Job, Output};
 
 const JOB: &str = include_str!("foreground/job.py");
 
-/// Fifteen ways to start one program, and three to leave it behind.
+/// Fifteen ways to start one program, and three that leave it running in the background.
 const KINDS: &str = r#"a_direct: python3 job.py
 b_script: ./worker
 c_bash: bash -c 'cd . && python3 job.py'
@@ -31,7 +31,7 @@ s_stranger: (env -i setsid /usr/bin/python3 job.py s_stranger.1 &); exec sleep 4
 const WORKER: &str = "#!/bin/sh\necho preparing\npython3 job.py \"$@\"\n";
 const PACKAGE: &str = r#"{"name":"job","version":"1.0.0","scripts":{"worker":"python3 job.py"}}"#;
 
-/// An image with the npm of Debian.
+/// An image with Debian's npm.
 fn image() -> Image {
     let make = "apt-get update -q
         apt-get install -q --yes --no-install-recommends nodejs npm
@@ -40,19 +40,19 @@ fn image() -> Image {
     Host::image_on(Image::base().layer("npm", &inputs, make), "npm-agent")
 }
 
-/// What these tests do on a host and ask of it.
+/// Helpers of these tests, as methods of the host.
 trait Foreground {
-    /// A directory with a Procfile, as a developer has it.
+    /// Creates a directory with a Procfile, as a developer has it.
     fn lay(&self, procfile: &str, env: &str);
-    /// `deploy run` in a session of its own, as a terminal would start it.
+    /// Starts `deploy run` in its own session, as a terminal would.
     fn runs(&self, arguments: &[&str]) -> Job;
-    /// What every job has written down, in the order of their names.
+    /// Returns what every job has recorded, ordered by job name.
     fn jobs(&self) -> Vec<(String, String)>;
     fn wait_for_jobs(&self, count: usize);
-    /// As Ctrl-C does it: to all of the terminal's foreground group.
+    /// Signals the terminal's whole foreground group, as Ctrl-C does.
     fn interrupt(&self);
     fn runs_nothing(&self);
-    /// Jobs, some of which leave an empty file.
+    /// Waits for jobs, some of which leave an empty file.
     fn wait_for_jobs_or_files(&self, count: usize);
 }
 
@@ -104,7 +104,7 @@ fn has_line(said: &Output, line: &str) -> bool {
 }
 
 #[test]
-fn every_job_is_told_once_to_end_however_it_was_started() {
+fn every_job_gets_one_signal_however_it_was_started() {
     let host = Host::of(&image());
     host.lay(KINDS, "");
     let count = KINDS.lines().count();
@@ -115,7 +115,7 @@ fn every_job_is_told_once_to_end_however_it_was_started() {
     let jobs = host.jobs();
     assert_eq!(jobs.len(), count, "{jobs:?}");
     for (name, wrote) in jobs {
-        // timeout(1) sends its child what it was sent, and then its own group.
+        // timeout(1) forwards the signal to its child, and then to its own group.
         let twice = name == "h_timeout.1" && wrote == "begun SIGTERM SIGTERM done";
         assert!(twice || wrote == "begun SIGTERM done", "{name}: {wrote}");
     }
@@ -123,7 +123,7 @@ fn every_job_is_told_once_to_end_however_it_was_started() {
 }
 
 #[test]
-fn a_process_that_ends_by_itself_ends_the_others_as_they_want_it() {
+fn a_process_that_ends_by_itself_ends_the_others_with_their_stop_signal() {
     let host = Host::boot();
     let ends = "one: until [ -e /var/tmp/jobs/go ]; do sleep 0.1; done; exit 3\n";
     let others = "two: ./worker\nthree: python3 job.py\n";
@@ -142,7 +142,7 @@ fn a_process_that_ends_by_itself_ends_the_others_as_they_want_it() {
 }
 
 #[test]
-fn what_does_not_end_is_killed_when_the_time_is_over_or_at_the_second_interrupt() {
+fn stubborn_processes_are_killed_after_the_timeout_or_at_the_second_interrupt() {
     let host = Host::boot();
     let stays = "one: trap '' TERM; touch /var/tmp/jobs/one; while :; do sleep 4711; done\n\
                  two: (trap '' TERM; setsid sleep 4711 &); python3 job.py\n";
@@ -169,7 +169,7 @@ fn what_does_not_end_is_killed_when_the_time_is_over_or_at_the_second_interrupt(
 }
 
 #[test]
-fn a_process_has_what_a_service_would_be_given() {
+fn a_process_gets_the_environment_and_output_of_a_service() {
     let host = Host::boot();
     let web = "web: env; echo to stdout >/dev/stdout; echo to stderr >/dev/stderr; \
                touch $DEPLOY_SHARED/file && echo can write; printf 'last words'; exit 3\n";

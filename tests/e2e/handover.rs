@@ -1,5 +1,5 @@
-//! Zero downtime: a release is proved beside the one that serves, and only then
-//! gets the traffic; whatever fails, no client notices.
+//! Zero downtime: a candidate is proved beside the serving release, and only then gets the
+//! traffic; whatever fails, no client notices.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -9,7 +9,7 @@ use testkit::graceful::{graceful, loads, serving_r1};
 use testkit::host::{Host, SOON};
 use testkit::load::{Fault, Load, Tally};
 
-/// What `work` gives, during which no request failed.
+/// Returns the result of `work`; fails if any request failed meanwhile.
 #[track_caller]
 pub fn unnoticed<T>(host: &Host, work: impl FnOnce() -> T) -> T {
     let loads = loads(host, 5000);
@@ -66,7 +66,7 @@ fn no_client_ever_sees_a_release_that_fails() {
     });
 }
 
-/// The old processes are still there: nothing has to be started to go back.
+/// The old processes still run: a rollback has to start nothing.
 #[test]
 fn a_failure_in_the_settle_window_goes_back_at_once() {
     let host = serving_r1();
@@ -128,7 +128,7 @@ fn no_client_notices_that_deployd_is_killed_at_the_switch() {
     });
 }
 
-/// As a WebSocket has it: one connection for as long as its client wants.
+/// One connection for as long as its client wants, like a WebSocket.
 struct Kept(TcpStream);
 
 impl Kept {
@@ -137,7 +137,7 @@ impl Kept {
         Kept(host.network.within(|| TcpStream::connect(address)).expect("connect"))
     }
 
-    /// The release that answers; none where the connection has ended.
+    /// Returns the release that responds; `None` if the connection has ended.
     fn ask(&mut self) -> Option<String> {
         self.0.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
         let mut answer = [0; 1024];
@@ -159,7 +159,7 @@ fn a_long_connection_stays_where_it_was_opened_until_it_ends() {
         (status["release"] == "r2" && status["state"] == "good").then_some(())
     });
     assert_eq!(host.served().as_deref(), Some("r2"));
-    assert_eq!(kept.ask().as_deref(), Some("r1"), "it outlives the settle window");
+    assert_eq!(kept.ask().as_deref(), Some("r1"), "the connection outlives the settle window");
     let leaving = host.wait_for("leaving", SOON, || {
         Some(host.status()["leaving"].clone()).filter(|leaving| leaving["connections"] == 1)
     });
@@ -175,11 +175,11 @@ fn a_long_connection_stays_where_it_was_opened_until_it_ends() {
     assert_eq!(kept.ask().as_deref(), Some("r2"));
     host.publish(&graceful("r3").set("DEPLOY_DRAIN_TIMEOUT=3s"));
     host.deploys("r3");
-    assert_eq!(kept.ask(), None, "it outlived the drain timeout");
+    assert_eq!(kept.ask(), None, "the connection ends at the drain timeout");
 }
 
 #[test]
-fn private_ports_are_nobody_elses_business() {
+fn private_ports_cannot_be_reached_from_other_machines() {
     let host = serving_r1();
     host.publish(&graceful("r2"));
     host.deploys("r2");
@@ -189,7 +189,7 @@ fn private_ports_are_nobody_elses_business() {
     host.network.within(|| direct().expect_err("a private port"));
     let local = SocketAddr::from(([127, 0, 0, 1], port));
     host.instance.within(|| TcpStream::connect(local)).expect("the agent's own probes");
-    // No two installed releases have the same one.
+    // No two installed releases have the same private port.
     let manifests =
         host.sh("cat /var/lib/deploy/apps/*/releases/*/release.json | grep -A1 private_ports");
     let ports: Vec<&str> = manifests.lines().filter(|line| line.contains("2")).collect();
@@ -216,13 +216,13 @@ fn several_processes_share_the_port_and_their_number_may_change() {
         let taken = host.sh(&format!(
             "ss --no-header --tcp --numeric state all 'sport = :{port}' | grep -vc LISTEN || true"
         ));
-        assert_ne!(taken.trim(), "0", "nothing came to {port}");
+        assert_ne!(taken.trim(), "0", "no connection reached {port}");
     }
 }
 
-/// The machine's own firewall flushes every table when it is loaded.
+/// Loading the machine's own firewall flushes every table.
 #[test]
-fn the_map_comes_back_after_the_firewall_was_loaded_again() {
+fn the_map_is_restored_after_a_reload_of_the_firewall() {
     let host = serving_r1();
     for verb in ["start", "reload", "restart"] {
         host.exec(&["systemctl", verb, "nftables"]).ok();
@@ -236,9 +236,9 @@ fn the_map_comes_back_after_the_firewall_was_loaded_again() {
     host.wait_for("answer", SOON, || host.served().filter(|served| served == "r2"));
 }
 
-/// What other programs do to the map, each of which would leave clients refused.
+/// Changes of the map by other programs, each of which would leave clients refused.
 #[test]
-fn the_map_comes_back_whoever_flushes_it() {
+fn the_map_is_restored_whichever_program_flushes_it() {
     let host = serving_r1();
     let damage = [
         "nft flush ruleset",
@@ -255,7 +255,7 @@ fn the_map_comes_back_whoever_flushes_it() {
         host.wait_for("answer", SOON, || host.served());
         let took = since.elapsed();
         println!("{damage}: clients were served again after {took:?}");
-        // It may have been served all along.
+        // Requests may have been served all along.
         host.wait_for("whole map", SOON, || {
             let rules = host.sh("nft list table inet deploy || true");
             (rules.contains("dnat") && !rules.contains("dport 5000 return")).then_some(())
@@ -267,14 +267,14 @@ fn the_map_comes_back_whoever_flushes_it() {
     assert!(status["port_map"].as_str().expect("a word").contains("loaded again: "), "{status:#}");
     assert!(host.deploy(&["status"]).ok().contains("port map  flushed by another program"));
     assert_eq!(status["healthy"], true);
-    // A map of somebody else's is left alone.
+    // A map of another program is left alone.
     host.sh("nft add table inet somebody; nft add chain inet somebody theirs");
     assert!(host.sh("nft list ruleset").contains("chain theirs"));
 }
 
-/// Healthy on its private port is not enough: nobody comes there.
+/// A process that is healthy on its private port is not enough: no client connects there.
 #[test]
-fn a_map_that_cannot_come_back_is_a_fault() {
+fn a_map_that_cannot_be_restored_is_a_fault() {
     let host = serving_r1();
     host.sh(
         "cp /usr/sbin/nft /root/nft; mv /usr/sbin/nft /usr/sbin/nft.gone; /root/nft flush ruleset",
@@ -293,7 +293,7 @@ fn a_map_that_cannot_come_back_is_a_fault() {
 }
 
 #[test]
-fn without_nftables_it_is_a_restart_and_a_warning() {
+fn without_nftables_the_strategy_is_restart_with_a_warning() {
     let host = Host::boot();
     host.sh("mv /usr/sbin/nft /root/");
     host.publish(&graceful("r1"));
@@ -302,7 +302,7 @@ fn without_nftables_it_is_a_restart_and_a_warning() {
     assert_eq!(host.web_listens_on(), [5000]);
     assert_eq!(host.deploys("r1").stdout, "my-app r1 is already running\n");
     host.sh("mv /root/nft /usr/sbin/");
-    // And back to a handover, from a process that holds the public port itself.
+    // Then a handover again, from a process that holds the public port itself.
     host.publish(&graceful("r2"));
     unnoticed(&host, || host.deploys("r2"));
     assert_ne!(host.web_listens_on(), [5000]);
@@ -313,7 +313,7 @@ fn without_nftables_it_is_a_restart_and_a_warning() {
     assert_eq!(host.served().as_deref(), Some("r2"));
 }
 
-/// Two clocks would do everything twice.
+/// Two clocks would run every job twice.
 #[test]
 fn a_singleton_never_runs_in_two_releases() {
     let host = Host::boot();
@@ -330,15 +330,15 @@ fn a_singleton_never_runs_in_two_releases() {
     host.publish(&failing);
     let clock = host.pid("clock.1");
     host.deploy(&[&url("r3")]).exits(12);
-    assert_eq!(host.pid("clock.1"), clock, "it is asked for last");
+    assert_eq!(host.pid("clock.1"), clock, "the clock is replaced last");
     let journal = host.journal(&["--output=cat", "SYSLOG_IDENTIFIER=my-app.clock.1"]);
     let said: Vec<&str> = journal.lines().collect();
     let said: Vec<&str> = said.into_iter().filter(|line| line.starts_with("clock")).collect();
     assert_eq!(said, ["clock begins", "clock ends", "clock begins"]);
 }
 
-/// Between a crash and the next start nobody listens. Clients from another
-/// machine ask again, as TCP does, instead of being refused.
+/// No process listens between a crash and the next start. Clients on other machines retransmit,
+/// as TCP does, instead of being refused.
 #[test]
 fn a_client_waits_for_a_process_that_has_died() {
     let host = serving_r1();
@@ -352,18 +352,18 @@ fn a_client_waits_for_a_process_that_has_died() {
     load.wait_for(40);
     let tally = load.stop();
     assert_eq!(tally.count(Fault::Refused), 0, "{tally}");
-    assert_eq!(tally.failed(), tally.count(Fault::Cut), "what it was at is lost: {tally}");
+    assert_eq!(tally.failed(), tally.count(Fault::Cut), "only open requests may fail: {tally}");
 }
 
-/// Asked for what runs, and not all of it does: only what is missing is started.
+/// The running release is deployed again while one process is down: only that one is started.
 #[test]
-fn a_deploy_of_what_runs_starts_only_what_does_not() {
+fn a_deploy_of_the_running_release_starts_only_missing_processes() {
     let host = Host::running_r1();
     let [web, worker] = host.pids();
     host.sh("systemctl stop deploy-my-app-worker-r1@1");
     host.deploys("r1");
     let now = host.pids();
-    assert_eq!(now[0], web, "it was well");
+    assert_eq!(now[0], web, "web.1 was running");
     assert_ne!(now[1], worker);
 }
 

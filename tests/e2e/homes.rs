@@ -1,13 +1,13 @@
-//! What two processes, or two releases, of one app do not share: $HOME, and the
-//! directories of the tree that hold pid files. And what they do share.
+//! Paths that two processes, or two releases, of one app do not share: $HOME, and the
+//! directories of the tree that hold pid files. And the paths that they do share.
 
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
 
 const DIR: &str = "/var/lib/deploy/apps/my-app";
 
-/// Begins as pm2 does: a daemon of its own, by a socket in $HOME, takes over from the one
-/// that is there. And as streamlit: nobody else may hold the lock in $HOME.
+/// Starts like pm2, whose daemon takes over from a running one by a socket in $HOME, and like
+/// streamlit, which needs the lock in $HOME to itself.
 const DAEMON: &str = r#"
 import fcntl, os, socket, sys, threading
 home = os.path.join(os.environ["HOME"], ".pm2")
@@ -40,7 +40,7 @@ fn daemon(name: &str) -> Release {
 }
 
 #[test]
-fn neither_a_failed_candidate_nor_a_second_process_comes_into_the_way_of_one_by_its_home() {
+fn no_failed_candidate_or_second_process_disturbs_another_through_its_home() {
     let host = Host::boot();
     host.publish(&daemon("r1").set("DEPLOY_CONCURRENCY=web=2"));
     host.deploys("r1");
@@ -56,7 +56,7 @@ fn neither_a_failed_candidate_nor_a_second_process_comes_into_the_way_of_one_by_
 }
 
 #[test]
-fn a_home_is_the_apps_own_and_goes_with_its_release_but_what_is_shared_stays() {
+fn a_home_belongs_to_the_app_and_is_removed_with_its_release_but_shared_files_stay() {
     let host = Host::boot();
     host.configure("DEPLOY_KEEP_RELEASES=1\n");
     let web = "web: touch ~/own $DEPLOY_SHARED/$DEPLOY_RELEASE && exec python3 app.py web\n";
@@ -74,13 +74,13 @@ fn a_home_is_the_apps_own_and_goes_with_its_release_but_what_is_shared_stays() {
         let left = host.sh(&format!("ls -A {DIR}/releases | paste -sd ' '"));
         (left == "r2 r3\n").then_some(())
     });
-    // What was there before the release is to be seen in its home, by its name.
+    // A release's home shows, by name, the shared files that existed before the release.
     let seen = host.sh(&format!("cd {DIR}/releases/r3/home/web.1; ls; readlink r1"));
     assert_eq!(seen, format!("own\nr1\nr2\n{DIR}/shared/r1\n"));
     assert_eq!(host.sh(&format!("ls {DIR}/shared")), "r1\nr2\nr3\n");
 }
 
-/// Makes an installed release what 0.1.0 would have left.
+/// Turns an installed release into one that 0.1.0 would have left.
 fn as_of_0_1(host: &Host, release: &str) {
     host.sh(&format!(
         "cd {DIR}/releases/{release}; rm -r home
@@ -104,7 +104,7 @@ fn home(host: &Host) -> String {
 }
 
 #[test]
-fn a_release_of_0_1_keeps_its_home_and_the_next_one_finds_what_it_left_there() {
+fn a_release_of_0_1_keeps_its_home_and_the_next_one_finds_its_files_there() {
     let host = Host::running_r1();
     as_of_0_1(&host, "r1");
     let said = host.deploys("r1");
@@ -129,7 +129,7 @@ fn a_release_of_0_1_keeps_its_home_and_the_next_one_finds_what_it_left_there() {
 }
 
 #[test]
-fn processes_find_what_the_build_left_in_its_home_and_the_next_build_its_caches() {
+fn processes_find_the_files_of_the_builds_home_and_the_next_build_finds_its_caches() {
     let host = Host::boot();
     let build = "mkdir -p ~/.local/bin ~/.bundle && printf '#!/bin/sh\\n' >~/.local/bin/tool && \
                  chmod +x ~/.local/bin/tool && echo here >~/.bundle/config && \
@@ -159,7 +159,7 @@ fn an_app_with_very_many_files_in_its_old_home_keeps_it() {
     host.sh(&format!("test -e {DIR}/shared/built"));
 }
 
-/// As `rails server` before 7.1.3: it refuses to start while the pid in its file lives.
+/// Like `rails server` before 7.1.3: refuses to start while the process in its pid file lives.
 const PID_FILE: &str = r#"
 import os, sys
 path = sys.argv[1] + "/server.pid"
@@ -171,7 +171,7 @@ exec(open("app.py").read())
 "#;
 
 #[test]
-fn each_process_has_its_own_pid_files_under_every_sandbox_and_none_left_by_a_crash() {
+fn each_process_has_its_own_pid_files_in_every_sandbox_and_none_from_a_crash() {
     let host = Host::boot();
     let release = |name: &str, dir: &str, sandbox: &str| {
         Release::new(name)
@@ -194,7 +194,7 @@ fn each_process_has_its_own_pid_files_under_every_sandbox_and_none_left_by_a_cra
     }
 }
 
-/// Metrics on a port of its own, as many servers have them.
+/// Serves metrics on a port of its own, as many servers do.
 const METRICS: &str = r#"
 import socket, sys
 metrics = socket.socket()
@@ -206,7 +206,7 @@ exec(open("app.py").read())
 "#;
 
 #[test]
-fn a_fixed_port_that_the_running_release_holds_is_named_with_its_holder() {
+fn a_fixed_port_of_the_running_release_is_named_with_the_process_that_holds_it() {
     let host = Host::boot();
     let release = |name: &str| {
         Release::new(name).file("metrics.py", METRICS).procfile("web: python3 metrics.py\n")

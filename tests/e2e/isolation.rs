@@ -1,5 +1,5 @@
-//! One app's trouble is its own: damaged state of an app and mistakes in the settings leave
-//! the other apps alone, and what runs.
+//! One app's trouble stays its own: neither damaged state of an app nor a mistake in the
+//! settings affects other apps or running processes.
 
 use serde_json::Value;
 use testkit::app::{Release, url};
@@ -35,7 +35,7 @@ fn of_app<'a>(status: &'a Value, app: &str) -> &'a Value {
 }
 
 #[test]
-fn a_damaged_app_runs_on_and_the_others_are_deployed_rolled_back_and_shown() {
+fn a_damaged_app_runs_on_and_the_others_can_be_deployed_rolled_back_and_listed() {
     let host = two_apps();
     let pid = main_pid(&host);
     let damages = [
@@ -68,7 +68,7 @@ fn a_damaged_app_runs_on_and_the_others_are_deployed_rolled_back_and_shown() {
         assert_eq!(broken["processes"][0]["state"], "running", "{broken:#}");
         let said = host.deploy(&["status"]).exits(12).stdout;
         assert!(said.contains("damaged") && said.contains(file), "{said}");
-        // Units and map are made again, and the daemon starts anew.
+        // The generator writes units and map again, and the daemon restarts.
         host.sh("systemctl daemon-reload; systemctl restart deployd");
         host.deploy(&["releases"]).ok();
         host.deploy(&["history"]).ok();
@@ -86,11 +86,11 @@ fn a_damaged_app_comes_up_at_boot_and_keeps_its_ports() {
     host.wait_for("both apps", SOON, || {
         (broken_serves(&host) && host.served().as_deref() == Some("r1")).then_some(())
     });
-    // Its port is not given away.
+    // The damaged app's port is not given to another app.
     host.publish(&Release::new("r3").set("PORT=5001"));
     let said = host.deploy(&[&url("r3")]).exits(10);
     assert!(said.stdout.contains("the app broken has it"), "{said:?}");
-    // What is asked of the app itself says what is wrong with it.
+    // A command for the damaged app names the damage.
     let said = host.deploy(&["rollback", "broken"]).exits(1);
     assert!(said.stdout.contains("releases/r1/release.json"), "{said:?}");
     assert!(said.stderr.contains("`deploy remove --force broken`"), "{said:?}");
@@ -98,7 +98,7 @@ fn a_damaged_app_comes_up_at_boot_and_keeps_its_ports() {
 }
 
 #[test]
-fn a_mistake_in_the_settings_takes_no_unit_away() {
+fn a_mistake_in_the_settings_removes_no_unit() {
     let host = Host::boot();
     host.sh("mkdir /srv/deploy
         mkdir -p /etc/systemd/system/deployd.service.d
@@ -130,9 +130,9 @@ fn a_mistake_in_the_settings_takes_no_unit_away() {
     host.wait_for("r1", SOON, || host.served().filter(|served| served == "r1"));
 }
 
-/// Nothing that a build writes makes another release of it.
+/// A build that changes its Procfile does not make the release a different one.
 #[test]
-fn a_build_that_changes_its_procfile_changes_no_answer() {
+fn a_release_whose_build_changes_its_procfile_is_still_already_running() {
     let host = Host::boot();
     for (name, change) in [("r1", "echo 'web: other' >Procfile"), ("r2", "rm Procfile")] {
         let text = format!("web: python3 app.py web\nbuild: {change}\n");
@@ -146,7 +146,7 @@ fn a_build_that_changes_its_procfile_changes_no_answer() {
 }
 
 #[test]
-fn remove_by_force_takes_a_damaged_app_off_and_no_other() {
+fn remove_by_force_removes_a_damaged_app_and_no_other() {
     let host = two_apps();
     let pids = host.pids();
     let damages = [

@@ -1,11 +1,11 @@
-//! Every line that a process writes reaches the journal and, where rsyslog reads
-//! the journal, rsyslog's file.
+//! Every line that a process writes reaches the journal and, if rsyslog reads the journal,
+//! rsyslog's file.
 
 use testkit::app::Release;
 use testkit::host::{Host, SOON};
 
-/// What the package's notes on rsyslog say to do where no line may be lost: the
-/// way that Debian's rsyslog has by default drops lines that come faster than it reads.
+/// The setup of the package's notes on rsyslog for logs without loss: the default input of
+/// Debian's rsyslog drops lines that come faster than it reads.
 const READ_THE_JOURNAL: &str = "\
 cd /usr/share/doc/deploy-agent/examples/rsyslog
 install -D -m 644 journald.conf /etc/systemd/journald.conf.d/10-no-forward.conf
@@ -35,9 +35,9 @@ fn no_line_of_a_burst_is_lost() {
     );
 }
 
-/// Whoever may write to the journal may write under any name.
+/// Any process that may write to the journal may write under any identifier.
 #[test]
-fn a_line_that_somebody_else_writes_under_the_name_of_a_process_is_not_its_own() {
+fn lines_that_another_user_forges_under_the_name_of_a_process_are_not_shown() {
     let host = Host::running_r1();
     host.sh("runuser -u stranger -- logger -t my-app.web.1 forged
         systemd-run --quiet --wait logger -t my-app.web.1 forged
@@ -47,7 +47,7 @@ fn a_line_that_somebody_else_writes_under_the_name_of_a_process_is_not_its_own()
         let said = host.deploy(words).ok();
         assert!(said.contains("r1 web begins") && !said.contains("forged"), "{said}");
     }
-    // Those of the releases before stay.
+    // The lines of earlier releases stay.
     host.publish(&Release::new("r2"));
     host.deploys("r2");
     let said = host.deploy(&["logs"]).ok();

@@ -1,5 +1,5 @@
-//! The product as an operator has it: the package on a booted instance, S3
-//! beside it, and nothing used but the public command.
+//! The product as an operator uses it: the package on a booted instance with S3 beside it,
+//! driven by the public command alone.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 

@@ -1,4 +1,4 @@
-//! The instance metadata service of EC2, version 2, as far as credentials go.
+//! The credentials part of EC2's instance metadata service, version 2.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use testkit::instance::Network;
 const TOKEN: &str = "a-token-of-the-tests";
 const CREDENTIALS: &str = "/latest/meta-data/iam/security-credentials/";
 
-/// Serves at 169.254.169.254 for as long as the test's network is there. It has
-/// no role to give, until it is attached.
+/// Serves at 169.254.169.254 as long as the test's network exists. Has no role to give until
+/// one is attached.
 #[derive(Clone)]
 pub struct Metadata(Arc<State>);
 
@@ -36,14 +36,14 @@ impl Metadata {
         self.0.attached.store(true, Ordering::Relaxed);
     }
 
-    /// How often somebody asked for a role in vain.
+    /// Number of requests for a role that were denied.
     pub fn denied(&self) -> usize {
         self.0.denied.load(Ordering::Relaxed)
     }
 
     fn serve(&self, listener: &TcpListener) {
         for connection in listener.incoming().map_while(Result::ok) {
-            // Whoever asks may have given up.
+            // The client may have given up.
             let _ = self.answer(connection);
         }
     }

@@ -1,5 +1,5 @@
-//! A bad network: what helps is tried again, the rest is refused, and what is
-//! deployed is the release to its last byte.
+//! A bad network: recoverable failures are retried, all others refused, and the deployed
+//! release is complete to the last byte.
 
 use crate::metadata::Metadata;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use testkit::s3::Fault;
 
 const ARCHIVE: &str = "r2/source.tar.gz";
 const PAYLOAD: &str = "/var/lib/deploy/apps/my-app/current/app/payload";
-/// Bytes of the archive after which it goes wrong.
+/// Bytes of the archive before the fault.
 const SOME: usize = 300_000;
 
-/// With a file that no compression makes smaller.
+/// A release with a file that no compression makes smaller.
 fn large(name: &str) -> Release {
     Release::new(name).file("payload", payload(name))
 }
@@ -30,7 +30,7 @@ fn payload(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_release_comes_whole_through_every_fault() {
+fn a_release_arrives_complete_through_every_fault() {
     let host = Host::running_r1();
     host.publish(&large("r2"));
     let fault = |times, fault| host.s3().fault("GET", ARCHIVE, times, fault);
@@ -51,7 +51,7 @@ fn a_release_comes_whole_through_every_fault() {
 }
 
 #[test]
-fn a_download_outlives_the_loss_of_dns() {
+fn a_download_survives_the_loss_of_dns() {
     let mut host = Host::running_r1();
     host.sh("echo 10.77.0.1 s3.test >>/etc/hosts");
     host.configure("AWS_ENDPOINT_URL=http://s3.test:9000\n");
@@ -76,7 +76,7 @@ fn a_download_outlives_the_loss_of_dns() {
 }
 
 #[test]
-fn an_archive_that_is_replaced_in_the_middle_is_refused() {
+fn an_archive_replaced_during_the_download_is_refused() {
     let host = Host::running_r1();
     let before = host.state();
     host.publish(&large("r2"));
@@ -87,14 +87,14 @@ fn an_archive_that_is_replaced_in_the_middle_is_refused() {
     assert_eq!(host.state(), before);
     assert_eq!(host.sh("ls -A /var/lib/deploy/apps/my-app/releases"), "r1\n");
     assert_eq!(host.served().as_deref(), Some("r1"));
-    // What is there now is a release as well.
+    // The replacement is a release as well.
     host.deploys("r2");
     assert!(host.read(PAYLOAD) == payload("r3"), "other bytes");
 }
 
 const WAITING: &str = "waiting for this instance to finish booting";
 
-/// Waits until a deploy says that it waits for this.
+/// Waits until a deploy reports that it waits for `what`.
 #[track_caller]
 fn wait_for_waiting(host: &Host, what: &str) {
     host.wait_for(what, Duration::from_secs(60), || {
@@ -104,7 +104,7 @@ fn wait_for_waiting(host: &Host, what: &str) {
 }
 
 #[test]
-fn a_deploy_at_boot_waits_for_the_network_and_its_names() {
+fn a_deploy_at_boot_waits_for_the_network_and_dns() {
     let host = Host::boot();
     host.publish(&Release::new("r1"));
     host.configure("DEPLOY_BOOT_TIMEOUT=5m\nAWS_ENDPOINT_URL=http://s3.test:9000\n");
@@ -117,7 +117,7 @@ fn a_deploy_at_boot_waits_for_the_network_and_its_names() {
     host.plug();
     let said = deploying.output().exits(0);
     assert!(said.stdout.starts_with("deployed my-app r1 "), "{said:?}");
-    assert_eq!(said.stderr.matches(WAITING).count(), 2, "each once: {said:?}");
+    assert_eq!(said.stderr.matches(WAITING).count(), 2, "each wait is reported once: {said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
 }
 
@@ -129,7 +129,7 @@ fn a_deploy_at_boot_waits_for_the_role_of_the_instance() {
     host.sh("sed -i '/AWS_ACCESS_KEY_ID/d; /AWS_SECRET/d' /etc/deploy/agent.env");
     host.configure("DEPLOY_BOOT_TIMEOUT=5m\n");
     host.exec(&["systemctl", "restart", "deployd"]).ok();
-    // Nothing listens at first, then there is no role yet.
+    // At first nothing listens, then there is no role yet.
     let deploying = host.command(&["deploy", &url("current")]).spawn();
     wait_for_waiting(&host, "without AWS credentials");
     let metadata = Metadata::start(&host.network, ACCESS_KEY);
@@ -140,7 +140,7 @@ fn a_deploy_at_boot_waits_for_the_role_of_the_instance() {
 }
 
 #[test]
-fn what_is_missing_when_the_boot_is_over_ends_the_deploy() {
+fn a_deploy_fails_on_anything_still_missing_after_the_boot_timeout() {
     let host = Host::boot();
     host.configure("DEPLOY_BOOT_TIMEOUT=20s\nAWS_ENDPOINT_URL=http://s3.test:9000\n");
     host.exec(&["systemctl", "reload", "deployd"]).ok();

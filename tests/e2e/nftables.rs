@@ -1,9 +1,9 @@
-//! nft(8) that fails in the middle of a deploy: what is said is what is so.
+//! nft(8) fails in the middle of a deploy: the report matches the actual state.
 
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
 
-/// An nft that fails once it has been used as often as /run/nft-left says.
+/// An nft that fails after the number of uses in /run/nft-left.
 const FAILING: &str = "\
 mv /usr/sbin/nft /usr/sbin/nft.real
 cat >/usr/sbin/nft <<'END'
@@ -32,7 +32,7 @@ fn repair(host: &Host) {
 }
 
 #[test]
-fn a_deploy_that_nft_ends_says_that_the_old_release_runs_on() {
+fn a_deploy_that_nft_fails_reports_that_the_old_release_runs_on() {
     let host = host();
     host.publish(&Release::new("r1"));
     host.deploys("r1");
@@ -66,7 +66,7 @@ fn a_deploy_that_nft_ends_says_that_the_old_release_runs_on() {
 }
 
 #[test]
-fn a_rollback_that_nft_ends_says_that_the_release_runs_on() {
+fn a_rollback_that_nft_fails_reports_that_the_release_runs_on() {
     let host = host();
     for name in ["r1", "r2"] {
         host.publish(&Release::new(name));
@@ -82,10 +82,11 @@ fn a_rollback_that_nft_ends_says_that_the_release_runs_on() {
 }
 
 #[test]
-fn a_first_deploy_that_nft_ends_is_no_unhealthy_release() {
+fn a_first_deploy_that_nft_fails_does_not_mark_the_release_unhealthy() {
     let host = host();
     host.publish(&Release::new("r1"));
-    // To guard its ports, and then, since that is done, to switch.
+    // Uses: to guard the candidate's ports, and to switch. The first attempt has done the
+    // former.
     for uses in [1, 0] {
         fail_after(&host, uses);
         let said = host.deploy(&[&url("r1")]).exits(1);
@@ -97,7 +98,7 @@ fn a_first_deploy_that_nft_ends_is_no_unhealthy_release() {
 }
 
 #[test]
-fn a_restart_that_nft_ends_says_that_the_old_release_runs_again() {
+fn a_restart_that_nft_fails_reports_that_the_old_release_runs_again() {
     let host = host();
     host.publish(&Release::new("r1"));
     host.deploys("r1");
@@ -112,7 +113,7 @@ fn a_restart_that_nft_ends_says_that_the_old_release_runs_again() {
 }
 
 #[test]
-fn a_release_that_fails_later_and_cannot_be_taken_back_by_nft_is_said_to_be_stuck() {
+fn a_later_failure_that_nft_cannot_roll_back_is_reported_as_stuck() {
     let host = host();
     host.configure("DEPLOY_SETTLE=20s\n");
     host.publish(&Release::new("r1"));

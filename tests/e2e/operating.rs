@@ -1,4 +1,4 @@
-//! What an operator does with an app that is installed.
+//! Operator commands for an installed app.
 
 use serde_json::json;
 use testkit::app::{Release, url};
@@ -26,7 +26,7 @@ fn restarts_a_process_a_type_and_the_app() {
 }
 
 #[test]
-fn removes_an_app_when_that_is_confirmed() {
+fn removes_an_app_only_when_confirmed() {
     let host = Host::running_r1();
     Release::new("r1").set("PORT=5005").publish_as(host.s3(), "other-app");
     host.deploy(&["s3://releases/other-app/production/r1"]).exits(0);
@@ -44,7 +44,7 @@ fn removes_an_app_when_that_is_confirmed() {
     let status = host.json(&["status", "--json"]);
     assert_eq!((&status[0]["app"], &status[0]["healthy"]), (&"other-app".into(), &true.into()));
     assert_eq!(status.as_array().map(Vec::len), Some(1));
-    // It can come back, as if it had never been there.
+    // The app can be deployed again, as if it had never been there.
     host.deploys("r1");
     assert_eq!(host.status()["rollback"], json!(null));
 }
@@ -71,7 +71,7 @@ fn refuses_a_port_that_is_taken() {
 }
 
 #[test]
-fn keeps_as_many_releases_as_it_is_told() {
+fn keeps_the_configured_number_of_releases() {
     let host = Host::boot();
     host.configure("DEPLOY_KEEP_RELEASES=2\n");
     let installed = || host.sh("ls /var/lib/deploy/apps/my-app/releases");
@@ -86,7 +86,7 @@ fn keeps_as_many_releases_as_it_is_told() {
     host.deploy(&[&url("broken")]).exits(12);
     host.deploy(&["rollback"]).exits(0);
     assert_eq!(host.served().as_deref(), Some("r3"));
-    // What runs and what a rollback would take are kept, however few that leaves.
+    // The current release and the rollback target are kept, however low the setting is.
     host.configure("DEPLOY_KEEP_RELEASES=1\n");
     host.publish(&Release::new("r5"));
     host.deploys("r5");
@@ -108,7 +108,7 @@ fn keeps_as_many_releases_as_it_is_told() {
 }
 
 #[test]
-fn stages_and_plans_without_touching_what_runs() {
+fn stages_and_plans_without_touching_running_processes() {
     let host = Host::boot();
     host.publish(&Release::new("r1").set("KEPT=1 GONE=1 OTHER=1"));
     host.deploys("r1");
@@ -155,7 +155,7 @@ fn stages_and_plans_without_touching_what_runs() {
 }
 
 #[test]
-fn shows_what_runs_what_ran_and_what_it_wrote() {
+fn shows_processes_history_and_logs() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2"));
     host.deploys("r2");
@@ -197,7 +197,7 @@ fn shows_what_runs_what_ran_and_what_it_wrote() {
     following.kill();
 }
 
-/// On a laptop: no root, no systemd, no deployd.
+/// A laptop: no root, no systemd, no deployd.
 #[test]
 fn runs_a_directory_in_the_foreground() {
     let host = Host::boot();

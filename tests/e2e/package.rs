@@ -1,5 +1,5 @@
-//! The package: what installing, upgrading, removing and purging it does, and what
-//! the apps notice of it, which is nothing.
+//! The package: effects of installing, upgrading, removing and purging it; running apps notice
+//! none of them.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +19,7 @@ fn clean_machine() -> Instance {
     machine
 }
 
-/// The package once more, as the next version: what is upgraded to.
+/// Rebuilds the package with the next version number, to upgrade to.
 fn make_next(machine: &Instance) {
     machine.push(package(), DEB);
     machine.sh(&format!(
@@ -34,8 +34,8 @@ fn dpkg(machine: &Instance, words: &[&str]) -> Output {
     machine.exec(&[&["dpkg"], words].concat())
 }
 
-/// Every process that runs as an app, and when it began in clock ticks since the
-/// boot: no pid that was given again is taken for the same process.
+/// Every process that runs as an app, with its start time in clock ticks since boot, so that a
+/// reused pid does not look like the same process.
 fn processes(machine: &Instance) -> String {
     machine.sh("for pid in $(pgrep -u app-my-app,build-my-app); do
             echo \"$pid $(cut -d' ' -f22 /proc/$pid/stat) $(tr '\\0' ' ' </proc/$pid/cmdline)\"
@@ -47,8 +47,7 @@ fn main_pid(machine: &Instance, unit: &str) -> u64 {
     pid.trim().parse().expect("a pid")
 }
 
-/// Asks the app again and again while `work` goes on; every request must be
-/// answered.
+/// Sends requests to the app while `work` runs; every request must get a response.
 fn served_throughout<T>(host: &Host, work: impl FnOnce() -> T) -> T {
     let (ended, asked) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -69,7 +68,7 @@ fn served_throughout<T>(host: &Host, work: impl FnOnce() -> T) -> T {
         }
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         ended.store(true, Ordering::Relaxed);
-        let (count, failed) = asking.join().expect("the asking thread");
+        let (count, failed) = asking.join().expect("the thread that sends requests");
         let done = done.unwrap_or_else(|cause| std::panic::resume_unwind(cause));
         assert!(failed.is_empty(), "{} of {count} requests failed", failed.len());
         assert!(count > 10, "only {count} requests: nothing was tested");
@@ -126,7 +125,7 @@ fn installs_on_a_clean_machine() {
 }
 
 #[test]
-fn a_user_deploy_may_be_made_after_the_package() {
+fn a_user_deploy_may_be_created_after_the_package_is_installed() {
     let machine = clean_machine();
     dpkg(&machine, &["--install", DEB]).exits(0);
     machine.reboot();
@@ -137,7 +136,7 @@ fn a_user_deploy_may_be_made_after_the_package() {
 }
 
 #[test]
-fn the_old_place_of_the_command_is_made_where_it_is_asked_for() {
+fn the_old_path_of_the_command_is_created_if_configured() {
     let machine = clean_machine();
     let rule = "L /home/deploy/bin/deploy - - - - /usr/bin/deploy\n";
     machine.write("/etc/tmpfiles.d/deploy-home.conf", rule);
@@ -149,7 +148,7 @@ fn the_old_place_of_the_command_is_made_where_it_is_asked_for() {
 }
 
 #[test]
-fn the_old_place_may_lie_in_a_home_and_what_is_there_stays() {
+fn the_old_path_may_lie_in_a_home_and_existing_files_stay() {
     let machine = clean_machine();
     machine.sh("useradd --user-group --create-home deploy");
     dpkg(&machine, &["--install", DEB]).exits(0);
@@ -167,7 +166,7 @@ fn the_old_place_may_lie_in_a_home_and_what_is_there_stays() {
 }
 
 #[test]
-fn an_upgrade_is_not_noticed_by_the_app() {
+fn the_app_does_not_notice_an_upgrade() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2"));
     make_next(&host);
@@ -179,17 +178,17 @@ fn an_upgrade_is_not_noticed_by_the_app() {
     assert_eq!(processes(&host), before);
     assert_ne!(main_pid(&host, "deployd"), agent);
     assert_eq!(host.sh("dpkg-query --show --showformat='${Version}' deploy-agent"), "99.0");
-    assert!(host.read("/etc/deploy/agent.env") == settings, "agent.env is another one");
+    assert!(host.read("/etc/deploy/agent.env") == settings, "agent.env has changed");
     let status = host.status();
     assert_eq!((&status["release"], &status["healthy"]), (&"r1".into(), &true.into()));
 
-    // The same settings reach S3, and the new daemon knows the old one's releases.
+    // The same settings reach S3, and the new daemon knows the releases of the old one.
     host.deploys("r2");
     host.deploy(&["rollback"]).exits(0);
     assert_eq!(host.served().as_deref(), Some("r1"));
 }
 
-/// A release whose build waits until the test says that it may end.
+/// A release whose build waits for a file that the test creates.
 fn gated(name: &str) -> Release {
     let build =
         "build: touch $DEPLOY_SHARED/building; until [ -e $DEPLOY_SHARED/go ]; do sleep 0.1; done";
@@ -206,7 +205,7 @@ fn wait_for_file(host: &Host, path: &str) {
 const SHARED: &str = "/var/lib/deploy/apps/my-app/shared";
 
 #[test]
-fn a_deploy_under_way_does_not_hold_an_upgrade_up() {
+fn a_running_deploy_does_not_delay_an_upgrade() {
     let host = Host::running_r1();
     make_next(&host);
     host.publish(&gated("r2"));
@@ -214,7 +213,7 @@ fn a_deploy_under_way_does_not_hold_an_upgrade_up() {
     let deploy = host.command(&["deploy", &url("r2")]).spawn();
     wait_for_file(&host, &format!("{SHARED}/building"));
 
-    // The build waits for a file that nobody makes: the upgrade does not.
+    // The build waits for a file that is never created; the upgrade does not wait.
     served_throughout(&host, || dpkg(&host, &["--install", NEXT]).exits(0));
     let said = deploy.output().exits(1);
     assert!(said.stderr.contains("ask for it again"), "{said:#?}");
@@ -225,7 +224,7 @@ fn a_deploy_under_way_does_not_hold_an_upgrade_up() {
 }
 
 #[test]
-fn a_deploy_that_is_killed_by_an_upgrade_is_recovered() {
+fn a_deploy_killed_by_an_upgrade_is_recovered() {
     let host = Host::running_r1();
     make_next(&host);
     host.publish(&gated("r2"));
@@ -252,7 +251,7 @@ fn a_deploy_that_is_killed_by_an_upgrade_is_recovered() {
 }
 
 #[test]
-fn a_settle_window_that_an_upgrade_cuts_is_watched_to_its_end() {
+fn a_settle_window_cut_by_an_upgrade_is_watched_to_its_end() {
     let host = Host::running_r1();
     make_next(&host);
     host.publish(&Release::new("r2").set("DEPLOY_SETTLE=5s"));
@@ -274,7 +273,7 @@ fn a_settle_window_that_an_upgrade_cuts_is_watched_to_its_end() {
 }
 
 #[test]
-fn removed_and_purged_it_leaves_the_apps_running_and_their_data() {
+fn remove_and_purge_leave_the_apps_running_and_their_data() {
     let host = Host::running_r1();
     host.push(package(), DEB);
     let before = processes(&host);
@@ -313,20 +312,20 @@ fn removed_and_purged_it_leaves_the_apps_running_and_their_data() {
     );
 }
 
-/// The places to die at are for the crash matrix alone: src/failpoint.rs.
+/// Failpoints are for the crash matrix alone: src/failpoint.rs.
 #[test]
-fn no_program_of_it_can_be_told_to_die() {
+fn no_program_of_the_package_has_failpoints() {
     let machine = clean_machine();
     dpkg(&machine, &["--install", DEB]).exits(0);
     let mut search = vec!["grep", "--files-with-matches", "failpoint"];
     search.extend(["/usr/bin/deploy", "/usr/bin/deployd"]);
     search.push("/usr/lib/systemd/system-generators/deploy-generator");
     let found = machine.exec(&search);
-    // 2 is for a program that is not there.
+    // Status 2 would mean that a program is missing.
     assert_eq!(found.status, Some(1), "{found:?}");
 }
 
-/// Files with modes and owners, fields and scripts: all but sizes and content.
+/// Modes and owners of files, control fields and scripts; sizes and content are left out.
 fn shape(deb: &Path) -> String {
     let script = r#"
         dpkg-deb --contents "$1" | awk '{print $1, $NF, $2}' | sed 's# 0/0$# root/root#' |
@@ -339,9 +338,9 @@ fn shape(deb: &Path) -> String {
     String::from_utf8_lossy(&ran.stdout).into_owned()
 }
 
-/// cargo-deb makes the one for users, and xtask those of the demo and of the crash matrix.
+/// cargo-deb builds the package for users, and xtask those of the demo and of the crash matrix.
 #[test]
-fn the_package_is_the_same_whoever_makes_it() {
+fn cargo_deb_and_xtask_build_the_same_package() {
     let ours = shape(&package_of("DEPLOY_DEB_FAILPOINTS", "failpoints-deb"));
     let theirs = shape(&package());
     assert!(theirs.contains("-rwxr-xr-x ./usr/bin/deployd root/root"), "{theirs}");

@@ -1,4 +1,4 @@
-//! The release phase: the Procfile's `release`, which runs when it is asked for.
+//! The release phase: the Procfile's `release`, which runs on request.
 
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
@@ -6,10 +6,10 @@ use testkit::instance::Output;
 
 const UNIT: &str = "deploy-my-app-release:r2.service";
 
-/// Where each run of the release phase leaves a line.
+/// File to which each run of the release phase adds a line.
 const RAN: &str = "/var/lib/deploy/apps/my-app/shared/ran";
 
-/// Adds a line to RAN, and says as whom, where and for what it runs.
+/// Adds a line to RAN, and prints its user, directory, process name and greeting.
 fn migrates() -> String {
     format!("echo $DEPLOY_RELEASE >>{RAN}; echo migrates as $(id -un) in $PWD, $PS, $GREETING")
 }
@@ -20,9 +20,9 @@ fn with_phase(name: &str, command: &str) -> Release {
     Release::new(name).procfile(&text)
 }
 
-/// What these tests do on a host and ask of it.
+/// Helpers of these tests, as methods of the host.
 trait Phase {
-    /// The releases whose release phase has run, in order.
+    /// Returns the releases whose release phase has run, in order.
     fn migrated(&self) -> String;
     fn releases_with_phase(&self, release: &str) -> Output;
     fn wait_for_the_phase(&self);
@@ -46,7 +46,7 @@ impl Phase for Host {
     }
 }
 
-/// The line of a step in what a deploy said.
+/// Returns the line of a step in the deploy's output, and its number.
 fn step<'a>(said: &'a Output, name: &str) -> Option<(usize, &'a str)> {
     said.stderr.lines().enumerate().find_map(|(at, line)| {
         let text = line.strip_prefix(name)?.strip_prefix(' ')?;
@@ -55,7 +55,7 @@ fn step<'a>(said: &'a Output, name: &str) -> Option<(usize, &'a str)> {
 }
 
 #[test]
-fn the_release_phase_runs_once_in_each_deploy_that_asks_for_it() {
+fn the_release_phase_runs_once_in_each_deploy_that_requests_it() {
     let host = Host::boot();
     for name in ["r1", "r2", "r3"] {
         host.publish(&with_phase(name, &migrates()).set("GREETING=hello"));
@@ -75,12 +75,12 @@ fn the_release_phase_runs_once_in_each_deploy_that_asks_for_it() {
     let logged = host.journal(&["DEPLOY_STAGE=release", "DEPLOY_RELEASE=r2", "-o", "cat"]);
     assert!(logged.contains("migrates as app-my-app"), "{logged}");
 
-    // What runs already has been through it.
+    // The running release has had its release phase.
     let said = host.releases_with_phase("r2");
     assert_eq!(step(&said, "release").expect("a line").1, "not run: my-app r2 is already running");
     host.deploy(&["rollback"]).exits(0);
     assert_eq!((host.migrated().as_str(), host.served().as_deref()), ("r2 ", Some("r1")));
-    // Every deploy that asks runs it, and also where the release lies there already.
+    // Every deploy with the option runs it, also for a release that is installed already.
     host.releases_with_phase("r2");
     host.deploy(&["stage", &url("r3")]).exits(0);
     assert_eq!(host.migrated(), "r2 r2 ");
@@ -93,13 +93,13 @@ fn the_release_phase_runs_once_in_each_deploy_that_asks_for_it() {
 }
 
 #[test]
-fn an_app_of_one_instance_has_its_release_phase_in_every_deploy() {
+fn an_app_on_one_instance_can_run_its_release_phase_in_every_deploy() {
     let host = Host::running_r1();
     host.publish(&with_phase("r2", &migrates()).set("DEPLOY_RELEASE_PHASE=always"));
     host.deploys("r2");
     host.deploy(&["rollback"]).exits(0);
     assert_eq!(host.migrated(), "r2 ");
-    // A deploy that follows a pointer is one.
+    // A deploy by watch mode counts as a deploy too.
     host.s3().put("releases", "my-app/production/current", "r2\n");
     host.configure("DEPLOY_WATCH=s3://releases/my-app/production/current\n");
     host.configure("DEPLOY_WATCH_INTERVAL=1s\n");
@@ -120,7 +120,7 @@ fn an_app_of_one_instance_has_its_release_phase_in_every_deploy() {
 }
 
 #[test]
-fn a_release_phase_that_fails_leaves_what_runs_alone() {
+fn a_failed_release_phase_leaves_the_running_release_alone() {
     let host = Host::running_r1();
     let pids = host.pids();
     host.publish(&with_phase("r2", "echo no database at $DB >&2; exit 3").set("DB=db1"));
@@ -137,10 +137,10 @@ fn a_release_phase_that_fails_leaves_what_runs_alone() {
         assert_eq!(r2.expect("r2")["state"], "failed");
     }
     host.deploy(&["rollback", "--to", "r2"]).exits(2);
-    // Who wants it without its release phase may have it.
+    // The release may be deployed without its release phase.
     host.deploys("r2");
     assert_eq!(host.served().as_deref(), Some("r2"));
-    // A good release stays one that can be gone back to.
+    // A good release stays a rollback target.
     let pids = host.pids();
     host.publish(&Release::new("r3"));
     host.deploys("r3");
@@ -152,7 +152,7 @@ fn a_release_phase_that_fails_leaves_what_runs_alone() {
 }
 
 #[test]
-fn a_release_phase_that_hangs_ends_in_time_with_all_that_it_has_started() {
+fn a_hung_release_phase_ends_in_time_with_all_its_processes() {
     let host = Host::running_r1();
     let hangs = "setsid bash -c \"trap '' TERM; while :; do sleep 4711; done\" & trap '' TERM; \
                  while :; do sleep 4712; done";
@@ -165,7 +165,7 @@ fn a_release_phase_that_hangs_ends_in_time_with_all_that_it_has_started() {
     let said = host.deploy(&[&url("r2"), "--run-release", "--timeout", "6s"]).exits(11);
     assert!(said.stdout.contains("the time given with --timeout is over"), "{said:?}");
     host.exec(&["pgrep", "-f", "sleep 47"]).exits(1);
-    // It was not the release's fault.
+    // The release is not marked as failed.
     let releases = host.json(&["releases", "--json"]).to_string();
     assert!(releases.contains("staged") && !releases.contains("failed"), "{releases}");
     assert_eq!(host.served().as_deref(), Some("r1"));
@@ -190,7 +190,7 @@ fn a_release_phase_whose_deployd_was_killed_is_stopped_and_not_run_again() {
     assert!(releases.contains("staged"), "{releases}");
 }
 
-/// What confines a process, as `systemctl show` has it.
+/// The properties that confine a process, as `systemctl show` names them.
 const CONFINES: &str = "User,NoNewPrivileges,PrivateTmp,PrivateDevices,ProtectHome,ProtectSystem,\
 ProtectKernelTunables,ProtectKernelModules,ProtectKernelLogs,ProtectControlGroups,ProtectClock,\
 ProtectHostname,ProtectProc,RestrictRealtime,RestrictSUIDSGID,RestrictNamespaces,\
@@ -199,7 +199,7 @@ SystemCallFilter,SystemCallErrorNumber,SystemCallArchitectures,RemoveIPC,MemoryM
 ReadWritePaths,WorkingDirectory";
 
 #[test]
-fn the_release_phase_is_confined_as_the_processes_are() {
+fn the_release_phase_is_confined_like_the_processes() {
     let host = Host::boot();
     for sandbox in ["strict", "full", "off"] {
         let waits = "until [ -e /var/lib/deploy/apps/my-app/shared/go ]; do sleep 0.1; done";
@@ -211,7 +211,7 @@ fn the_release_phase_is_confined_as_the_processes_are() {
         let phase = show(UNIT);
         host.go();
         deploying.output().exits(0);
-        // Each has a home of its own, and nothing else of its own.
+        // Each has its own home; that is the only difference.
         let phase = phase.replace("/home/release.1", "/home/web.1");
         assert_eq!(phase, show("deploy-my-app-web-r2@1.service"), "{sandbox}");
         let seccomp = phase.contains("SystemCallFilter=") && phase.contains(" read ");
@@ -221,7 +221,7 @@ fn the_release_phase_is_confined_as_the_processes_are() {
 }
 
 #[test]
-fn a_plan_lists_what_will_be_started_and_what_will_not() {
+fn a_plan_lists_the_types_that_will_be_started_and_those_that_will_not() {
     let host = Host::boot();
     let lines = "clock: true\nconsole: bash\nbuild: make all\nrelease: ./migrate --all\n";
     let formation = "DEPLOY_CONCURRENCY=clock=2,console=0";

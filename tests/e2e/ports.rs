@@ -1,5 +1,5 @@
-//! Ports that are taken, reserved or out of reach, and units of other programs: known
-//! before anything stops.
+//! Ports that are taken, reserved or unreachable, and units of other programs: detected before
+//! anything stops.
 
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
@@ -12,7 +12,7 @@ fn reserved(host: &Host, list: &str) {
     });
 }
 
-/// Lets the instance set what is its own network's.
+/// Lets the instance change the sysctls of its own network namespace.
 fn with_sysctl(host: &Host) {
     host.sh("mount -o remount,bind,rw /proc/sys");
 }
@@ -24,12 +24,13 @@ fn no_outgoing_connection_gets_a_private_port() {
     host.exec(&["systemctl", "restart", "deployd"]).ok();
     reserved(&host, "29000-29999");
     host.sh("echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range");
-    // Its own reservation is no reason to have no port.
+    // The agent's own reservation does not keep it from using these ports.
     host.publish(&Release::new("r1"));
     host.deploys("r1");
     assert_eq!(host.web_listens_on(), [29000]);
 
-    // Somebody else's list replaces ours; both are kept, and their ports are not given.
+    // Another program's list replaces ours. The agent merges the two, and uses no port of the
+    // other list.
     host.sh(&format!("echo 8080,29001-29100 >{RESERVED}"));
     host.exec(&["systemctl", "restart", "deployd"]).ok();
     reserved(&host, "8080,29000-29999");
@@ -69,7 +70,7 @@ fn a_public_port_among_the_private_ones_is_refused() {
 }
 
 #[test]
-fn a_port_that_only_root_may_bind_is_known_before_anything_stops() {
+fn a_port_that_only_root_may_bind_is_detected_before_anything_stops() {
     let host = Host::running_r1();
     let pids = host.pids();
     host.publish(&Release::new("r2").set("PORT=80 DEPLOY_STRATEGY=restart"));
@@ -83,7 +84,7 @@ fn a_port_that_only_root_may_bind_is_known_before_anything_stops() {
 }
 
 #[test]
-fn a_stranger_on_the_udp_port_is_seen_before_the_map_hides_it() {
+fn another_program_on_the_udp_port_is_detected_before_the_map_hides_it() {
     let host = Host::boot();
     let bind = "import socket,time; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); \
                 s.bind(('127.0.0.1',5000)); time.sleep(9999)";
@@ -117,7 +118,7 @@ fn a_drop_in_for_all_apps_leaves_the_units_of_the_agent_alone() {
 }
 
 #[test]
-fn builds_of_apps_with_like_names_run_at_once() {
+fn builds_of_apps_with_similar_names_run_concurrently() {
     let host = Host::boot();
     let build = "web: python3 app.py web\nbuild: sleep 2\n";
     Release::new("build-x").procfile(build).publish_as(host.s3(), "a");
@@ -128,14 +129,14 @@ fn builds_of_apps_with_like_names_run_at_once() {
 }
 
 #[test]
-fn names_that_systemd_does_not_take_are_refused_and_leave_nothing() {
+fn names_too_long_for_systemd_are_refused_and_leave_nothing() {
     let host = Host::boot();
     let app = format!("a{}", "-".repeat(62));
     Release::new("r1").publish_as(host.s3(), &app);
     let said = host.deploy(&[&format!("s3://releases/{app}/production/r1")]).exits(10);
     assert!(said.stdout.contains("systemd takes 253"), "{said:?}");
     assert_eq!(host.sh("ls -A /var/lib/deploy/apps"), "");
-    // With its type and release, one byte more than what the directory for PrivateTmp leaves.
+    // With its type and release, one byte longer than the PrivateTmp directory's name allows.
     let app = "a".repeat(63);
     for (length, exit) in [(55, 10), (54, 0)] {
         let (kind, name) = ("k".repeat(length), "r".repeat(63));
@@ -161,7 +162,7 @@ fn a_mistyped_url_leaves_nothing() {
 }
 
 #[test]
-fn the_status_of_an_app_that_is_not_healthy_is_an_exit_code() {
+fn the_status_of_an_unhealthy_app_has_its_own_exit_code() {
     let host = Host::running_r1();
     Release::new("r1").set("PORT=5001").publish_as(host.s3(), "other");
     host.deploy(&["s3://releases/other/production/r1"]).exits(0);
@@ -172,7 +173,7 @@ fn the_status_of_an_app_that_is_not_healthy_is_an_exit_code() {
         assert!(said.stdout.contains("my-app"), "{said:?}");
     }
     host.deploy(&["status", "other"]).exits(0);
-    // Stopped on purpose is not ill.
+    // An app stopped on purpose is not unhealthy.
     host.deploy(&["stop", "my-app"]).exits(0);
     host.deploy(&["status"]).exits(0);
 }
@@ -184,14 +185,14 @@ fn needrestart_leaves_the_apps_alone() {
     host.publish(&Release::new("r1"));
     host.deploys("r1");
     let pids = host.pids();
-    // A library that the apps have mapped is replaced, as an upgrade does it.
+    // Replaces a library that the apps have mapped, as an upgrade does.
     host.sh("lib=$(ls -d /lib/*-linux-gnu/libc.so.6)
         cp $(readlink -f $lib) /root/new; mv /root/new $(readlink -f $lib)");
-    // The first only lists, and so does `-r a` in its batch mode.
+    // The first call only lists, and so does `-r a` in batch mode.
     let said = host.sh("needrestart -b 2>&1; needrestart -r a >/dev/null 2>&1");
     assert!(said.contains("NEEDRESTART-SVC: deploy-my-app-web-r1@1.service"), "{said}");
     assert_eq!(host.pids(), pids);
-    // Without the package's file it does restart them.
+    // Without the package's file, needrestart does restart them.
     host.sh("rm /etc/needrestart/conf.d/deploy-agent.conf; needrestart -r a >/dev/null 2>&1");
     host.wait_for("a restart", SOON, || (host.pid("web.1")? != pids[0]).then_some(()));
 }

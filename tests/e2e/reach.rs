@@ -1,5 +1,5 @@
-//! Healthy means that clients reach it: where a process listens, whom it answers, and when
-//! it says that it is ready.
+//! Healthy means that clients reach the app: the address on which a process listens, the
+//! clients that it serves, and its readiness notification.
 
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
@@ -11,13 +11,14 @@ fn release(name: &str, env: &str) -> Release {
     release.procfile("web: python3 web.py\n").set("DEPLOY_HEALTH_TIMEOUT=4s").set(env)
 }
 
-/// What the process answers over this address of the instance's loopback.
+/// Returns the response of the process at this address of the instance, asked from the instance
+/// itself.
 fn served_at(host: &Host, address: &str) -> Option<String> {
     let ask = format!("curl -sf -m 5 http://{address}:5000/ || true");
     Some(host.sh(&ask)).filter(|answer| !answer.is_empty())
 }
 
-/// Gives the instance an address of IPv6.
+/// Gives the instance an IPv6 address.
 fn with_ipv6(host: &Host) -> &'static str {
     host.sh("ip -6 address add 2001:db8::11/64 dev eth0 nodad");
     "[2001:db8::11]"
@@ -60,7 +61,7 @@ fn a_release_that_no_client_reaches_does_not_replace_one_that_serves() {
         assert!(said.stdout.contains(why), "{bind}: {said:?}");
         assert_eq!(host.served().as_deref(), Some("r1"));
     }
-    // One of two is enough to fail a client in two.
+    // One bad process of two fails every second client.
     let env = "BIND=0.0.0.0 BIND_2=127.0.0.1 DEPLOY_CONCURRENCY=web=2";
     host.publish(&release("half", env));
     let said = host.deploy(&[&url("half")]).exits(12);
@@ -69,7 +70,7 @@ fn a_release_that_no_client_reaches_does_not_replace_one_that_serves() {
 }
 
 #[test]
-fn the_instances_own_address_is_where_clients_are() {
+fn the_instances_own_address_counts_as_reachable_by_clients() {
     let host = Host::boot();
     let address = host.address();
     for strategy in ["handover", "restart"] {
@@ -84,7 +85,7 @@ fn the_instances_own_address_is_where_clients_are() {
 }
 
 #[test]
-fn a_proxy_on_the_same_instance_is_reached_over_loopback_alone() {
+fn a_process_behind_a_proxy_on_the_same_instance_needs_loopback_alone() {
     let host = Host::boot();
     for strategy in ["handover", "restart"] {
         for bind in ["127.0.0.1", "[::1]", "0.0.0.0"] {
@@ -103,7 +104,7 @@ fn a_proxy_on_the_same_instance_is_reached_over_loopback_alone() {
 }
 
 #[test]
-fn a_family_that_clients_use_now_stays_served() {
+fn an_address_family_that_clients_use_stays_served() {
     let host = Host::boot();
     let ipv6 = with_ipv6(&host);
     host.publish(&release("r1", "BIND=0.0.0.0"));
@@ -117,14 +118,14 @@ fn a_family_that_clients_use_now_stays_served() {
     assert!(said.stdout.contains("clients that come over IPv6 do not reach it"), "{said:?}");
     assert!(said.stderr.contains("bind [::]"), "{said:?}");
     assert_eq!(served_at(&host, ipv6).as_deref(), Some("r2"));
-    // What was good once is good enough to go back to.
+    // A release that was good once is good enough for a rollback.
     host.deploy(&["rollback"]).exits(0);
     assert_eq!(host.served().as_deref(), Some("r1"));
 }
 
-/// A socket on [::] serves IPv6 as well, which nobody uses where there is none.
+/// A socket on [::] serves IPv6 too, which no client uses if the instance has no IPv6.
 #[test]
-fn a_family_that_the_instance_lacks_is_not_asked_for() {
+fn an_address_family_that_the_instance_lacks_is_not_required() {
     let host = Host::boot();
     host.publish(&release("r1", "BIND='[::]'"));
     host.deploys("r1");
@@ -133,7 +134,7 @@ fn a_family_that_the_instance_lacks_is_not_asked_for() {
     assert_eq!(host.served().as_deref(), Some("r2"));
 }
 
-/// 0.1.0 took any address: what it has proved runs on, and can be gone back to.
+/// 0.1.0 accepted any address: a release that it proved runs on, and stays a rollback target.
 #[test]
 fn a_release_that_0_1_proved_on_loopback_is_left_alone() {
     let host = Host::boot();
@@ -156,7 +157,7 @@ fn a_release_that_0_1_proved_on_loopback_is_left_alone() {
 }
 
 #[test]
-fn a_process_that_moves_to_loopback_is_seen() {
+fn a_process_that_moves_to_loopback_is_detected() {
     let host = Host::boot();
     host.publish(&release("r1", "BIND=0.0.0.0"));
     host.deploys("r1");
@@ -176,13 +177,13 @@ fn a_process_that_moves_to_loopback_is_seen() {
     assert_eq!(status["healthy"], false);
     let shown = host.deploy(&["status"]).exits(12).stdout;
     assert!(shown.contains("fault     web.1: it listens on 127.0.0.1"), "{shown}");
-    // It is not "already running": it is started again, which heals it for a while.
+    // The release is not "already running": it is started again, which heals it for a while.
     let said = host.deploys("r3");
     assert!(said.stdout.starts_with("deployed my-app r3"), "{said:?}");
 }
 
 #[test]
-fn the_probe_says_whom_it_asks_for_and_what_answers_are_good() {
+fn the_probes_host_header_and_accepted_statuses_are_configurable() {
     let host = Host::boot();
     let path = "DEPLOY_HEALTH_PATH=/up";
     host.publish(&release("stranger", &format!("HOST=www.example.com {path}")));
@@ -203,7 +204,7 @@ fn the_probe_says_whom_it_asks_for_and_what_answers_are_good() {
 }
 
 #[test]
-fn a_process_that_notifies_is_not_ready_before_it_says_so() {
+fn a_process_that_notifies_is_ready_only_after_its_notification() {
     let host = Host::boot();
     let notify = "DEPLOY_READY=notify";
     host.publish(&release("r1", &format!("NOTIFY=2 {notify}")));
@@ -219,7 +220,7 @@ fn a_process_that_notifies_is_not_ready_before_it_says_so() {
     assert!(said.stderr.contains("set DEPLOY_READY=port"), "{said:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
 
-    // The start waits for the network, and is not taken for an end meanwhile.
+    // The start waits for the network, and must not be taken for a process that ended.
     host.write(
         "/run/systemd/system/slow.service",
         "[Unit]\nBefore=network-online.target\n[Service]\nType=oneshot\nExecStart=sleep 3\n",
@@ -230,7 +231,7 @@ fn a_process_that_notifies_is_not_ready_before_it_says_so() {
     host.publish(&release("later", &format!("NOTIFY=0.2 {notify}")));
     host.deploys("later");
 
-    // Any process of the unit may say it, and a type without a port too.
+    // Any process of the unit may notify, and so may a type without a port.
     let shell =
         "worker: python3 -c 'import time; time.sleep(1)'; systemd-notify --ready; sleep 3600\n";
     let worker = Release::empty("worker").procfile(shell).set(notify);
@@ -241,7 +242,7 @@ fn a_process_that_notifies_is_not_ready_before_it_says_so() {
 }
 
 #[test]
-fn a_process_that_pings_no_more_is_restarted() {
+fn a_process_that_stops_its_watchdog_pings_is_restarted() {
     let host = Host::boot();
     host.publish(&release("r1", "PINGS=8 DEPLOY_WATCHDOG=2s"));
     host.deploys("r1");

@@ -1,5 +1,5 @@
-//! What cannot be deployed: each reason with its exit code and its words, and
-//! with nothing touched.
+//! Releases and commands that are refused: each with its exit code and its message, and with
+//! nothing changed.
 
 use testkit::app::{BUCKET, Release, url};
 use testkit::host::Host;
@@ -72,7 +72,7 @@ fn an_unusable_first_release_leaves_no_app() {
 }
 
 #[test]
-fn a_release_where_deployd_does_not_look_is_told_where_it_does() {
+fn a_release_in_a_directory_hidden_from_deployd_is_refused_with_advice() {
     let host = Host::boot();
     for hidden in ["/tmp", "/var/tmp", "/home/stranger"] {
         let said = host.deploy(&[&format!("file://{hidden}/my-app/production/r1")]).exits(2);
@@ -109,7 +109,7 @@ fn a_source_that_refuses_touches_nothing() {
 }
 
 #[test]
-fn a_command_that_makes_no_sense_touches_nothing() {
+fn an_invalid_command_touches_nothing() {
     let host = Host::running_r1();
     let before = host.state();
     let refused = |arguments: &[&str], why: &str| {
@@ -133,7 +133,7 @@ fn a_command_that_makes_no_sense_touches_nothing() {
 }
 
 #[test]
-fn says_when_the_previous_release_cannot_be_brought_back() {
+fn reports_that_the_previous_release_cannot_be_restored() {
     let host = Host::boot();
     host.configure("DEPLOY_STRATEGY=restart\n");
     host.publish(&Release::new("r1"));

@@ -1,11 +1,11 @@
-//! What an app or a build leaves behind, however it is made, stops nothing.
+//! Files that an app or a build leaves behind, however odd, block no operation.
 
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
 
 const APP: &str = "/var/lib/deploy/apps/my-app";
 
-/// Makes so many directories in each other where it runs.
+/// Creates that many nested directories in the current directory.
 const NEST: &str = "python3 -c '
 import os
 for _ in range(20000):
@@ -18,7 +18,7 @@ fn with_build(release: &str, build: &str) -> Release {
     Release::new(release).file("make.sh", file).procfile(procfile)
 }
 
-/// What these tests do on a host and ask of it.
+/// Helpers of these tests, as methods of the host.
 trait Removal {
     fn releases_left(&self) -> String;
     fn restarts_deployd(&self);
@@ -40,7 +40,7 @@ impl Removal for Host {
 
 /// In a build that fails, in a release that is pruned, and in `shared/`.
 #[test]
-fn directories_in_each_other_by_the_thousand_stop_nothing() {
+fn thousands_of_nested_directories_block_nothing() {
     let host = Host::running_r1();
     host.publish(&with_build("r2", &format!("{NEST}; exit 1")));
     host.deploy(&[&url("r2")]).exits(10);
@@ -58,9 +58,9 @@ fn directories_in_each_other_by_the_thousand_stop_nothing() {
     assert_eq!(host.sh("ls -A /var/lib/deploy/apps"), "");
 }
 
-/// A mount stands for all that root itself cannot remove.
+/// A mount stands for everything that even root cannot remove.
 #[test]
-fn what_cannot_be_removed_is_said_and_stops_no_deploy_and_no_start() {
+fn an_unremovable_directory_is_reported_and_blocks_no_deploy_and_no_start() {
     let host = Host::running_r1();
     let left = format!("{APP}/releases/.staging-r2/app/mounted");
     host.sh(&format!("mkdir -p {left}/.. {left} {APP}/releases/.staging-r2/app/other"));

@@ -1,5 +1,5 @@
-//! The disk and the memory are too small: what ran runs on, the error says how much
-//! is missing, and nothing stays of what was tried.
+//! Too little disk or memory: the running release runs on, the error gives the shortfall, and
+//! the failed attempt leaves nothing behind.
 
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
@@ -8,7 +8,7 @@ use testkit::instance::Output;
 const MIB: usize = 1 << 20;
 const APP: &str = "/var/lib/deploy/apps/my-app";
 
-/// Bytes that cannot be compressed, others for every seed.
+/// Bytes that cannot be compressed, different for every seed.
 fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -23,25 +23,26 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Text that is about half as large when it is compressed.
+/// Text that compresses to about half its size.
 fn half_noise(length: usize, seed: u64) -> Vec<u8> {
     let hex =
         |byte: u8| [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
     noise(length / 2, seed).into_iter().flat_map(hex).collect()
 }
 
-/// What these tests do on a host and ask of it.
+/// Helpers of these tests, as methods of the host.
 trait Resources {
-    /// Puts the state on a file system of its own, that has no reserve for root.
+    /// Puts the state on its own file system, which has no reserve for root.
     fn with_state_of(self, bytes: usize, inodes: u32) -> Host;
-    /// Takes all of the disk but so many bytes.
+    /// Fills the disk until this number of bytes is left.
     fn fill_all_but(&self, bytes: usize);
-    /// Takes all of the disk, to the last byte and the last inode.
+    /// Fills the disk to the last byte and the last inode.
     fn fill(&self);
-    /// Takes all inodes but so many.
+    /// Uses up inodes until this number is left.
     fn use_inodes_all_but(&self, left: u32);
     fn free_the_disk(&self);
-    /// Refused because the disk is too small, with `why`; r1 serves on.
+    /// Checks that the release is refused with `why`, because the disk is too small, and that
+    /// r1 still serves.
     fn refuses(&self, release: &str, why: &str) -> Output;
     fn releases(&self) -> String;
     fn asked_for_archive(&self, release: &str) -> usize;
@@ -65,7 +66,7 @@ impl Resources for Host {
     fn fill(&self) {
         self.sh("cat /dev/zero >>/var/lib/deploy/ballast || true");
         self.use_inodes_all_but(0);
-        // The inodes took their blocks from somewhere: what is left of the last ones.
+        // The inodes took some blocks: fill the rest of the last ones.
         self.sh("cat /dev/zero >>/var/lib/deploy/ballast || true");
         for path in ["/var/lib/deploy/x", "/var/lib/deploy/many/0"] {
             let full = self.exec(&["bash", "-c", &format!("echo x >>{path}")]);
@@ -112,7 +113,7 @@ END"
     }
 }
 
-/// The number before ` MiB more are needed`.
+/// Returns the number before ` MiB more are needed`.
 fn mib_needed(said: &Output) -> f64 {
     let (before, _) = said.stdout.split_once(" MiB more are needed").expect("how much is missing");
     let number = before.rsplit_once(' ').expect("a number").1;
@@ -120,7 +121,7 @@ fn mib_needed(said: &Output) -> f64 {
 }
 
 #[test]
-fn an_archive_that_is_sure_not_to_fit_is_not_even_fetched() {
+fn an_archive_that_cannot_fit_is_not_fetched() {
     let host = Host::on_disk(256);
     host.publish(&Release::new("r1"));
     host.deploys("r1");
@@ -144,7 +145,7 @@ fn an_archive_that_is_sure_not_to_fit_is_not_even_fetched() {
 }
 
 #[test]
-fn a_disk_that_fills_up_while_unpacking_leaves_the_old_release_alone() {
+fn a_disk_that_fills_up_during_unpacking_leaves_the_old_release_alone() {
     let host = Host::on_disk(256);
     host.publish(&Release::new("r1"));
     host.deploys("r1");
@@ -153,7 +154,7 @@ fn a_disk_that_fills_up_while_unpacking_leaves_the_old_release_alone() {
     host.publish(&Release::new("r2").file("half-noise", half_noise(40 * MIB, 2)));
     let said = host.refuses("r2", "no space left after unpacking");
     let missing = mib_needed(&said);
-    assert!((6.0..14.0).contains(&missing), "of about 10: {said:?}");
+    assert!((6.0..14.0).contains(&missing), "about 10 MiB are missing: {said:?}");
     assert_eq!(host.state(), before);
     assert_eq!(host.served().as_deref(), Some("r1"));
     assert_eq!(host.json(&["history", "--json"])[0]["exit"], "unusable");
@@ -163,7 +164,7 @@ fn a_disk_that_fills_up_while_unpacking_leaves_the_old_release_alone() {
 }
 
 #[test]
-fn inodes_that_run_out_while_unpacking_leave_the_old_release_alone() {
+fn inodes_that_run_out_during_unpacking_leave_the_old_release_alone() {
     let host = Host::on_disk(256);
     host.publish(&Release::new("r1"));
     host.deploys("r1");
@@ -174,20 +175,20 @@ fn inodes_that_run_out_while_unpacking_leave_the_old_release_alone() {
     let said = host.refuses("r2", "inodes more are needed");
     let (before_it, _) = said.stdout.split_once(" inodes more").expect("inodes");
     let missing: u32 = before_it.rsplit_once(' ').expect("a number").1.parse().expect("a number");
-    assert!((1500..2500).contains(&missing), "of about 2000: {said:?}");
+    assert!((1500..2500).contains(&missing), "about 2000 inodes are missing: {said:?}");
     assert_eq!(host.state(), before);
     assert_eq!(host.served().as_deref(), Some("r1"));
     host.free_the_disk();
     host.deploys("r2");
 }
 
-/// A release whose archive is as large as what it unpacks to.
+/// A release whose archive is as large as its content.
 fn solid(name: &str, mib: usize) -> Release {
     let seed = name.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte));
     Release::new(name).file("noise", noise(mib * MIB, seed))
 }
 
-/// Three releases of so many MiB each are installed; the last one serves.
+/// Installs three releases of this size in MiB each; the last one serves.
 fn three_of(mib: usize, host: &Host) {
     host.configure("DEPLOY_KEEP_RELEASES=9\n");
     for release in ["r1", "r2", "r3"] {
@@ -198,26 +199,26 @@ fn three_of(mib: usize, host: &Host) {
 }
 
 #[test]
-fn old_releases_make_room_before_anything_is_fetched() {
+fn old_releases_are_pruned_before_anything_is_fetched() {
     let host = Host::boot().with_state_of(80 * MIB, 10_000);
     three_of(12, &host);
-    // Room enough for half of it, and what is like r3 needs 12 MiB.
+    // Room for half of r4; the estimate, made from r3, is 12 MiB.
     host.fill_all_but(6 * MIB);
     host.publish(&solid("r4", 12));
     let said = host.deploys("r4");
-    let before = said.stderr.split("\nstage ").next().expect("what came before");
+    let before = said.stderr.split("\nstage ").next().expect("the output before stage");
     assert!(before.contains("prune r1 to make room"), "{said:?}");
-    assert_eq!(host.releases(), "r2 r3 r4", "no more went than had to");
+    assert_eq!(host.releases(), "r2 r3 r4", "more releases were pruned than necessary");
     assert_eq!(host.sh("ls /run/systemd/generator | grep -e -r1@ || true"), "");
     assert_eq!(host.served().as_deref(), Some("r4"));
 
-    // Even without r2 there would be no room for this: nothing goes in vain.
+    // Even pruning r2 would not make room for r5, so nothing is pruned in vain.
     let before = host.state();
     host.publish(&solid("r5", 40));
     host.refuses("r5", "are missing");
     assert_eq!(host.state(), before);
 
-    // Neither what runs nor what a rollback takes ever goes.
+    // Neither the running release nor the rollback target is ever pruned.
     host.publish(&Release::new("r6").file("half-noise", half_noise(28 * MIB, 6)));
     host.refuses("r6", "more are needed");
     assert_eq!(host.releases(), "r3 r4");
@@ -228,10 +229,10 @@ fn old_releases_make_room_before_anything_is_fetched() {
 }
 
 #[test]
-fn a_release_that_did_not_fit_is_tried_again_in_the_room_of_old_ones() {
+fn a_release_that_did_not_fit_is_retried_after_pruning_old_ones() {
     let host = Host::boot().with_state_of(70 * MIB, 10_000);
     three_of(10, &host);
-    // By r3 it needs 11 MiB, and really 20.
+    // Estimated from r3 it needs 11 MiB; in fact it needs 20.
     host.fill_all_but(14 * MIB);
     host.publish(&Release::new("r4").file("half-noise", half_noise(20 * MIB, 4)));
     let said = host.deploys("r4");
@@ -258,7 +259,7 @@ fn a_disk_that_fills_up_in_the_build_or_env_leaves_the_old_release_alone() {
     for (name, command) in [("hoard", "head -c 100M /dev/zero >big"), ("tidy", tidy)] {
         host.publish(&Release::new(name).procfile(&build(command)));
         let said = host.deploy(&[&url(name)]).exits(10);
-        // By the build itself, or by deployd before that.
+        // The disk is full for the build itself, or for deployd before it.
         let why = format!("build of release {name} (deploy-my-app-build:{name}.service): ");
         assert!(said.stdout.contains(&why), "{said:?}");
         assert!(said.stdout.contains("No space left on device"), "{said:?}");
@@ -284,7 +285,7 @@ fn a_disk_that_fills_up_in_the_build_or_env_leaves_the_old_release_alone() {
 
 /// Neither a byte nor an inode is left, not even for root.
 #[test]
-fn a_full_disk_stops_no_rollback_no_restart_and_no_recovery() {
+fn a_full_disk_blocks_no_rollback_no_restart_and_no_recovery() {
     let host = Host::boot().with_state_of(40 * MIB, 2_000);
     for release in ["r1", "r2"] {
         host.publish(&Release::new(release));
@@ -319,9 +320,9 @@ fn a_full_disk_stops_no_rollback_no_restart_and_no_recovery() {
     serves("r2");
 }
 
-/// The same where everything lies on that disk: /tmp, the journal, the package.
+/// The same with everything on that disk: /tmp, the journal, the package.
 #[test]
-fn a_full_root_disk_stops_no_rollback_either() {
+fn a_full_root_disk_blocks_no_rollback() {
     let host = Host::on_disk(256);
     for release in ["r1", "r2"] {
         host.publish(&Release::new(release));
@@ -330,8 +331,8 @@ fn a_full_root_disk_stops_no_rollback_either() {
     host.fill();
     host.deploy(&["rollback"]).exits(0);
     assert_eq!(host.served().as_deref(), Some("r1"));
-    // No `deploy restart` here: systemd needs room in /tmp to start a unit, and what
-    // the old process had of it may be a log's by then.
+    // No `deploy restart` here: systemd needs room in /tmp to start a unit, and a log may have
+    // taken the room that the old process freed.
     host.exec(&["systemctl", "restart", "deployd"]).ok();
     host.wait_for("healthy app", SOON, || (host.status()["healthy"] == true).then_some(()));
     host.free_the_disk();
@@ -341,7 +342,7 @@ fn a_full_root_disk_stops_no_rollback_either() {
 }
 
 #[test]
-fn a_process_that_is_killed_for_memory_is_reported_as_that() {
+fn a_process_killed_for_lack_of_memory_is_reported_as_such() {
     let host = Host::running_r1();
     let hoard = "web: python3 -c 'x = bytearray(512 << 20); import time; time.sleep(3600)'\n";
     host.publish(&Release::new("r2").procfile(hoard).set("DEPLOY_MEMORY_MAX=64M"));
@@ -356,10 +357,10 @@ fn a_process_that_is_killed_for_memory_is_reported_as_that() {
     assert_eq!(host.served().as_deref(), Some("r1"));
 }
 
-/// The instance's memory ends: it is the build that goes, though a process of the
-/// release that runs is the largest of all.
+/// When the instance runs out of memory the build is killed, even if a process of the running
+/// release is the largest of all.
 #[test]
-fn a_build_that_takes_all_memory_is_killed_and_not_what_runs() {
+fn a_build_that_takes_all_memory_is_killed_and_no_running_process() {
     let host = Host::of_memory(400);
     let large = format!("x = bytearray(120 << 20)\n{}", testkit::app::APP);
     host.publish(&Release::new("r1").file("app.py", large).procfile("web: python3 app.py web\n"));

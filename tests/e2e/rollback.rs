@@ -1,10 +1,10 @@
-//! Back to a release that was good, with nothing but what is on the disk.
+//! Rollback to a release that was good, from the disk alone.
 
 use testkit::app::Release;
 use testkit::host::Host;
 
 #[test]
-fn goes_back_without_the_network_and_forth_again() {
+fn rolls_back_and_forth_without_the_network() {
     let mut host = Host::boot();
     for release in ["r1", "r2", "r3"] {
         host.publish(&Release::new(release));
@@ -32,7 +32,7 @@ fn goes_back_without_the_network_and_forth_again() {
 }
 
 #[test]
-fn needs_a_release_that_was_good() {
+fn requires_a_release_that_was_good() {
     let host = Host::boot();
     host.deploy(&["rollback"]).exits(2);
     host.publish(&Release::new("r1"));
@@ -50,10 +50,9 @@ fn needs_a_release_that_was_good() {
     assert_eq!(host.pids(), before);
 }
 
-/// systemd refuses to start a unit that was started too often, unless told to
-/// forget it.
+/// systemd refuses to start a unit that was started too often, unless its counter is reset.
 #[test]
-fn no_start_limit_stops_it() {
+fn no_start_limit_blocks_a_rollback() {
     let host = Host::running_r1();
     host.publish(&Release::new("r2"));
     host.deploys("r2");

@@ -1,11 +1,11 @@
-//! What makes two releases the same is their bytes, wherever they come from.
+//! Two releases are the same if their bytes are, wherever they come from.
 
 use testkit::app::{BUCKET, Release, url};
 use testkit::host::{Host, SOON};
 use testkit::s3::Stored;
 
-/// A plain tar: two of them have the same size where their files fit the same blocks,
-/// as two releases have that differ in a version.
+/// A plain tar: two of them have the same size if their files fill the same number of blocks,
+/// as with two releases that differ in a version number.
 const SITE: &str = "
     set -e
     made() {
@@ -31,7 +31,7 @@ fn serves(host: &Host) -> String {
 }
 
 #[test]
-fn releases_of_one_size_and_second_are_told_apart_by_their_bytes() {
+fn releases_of_equal_size_and_time_are_told_apart_by_their_bytes() {
     let host = Host::boot();
     host.sh(SITE);
     host.sh(WEB);
@@ -48,24 +48,24 @@ fn releases_of_one_size_and_second_are_told_apart_by_their_bytes() {
         assert_eq!(deploy("r1"), "app r1 is already running\n");
         let said = deploy("r2");
         assert_eq!(serves(&host), "two", "{base}: {said}");
-        // A downgrade too.
+        // Then a downgrade.
         deploy("r1");
         assert_eq!(serves(&host), "one", "{base}");
-        // The same bytes under another name are the release that runs.
+        // The same bytes under another name are the running release.
         let said = "app r3 is the same content as r1, which is already running\n";
         assert_eq!(deploy("r3"), said, "{base}");
         assert_eq!(deploy("r3"), said, "{base}");
         let plan = host.json(&["plan", &format!("{base}/app/production/r3"), "--json"]);
         assert_eq!((&plan["nothing"], &plan["fetch"]), (&true.into(), &false.into()), "{base}");
     }
-    // From the web and from the directory they are the same two.
+    // Over HTTP and from the directory they are the same two releases.
     let installed = host.json(&["releases", "app", "--json"]);
     assert_eq!(installed.as_array().map(Vec::len), Some(2), "{installed}");
 }
 
-/// As a job of a build server does that runs again.
+/// A job on a build server that runs again.
 #[test]
-fn the_same_bytes_uploaded_again_are_no_other_release() {
+fn the_same_bytes_uploaded_again_are_the_same_release() {
     let host = Host::boot();
     host.s3().keep_versions(BUCKET);
     host.publish(&Release::new("r0"));
@@ -86,9 +86,9 @@ fn the_same_bytes_uploaded_again_are_no_other_release() {
     assert_eq!(host.served().as_deref(), Some("r0"));
 }
 
-/// The archive is fetched, since nothing else tells, and put aside.
+/// The archive is fetched, since only its content can show that it is the same, and discarded.
 #[test]
-fn another_upload_of_the_same_bytes_with_another_etag_is_fetched_once_and_known() {
+fn the_same_bytes_with_another_etag_are_fetched_once_and_recognized() {
     let host = Host::boot();
     let r1 = Release::new("r1");
     host.publish(&r1);
@@ -109,16 +109,16 @@ fn another_upload_of_the_same_bytes_with_another_etag_is_fetched_once_and_known(
     assert_eq!(plan["nothing"], true);
 }
 
-/// As 0.1.0 left them: twins that are told by what their URL said.
+/// Twins as 0.1.0 left them, told apart by their URLs.
 #[test]
-fn twins_of_an_older_version_never_push_the_way_back_out() {
+fn twins_from_an_older_version_never_displace_the_rollback_target() {
     let host = Host::boot();
     host.configure("DEPLOY_KEEP_RELEASES=2\n");
     for release in ["r0", "r1"] {
         host.publish(&Release::new(release));
         host.deploys(release);
     }
-    // Another one of the same content, with other settings of the agent.
+    // The same content again, with other settings of the agent.
     for prove in ["10ms", "20ms", "30ms"] {
         host.configure(&format!("DEPLOY_PROVE={prove}\n"));
         host.deploys("r1");

@@ -1,12 +1,12 @@
-//! What DEPLOY_SANDBOX hides from a process and from a build, as the man page has it; and
-//! what is said where a release meets one of its walls.
+//! The accesses that DEPLOY_SANDBOX denies to a process and to a build, as the man page
+//! describes; and the messages for a release that runs into a denial.
 
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
 
 const SHARED: &str = "/var/lib/deploy/apps/my-app/shared";
 
-/// What is tried, and whether it works under `strict`, `full` and `off`.
+/// Commands, and whether each works under `strict`, `full` and `off`.
 const TRIES: [(&str, [&str; 3]); 8] = [
     ("cat /home/stranger/file", ["no", "yes", "yes"]),
     ("touch /home/stranger/open/x", ["no", "no", "yes"]),
@@ -18,7 +18,7 @@ const TRIES: [(&str, [&str; 3]); 8] = [
     ("touch \"$HOME/x\" \"$DEPLOY_SHARED/x\" tmp/x /tmp/x", ["yes", "yes", "yes"]),
 ];
 
-/// The same of a process alone.
+/// The same, for commands that only a process runs.
 const PROCESS_TRIES: [(&str, [&str; 3]); 4] = [
     ("touch x", ["no", "yes", "yes"]),
     ("test -d /proc/1", ["no", "yes", "yes"]),
@@ -33,7 +33,7 @@ fn furnish(host: &Host) {
         echo x >/dev/device; install -m 4755 /usr/bin/id /usr/local/bin/id-of-root");
 }
 
-/// Tries everything, and leaves what worked in a file of this name.
+/// Runs every command, and records the results in a file of this name.
 fn script<'a>(tries: impl Iterator<Item = &'a str>, name: &str) -> String {
     let tries = tries.map(|one| format!("({one}) >&2 && echo yes || echo no\n"));
     let tries = tries.collect::<String>();
@@ -43,7 +43,7 @@ fn script<'a>(tries: impl Iterator<Item = &'a str>, name: &str) -> String {
 }
 
 #[test]
-fn each_sandbox_hides_what_the_manual_says_from_processes_and_builds() {
+fn each_sandbox_confines_processes_and_builds_as_the_manual_describes() {
     let host = Host::boot();
     furnish(&host);
     for (column, sandbox) in ["strict", "full", "off"].into_iter().enumerate() {
@@ -77,7 +77,7 @@ fn each_sandbox_hides_what_the_manual_says_from_processes_and_builds() {
 }
 
 #[test]
-fn what_lies_in_a_hidden_home_or_nowhere_is_named_with_the_way_to_it() {
+fn hidden_and_missing_programs_are_named_with_a_remedy() {
     let host = Host::boot();
     host.sh("mkdir -p /home/stranger/.nvm; chmod 755 /home/stranger
         printf '#!/bin/bash\\nexec python3 \"$@\"\\n' >/home/stranger/.nvm/node
@@ -104,7 +104,7 @@ fn what_lies_in_a_hidden_home_or_nowhere_is_named_with_the_way_to_it() {
 }
 
 #[test]
-fn a_build_opens_its_output_by_name_and_a_service_is_told_what_to_write_instead() {
+fn a_build_opens_dev_stdout_and_a_service_that_cannot_gets_advice() {
     let host = Host::boot();
     let build = "build: echo building >/dev/stderr && echo two >/dev/stdout && echo three | tee /dev/stderr\n";
     let web = "web: echo begins >/dev/stderr && exec python3 app.py web\n";

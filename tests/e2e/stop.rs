@@ -1,5 +1,5 @@
-//! Every process of a unit gets one signal and its time, whatever stands between it and
-//! systemd: the launchers that people write into Procfiles.
+//! Every process of a unit gets one signal and its timeout, even behind the launchers that
+//! people write into Procfiles.
 
 use std::collections::BTreeMap;
 use testkit::app::{Release, url};
@@ -7,11 +7,11 @@ use testkit::host::{Host, SOON};
 
 const JOB: &str = include_str!("stop/job.py");
 
-/// A launcher that waits for its program instead of becoming it.
+/// A launcher that waits for its program instead of replacing itself with it.
 const SCRIPT: &str = "#!/bin/sh\necho preparing\npython3 job.py \"$@\"\n";
 
-/// Ways to start one program; the first ones become it, the others do not.
-/// Without `--foreground`, timeout(1) signals its program twice: alone, and with its group.
+/// Ways to start one program; the first ones exec it, the others do not. Without
+/// `--foreground`, timeout(1) signals its program twice: alone, and with its group.
 const KINDS: &str = "\
 direct: python3 job.py
 niced: nice -n 5 python3 job.py
@@ -33,7 +33,7 @@ background: python3 job.py & wait
 waitingsetsid: setsid --wait python3 job.py
 ";
 
-/// Launchers that pass the signal on themselves, and then wait.
+/// Launchers that forward the signal themselves, and then wait.
 const FORWARDING: &str = "\
 trapped: python3 job.py & child=$!; trap 'kill $child' TERM; wait $child; wait $child
 ";
@@ -47,7 +47,7 @@ fn release(name: &str) -> Release {
         .procfile(&format!("web: ./bin/web serve\n{KINDS}{FORWARDING}"))
 }
 
-/// What each process of a release has noted since it began.
+/// Returns the notes that each process of a release has made since its start.
 fn notes(host: &Host, release: &str) -> BTreeMap<String, Vec<String>> {
     let all = host.sh("cat /var/lib/deploy/apps/my-app/shared/notes");
     let mut notes: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -61,7 +61,7 @@ fn notes(host: &Host, release: &str) -> BTreeMap<String, Vec<String>> {
     notes
 }
 
-/// Each process has begun, got one signal and done its job, so many times over.
+/// Checks that each process has begun, got one signal and finished its job, this many times.
 #[track_caller]
 fn all_ended(host: &Host, release: &str, times: usize) {
     let notes = notes(host, release);
@@ -76,7 +76,7 @@ fn to_owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-/// All processes of a release have begun, so many times over.
+/// Waits until all processes of a release have begun, this many times.
 fn have_begun(host: &Host, release: &str, times: usize) {
     let kinds = KINDS.lines().count() + FORWARDING.lines().count() + 1;
     host.wait_for("every process", SOON, || {
@@ -87,7 +87,7 @@ fn have_begun(host: &Host, release: &str, times: usize) {
 }
 
 #[test]
-fn every_launchers_program_gets_one_signal_and_its_time() {
+fn every_launchers_program_gets_one_signal_and_its_stop_timeout() {
     let host = Host::boot();
     host.publish(&release("r1"));
     host.publish(&release("r2"));
@@ -111,7 +111,7 @@ fn every_launchers_program_gets_one_signal_and_its_time() {
 }
 
 #[test]
-fn a_request_outlives_the_launcher_of_the_process_that_serves_it() {
+fn a_request_survives_the_end_of_its_servers_launcher() {
     let host = Host::boot();
     let of = |name| release(name).procfile("web: ./bin/web serve\n").set("DEPLOY_DRAIN_TIMEOUT=0s");
     host.publish(&of("r1"));
@@ -138,9 +138,9 @@ fn a_request_outlives_the_launcher_of_the_process_that_serves_it() {
     assert_eq!(answered_during(&["remove", "my-app", "--yes"]).as_deref(), Some("r2"));
 }
 
-/// A process that has its signal and does not end is killed, and so is what it started.
+/// A process that outlives its signal and the stop timeout is killed, and so are its children.
 #[test]
-fn what_does_not_end_in_its_time_is_killed() {
+fn processes_that_exceed_the_stop_timeout_are_killed() {
     let host = Host::boot();
     let stubborn = "#!/bin/sh\n(trap '' TERM QUIT; exec sleep 4242) &\nwait\n";
     for signal in ["TERM", "QUIT"] {
@@ -158,9 +158,9 @@ fn what_does_not_end_in_its_time_is_killed() {
     }
 }
 
-/// Launchers that outlive one of these signals while they wait for their program.
+/// Launchers that survive one of these signals while they wait for their program.
 #[test]
-fn another_signal_than_sigterm_can_be_asked_for() {
+fn a_signal_other_than_sigterm_can_be_configured() {
     const KINDS: &str = "\
 worker: python3 job.py
 script: ./bin/worker
@@ -192,7 +192,7 @@ trapped: python3 job.py & child=$!; trap 'kill -SIGNAL $child' SIGNAL; wait $chi
     }
 }
 
-/// The filter still has lines to read when the program has ended.
+/// The last stage of the pipeline still has lines to read when the program has ended.
 #[test]
 fn a_slow_reader_of_a_pipeline_writes_its_last_lines() {
     let host = Host::boot();
@@ -217,9 +217,9 @@ fn a_slow_reader_of_a_pipeline_writes_its_last_lines() {
     assert_eq!(logged("line"), "25");
 }
 
-/// Such a process is a zombie by its state, and works.
+/// Such a process has the state of a zombie, yet still works.
 #[test]
-fn a_process_whose_first_thread_has_ended_gets_its_signal_and_its_time() {
+fn a_process_whose_first_thread_has_ended_gets_its_signal_and_its_stop_timeout() {
     let host = Host::boot();
     let job = "import ctypes, os, platform, signal, threading, time\n\
         def note(what):\n    os.system(f'echo r1 worker {what} >>$DEPLOY_SHARED/notes')\n\

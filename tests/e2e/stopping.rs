@@ -1,5 +1,5 @@
-//! A stop of deployd takes seconds whatever it is at, and `deploy cancel` ends what has not
-//! been committed: nothing is lost, and no client notices.
+//! A stop of deployd takes seconds whatever job runs, and `deploy cancel` ends a job that is
+//! not committed: nothing is lost, and no client notices.
 
 use crate::handover::unnoticed;
 use std::io::Write;
@@ -11,12 +11,12 @@ use testkit::host::{Host, SOON};
 use testkit::instance::{Job, Output};
 use testkit::s3::Fault;
 
-/// What a restart of deployd may take, on a busy machine too.
+/// Upper limit for a restart of deployd, on a busy machine too.
 const SECONDS: Duration = Duration::from_secs(8);
 
 const NEVER: &str = "until false; do sleep 0.1; done";
 
-/// A host that serves r1, with a deployd that has done nothing yet.
+/// A host that serves r1, with a deployd that has run no job yet.
 fn serving() -> Host {
     let host = serving_r1();
     host.sh("systemctl restart deployd");
@@ -27,12 +27,12 @@ fn with(name: &str, line: &str) -> Release {
     graceful(name).procfile(&format!("web: python3 server.py\n{line}\n"))
 }
 
-/// What these tests do on a host and ask of it.
+/// Helpers of these tests, as methods of the host.
 trait Stopping {
     /// Waits until a step begins, in this run of deployd.
     fn wait_for_step(&self, step: &str);
     fn restarts_in_time(&self);
-    /// Restarts deployd when a deploy of r2 has come to a step.
+    /// Restarts deployd when a deploy of r2 has reached a step.
     fn restarts_at(&self, step: &str, arguments: &[&str]) -> Output;
     fn staged(&self) -> String;
     fn units_of_r2(&self) -> String;
@@ -87,10 +87,10 @@ fn was_interrupted(host: &Host, said: Output) {
 }
 
 #[test]
-fn a_stop_cuts_off_what_is_staged_built_or_waits() {
+fn a_stop_cuts_off_a_stage_a_build_and_a_queued_job() {
     let host = serving();
     unnoticed(&host, || {
-        // The archive comes to a halt.
+        // The download of the archive stalls.
         host.publish(&graceful("r2").file("filler", noise(4 << 20)));
         host.s3().fault("GET", "my-app/production/r2/source.tar.gz", 9, Fault::Stall(1 << 20));
         was_interrupted(&host, host.restarts_at("stage", &[]));
@@ -151,9 +151,9 @@ fn a_stop_leaves_settle_and_drain_to_recovery() {
     assert_eq!(host.status()["state"], "good");
 }
 
-/// Nothing serves meanwhile: the stop waits for the new release, for a while.
+/// No release serves meanwhile: the stop waits for the new one, for a limited time.
 #[test]
-fn a_stop_waits_for_a_release_that_takes_the_place_of_the_old_one() {
+fn a_stop_waits_for_a_release_that_replaces_the_stopped_one() {
     let host = Host::running_r1();
     host.sh("systemctl restart deployd");
     host.publish(&Release::new("r2").set("DEPLOY_STRATEGY=restart").set("DEPLOY_PROVE=3s"));
@@ -163,7 +163,7 @@ fn a_stop_waits_for_a_release_that_takes_the_place_of_the_old_one() {
 }
 
 #[test]
-fn cancel_ends_what_is_not_committed() {
+fn cancel_ends_a_job_that_is_not_committed() {
     let host = serving();
     unnoticed(&host, || {
         host.publish(&with("r2", &format!("build: {NEVER}")));
@@ -178,7 +178,7 @@ fn cancel_ends_what_is_not_committed() {
         let said = first.output().exits(43);
         assert!(said.stdout.contains("root cancelled it"), "{said:?}");
         assert_eq!(host.units_of_r2(), "");
-        // The other one goes on.
+        // The other deploy continues.
         host.wait_for_step("prove");
         assert_eq!(host.staged(), "r1\nr3\n");
         host.deploy(&["cancel", "my-app"]).exits(0);
@@ -192,9 +192,9 @@ fn cancel_ends_what_is_not_committed() {
     assert!(said.stdout.contains("nothing of it waits or is under way"), "{said:?}");
 }
 
-/// The deploy that is cancelled has done nothing to it.
+/// The cancelled deploy has not changed the running release.
 #[test]
-fn cancel_does_not_judge_what_runs() {
+fn cancel_does_not_judge_the_running_release() {
     let host = Host::boot();
     host.publish(&Release::new("r1").set("DEPLOY_HEALTH_PATH=/health"));
     host.publish(&Release::new("r2").set("DEPLOY_PROVE=60s"));
@@ -210,7 +210,7 @@ fn cancel_does_not_judge_what_runs() {
 }
 
 #[test]
-fn cancel_ends_a_wait_and_refuses_after_the_commit() {
+fn cancel_ends_a_queued_job_and_is_refused_after_the_commit() {
     let host = serving();
     host.publish(&graceful("r2").set("DEPLOY_SETTLE=5s"));
     host.publish(&graceful("r3"));
@@ -229,7 +229,7 @@ fn cancel_ends_a_wait_and_refuses_after_the_commit() {
 }
 
 #[test]
-fn remove_by_force_cuts_off_what_is_under_way() {
+fn remove_by_force_cuts_off_the_running_job() {
     let host = serving();
     host.publish(&with("r2", &format!("build: trap '' TERM; {NEVER}")));
     let deploying = begun(&host, "r2");

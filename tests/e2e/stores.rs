@@ -1,4 +1,4 @@
-//! Web servers that give files: each makes its ETag of other things, and none of bytes.
+//! Web servers for static files: each derives its ETag differently, and none from the content.
 
 use testkit::host::{Host, SOON};
 use testkit::instance::Image;
@@ -12,7 +12,7 @@ const INSTALL: &str = "
     mkdir -p /var/cache/apt/archives/partial
 ";
 
-/// Each server on a port of its own, with its own configuration but for the directory.
+/// Runs each server on its own port, with its default configuration except for the directory.
 const START: &str = r##"
     set -e
     cat >/etc/nginx/sites-enabled/default <<'END'
@@ -41,7 +41,7 @@ const SERVERS: [(&str, u16); 5] =
     [("nginx", 8081), ("lighttpd", 8082), ("apache", 8083), ("caddy", 8084), ("python", 8085)];
 
 #[test]
-fn file_servers_of_every_make_give_the_release_that_was_asked_for() {
+fn every_web_server_delivers_the_requested_release() {
     let host = Host::of(&Host::image_on(Image::base().layer("web", &[], INSTALL), "web-agent"));
     host.configure("DEPLOY_SETTLE=0s\nDEPLOY_DRAIN_TIMEOUT=0s\n");
     host.sh(SITE);
@@ -52,7 +52,7 @@ fn file_servers_of_every_make_give_the_release_that_was_asked_for() {
         });
         deploys_what_was_asked_for(&host, server, &format!("http://127.0.0.1:{port}"));
     }
-    // The bytes are the same wherever they came from.
+    // The bytes are the same from every server.
     let installed = host.json(&["releases", "app", "--json"]);
     assert_eq!(installed.as_array().map(Vec::len), Some(2), "{installed}");
 }

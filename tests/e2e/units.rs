@@ -1,16 +1,16 @@
-//! The golden trees are units that systemd itself accepts, and finds safe. They need no
-//! package: `tests/golden.rs` shows that they are what the generator writes.
+//! systemd itself accepts the units of the golden trees, and rates them as safe. These tests
+//! need no package: `tests/golden.rs` shows that the generator writes these units.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use testkit::instance::{Image, Instance, Network};
 
-/// Where the golden trees are; each of its directories is a case, see `tests/golden.rs`.
+/// The directory of the golden trees; each subdirectory is a case, see `tests/golden.rs`.
 pub fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// An instance with the user that apps run as, and nothing else of ours.
+/// An instance with the user that apps run as, and without the agent.
 pub fn boot() -> Instance {
     let image = Image::base().layer("app-users", &[], "useradd --system app-my-app");
     Network::new().instance().image(&image).boot()
@@ -43,7 +43,7 @@ fn systemd_accepts_every_golden_tree() {
     assert!(said.contains("NoSuchThing"), "{said:?}");
 }
 
-/// What systemd complains about in the units of a directory, drop-ins included.
+/// Returns systemd's complaints about the units in a directory, drop-ins included.
 #[track_caller]
 fn verify(host: &Instance, dir: &str) -> String {
     host.sh(&format!(
@@ -53,7 +53,7 @@ fn verify(host: &Instance, dir: &str) -> String {
     ))
 }
 
-/// What `systemd-analyze security` says of a unit that is loaded.
+/// Returns the exposure level of a loaded unit by `systemd-analyze security`.
 #[track_caller]
 pub fn exposure(host: &Instance, unit: &str) -> f64 {
     let json = host.sh(&format!("systemd-analyze security --no-pager {unit} | tail -1"));
@@ -61,7 +61,7 @@ pub fn exposure(host: &Instance, unit: &str) -> f64 {
     score.unwrap_or_else(|| panic!("no score: {json}"))
 }
 
-/// The sandbox that a release gets when it asks for nothing.
+/// The sandbox of a release that configures nothing.
 #[test]
 fn a_strict_unit_is_scored_1_4_or_better() {
     let host = boot();

@@ -1,10 +1,10 @@
-//! What real tools and people make: it is deployed, or the error says what to do.
+//! Output of real tools and habits of people: it is deployed, or the error gives the remedy.
 
 use testkit::app::{APP, BUCKET, Release, url};
 use testkit::host::{Host, SOON};
 
-/// Deploys a release of `my-app` that fails with this exit code, and gives all that the
-/// command wrote.
+/// Deploys a release of `my-app` that fails with this exit code, and returns all output of the
+/// command.
 #[track_caller]
 fn fails(host: &Host, exit: i32, name: &str, release: &Release) -> String {
     host.publish(release);
@@ -21,7 +21,7 @@ fn says(said: &str, all: &[&str]) {
 }
 
 #[test]
-fn archives_of_other_tools_are_deployed() {
+fn archives_created_by_other_tools_are_deployed() {
     let host = Host::boot();
     let publish = |name: &str, archive: &[u8]| {
         let key = |file: &str| format!("my-app/production/{name}/{file}");
@@ -38,7 +38,7 @@ fn archives_of_other_tools_are_deployed() {
 }
 
 #[test]
-fn log_and_tmp_may_be_a_file_or_an_inner_link() {
+fn log_and_tmp_may_be_a_file_or_a_link_inside_the_release() {
     let host = Host::boot();
     let web = "echo log >>log && echo tmp >tmp/f && exec python3 app.py web";
     let release = |name: &str, build: &str, web: &str| {
@@ -48,7 +48,7 @@ fn log_and_tmp_may_be_a_file_or_an_inner_link() {
     host.deploys("r1");
     let app = "/var/lib/deploy/apps/my-app/current/app";
     assert_eq!(host.sh(&format!("cd {app}; cat log var/f; readlink tmp")), "kept\nlog\ntmp\nvar\n");
-    // Nobody writes to this one.
+    // No process writes to this link.
     host.publish(&release("r2", "ln -s nowhere tmp", "python3 app.py web"));
     host.deploys("r2");
 
@@ -65,7 +65,7 @@ fn log_and_tmp_may_be_a_file_or_an_inner_link() {
 }
 
 #[test]
-fn what_a_read_only_file_system_refuses_is_explained() {
+fn a_write_to_a_read_only_file_system_is_explained() {
     let host = Host::boot();
     let web = "web: python3 -c \"open('cache/x', 'w')\"\n";
     let release = Release::new("r1").file("cache/kept", "").procfile(web);
@@ -83,13 +83,13 @@ fn what_a_read_only_file_system_refuses_is_explained() {
 }
 
 #[test]
-fn a_python_environment_works_as_the_help_says() {
+fn a_python_environment_works_as_the_help_describes() {
     let host = Host::boot();
     let procfile = "build: python3 -m venv --without-pip venv\nweb: venv/bin/python3 app.py web\n";
     host.publish(&Release::new("r1").procfile(procfile));
     host.deploys("r1");
 
-    // Packed elsewhere, with a program of the environment as pip installs it.
+    // Packed on another machine, with a program of the environment as pip installs it.
     host.sh("mkdir -p /srv/ci && cd /srv/ci && python3 -m venv --copies --without-pip venv
         site=$(echo venv/lib/python3*/site-packages)
         printf 'import sys; sys.argv.append(\"web\"); exec(open(\"app.py\").read())' >$site/serve.py
@@ -108,7 +108,7 @@ fn a_python_environment_works_as_the_help_says() {
     host.deploys("r2");
     assert_eq!(host.served().as_deref(), Some("r2"));
 
-    // The script names the directory that the environment was made in.
+    // The script names the directory in which the environment was created.
     host.write("/srv/ci/Procfile", "web: venv/bin/serve\n");
     publish("r3");
     host.sh("mv /srv/ci /srv/elsewhere");
@@ -143,7 +143,7 @@ fn a_one_off_among_the_services_is_named_with_its_remedy() {
 }
 
 #[test]
-fn a_procfile_elsewhere_or_without_web_is_named() {
+fn a_misplaced_procfile_and_one_without_web_are_reported() {
     let host = Host::boot();
     let below = Release::empty("r1").file("my-app-1.0/Procfile", "web: true\n");
     says(&fails(&host, 10, "r1", &below), &["found my-app-1.0/Procfile", "-C my-app-1.0 ."]);
@@ -159,7 +159,7 @@ fn a_procfile_elsewhere_or_without_web_is_named() {
 }
 
 #[test]
-fn env_files_of_other_tools_are_read_and_surprises_are_named() {
+fn env_files_of_other_tools_are_read_and_surprises_are_reported() {
     let host = Host::boot();
     host.sh("env -i A='two words' B=$'line1\nline2' C='dollar $x `y`' PATH=/usr/bin:/bin \
         bash -c 'export -p' >/root/env");
@@ -187,7 +187,7 @@ fn env_files_of_other_tools_are_read_and_surprises_are_named() {
 }
 
 #[test]
-fn path_in_env_may_be_relative_and_may_go_on_with_the_usual_one() {
+fn path_in_env_may_be_relative_and_may_extend_the_default() {
     let host = Host::boot();
     let serve = "#!/bin/sh\nexec python3 app.py web\n";
     for (name, path) in
@@ -198,21 +198,21 @@ fn path_in_env_may_be_relative_and_may_go_on_with_the_usual_one() {
         host.deploys(name);
         assert_eq!(host.served().as_deref(), Some(name));
     }
-    // What `$PATH` stands for is what systemd gives a service that sets none.
+    // `$PATH` stands for the PATH that systemd gives a service which sets none.
     host.publish(&Release::new("usual").env("A=$PATH\n"));
     host.deploys("usual");
     let environ = host.read(&format!("/proc/{}/environ", host.pids()[0]));
     let environ = String::from_utf8(environ).expect("text");
     let value = |name: &str| environ.split('\0').find_map(|one| one.strip_prefix(name));
     assert_eq!(value("A="), value("PATH="));
-    // What the Procfile's own command adds to, with $HOME.
+    // The Procfile's own command extends PATH, with $HOME.
     let procfile = "web: PATH=\"$PWD/bin:$HOME/bin:$PATH\" serve\n";
     host.publish(&Release::new("r3").procfile(procfile).file_of_mode(0o755, "bin/serve", serve));
     host.deploys("r3");
 }
 
 #[test]
-fn python_writes_at_once_where_env_says_so() {
+fn python_output_is_unbuffered_if_env_sets_it() {
     let host = Host::boot();
     let worker = "worker: python3 -c \"import signal; print('at once'); signal.pause()\"\n";
     let release = |name: &str| Release::new(name).procfile(worker);
@@ -220,7 +220,7 @@ fn python_writes_at_once_where_env_says_so() {
     host.publish(&release("r1"));
     host.deploys("r1");
     assert_eq!(lines(), "0\n");
-    // With the end of the old process comes what it had kept: none, since SIGTERM kills it.
+    // A stopped process could flush its buffered lines; there are none, since SIGTERM kills it.
     host.publish(&release("r2").set("PYTHONUNBUFFERED=1"));
     host.deploys("r2");
     host.wait_for("the line", SOON, || (lines() == "1\n").then_some(()));

@@ -1,5 +1,5 @@
-//! No app reads, signals or weakens another one, and no build what runs: each app runs as a
-//! user of its own, and its builds as another.
+//! No app reads, signals or weakens another one, and no build affects running processes: each
+//! app runs as its own user, and its builds as another.
 
 use crate::metadata::Metadata;
 use crate::units::exposure;
@@ -9,21 +9,21 @@ use testkit::host::{ACCESS_KEY, Host, SOON};
 const APPS: &str = "/var/lib/deploy/apps";
 const WEB: &str = "web: python3 app.py web\nworker: python3 app.py worker\n";
 
-/// What is tried against another app: each prints what it finds.
+/// Attacks on another app: each prints what it finds.
 const SPY: &str = include_str!("spy.py");
 
 fn url_of(app: &str, release: &str) -> String {
     format!("s3://{BUCKET}/{app}/production/{release}")
 }
 
-/// An app of another name, on a port of its own.
+/// Deploys an app of another name, on its own port.
 fn neighbour(host: &Host, app: &str, release: Release, port: u16) {
     release.set(&format!("PORT={port}")).publish_as(host.s3(), app);
     host.deploy(&[&url_of(app, "r1")]).exits(0);
 }
 
 #[test]
-fn no_app_finds_anything_of_another_one_by_any_way() {
+fn no_app_finds_data_of_another_app_in_any_way() {
     let host = Host::boot();
     let marked = Release::new("r1")
         .set("SECRET=marker-in-env")
@@ -60,7 +60,7 @@ fn no_app_finds_anything_of_another_one_by_any_way() {
 }
 
 #[test]
-fn nobody_but_the_app_reads_its_code_and_no_file_of_it_is_everybodys_to_write() {
+fn only_the_app_reads_its_code_and_none_of_its_files_is_world_writable() {
     let host = Host::boot();
     host.publish(&Release::new("r1").file_of_mode(0o777, "open/file", "x"));
     host.deploys("r1");
@@ -84,7 +84,7 @@ fn nobody_but_the_app_reads_its_code_and_no_file_of_it_is_everybodys_to_write() 
 }
 
 #[test]
-fn a_build_that_kills_everything_it_can_kills_nothing_that_runs() {
+fn a_build_that_kills_everything_it_can_kills_no_running_process() {
     let host = Host::running_r1();
     neighbour(&host, "other", Release::new("r1"), 6000);
     let pids = || {
@@ -97,7 +97,7 @@ fn a_build_that_kills_everything_it_can_kills_nothing_that_runs() {
     host.publish(&Release::new("r2").procfile(&format!("{build}{WEB}")));
     host.deploy(&[&url("r2")]).exits(10);
     assert_eq!(pids(), before);
-    // A process of another app, or of its next release, has no more power.
+    // A process of another app, or of the app's next release, has no more power.
     let killer = "killer: (kill -9 -1; kill -9 $VICTIM); exec sleep 3600\n";
     let victim = host.sh("systemctl show --value --property=MainPID deploy-other-web-r1@1");
     let release = Release::new("r1").procfile(&format!("{WEB}{killer}"));
@@ -109,7 +109,7 @@ fn a_build_that_kills_everything_it_can_kills_nothing_that_runs() {
 }
 
 #[test]
-fn a_build_is_bounded_in_tasks_and_files_and_has_no_privilege() {
+fn a_build_has_limited_tasks_and_files_and_no_privileges() {
     let host = Host::running_r1();
     host.configure("DEPLOY_MAX_TASKS=64\nDEPLOY_MAX_FILES=2000\nDEPLOY_MAX_UNPACKED=64M\n");
     let builds = [
@@ -145,7 +145,7 @@ fn a_build_is_bounded_in_tasks_and_files_and_has_no_privilege() {
 }
 
 #[test]
-fn a_build_that_fills_the_disk_is_stopped_before_what_runs_has_no_room() {
+fn a_build_that_fills_the_disk_is_stopped_before_running_apps_lack_room() {
     let host = Host::on_disk(400);
     host.publish(&Release::new("r1"));
     host.deploys("r1");
@@ -161,7 +161,7 @@ fn a_build_that_fills_the_disk_is_stopped_before_what_runs_has_no_room() {
 }
 
 #[test]
-fn what_a_build_makes_is_the_apps_and_what_it_keeps_stays_usable_to_both() {
+fn files_of_a_build_belong_to_the_app_and_its_cache_stays_usable_to_both() {
     let host = Host::boot();
     let build = "build: id -un >who && mkdir -p $DEPLOY_SHARED/kept && date +%N >$DEPLOY_SHARED/kept/file && \
                  mkdir -p ~/.cache/tool && date >~/.cache/tool/file && echo x >~/.config\n";
@@ -178,7 +178,7 @@ fn what_a_build_makes_is_the_apps_and_what_it_keeps_stays_usable_to_both() {
 }
 
 #[test]
-fn an_app_without_metadata_is_refused_the_role_and_deploys_still_have_it() {
+fn an_app_without_metadata_is_refused_the_role_but_deploys_can_use_it() {
     let host = Host::boot();
     let metadata = Metadata::start(&host.network, ACCESS_KEY);
     metadata.attach_role();
@@ -224,7 +224,7 @@ fn an_app_without_metadata_is_refused_the_role_and_deploys_still_have_it() {
 }
 
 #[test]
-fn what_runs_is_exposed_no_more_than_it_must_be() {
+fn units_are_exposed_no_more_than_necessary() {
     let host = Host::running_r1();
     assert!(exposure(&host, "deploy-my-app-web-r1@1.service") <= 1.4);
     assert!(exposure(&host, "deployd.service") <= 3.0);
@@ -241,9 +241,9 @@ fn what_runs_is_exposed_no_more_than_it_must_be() {
     assert!(exposed <= 2.0, "{exposed}");
 }
 
-/// While the process of an app is down, another user takes its private port.
+/// While the app's process is down, another user takes its private port.
 #[test]
-fn nobody_serves_in_the_place_of_an_app_whose_process_is_down() {
+fn no_other_user_can_serve_in_place_of_a_process_that_is_down() {
     let host = Host::running_r1();
     let port = host.web_listens_on();
     host.sh("systemctl stop deploy-my-app-web-r1@1.service; mkdir /srv/other; echo impostor >/srv/other/index.html");
@@ -267,9 +267,9 @@ fn nobody_serves_in_the_place_of_an_app_whose_process_is_down() {
     assert_eq!(host.served().as_deref(), Some("r1"));
 }
 
-/// As 0.1.0 left it: releases that run as a user which other apps have too.
+/// Releases as 0.1.0 left them: their user is shared with other apps.
 #[test]
-fn an_app_that_shared_its_user_keeps_it_until_it_is_restarted_and_loses_nothing() {
+fn an_app_with_a_shared_user_keeps_it_until_its_restart_and_loses_nothing() {
     let host = Host::boot();
     host.sh("useradd --system legacy");
     host.configure("DEPLOY_USER=legacy\n");
@@ -304,7 +304,7 @@ fn an_app_that_shared_its_user_keeps_it_until_it_is_restarted_and_loses_nothing(
 }
 
 #[test]
-fn a_user_that_is_somebody_elses_is_not_taken() {
+fn an_existing_user_with_the_name_of_an_app_user_is_not_used() {
     let host = Host::boot();
     host.sh("useradd --create-home --comment 'A person' app-my-app");
     host.publish(&Release::new("r1"));

@@ -1,5 +1,4 @@
-//! Watch mode: an instance follows the pointer of its environment, and nobody
-//! asks it to.
+//! Watch mode: an instance follows its environment's pointer by itself.
 
 use serde_json::Value;
 use testkit::app::{BUCKET, Release};
@@ -9,7 +8,7 @@ const POINTER: &str = "my-app/production/current";
 const WATCHING: &str = "DEPLOY_WATCH=s3://releases/my-app/production/current\n\
                         DEPLOY_WATCH_INTERVAL=1s\n";
 
-/// A host that follows the pointer and runs the release it names.
+/// A host in watch mode that runs the release named by the pointer.
 fn watching(release: &str) -> Host {
     let host = Host::boot();
     host.publish(&Release::new(release));
@@ -30,7 +29,7 @@ fn wait_until_deployed(host: &Host, release: &str) {
     assert_eq!(host.served().as_deref(), Some(release));
 }
 
-/// Waits until `deploy status` says this of what is watched.
+/// Waits until `deploy status` reports this for the watched pointer.
 #[track_caller]
 fn wait_for_watch(host: &Host, said: &str) -> Value {
     host.wait_for(said, 2 * SOON, || {
@@ -39,7 +38,7 @@ fn wait_for_watch(host: &Host, said: &str) -> Value {
     })
 }
 
-/// Waits until the pointer was asked for a few times more, without news.
+/// Waits for a few more polls of the pointer, all unchanged.
 #[track_caller]
 fn wait_for_questions(host: &Host) {
     let unchanged = || {
@@ -50,7 +49,7 @@ fn wait_for_questions(host: &Host) {
     host.wait_for("questions", SOON, || (unchanged() >= before + 3).then_some(()));
 }
 
-/// Who has deployed what, and how it ended; the newest first.
+/// Returns who, release and exit of each history entry, newest first.
 fn history(host: &Host) -> Vec<[String; 3]> {
     let entries = host.json(&["history", "my-app", "--json"]);
     let entries = entries.as_array().expect("entries").iter();
@@ -67,7 +66,7 @@ fn follows_the_pointer_with_conditional_requests() {
     wait_until_deployed(&host, "r2");
     assert_eq!(history(&host), [["watch", "r2", "done"], ["watch", "r1", "done"]]);
     wait_for_questions(&host);
-    // Each pointer is read once, and no archive is touched for nothing.
+    // Each pointer is read once, and no archive is fetched unnecessarily.
     let asked = host.s3().requests();
     let reads = |end: &str| {
         let whole = asked.iter().filter(|one| one.method == "GET" && one.status == Some(200));
@@ -107,7 +106,7 @@ fn a_release_that_failed_here_waits_for_the_pointer_to_change() {
 }
 
 #[test]
-fn what_an_operator_does_stays_until_the_pointer_changes() {
+fn an_operators_change_stays_until_the_pointer_changes() {
     let host = watching("r1");
     host.publish(&Release::new("r2"));
     point(&host, "r2");
@@ -126,9 +125,9 @@ fn what_an_operator_does_stays_until_the_pointer_changes() {
 }
 
 #[test]
-fn what_the_source_fails_at_is_tried_again() {
+fn failures_of_the_source_are_retried() {
     let host = watching("r1");
-    // The pointer comes before the release that it names.
+    // The pointer is updated before the release that it names is published.
     point(&host, "r2");
     let watch = wait_for_watch(&host, "r2 is no release");
     assert!(watch["error"].as_str().is_some(), "{watch:#}");
@@ -139,7 +138,7 @@ fn what_the_source_fails_at_is_tried_again() {
     wait_for_watch(&host, "what it holds is not a release name");
     host.s3().delete(BUCKET, POINTER);
     wait_for_watch(&host, "production/current is no release");
-    // Where there is no pointer, the release itself may be there.
+    // Without a pointer object, the prefix may hold the release itself.
     host.publish(&Release::new("current"));
     wait_until_deployed(&host, "current");
     let same = history(&host);
@@ -150,7 +149,7 @@ fn what_the_source_fails_at_is_tried_again() {
 }
 
 #[test]
-fn a_deploy_that_is_cut_off_is_tried_again() {
+fn an_interrupted_deploy_is_retried() {
     let host = watching("r1");
     host.publish(&Release::new("r2").waiting());
     point(&host, "r2");
@@ -168,7 +167,7 @@ fn a_deploy_that_is_cut_off_is_tried_again() {
 }
 
 #[test]
-fn a_mistake_in_what_is_watched_is_told_and_stops_nothing_else() {
+fn a_mistake_in_a_watched_url_is_reported_and_blocks_nothing_else() {
     let host = Host::boot();
     host.configure("DEPLOY_WATCH=s3://releases/my-app/production/r1\n");
     host.exec(&["systemctl", "reload", "deployd"]).ok();

@@ -1,8 +1,8 @@
-//! Every file of the fuzz corpora through the functions that `cargo fuzz` runs:
+//! Runs every file of the fuzz corpora through the functions that `cargo fuzz` runs:
 //! docs/fuzzing.md.
 //!
-//! What begins with `good-` must be accepted, what begins with `bad-` refused. Any other
-//! file only must not break a promise: it was found by a fuzzer.
+//! Files whose name begins with `good-` must be accepted, with `bad-` refused. Any other file
+//! was found by a fuzzer, and only must not break a promise.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -13,8 +13,8 @@ mod targets;
 use std::fs;
 use std::path::PathBuf;
 
-/// For everything that this process does, a decompressor with a window of 128 MiB and
-/// the tests beside it included; in bytes.
+/// Memory limit of this whole process in bytes, including a decompressor with a window of 128
+/// MiB and the tests that run beside it.
 const MOST_MEMORY: u64 = 192 << 20;
 
 #[test]
@@ -37,12 +37,12 @@ fn settings() {
     check("settings", targets::settings);
 }
 
-/// As root: files must be born with another owner.
+/// Needs root: files must be created with another owner.
 #[test]
 fn archive() {
     check("archive", targets::archive);
     let most = peak_memory();
-    assert!(most <= MOST_MEMORY, "it took {most} bytes of memory");
+    assert!(most <= MOST_MEMORY, "the peak was {most} bytes of memory");
 }
 
 fn check(target: &str, accepts: fn(&[u8]) -> bool) {
@@ -52,7 +52,7 @@ fn check(target: &str, accepts: fn(&[u8]) -> bool) {
         assert!(some, "the corpus of {target} has no {kind} seed");
     }
     for (name, bytes) in seeds {
-        // Where a promise is broken, this is the last line before it.
+        // If a promise is broken, this line names the file.
         println!("fuzz/corpus/{target}/{name}");
         let accepted = accepts(&bytes);
         assert!(!(accepted && name.starts_with("bad-")), "{name} was accepted");
@@ -60,7 +60,7 @@ fn check(target: &str, accepts: fn(&[u8]) -> bool) {
     }
 }
 
-/// Names and bytes.
+/// Returns the name and content of each file.
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     let files = fs::read_dir(corpus_at(target)).expect("a corpus");
     let paths = files.map(|file| file.expect("a file of a corpus").path());
@@ -77,7 +77,7 @@ fn corpus_at(target: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
 }
 
-/// The most that this process ever had in memory, in bytes: proc_pid_status(5), VmHWM.
+/// Peak memory of this process in bytes: proc_pid_status(5), VmHWM.
 fn peak_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("/proc");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

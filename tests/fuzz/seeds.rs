@@ -1,4 +1,4 @@
-//! Where the seeds of `archive` come from: no tool would write most of them.
+//! Builds the seeds of `archive`: no tool would write most of them.
 
 use super::corpus_at;
 use flate2::Compression;
@@ -9,8 +9,8 @@ use testkit::archive::*;
 
 type Seeds = Vec<(&'static str, Vec<u8>)>;
 
-/// `UPDATE_SEEDS=1` writes the seeds anew, the compressed ones too: those are compared
-/// with nothing, since another version of a compressor may write other bytes.
+/// `UPDATE_SEEDS=1` rewrites the seeds. The compressed ones are rewritten but not compared,
+/// since another version of a compressor may write other bytes.
 #[test]
 fn the_archives_are_those_that_are_built_here() {
     let update = std::env::var_os("UPDATE_SEEDS").is_some();
@@ -224,7 +224,7 @@ fn compressed() -> Seeds {
     let (front, back) = tar.split_at(700);
     let of = |letter: &[u8], parts: &[&[u8]]| [letter, &parts.concat()].concat();
     let (gz, zst) = (gzip(&tar), zstd(&tar, 10));
-    // More of the zeros that may follow an archive than its limits allow.
+    // More zeros after the archive than its limits allow.
     let bomb = [&tar[..], &vec![0; 28 << 20]].concat();
     let skippable = b"\x50\x2a\x4d\x18\x04\0\0\0skip";
     vec![
@@ -257,7 +257,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// With a window of two to the power of `window` bytes.
+/// Compresses with a window of two to the power of `window` bytes.
 fn zstd(data: &[u8], window: u32) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
     encoder.include_checksum(true).unwrap();

@@ -1,7 +1,6 @@
-//! A release that does everything it can to the machine, to the agent and to other apps, in
-//! its build and as it runs, on an instance with ten other apps under load: no request to
-//! them fails, the agent is the same process with bounded memory, and each of them is
-//! deployed once more.
+//! A release attacks the machine, the agent and other apps as best it can, in its build and at
+//! run time, on an instance with ten other apps under load: no request to them fails, the agent
+//! stays the same process with bounded memory, and each of them is deployed once more.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -14,9 +13,9 @@ use testkit::hostile::MOVES;
 use testkit::load::{Load, Running};
 
 const OTHERS: u16 = 10;
-/// What deployd may have of memory meanwhile; the promise for its best days is 15 MiB.
+/// Memory limit of deployd during the attack; the promise for an idle daemon is 15 MiB.
 const MOST_MEMORY: u64 = 128 << 20;
-/// What the build and the attacker may take is bounded by the machine's own settings.
+/// The machine's settings limit the build and the attacker.
 const SETTINGS: &str = "DEPLOY_MAX_TASKS=256\nDEPLOY_BUILD_MEMORY_MAX=512M\nDEPLOY_MAX_MEMORY=1G\n\
                         DEPLOY_BUILD_TIMEOUT=2m\nDEPLOY_STOP_TIMEOUT=2s\n";
 
@@ -45,7 +44,7 @@ fn hostile(name: &str, build: &str, web: &str) -> Release {
         .procfile(&format!("{build}web: {web}\n"))
 }
 
-/// The main process of each other app, and of deployd, with its restarts.
+/// Main process and restart count of each other app and of deployd.
 fn alive(host: &Host) -> String {
     host.sh(
         "systemctl show --value --property=Id,MainPID,NRestarts 'deploy-other*-web-*@1.service' \
@@ -69,14 +68,14 @@ fn memory(host: &Host) -> u64 {
     kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmHWM") << 10
 }
 
-/// Whether a process is still killed where it cannot be signalled: by its cgroup alone.
+/// Checks that processes are killed even if they cannot be signalled, by their cgroup alone.
 fn nothing_is_left(host: &Host) {
     let left = host.sh("ps -o pid=,args= -u app-hostile,build-hostile || true");
-    assert_eq!(left, "", "processes of an app that is removed");
+    assert_eq!(left, "", "processes of the removed app");
 }
 
 #[test]
-fn nothing_that_a_release_does_is_noticed_by_another() {
+fn a_hostile_release_does_not_affect_any_other_app() {
     let host = Host::built(|builder| builder.image(&Host::image()));
     host.configure(SETTINGS);
     for number in 0..OTHERS {
@@ -92,10 +91,10 @@ fn nothing_that_a_release_does_is_noticed_by_another() {
     let build = "build: python3 moves.py build; exit 1\n";
     hostile("built", build, "exec python3 server.py").publish_as(host.s3(), "hostile");
     let said = host.deploy(&[&url("hostile", "built")]).exits(10);
-    assert!(said.stdout.len() + said.stderr.len() < 16 << 20, "all of its output is told");
+    assert!(said.stdout.len() + said.stderr.len() < 16 << 20, "build output is not limited");
     assert_eq!(alive(&host), before, "after a hostile build");
 
-    // It is healthy, and does its worst behind that.
+    // The attacker is healthy itself, and attacks in the background.
     let web = "(python3 moves.py web; sleep 3600) & exec python3 server.py";
     hostile("runs", "", web).publish_as(host.s3(), "hostile");
     host.deploy(&[&url("hostile", "runs")]).exits(0);
@@ -107,7 +106,7 @@ fn nothing_that_a_release_does_is_noticed_by_another() {
     host.deploy(&["status"]);
     assert_eq!(alive(&host), before, "while it runs");
 
-    // What it leaves is in the way of nobody: its next release, a restart of deployd.
+    // Its leftovers hinder neither its next release nor a restart of deployd.
     let leave = "python3 moves.py leave & exec python3 server.py";
     for name in ["left", "again"] {
         hostile(name, "", leave).publish_as(host.s3(), "hostile");

@@ -1,4 +1,4 @@
-//! Who reaches what through the map.
+//! Which clients reach which process through the map.
 
 use crate::world::{CLIENT, MACHINE, PUBLIC, World, from_outside, from_within, map};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ fn ask(targets: &[SocketAddr], requests: u64) -> Tally {
 }
 
 #[test]
-fn everyone_reaches_the_public_port() {
+fn every_client_reaches_the_public_port() {
     let world = World::new();
     let _server = server(&world, "a", 29001);
     world.load(&map(&[29001]));
@@ -28,7 +28,7 @@ fn everyone_reaches_the_public_port() {
 }
 
 #[test]
-fn the_process_sees_the_address_that_was_asked_for_and_the_one_who_asked() {
+fn the_process_sees_the_destination_address_and_the_clients_address() {
     let world = World::new();
     world.load(&map(&[29001]));
     let listener = world.machine(|| TcpListener::bind("0.0.0.0:29001")).expect("listen");
@@ -71,7 +71,7 @@ fn processes_share_the_connections_evenly() {
 }
 
 #[test]
-fn the_same_port_of_other_machines_is_not_ours() {
+fn the_same_port_on_other_machines_is_not_mapped() {
     let world = World::new();
     let _ours = server(&world, "ours", 29001);
     let _theirs = world.client(|| Server::start("theirs", PUBLIC, Habits::default()));
@@ -81,7 +81,7 @@ fn the_same_port_of_other_machines_is_not_ours() {
 }
 
 #[test]
-fn a_port_that_nothing_stands_behind_refuses() {
+fn a_public_port_without_a_process_refuses_connections() {
     let world = World::new();
     world.load(&map(&[]));
     let tally = world.client(|| ask(&from_outside(PUBLIC), 4));

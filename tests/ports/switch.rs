@@ -1,4 +1,4 @@
-//! A switch from one release to the next: no one is refused, cut or moved.
+//! A switch from one release to the next: no connection is refused, cut or moved.
 
 use crate::world::{CLIENT, MACHINE, PUBLIC, World, from_outside, from_within, map};
 use model::units::ports::{Protocol, script};
@@ -16,7 +16,7 @@ fn both(world: &World, habits: Habits) -> (Server, Server) {
     (start("old", OLD), start("new", NEW))
 }
 
-/// Asks once on an open connection: who answered.
+/// Sends one request on an open connection, and returns the name of the server that responds.
 fn ask(stream: &TcpStream) -> String {
     let mut request = stream;
     request.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("ask");
@@ -42,7 +42,7 @@ fn no_request_fails_while_the_map_goes_back_and_forth() {
     ];
     for _ in 0..50 {
         for private in [NEW, OLD] {
-            // What preflight does must do nothing.
+            // The preflight's check must change nothing.
             let checked = world.nft(&["--check", "-f", "-"], &script(&map(&[])));
             assert!(checked.status.success(), "{checked:?}");
             world.load(&map(&[private]));
@@ -60,7 +60,7 @@ fn no_request_fails_while_the_map_goes_back_and_forth() {
 }
 
 #[test]
-fn an_old_release_that_has_drained_may_go() {
+fn an_old_release_that_has_drained_can_be_stopped() {
     let world = World::new();
     let (old, _new) =
         both(&world, Habits { takes: Some(Duration::from_millis(5)), ..Habits::default() });
@@ -82,7 +82,7 @@ fn an_old_release_that_has_drained_may_go() {
 }
 
 #[test]
-fn a_connection_stays_where_it_began() {
+fn a_connection_stays_with_its_first_release() {
     let world = World::new();
     let (_old, _new) = both(&world, Habits::default());
     world.load(&map(&[OLD]));
@@ -95,7 +95,7 @@ fn a_connection_stays_where_it_began() {
 }
 
 #[test]
-fn a_connection_to_whoever_had_the_public_port_survives_the_first_map() {
+fn a_connection_to_the_previous_owner_of_the_public_port_survives_the_first_map() {
     let world = World::new();
     let (_old, _new) = both(&world, Habits::default());
     let _direct = world.machine(|| Server::start("own", PUBLIC, Habits::default()));
@@ -107,7 +107,7 @@ fn a_connection_to_whoever_had_the_public_port_survives_the_first_map() {
     assert_eq!(world.client(connect).each_ref().map(ask), ["new", "new"]);
 }
 
-/// Connects from this very port, as a client does whose ports are few.
+/// Connects from exactly this port, like a client with few ports.
 fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -121,7 +121,7 @@ fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 #[test]
-fn a_client_that_comes_again_from_the_same_port_reaches_the_new_release() {
+fn a_client_that_reconnects_from_the_same_port_reaches_the_new_release() {
     let world = World::new();
     let habits = Habits { patience: 1, ..Habits::default() };
     let (_old, _new) = both(&world, habits);
@@ -130,13 +130,13 @@ fn a_client_that_comes_again_from_the_same_port_reaches_the_new_release() {
         world.load(&map(&[private]));
         let mut stream = world.client(|| connect_from(from, to)).expect("connect");
         assert_eq!(ask(&stream), name);
-        // The server ends it, so that the client's port is free at once.
+        // The server closes the connection, so that the client's port is free at once.
         assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
     }
 }
 
 #[test]
-fn a_client_whose_process_is_gone_is_told_and_reaches_the_new_release() {
+fn a_client_whose_process_is_gone_is_disconnected_and_reaches_the_new_release() {
     let world = World::new();
     let (old, _new) = both(&world, Habits::default());
     let (from, to) = (SocketAddr::from((CLIENT, 40000)), SocketAddr::from((MACHINE, PUBLIC)));
@@ -152,7 +152,7 @@ fn a_client_whose_process_is_gone_is_told_and_reaches_the_new_release() {
 }
 
 #[test]
-fn a_probe_from_the_same_port_is_in_no_ones_way() {
+fn a_probe_and_a_client_may_use_the_same_source_port() {
     let world = World::new();
     let (_old, _new) = both(&world, Habits::default());
     world.load(&map(&[OLD]));
@@ -164,7 +164,7 @@ fn a_probe_from_the_same_port_is_in_no_ones_way() {
 }
 
 #[test]
-fn datagrams_of_a_flow_stay_where_it_began() {
+fn datagrams_of_a_flow_stay_with_its_first_release() {
     let world = World::new();
     let mut ports = map(&[OLD]);
     ports.public[0].protocol = Protocol::Udp;

@@ -1,4 +1,4 @@
-//! The table itself: ours alone, all or nothing, and gone in the end.
+//! The table itself: separate from other tables, loaded atomically, and removed in the end.
 
 use crate::world::{PUBLIC, World, from_outside, map};
 use model::units::ports::{PortMap, script};
@@ -22,7 +22,7 @@ table inet filter {
 ";
 
 #[test]
-fn tables_of_others_stay_as_they_are() {
+fn other_tables_stay_unchanged() {
     let world = World::new();
     assert!(world.nft(&["-f", "-"], OTHERS).status.success());
     let before = world.list("ruleset");
@@ -33,7 +33,7 @@ fn tables_of_others_stay_as_they_are() {
 }
 
 #[test]
-fn the_table_is_what_the_map_says_whatever_it_was() {
+fn the_table_matches_the_map_whatever_it_was_before() {
     let world = World::new();
     world.load(&map(&[29001, 29002]));
     let table = world.list("ruleset");
@@ -67,7 +67,7 @@ fn a_script_that_fails_changes_nothing() {
 }
 
 #[test]
-fn the_kernel_takes_a_map_of_a_hundred_apps() {
+fn the_kernel_accepts_a_map_of_a_hundred_apps() {
     let world = World::new();
     let mut all = PortMap::default();
     for app in 0..100 {
@@ -82,9 +82,9 @@ fn the_kernel_takes_a_map_of_a_hundred_apps() {
     assert_eq!(world.list("ruleset").matches("dnat to").count(), 300);
 }
 
-/// A firewall of the machine sees a packet after the map has changed its port.
+/// A firewall on the machine sees a packet after the map has rewritten its port.
 #[test]
-fn a_firewall_lets_clients_in_by_the_port_they_asked_for() {
+fn a_firewall_can_admit_clients_by_the_public_port() {
     let world = World::new();
     let _server = world.machine(|| Server::start("a", 29001, Habits::default()));
     world.load(&map(&[29001]));

@@ -1,5 +1,5 @@
-//! A machine and a client on a network of the test's own. It ends with the last
-//! of its threads and sockets.
+//! A machine and a client on the test's own network, which ends with the last of its threads
+//! and sockets.
 
 use model::release::settings::Clients;
 use model::units::ports::{PortMap, Protocol, Public, script};
@@ -64,7 +64,7 @@ impl World {
         assert!(loaded.status.success(), "{loaded:?}\n{}", script(map));
     }
 
-    /// What `nft list …` says.
+    /// Returns the output of `nft list …`.
     pub fn list(&self, what: &str) -> String {
         let listed = self.nft(&["list", what], "");
         assert!(listed.status.success(), "{listed:?}");
@@ -77,7 +77,7 @@ impl World {
     }
 }
 
-/// A map of the one public port, TCP, to these private ones.
+/// Returns a map of the one public TCP port to these private ones.
 pub fn map(private: &[u16]) -> PortMap {
     let (protocol, clients) = (Protocol::Tcp, Clients::Anywhere);
     let public = Public { protocol, port: PUBLIC, private: private.to_vec(), clients };
@@ -85,19 +85,18 @@ pub fn map(private: &[u16]) -> PortMap {
     PortMap { public: vec![public], private, ..PortMap::default() }
 }
 
-/// Where other machines reach the machine.
+/// The machine's addresses for other machines.
 pub fn from_outside(port: u16) -> [SocketAddr; 2] {
     [IpAddr::from(MACHINE), MACHINE6.into()].map(|address| SocketAddr::new(address, port))
 }
 
-/// Where the machine reaches itself.
+/// The machine's addresses for itself.
 pub fn from_within(port: u16) -> [SocketAddr; 4] {
     [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into(), MACHINE.into(), MACHINE6.into()]
         .map(|address| SocketAddr::new(address, port))
 }
 
-/// Waits until the address says that nobody listens there: a new link loses
-/// its first packets.
+/// Waits until the address refuses connections: a new link loses its first packets.
 fn wait_for(address: SocketAddr) {
     let heard = || {
         let tried = TcpStream::connect_timeout(&address, Duration::from_millis(100));
@@ -140,7 +139,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Output {
         .spawn()
         .unwrap_or_else(|e| panic!("start {program}: {e}"));
     let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(input.as_bytes()).expect("tell it");
+    stdin.write_all(input.as_bytes()).expect("write to its stdin");
     drop(stdin);
     child.wait_with_output().expect("wait for it")
 }

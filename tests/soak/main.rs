@@ -1,10 +1,10 @@
-//! A random walk: whatever is done to an instance, and whenever it dies, it runs
-//! one release, whole, and says which.
+//! A random walk: after every operation on an instance and every crash, it runs exactly one
+//! release, complete, and reports which.
 //!
 //! ```text
-//! make soak STEPS=1000 SEED=42      the same seed walks the same way
+//! make soak STEPS=1000 SEED=42      the same seed repeats the same walk
 //! ```
-//! `make test` walks a short way with a seed of its own. The last line is JSON.
+//! `make test` runs a short walk with its own seed. The last line is JSON.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use walk::{Step, Walk};
 
-/// How far `make test` walks.
+/// Number of steps in `make test`.
 const STEPS: u64 = 25;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! The steps, what must be true after each, and what runs by our own account.
+//! The steps, the invariants checked after each, and the release expected to run.
 
 use crate::whole::{self, PUBLISHED};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use testkit::instance::{Output, package};
 
 const GOOD: [&str; 4] = ["g1", "g2", "g3", "g4"];
 const PACKAGE: &str = "/srv/agent.deb";
-/// Short, so that a long way is walked in a bounded time.
+/// Short, so that a long walk takes a bounded time.
 const SETTINGS: &str = "DEPLOY_SETTLE=1s\nDEPLOY_STOP_TIMEOUT=2s\n";
 
-/// What can happen to an instance; times are milliseconds into a deploy.
+/// The events on an instance; times are milliseconds into a deploy.
 #[derive(Clone, Debug)]
 pub enum Step {
     Deploy(&'static str),
@@ -38,7 +38,7 @@ pub enum Step {
 pub struct Walk {
     host: Host,
     random: u64,
-    /// What must run; none before the first deploy.
+    /// The release that must run; `None` before the first deploy.
     current: Option<String>,
     stopped: bool,
 }
@@ -58,7 +58,7 @@ impl Walk {
         host.push(package(), PACKAGE);
         hostile::moves_in(&host);
         host.sh("sync");
-        // Never zero, which xorshift would stay at.
+        // Never zero, since xorshift would stay at zero.
         Walk { host, random: seed.wrapping_mul(2) + 1, current: None, stopped: false }
     }
 
@@ -68,7 +68,7 @@ impl Walk {
     }
 
     fn below(&mut self, limit: u64) -> u64 {
-        // xorshift, as G. Marsaglia has it.
+        // xorshift (G. Marsaglia)
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -105,7 +105,7 @@ impl Walk {
         }
     }
 
-    /// Takes a step and compares what runs then with what may.
+    /// Takes a step, and compares the running release with those that may run afterwards.
     pub fn take(&mut self, step: &Step) -> Result<(), String> {
         let before = self.current.clone();
         let unchanged = vec![before.clone()];
@@ -184,7 +184,7 @@ impl Walk {
                 self.host.interrupt_s3(|host| {
                     said = Some(host.deploy(&["--timeout", "3s", &url("g1")]));
                 });
-                let said = said.expect("it was asked");
+                let said = said.expect("the deploy ran");
                 if said.status != Some(11) {
                     return Err(format!("a deploy without S3: {said:?}"));
                 }
@@ -201,7 +201,7 @@ impl Walk {
         }
         let status = self.host.exec(&["deploy", "status", "--json"]).stdout;
         let stopped = status.contains("\"state\":\"stopped\"");
-        // Where a deploy was cut off, it may have started what was stopped.
+        // An interrupted deploy may have started stopped processes.
         if stopped && !self.stopped || !stopped && self.stopped && may.len() == 1 {
             return Err(format!("stopped is {stopped} and should be {}", self.stopped));
         }
@@ -236,7 +236,7 @@ impl Walk {
         }
     }
 
-    /// A deploy that finds no room changes nothing; with room again it works.
+    /// A deploy on a full disk changes nothing; once there is room again it succeeds.
     fn on_a_full_disk(&mut self) -> Result<Vec<Option<String>>, String> {
         let before = self.current.clone();
         self.host.sh("cat /dev/zero >/srv/filler 2>/dev/null || sync");
@@ -252,7 +252,7 @@ impl Walk {
         Ok(vec![Some("g3".to_owned())])
     }
 
-    /// Does something at some moment of a deploy, or after it.
+    /// Runs `what` at some moment of a deploy, or after it.
     fn while_deploying(&self, name: &str, when: u64, what: impl FnOnce(&Host)) {
         let mut deploying = self.host.command(&["deploy", &url(name)]).spawn();
         testkit::instance::poll(Duration::from_millis(when), || {
@@ -262,7 +262,7 @@ impl Walk {
         deploying.kill();
     }
 
-    /// What an operator would look at.
+    /// Returns the output of the commands an operator would use to investigate.
     pub fn circumstances(&self) -> String {
         let look = "deploy status; deploy history | head; systemctl list-units 'deploy-*'
             journalctl --no-pager -n 80";
@@ -280,7 +280,7 @@ fn good(name: &str) -> Release {
     release.file("lib/deep/nested", nested).file("filler", vec![b'x'; 4 << 20])
 }
 
-/// Uploads it, and keeps its tree on the instance for comparison.
+/// Uploads the release, and keeps its tree on the instance for comparison.
 fn publish(host: &Host, release: Release, name: &str) {
     host.publish(&release);
     let dir = format!("{PUBLISHED}/{name}");

@@ -1,13 +1,13 @@
-//! One release, whole: what is served, what runs, what lies on the disk and what
-//! `deploy status` says are the same.
+//! One complete release: the served one, the running one, the one on the disk and the one in
+//! `deploy status` are the same.
 
 use serde_json::Value;
 use testkit::host::{Host, SOON};
 
-/// Where the trees lie that were published, for comparison.
+/// The published trees, for comparison.
 pub const PUBLISHED: &str = "/srv/published";
 
-/// Waits until nothing is under way, then says what runs: a release, or none.
+/// Waits until no job is running, then returns the running release, if there is one.
 pub fn check(host: &Host) -> Result<Option<String>, String> {
     let status = settled(host)?;
     let left = host.sh("cd /var/lib/deploy/apps/my-app 2>/dev/null || exit 0
@@ -51,8 +51,8 @@ pub fn check(host: &Host) -> Result<Option<String>, String> {
     }
 }
 
-/// The status once deployd answers and is idle, and what is to run has had the
-/// time to start after a boot.
+/// Returns the status once deployd responds and is idle, and the expected processes have had
+/// the time to start after a boot.
 fn settled(host: &Host) -> Result<Value, String> {
     let mut last = None;
     testkit::instance::poll(SOON * 3, || {

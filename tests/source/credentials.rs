@@ -1,4 +1,4 @@
-//! Credentials that S3 no longer takes.
+//! Credentials that S3 no longer accepts.
 
 use super::{ACCESS, ARCHIVE, R1, SECRET, World, archive, read, resolve, says, sdk, timing};
 use aws_credential_types::credential_fn::provide_credentials_fn;
@@ -10,7 +10,7 @@ use testkit::s3::{Fault, S3Server};
 
 const NEXT_ACCESS: &str = "AKIANEXT";
 
-/// As the instance's role has it: other keys from time to time.
+/// The role of an instance: its keys change from time to time.
 #[derive(Clone)]
 struct Role(Arc<Mutex<Credentials>>);
 
@@ -39,8 +39,7 @@ fn keys(access: &str) -> Credentials {
     Credentials::new(access, SECRET, Some("session".into()), None, "test")
 }
 
-/// Reads the archive; after its first bytes `meanwhile` happens, and the
-/// connection is cut.
+/// Reads the archive; after the first bytes it calls `meanwhile` and the connection is cut.
 async fn read_while(
     server: &S3Server,
     resolved: &Resolved,
@@ -57,7 +56,7 @@ async fn read_while(
 }
 
 #[tokio::test]
-async fn those_that_expire_in_the_middle_of_a_download_are_renewed() {
+async fn credentials_that_expire_during_a_download_are_renewed() {
     let world = World::new();
     let role = Role::new();
     let resolved = resolve(&role.sources(&world.server), R1).await.unwrap();
@@ -69,7 +68,7 @@ async fn those_that_expire_in_the_middle_of_a_download_are_renewed() {
 }
 
 #[tokio::test]
-async fn those_that_expire_between_two_deploys_are_renewed() {
+async fn credentials_that_expire_between_two_deploys_are_renewed() {
     let World { server, .. } = World::new();
     let role = Role::new();
     let sources = role.sources(&server);
@@ -80,7 +79,7 @@ async fn those_that_expire_between_two_deploys_are_renewed() {
 }
 
 #[tokio::test]
-async fn those_that_nobody_renews_end_the_download() {
+async fn expired_credentials_that_cannot_be_renewed_end_the_download() {
     let World { server, .. } = World::new();
     let resolved = resolve(&Role::new().sources(&server), R1).await.unwrap();
     let error = read_while(&server, &resolved, || server.expire(ACCESS)).await.unwrap_err();
@@ -88,9 +87,9 @@ async fn those_that_nobody_renews_end_the_download() {
     says(&error, Exit::Source, &expected);
 }
 
-/// As the metadata has it for a while: it still gives the keys that S3 takes no longer.
+/// The metadata service still returns keys that S3 no longer accepts, for a while.
 #[tokio::test]
-async fn those_that_are_given_out_too_long_are_asked_for_again() {
+async fn expired_credentials_from_the_metadata_service_are_requested_again() {
     let World { server, .. } = World::new();
     server.expire(ACCESS);
     server.accept(NEXT_ACCESS, SECRET);

@@ -33,7 +33,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn reads_a_release_of_a_directory() {
+async fn reads_a_release_from_a_directory() {
     let world = World::new();
     let resolved = resolve(&world.sources, &world.url("r1")).await.unwrap();
     assert_eq!(resolved.compression(), Compression::Gzip);
@@ -60,7 +60,7 @@ async fn current_is_a_pointer_a_directory_or_a_link() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_replaced_is_read_as_it_was() {
+async fn a_replaced_file_is_read_as_it_was_when_opened() {
     let world = World::new();
     let resolved = resolve(&world.sources, &world.url("r1")).await.unwrap();
     let path = world.environment.join("r1/env");
@@ -70,7 +70,7 @@ async fn a_file_that_is_replaced_is_read_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_written_to_is_refused() {
+async fn a_file_changed_after_it_was_resolved_is_refused() {
     let world = World::new();
     let resolved = resolve(&world.sources, &world.url("r1")).await.unwrap();
     fs::write(world.environment.join("r1/source.tar.gz"), vec![2; 500_000]).unwrap();

@@ -1,4 +1,4 @@
-//! Whether `current` names something else than it did.
+//! Detecting that `current` names another release.
 
 use super::web::{Habits, Web};
 use super::{BUCKET, R1, World, says, timing};
@@ -13,14 +13,14 @@ async fn news(sources: &Sources, known: Option<&PointerChange>) -> Result<Option
 }
 
 #[tokio::test]
-async fn a_pointer_that_stays_is_asked_for_once_and_never_read_again() {
+async fn an_unchanged_pointer_is_never_read_again() {
     let World { server, sources } = World::new();
     server.put(BUCKET, POINTER, "r1\n");
     let first = news(&sources, None).await.unwrap().unwrap();
     assert_eq!(first.url.to_string(), R1);
     let before = server.requests().len();
     assert!(news(&sources, Some(&first)).await.unwrap().is_none());
-    // Published again as it was.
+    // Published again, unchanged.
     server.put(BUCKET, POINTER, "r1\n");
     assert!(news(&sources, Some(&first)).await.unwrap().is_none());
     let asked = server.requests().split_off(before);
@@ -42,7 +42,7 @@ async fn a_pointer_that_moves_is_followed() {
 }
 
 #[tokio::test]
-async fn a_release_under_the_name_current_is_known_by_its_identity() {
+async fn a_release_under_the_name_current_is_recognized_by_its_identity() {
     let World { server, sources } = World::new();
     server.put(BUCKET, "team/app/production/current/source.tar", "tar");
     server.put(BUCKET, "team/app/production/current/env", "");
@@ -51,15 +51,15 @@ async fn a_release_under_the_name_current_is_known_by_its_identity() {
     assert!(news(&sources, Some(&first)).await.unwrap().is_none());
     server.put(BUCKET, "team/app/production/current/env", "A=1");
     assert!(news(&sources, Some(&first)).await.unwrap().is_some());
-    // A pointer wins over it.
+    // A pointer object takes precedence.
     server.put(BUCKET, POINTER, "r1");
     let pointed = news(&sources, Some(&first)).await.unwrap().unwrap();
     assert_eq!(pointed.url.to_string(), R1);
 }
 
-/// As file servers have it that make an ETag of a time in seconds and a size.
+/// A file server that derives its ETag from a time in seconds and a size.
 #[tokio::test]
-async fn a_pointer_on_a_web_server_is_known_by_its_text() {
+async fn a_pointer_on_a_web_server_is_recognized_by_its_text() {
     let dated = Some("Sat, 21 Nov 2026 02:00:00 GMT");
     for etag in [Some("\"6920-3\""), None] {
         let habits = Habits { etag, last_modified: dated, conditional: true, ..Habits::default() };
@@ -70,10 +70,10 @@ async fn a_pointer_on_a_web_server_is_known_by_its_text() {
         let first = sources.pointer_change(&url, None).await.unwrap().unwrap();
         assert_eq!(first.url.release().as_str(), "r1");
         assert!(sources.pointer_change(&url, Some(&first)).await.unwrap().is_none());
-        // A mirror, or the same text written once more.
+        // A mirror, or the same text written again.
         web.habits.lock().unwrap().last_modified = Some("Sun, 22 Nov 2026 02:00:00 GMT");
         assert!(sources.pointer_change(&url, Some(&first)).await.unwrap().is_none());
-        // Another one within the second.
+        // A different text within the same second.
         web.habits.lock().unwrap().last_modified = dated;
         web.put("/app/production/current", "r2\n");
         let second = sources.pointer_change(&url, Some(&first)).await.unwrap().unwrap();
@@ -82,7 +82,7 @@ async fn a_pointer_on_a_web_server_is_known_by_its_text() {
 }
 
 #[tokio::test]
-async fn what_is_no_pointer_and_no_release_is_an_error() {
+async fn a_url_without_pointer_or_release_is_an_error() {
     let World { server, sources } = World::new();
     let error = news(&sources, None).await.unwrap_err();
     says(&error, Exit::Source, &["production/current is no release"]);

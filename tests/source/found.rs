@@ -1,4 +1,4 @@
-//! Which release a URL names, and its bytes.
+//! Finding the release that a URL names, and reading its bytes.
 
 use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, archive, read, resolve, says, sdk, timing};
 use deploy_agent::source::Sources;
@@ -42,7 +42,7 @@ async fn an_empty_object_is_read_as_empty() {
 }
 
 #[tokio::test]
-async fn the_same_url_says_the_same_of_the_same_bytes_and_something_else_of_others() {
+async fn the_same_url_has_the_same_identity_only_for_the_same_bytes() {
     let World { server, sources } = World::new();
     let first = resolve(&sources, R1).await.unwrap().sighting();
     server.put(BUCKET, ENV, "export A=1\n");
@@ -52,7 +52,7 @@ async fn the_same_url_says_the_same_of_the_same_bytes_and_something_else_of_othe
 }
 
 #[tokio::test]
-async fn another_version_or_checksum_of_the_same_bytes_is_the_same() {
+async fn another_version_or_checksum_of_the_same_bytes_is_the_same_release() {
     let World { server, sources } = World::new();
     let first = resolve(&sources, R1).await.unwrap().sighting();
     server.put_with_checksum(BUCKET, ARCHIVE, archive(), Stored::Right("SHA1"));
@@ -109,12 +109,12 @@ async fn refuses_a_pointer_that_holds_no_release_name() {
 }
 
 #[tokio::test]
-async fn an_endpoint_below_a_path_needs_no_slash_at_its_end() {
+async fn an_endpoint_with_a_path_needs_no_trailing_slash() {
     let World { server, .. } = World::new();
     server.put("gateway", "releases/team/app/production/r1/source.tar.zst", "below");
     server.put("gateway", "releases/team/app/production/r1/env", "");
     for slash in ["", "/"] {
-        // The path is the bucket of a server that knows nothing of paths.
+        // The path is the bucket on a server that does not know such paths.
         let endpoint = format!("{}/gateway{slash}", server.endpoint());
         let sources = Sources::with_timing(timing(), Some(sdk(&endpoint, SECRET)));
         let resolved = resolve(&sources, R1).await.unwrap();
@@ -123,7 +123,7 @@ async fn an_endpoint_below_a_path_needs_no_slash_at_its_end() {
 }
 
 #[tokio::test]
-async fn a_checksum_of_parts_without_a_type_is_not_taken_for_one_of_the_whole() {
+async fn a_composite_checksum_without_a_type_is_not_taken_for_a_full_object_checksum() {
     let World { server, sources } = World::new();
     server.tell_no_types();
     server.put_with_checksum(BUCKET, ARCHIVE, archive(), Stored::Wrong("SHA256", "AAAA"));

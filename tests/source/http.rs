@@ -83,7 +83,7 @@ async fn a_page_that_changes_is_refused() {
 }
 
 #[tokio::test]
-async fn a_mirror_of_other_times_is_refused_with_what_was_seen() {
+async fn a_mirror_with_another_last_modified_is_refused_with_both_values() {
     let before = Habits { etag: Some("W/\"1\""), ..DATED };
     let world = World::new(before.clone()).await;
     let resolved = resolve(&world.sources, &world.r1()).await.unwrap();
@@ -95,9 +95,9 @@ async fn a_mirror_of_other_times_is_refused_with_what_was_seen() {
 }
 
 #[tokio::test]
-async fn an_encoding_is_refused_where_it_is_more_than_a_label() {
+async fn a_content_encoding_is_refused_unless_it_only_labels_the_file() {
     let world = World::new(Habits { encoding: Some("gzip"), ..STRONG }).await;
-    // What `archive` makes is no zstd, so something was done to it.
+    // The result of `archive` is no zstd, so the server has encoded it.
     let error = read(&resolve(&world.sources, &world.r1()).await.unwrap()).await.unwrap_err();
     says(&error, Exit::Source, &["source.tar.zst", "Content-Encoding: gzip", "gzip off"]);
     let mut zstd = b"\x28\xb5\x2f\xfd".to_vec();
@@ -119,7 +119,7 @@ async fn a_server_without_validators_is_refused() {
 }
 
 #[tokio::test]
-async fn each_status_says_what_to_do() {
+async fn each_status_has_a_remedy() {
     for (status, expected) in [
         (401, ["401 Unauthorized", "without a password"]),
         (403, ["403 Forbidden", "without a password"]),
@@ -146,7 +146,7 @@ async fn current_is_a_pointer_or_a_directory() {
 }
 
 #[tokio::test]
-async fn redirects_are_followed_and_bounded() {
+async fn redirects_are_followed_up_to_a_limit() {
     let world = World::new(STRONG).await;
     let old = format!("{}/old/app/production/r1", world.web.url);
     world.web.habits.lock().unwrap().redirect = Some(world.web.url.clone());
@@ -159,7 +159,7 @@ async fn redirects_are_followed_and_bounded() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_this_machine_or_its_link_is_refused() {
+async fn a_redirect_to_this_machine_or_a_link_local_address_is_refused() {
     let world = World::new(STRONG).await;
     let old = format!("{}/old/app/production/r1", world.web.url);
     let here = |host: &str| world.web.url.replace("127.0.0.1", host);
@@ -169,13 +169,13 @@ async fn a_redirect_to_this_machine_or_its_link_is_refused() {
         let error = resolve(&world.sources, &old).await.unwrap_err();
         says(&error, Exit::Source, &["it redirects to", "this machine or its own link"]);
     }
-    // What the operator wrote is where the operator wants to go.
+    // A URL given by the operator may point to this machine.
     let direct = format!("{}/app/production/r1", here("localhost"));
     assert!(resolve(&world.sources, &direct).await.is_ok());
 }
 
 #[tokio::test]
-async fn what_a_pointer_holds_is_not_repeated() {
+async fn the_content_of_a_pointer_is_not_quoted() {
     let world = World::new(STRONG).await;
     world.web.put("/app/production/current", "{\"SecretAccessKey\": \"s3cr3t\"}");
     let url = format!("{}/app/production/current", world.web.url);

@@ -1,5 +1,5 @@
-//! Releases are found, pinned and read from S3, HTTP and directories, or refused
-//! with an error that says what to do.
+//! Releases are found, pinned and read from S3, HTTP and directories, or refused with an error
+//! that names the remedy.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -27,7 +27,7 @@ const R1: &str = "s3://releases/team/app/production/r1";
 const ARCHIVE: &str = "team/app/production/r1/source.tar.zst";
 const ENV: &str = "team/app/production/r1/env";
 
-/// For parts of an archive, in the tests that want them.
+/// Memory for parts of an archive, in tests that download in parts.
 const MEMORY: u64 = 160_000;
 
 fn timing() -> Timing {
@@ -66,7 +66,7 @@ impl aws_sdk_s3::config::AsyncSleep for Sleep {
     }
 }
 
-/// A server with the release r1, and the sources that read from it.
+/// A server with release r1, and the sources that read from it.
 struct World {
     server: S3Server,
     sources: Sources,
@@ -92,7 +92,7 @@ impl World {
     }
 }
 
-/// Bytes that tell their own place, in more than one chunk of any reader.
+/// Bytes that encode their own position, more than one chunk of any reader.
 fn archive() -> Vec<u8> {
     (0..100_000u32).flat_map(u32::to_le_bytes).collect()
 }

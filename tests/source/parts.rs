@@ -1,4 +1,4 @@
-//! A large object is read in parts at once, and is what it was all the same.
+//! A large object is downloaded in parallel parts, and its content is unchanged.
 
 use super::http::{STRONG, World as Web};
 use super::web::Habits;
@@ -8,7 +8,7 @@ use model::error::Exit;
 use std::collections::BTreeSet;
 use testkit::s3::{Fault, Stored};
 
-/// Of an archive of 400,000 bytes; four of them at once.
+/// Part size for an archive of 400,000 bytes; four parts at once.
 const PART: usize = MEMORY as usize / 4;
 
 fn in_parts() -> Timing {
@@ -37,7 +37,7 @@ async fn a_large_object_is_read_in_pinned_parts() {
 }
 
 #[tokio::test]
-async fn no_more_is_fetched_ahead_than_the_memory_is_for() {
+async fn no_more_is_fetched_ahead_than_the_memory_allows() {
     let world = World::with(in_parts());
     let resolved = resolve(&world.sources, R1).await.unwrap();
     let mut reader = resolved.archive(MEMORY);
@@ -54,11 +54,11 @@ async fn no_more_is_fetched_ahead_than_the_memory_is_for() {
         bytes.unwrap();
     }
     let last = world.reads_of("source.tar.zst").pop().unwrap();
-    assert_eq!(last.range, None, "there is room for one part alone");
+    assert_eq!(last.range, None, "the memory is enough for one part only");
 }
 
 #[tokio::test]
-async fn a_part_that_is_cut_is_taken_up_where_it_stopped_and_no_other() {
+async fn a_cut_part_alone_is_resumed_where_it_stopped() {
     let world = World::with(in_parts());
     let resolved = resolve(&world.sources, R1).await.unwrap();
     for fault in [Fault::Reset(600), Fault::Truncate(600), Fault::Stall(600), Fault::SLOW_DOWN] {
@@ -67,13 +67,13 @@ async fn a_part_that_is_cut_is_taken_up_where_it_stopped_and_no_other() {
     assert_eq!(read(&resolved).await.unwrap(), archive());
     let (whole, rest): (Vec<_>, Vec<_>) =
         ranges(&world).into_iter().partition(|range| parts().contains(range));
-    // The one that was throttled is asked for as a whole again.
+    // The throttled part is requested again as a whole.
     assert_eq!((whole.len(), rest.len()), (archive().len() / PART + 1, 3));
     assert!(rest.iter().all(|range| range.starts_with("bytes=") && range.contains("600-")));
 }
 
 #[tokio::test]
-async fn a_part_that_stays_away_fails_the_whole() {
+async fn a_part_that_keeps_failing_fails_the_download() {
     let world = World::with(in_parts());
     let resolved = resolve(&world.sources, R1).await.unwrap();
     world.server.fault("GET", "source.tar.zst", 1000, Fault::Reset(100));
@@ -92,7 +92,7 @@ async fn parts_of_two_objects_are_never_mixed() {
         match reader.next().await {
             Some(Ok(bytes)) => assert!(bytes.iter().any(|byte| *byte != 7)),
             Some(Err(error)) => break error,
-            None => panic!("it was read to its end"),
+            None => panic!("the mixed archive was read to its end"),
         }
     };
     says(&error, Exit::Source, &["source.tar.zst changed while it was being read"]);
@@ -100,7 +100,7 @@ async fn parts_of_two_objects_are_never_mixed() {
 }
 
 #[tokio::test]
-async fn a_server_that_ignores_ranges_is_asked_for_the_whole_once() {
+async fn a_server_that_ignores_ranges_is_asked_once_for_the_whole_object() {
     let world = World::with(in_parts());
     let resolved = resolve(&world.sources, R1).await.unwrap();
     world.server.fault("GET", "source.tar.zst", 1000, Fault::IgnoreRange);
@@ -109,7 +109,7 @@ async fn a_server_that_ignores_ranges_is_asked_for_the_whole_once() {
 }
 
 #[tokio::test]
-async fn the_stored_checksum_is_that_of_all_parts_in_their_order() {
+async fn the_stored_checksum_covers_all_parts_in_order() {
     let world = World::with(in_parts());
     world.server.put_with_checksum(BUCKET, ARCHIVE, archive(), Stored::Right("CRC64NVME"));
     let resolved = resolve(&world.sources, R1).await.unwrap();
@@ -122,7 +122,7 @@ async fn the_stored_checksum_is_that_of_all_parts_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_web_server_gives_parts_as_well() {
+async fn a_web_server_serves_parts_too() {
     for habits in [STRONG, Habits { ignores_ranges: true, ..STRONG }] {
         let world = Web::with(Habits { cut: (700, 3), ..habits }, in_parts()).await;
         let resolved = resolve(&world.sources, &world.r1()).await.unwrap();

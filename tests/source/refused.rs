@@ -1,4 +1,4 @@
-//! Each refusal has its own words and its own help.
+//! Each refusal has its own message and its own help.
 
 use super::{ARCHIVE, BUCKET, ENV, R1, SECRET, World, resolve, says, sdk, timing};
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -12,7 +12,7 @@ use testkit::s3::{Fault, GIVEN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
-async fn says_which_part_of_a_release_is_missing() {
+async fn reports_which_part_of_a_release_is_missing() {
     let World { server, sources } = World::new();
     let error = resolve(&sources, "s3://releases/team/app/production/r9").await.unwrap_err();
     says(&error, Exit::Source, &["r9 is no release", "neither", "source.tar.zst", "name"]);
@@ -42,7 +42,7 @@ async fn says_which_part_of_a_release_is_missing() {
 }
 
 #[tokio::test]
-async fn a_missing_bucket_is_told_from_a_missing_release() {
+async fn a_missing_bucket_is_distinguished_from_a_missing_release() {
     let World { server: _server, sources } = World::new();
     let error = resolve(&sources, "s3://nowhere/app/production/r1").await.unwrap_err();
     says(&error, Exit::Source, &["there is no bucket nowhere", "NoSuchBucket"]);
@@ -52,14 +52,14 @@ async fn a_missing_bucket_is_told_from_a_missing_release() {
 async fn a_missing_release_may_look_like_a_denied_one() {
     let World { server, sources } = World::new();
     server.deny_listing();
-    assert!(resolve(&sources, R1).await.is_ok(), "the other archives are denied: no matter");
+    assert!(resolve(&sources, R1).await.is_ok(), "denied lookups of other archives do not matter");
     let error = resolve(&sources, "s3://releases/team/app/production/r9").await.unwrap_err();
     let expected = ["or there is no such object", "AccessDenied", "s3:GetObject", "s3:ListBucket"];
     says(&error, Exit::Source, &expected);
 }
 
 #[tokio::test]
-async fn each_refusal_of_s3_says_what_to_do() {
+async fn each_refusal_of_s3_has_a_remedy() {
     for (fault, expected) in [
         (
             Fault::ACCESS_DENIED,
@@ -87,7 +87,7 @@ async fn each_refusal_of_s3_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_answer_without_an_end_is_cut() {
+async fn an_endless_response_is_cut() {
     for (status, fault) in [
         (403, Fault::RefusedForEver(403)),
         (500, Fault::RefusedForEver(500)),
@@ -106,7 +106,7 @@ async fn an_answer_without_an_end_is_cut() {
 }
 
 #[tokio::test]
-async fn wrong_keys_are_told_apart() {
+async fn a_wrong_secret_is_distinguished_from_an_unknown_key() {
     let World { server, .. } = World::new();
     let wrong = Sources::with_timing(timing(), Some(sdk(&server.endpoint(), "wrong")));
     let error = resolve(&wrong, R1).await.unwrap_err();
@@ -123,7 +123,7 @@ async fn wrong_keys_are_told_apart() {
 }
 
 #[tokio::test]
-async fn without_credentials_or_region_nothing_is_asked() {
+async fn without_credentials_or_region_no_request_is_sent() {
     let World { server, .. } = World::new();
     let http = aws_smithy_http_client::Builder::new().build_http();
     let instance = ProviderConfig::without_region().with_http_client(http);
@@ -144,7 +144,7 @@ async fn without_credentials_or_region_nothing_is_asked() {
     assert_eq!(server.requests(), []);
 }
 
-/// Answers every request with a header that never ends, a byte at a time.
+/// Responds to every request with a header that never ends, a byte at a time.
 async fn dripping_server() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -165,7 +165,7 @@ async fn dripping_server() -> String {
 }
 
 #[tokio::test]
-async fn a_server_whose_headers_trickle_does_not_answer() {
+async fn a_server_whose_headers_trickle_counts_as_unresponsive() {
     let server = dripping_server().await;
     let s3 = Sources::with_timing(timing(), Some(sdk(&server, SECRET)));
     let web = Sources::with_timing(timing(), None);
@@ -177,10 +177,10 @@ async fn a_server_whose_headers_trickle_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told_from_one_that_is_silent() {
+async fn an_absent_server_is_distinguished_from_a_silent_one() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", free.local_addr().unwrap());
-    // It listens and never accepts, so nobody answers.
+    // The socket listens but never accepts, so no response comes.
     let silent = Sources::with_timing(timing(), Some(sdk(&endpoint, SECRET)));
     let error = resolve(&silent, R1).await.unwrap_err();
     says(&error, Exit::Source, &["does not answer", "outbound rules"]);

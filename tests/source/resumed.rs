@@ -1,4 +1,4 @@
-//! A download goes on after a failure, and never with the bytes of another object.
+//! A download resumes after a failure, and never with the bytes of another object.
 
 use super::{ARCHIVE, BUCKET, ENV, R1, World, archive, read, resolve, says};
 use model::error::Exit;
@@ -15,7 +15,7 @@ async fn a_few_server_errors_are_no_failure() {
 }
 
 #[tokio::test]
-async fn a_cut_download_is_taken_up_where_it_stopped() {
+async fn a_cut_download_is_resumed_where_it_stopped() {
     let world = World::new();
     let resolved = resolve(&world.sources, R1).await.unwrap();
     for fault in [Fault::Reset(50_000), Fault::Truncate(70_000), Fault::Stall(90_000)] {
@@ -31,7 +31,7 @@ async fn a_cut_download_is_taken_up_where_it_stopped() {
 }
 
 #[tokio::test]
-async fn a_server_that_only_trickles_is_asked_again() {
+async fn a_request_to_a_trickling_server_is_retried() {
     let world = World::new();
     let resolved = resolve(&world.sources, R1).await.unwrap();
     let trickle = Fault::Trickle(50_000, Duration::from_millis(50));
@@ -43,7 +43,7 @@ async fn a_server_that_only_trickles_is_asked_again() {
 }
 
 #[tokio::test]
-async fn gives_up_a_server_that_never_does_more_than_trickle() {
+async fn gives_up_on_a_server_that_only_ever_trickles() {
     let World { server, sources } = World::new();
     let resolved = resolve(&sources, R1).await.unwrap();
     server.fault("GET", "source.tar.zst", 100, Fault::Trickle(0, Duration::from_millis(50)));
@@ -52,7 +52,7 @@ async fn gives_up_a_server_that_never_does_more_than_trickle() {
 }
 
 #[tokio::test]
-async fn a_request_without_an_answer_is_made_again() {
+async fn a_request_without_a_response_is_retried() {
     let World { server, sources } = World::new();
     server.fault("GET", "env", 1, Fault::Silence);
     server.fault("GET", "source.tar.zst", 1, Fault::Reset(50_000));
@@ -62,7 +62,7 @@ async fn a_request_without_an_answer_is_made_again() {
 }
 
 #[tokio::test]
-async fn throttling_and_server_errors_in_the_middle_are_waited_out() {
+async fn throttling_and_server_errors_during_a_download_are_retried() {
     let World { server, sources } = World::new();
     let resolved = resolve(&sources, R1).await.unwrap();
     server.fault("GET", "source.tar.zst", 1, Fault::Reset(50_000));
@@ -73,7 +73,7 @@ async fn throttling_and_server_errors_in_the_middle_are_waited_out() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_for_a_while_is_asked_until_it_is_back() {
+async fn a_server_that_is_down_for_a_while_is_retried_until_it_is_back() {
     let World { server, sources } = World::new();
     let resolved = resolve(&sources, R1).await.unwrap();
     server.fault("GET", "source.tar.zst", 1, Fault::Stall(50_000));
@@ -81,8 +81,8 @@ async fn a_server_that_is_gone_for_a_while_is_asked_until_it_is_back() {
     let mut bytes = archive_read.next().await.unwrap().unwrap().to_vec();
     let address = server.address();
     let start = server.stop();
-    // It takes connections and cuts them, before it serves again. Bound here and not by the
-    // thread, which may begin after the last attempt on a busy machine.
+    // The server accepts connections and cuts them before it serves again. The socket is bound
+    // here and not by the thread, which may begin after the last attempt on a busy machine.
     let listener = std::net::TcpListener::bind(address).unwrap();
     let back = std::thread::spawn(move || {
         for _ in 0..2 {
@@ -132,7 +132,7 @@ async fn a_body_that_is_too_short_is_no_archive() {
 }
 
 #[tokio::test]
-async fn an_object_that_is_replaced_is_never_mixed() {
+async fn parts_of_a_replaced_object_are_never_mixed() {
     let other = vec![7; 400_000];
     let World { server, sources } = World::new();
     server.fault("GET", "r1/env", 1, Fault::Reset(5));
@@ -152,7 +152,7 @@ async fn an_object_that_is_replaced_is_never_mixed() {
 }
 
 #[tokio::test]
-async fn a_version_is_read_though_a_newer_one_is_there() {
+async fn a_pinned_version_is_read_although_a_newer_one_exists() {
     let world = World::new();
     world.server.keep_versions(BUCKET);
     world.server.put(BUCKET, ENV, "export A=1\n");
@@ -219,7 +219,7 @@ async fn an_env_is_one_request() {
     world.server.put(BUCKET, ENV, "export A=1\n");
     let resolved = resolve(&world.sources, R1).await.unwrap();
     assert_eq!(resolved.env().await.unwrap(), b"export A=1\n");
-    // It was read; asked again, it is asked for again.
+    // The first response was consumed; another read sends another request.
     assert_eq!(resolved.clone().env().await.unwrap(), b"export A=1\n");
     let asked = world.server.requests();
     let asked: Vec<_> = asked.iter().filter(|one| one.path.ends_with("r1/env")).collect();

@@ -1,4 +1,4 @@
-//! A web server for the tests, with the habits of good and bad ones.
+//! A web server for the tests, with the habits of good and bad servers.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
@@ -16,22 +16,22 @@ use std::sync::{Arc, Mutex};
 
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 
-/// What a server does with its pages.
+/// The behaviour of the server.
 #[derive(Clone, Default)]
 pub struct Habits {
     pub etag: Option<&'static str>,
     pub last_modified: Option<&'static str>,
     pub ignores_ranges: bool,
     pub knows_no_head: bool,
-    /// Every body stops after so many bytes, this often.
+    /// Every body is cut after this many bytes, this many times.
     pub cut: (usize, usize),
     pub status: Option<u16>,
-    /// It knows If-None-Match.
+    /// Supports If-None-Match.
     pub conditional: bool,
-    /// Its answers to HEAD have no validators.
+    /// Its responses to HEAD have no validators.
     pub bare_head: bool,
     pub encoding: Option<&'static str>,
-    /// Where it sends everyone who asks below `/old`.
+    /// Target of its redirects for all paths below `/old`.
     pub redirect: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub struct Web {
 }
 
 impl Web {
-    /// Serves on the test's own runtime, until that ends.
+    /// Serves on the test's own runtime until that ends.
     pub async fn start(habits: Habits) -> Web {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,12 +1,11 @@
-//! What speaks S3 and is not Amazon's, and the programs that upload to it.
+//! S3-compatible servers other than Amazon's, and the programs that upload to them.
 
 use std::path::Path;
 use testkit::host::{Host, SOON};
 use testkit::instance::Image;
 use testkit::stores::{SITE, deploys_what_was_asked_for, serves};
 
-/// pip runs behind whatever proxy this machine has, so it is told to trust what this
-/// machine trusts.
+/// pip uses this machine's CA bundle, since a proxy of this machine may be in between.
 const INSTALL: &str = "
     apt-get update -q
     apt-get install -q --yes --no-install-recommends python3-pip rclone s3cmd
@@ -28,7 +27,7 @@ const MOTO: Server = Server {
     start: "systemd-run --quiet --unit=moto moto_server --host 127.0.0.1 --port 8090",
 };
 
-/// The S3 gateway of MinIO, on a JuiceFS that keeps all in one directory.
+/// MinIO's S3 gateway, on a JuiceFS that stores everything in one directory.
 const JUICEFS: Server = Server {
     name: "juicefs",
     port: 8091,

@@ -1,6 +1,6 @@
-//! `make upgrade FROM=COMMIT`: the package of an earlier commit, 0.1.0 where none is named,
-//! runs two apps under load when this one is installed over it. No request fails, no process
-//! is another one, and everything that an operator does next works.
+//! `make upgrade FROM=COMMIT`: the package of an earlier commit (0.1.0 by default) runs two
+//! apps under load while this one is installed over it. No request fails, no process is
+//! replaced, and every later operator command works.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -32,7 +32,7 @@ fn deploy(host: &Host, release: &str) {
     }
 }
 
-/// Each process of the apps, with when it began and as whom it runs.
+/// The processes of the apps, each with its start time and user.
 fn processes(host: &Host) -> String {
     host.sh("for unit in $(systemctl list-units --plain --no-legend --state=active 'deploy-*@*' |
                        cut -d ' ' -f 1); do
@@ -65,7 +65,7 @@ fn no_app_notices_an_upgrade_and_everything_works_afterwards() {
     host.deploy(&["status"]).exits(0);
     host.deploy(&["history"]).exits(0);
 
-    // The releases of the old agent are gone back to, new ones take over from them.
+    // Rolls back to a release of the old agent, then deploys a new one.
     for (app, _) in APPS {
         host.deploy(&["rollback", app]).exits(0);
     }

@@ -12,13 +12,13 @@ app.get("/slow", (request, response) => {
 
 const server = app.listen(process.env.PORT, () => console.log("listening"));
 
-// A second SIGTERM ends the process at once: it has no handler any more.
+// A second SIGTERM ends the process at once: `once` has removed the handler.
 process.once("SIGTERM", () => {
   console.log("SIGTERM: closing");
   server.close(() => {
     console.log("closed");
     process.exit();
   });
-  // A client may keep its connection for as long as it goes on asking.
+  // A client may keep its connection as long as it sends requests.
   setInterval(() => server.closeIdleConnections(), 100);
 });

@@ -14,6 +14,6 @@ server.listen(process.env.PORT, () => console.log("listening"));
 process.once("SIGTERM", () => {
   console.log("SIGTERM: closing");
   server.close(() => process.exit(0));
-  // A client may keep its connection for as long as it goes on asking.
+  // A client may keep its connection as long as it sends requests.
   setInterval(() => server.closeIdleConnections(), 100);
 });

@@ -1,4 +1,4 @@
-"""Takes one job after the other; on SIGTERM it ends the one that it has begun."""
+"""Takes one job after the other; on SIGTERM it finishes the current job."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ number = 0
 while not ending.is_set():
     number += 1
     print(f"{GREETING} job {number} begun", flush=True)
-    # What a job does; a signal does not shorten it.
+    # The work of a job; a signal does not shorten it.
     threading.Event().wait(1.5)
     print(f"{GREETING} job {number} done", flush=True)
 print("bye", flush=True)

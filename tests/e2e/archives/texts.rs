@@ -1,11 +1,11 @@
-//! The texts of a release: each mistake in its Procfile or env with its line and
-//! column, and no value of env in any error.
+//! The texts of a release: each mistake in its Procfile or env is reported with line and
+//! column, and no error contains a value of env.
 
 use super::{GOOD, World, gzip};
 use testkit::app::url;
 use testkit::archive::*;
 
-/// In every env that is refused: no error may quote it.
+/// Part of every refused env: no error may quote it.
 pub const SECRET: &str = "hunter2-and-more";
 
 impl World {

@@ -12,7 +12,7 @@ fastify.get("/slow", async () => {
 });
 fastify.listen({ host: "0.0.0.0", port: Number(process.env.PORT) });
 
-// A second SIGTERM ends the process at once: it has no handler any more.
+// A second SIGTERM ends the process at once: `once` has removed the handler.
 process.once("SIGTERM", async () => {
   console.log("SIGTERM: closing");
   await fastify.close();
