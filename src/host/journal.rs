@@ -1,5 +1,5 @@
-//! The journal, read by `journalctl`: as a transient unit where the daemon needs
-//! a few lines, in place of this process where an operator wants to read.
+//! The journal, read by `journalctl`: as a transient unit if the daemon needs a few lines, in
+//! place of this process for an operator.
 
 use super::systemd::Systemd;
 use super::transient::Command;
@@ -8,17 +8,17 @@ use std::os::unix::process::CommandExt;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// For one reader at a time: units of the same name would be in each other's way.
+/// One reader at a time: the units have the same name.
 static READING: Mutex<()> = Mutex::const_new(());
 
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
-/// How long a read may take.
+/// The timeout of a read.
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl Systemd {
-    /// The last lines that units wrote since a moment, in seconds since the epoch:
-    /// syslog identifier and text. Best effort: what cannot be read is left out.
+    /// Returns the last lines that units wrote since a moment, in seconds since the epoch: syslog
+    /// identifier and text. Best effort: unreadable lines are left out.
     pub async fn last_lines(
         &self,
         units: &[String],
@@ -51,8 +51,8 @@ impl Systemd {
     }
 }
 
-/// Identifier and text of one entry in journalctl's JSON; text that is not UTF-8
-/// is an array of bytes there.
+/// Parses identifier and text of one entry in journalctl's JSON, where text that is not UTF-8 is
+/// an array of bytes.
 fn entry(line: &str) -> Option<(String, String)> {
     let entry: Value = serde_json::from_str(line).ok()?;
     let identifier = entry["SYSLOG_IDENTIFIER"].as_str()?.to_owned();
@@ -68,26 +68,26 @@ fn entry(line: &str) -> Option<(String, String)> {
     Some((identifier, text))
 }
 
-/// What processes have written. An identifier alone is whatever its writer says that it is;
-/// slice and unit are found by journald.
+/// Selects the output of processes. A writer chooses its identifier itself; journald determines
+/// slice and unit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Written {
     pub identifiers: Vec<String>,
-    /// The slice of the app, in which its processes of all releases are.
+    /// The app's slice, which contains its processes of all releases.
     pub slice: String,
-    /// The units that run now: where a process has ended before journald has looked for its
-    /// slice, its unit is known by the stream that it wrote to.
+    /// The units that run now: if a process ends before journald has read its slice, its stream
+    /// still gives the unit.
     pub units: Vec<String>,
 }
 
-/// Becomes `journalctl` for this; returns only on failure.
+/// Replaces this process by `journalctl`; returns only on failure.
 #[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
 pub fn become_reader(written: &Written, follow: bool, lines: u32) -> std::io::Error {
     let mut command = std::process::Command::new(JOURNALCTL);
     command.args(written.identifiers.iter().map(|id| format!("--identifier={id}")));
     command.arg(format!("_SYSTEMD_SLICE={}", written.slice)).arg("+");
     command.args(written.units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}")));
-    // Lines with control characters, such as colours, too: without it they are "blob data".
+    // Show lines with control characters, such as colours: without it they are "blob data".
     command.arg("--all");
     command.arg(format!("--lines={lines}"));
     if follow {
