@@ -99,7 +99,7 @@ mod tests {
         assert!(!room(1 << 30, None).is_used_up());
         assert!(room(1 << 30, Some(0)).is_used_up() && room(1 << 30, Some(0)).lacks_inodes());
         assert!(room(0, None).is_used_up() && !room(0, None).lacks_inodes());
-        assert!(!room(0, Some(0)).lacks_inodes(), "bytes are what is said first");
+        assert!(!room(0, Some(0)).lacks_inodes(), "missing bytes are reported first");
     }
 
     #[test]

@@ -214,7 +214,7 @@ mod tests {
         let all = listening().expect("the listeners");
         for (socket, address, only) in sockets {
             let port = socket.local_addr().expect("address").port();
-            let found = all.iter().find(|found| found.endpoint.port == port).expect("told");
+            let found = all.iter().find(|found| found.endpoint.port == port).expect("a listener");
             assert_eq!(found.endpoint.to_string(), format!("{address}{port}{only}"));
         }
     }
