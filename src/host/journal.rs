@@ -17,8 +17,8 @@ const JOURNALCTL: &str = "/usr/bin/journalctl";
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl Systemd {
-    /// Returns the last lines that units wrote since a moment, in seconds since the epoch: syslog
-    /// identifier and text. Best effort: unreadable lines are left out.
+    /// The last lines that units wrote since a moment, in seconds since the epoch:
+    /// syslog identifier and text. Best effort: what cannot be read is left out.
     pub async fn last_lines(
         &self,
         units: &[String],
@@ -51,8 +51,8 @@ impl Systemd {
     }
 }
 
-/// Parses identifier and text of one entry in journalctl's JSON, where text that is not UTF-8 is
-/// an array of bytes.
+/// Identifier and text of one entry in journalctl's JSON; text that is not UTF-8
+/// is an array of bytes there.
 fn entry(line: &str) -> Option<(String, String)> {
     let entry: Value = serde_json::from_str(line).ok()?;
     let identifier = entry["SYSLOG_IDENTIFIER"].as_str()?.to_owned();

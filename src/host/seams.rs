@@ -73,8 +73,8 @@ pub trait ServiceManager: Send + Sync {
     /// Whether the instance is shutting down, and all units with it.
     async fn is_stopping(&self) -> bool;
 
-    /// Returns the last lines that units wrote since a moment, in seconds since the epoch: syslog
-    /// identifier and text. Best effort: unreadable lines are left out.
+    /// The last lines that units wrote since a moment, in seconds since the epoch:
+    /// syslog identifier and text. Best effort: what cannot be read is left out.
     async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<(String, String)>;
 }
 

@@ -19,9 +19,8 @@ pub const BUFFERS: usize = 96;
 type Filled = io::Result<(Vec<u8>, u64)>;
 
 /// Returns the two ends of the channel, each with a count of how long it waits for the other.
-/// One slot more, for an error that follows when all buffers are full.
 pub fn recycled_channel<'a>(writing: &'a Waits, reading: &'a Reading) -> (Writer<'a>, Reader<'a>) {
-    // An error may follow when all buffers are full.
+    // One slot more, for an error that follows when all buffers are full.
     let (fill, filled) = sync_channel(BUFFERS + 1);
     let (used, free) = channel();
     for _ in 0..BUFFERS {

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How often the free disk space is checked.
 const LOOK: Duration = Duration::from_millis(100);
 const FILLS: &str = "stopped: it left next to no room on the disk";
-/// How many of the command's last lines an error carries.
+/// How many of its last lines an error carries.
 const LAST_LINES: usize = 20;
 
 /// A Procfile line that is not a service.
@@ -77,7 +77,7 @@ pub(super) async fn run(
         Ending::Failure(why) => {
             let error = Error::unusable(what).help(once.help);
             let error = match ran_out_of_space(app, &last) {
-                // Keep the errno in the chain: the stage looks for it.
+                // As the kernel says it: whoever stages looks for it.
                 true => error.because(Error::unusable(why).because(Errno::ENOSPC)),
                 false => error.because(why),
             };
@@ -97,7 +97,7 @@ async fn nearly_full(app: &Locked) {
     }
 }
 
-/// A full disk is not the command's fault, but often only its output mentions it.
+/// A full disk is no failure of the command's own, but only the command itself is told.
 fn ran_out_of_space(app: &Locked, last: &VecDeque<String>) -> bool {
     let words = [Errno::ENOSPC, Errno::EDQUOT].map(Errno::desc);
     let says = |line: &String| words.iter().any(|words| line.contains(words));

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn explains_credentials_that_a_daemon_cannot_use() {
+    fn what_a_daemon_cannot_do_is_named() {
         let feature = "ProfileFile provider could not be built: This behavior requires following \
                        cargo feature(s) enabled: ";
         for (cause, why) in [

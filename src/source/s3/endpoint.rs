@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_an_endpoint_that_is_no_url_with_advice() {
+    fn an_endpoint_that_is_no_url_is_refused_with_the_one_that_was_meant() {
         for (url, help) in [
             ("minio.local:9000", "AWS_ENDPOINT_URL=https://minio.local:9000, or http://"),
             ("s3://releases", "AWS_ENDPOINT_URL="),
