@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The mount points of systemd's groups: v2, its own v1 hierarchy, and v2 beside that one.
 const ROOTS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
 
-/// The most groups below one that are visited.
+/// The limit of groups visited below one.
 const MOST: usize = 1000;
 
 /// Returns the processes of a control group and the groups below it. A unit that does not run has

@@ -24,8 +24,8 @@ const START: Duration = Duration::from_secs(300);
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long a start takes before the waiting units are checked.
 const NOTIFYING: Duration = Duration::from_millis(100);
-/// The most jobs requested before waiting for their ends: the connection buffers a bounded number
-/// of signals.
+/// How many jobs are requested before waiting for their ends: the connection buffers a bounded
+/// number of signals.
 const TOGETHER: usize = 16;
 
 /// A connection to the system's service manager.

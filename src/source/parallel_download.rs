@@ -16,7 +16,7 @@ pub(super) struct Parts {
     timing: Timing,
     /// In order of their offsets.
     parts: VecDeque<Part>,
-    /// The most parts at once.
+    /// The limit of parts fetched at once.
     most: usize,
     /// Offset of the next part, and size of the object.
     begin: u64,

@@ -25,7 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// The most pieces of the archive, as the network delivers them, that are queued for the unpacker.
+/// How many pieces of the archive, as the network delivers them, are queued for the unpacker.
 /// A piece has at most the 400 KiB or so of hyper's read buffer.
 const IN_FLIGHT: usize = 16;
 /// The shortest interval between two progress reports.
@@ -277,7 +277,7 @@ impl Progress {
     fn reached(&self) -> Reached {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let unpacked = Need { bytes: load(&self.unpacked), inodes: load(&self.files) };
-        // Count bytes that the unpacker has reached: the decoder is ahead of it.
+        // Use the unpacker's position: the decoder is ahead of it.
         Reached { read: load(&self.unpacking.reached), total: self.total, unpacked }
     }
 

@@ -11,8 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// The greatest depth of directories; a deeper tree is no real one, and each level takes a
-/// descriptor here.
+/// The limit of nested directories: no real tree is deeper, and each level takes a descriptor here.
 const DEEPEST: usize = 512;
 
 /// How many entries of a cache are made writable for a build, while the app runs.

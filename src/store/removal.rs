@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The most directories open at once, each with two descriptors.
+/// The limit of directories open at once, each with two descriptors.
 const DEEPEST: usize = 16;
 /// How often a directory is read again because it was filled meanwhile.
 const READS: u32 = 8;

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// The most files written by one operation: underway.json, a link or a release.json beside the old
+/// How many files one operation may write: underway.json, a link or a release.json beside the old
 /// one, the stopped processes, the history's next block.
 const FILES: u32 = 4;
 /// The size of each in bytes.

@@ -8,12 +8,12 @@ use std::io::ErrorKind;
 
 pub(super) const BLOCK: usize = 512;
 
-/// The most bytes of the stream per entry, besides the content of files: a header, the padding,
+/// The limit of bytes in the stream per entry, besides the content of files: a header, the padding,
 /// and extended headers with two long names and more. No tool writes as much; it bounds the time
 /// spent on an archive that consists of headers.
 const OVERHEAD: u64 = 16 * 1024;
 
-/// The most bytes besides all that: the padding at the end (`tar -b`).
+/// The limit of bytes besides all that: the padding at the end (`tar -b`).
 const SLACK: u64 = 16 * 1024 * 1024;
 
 pub(super) struct Blocks<R> {

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 
-/// The most memory for the names of directories and links, which must be kept to the end. Half a
+/// The memory limit for the names of directories and links, which must be kept to the end. Half a
 /// million names of 100 bytes fit.
 const MAX_REMEMBERED: usize = 64 * 1024 * 1024;
 

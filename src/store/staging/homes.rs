@@ -38,7 +38,7 @@ const CONFIGURATION: [&str; 12] = [
     ".pypirc",
     ".ssh",
 ];
-/// The most links in one home.
+/// The limit of links in one home.
 const MOST: usize = 1000;
 /// A directory that `build` left with more entries than this is one link.
 const MANY: usize = 100;
