@@ -1,4 +1,4 @@
-//! The agent's state on disk, and the only place that spells a path below it.
+//! The agent's state on disk, and the only place that builds a path below it.
 //!
 //! ```text
 //! apps/APP/current -> releases/r42   the commit point
@@ -10,8 +10,8 @@
 //! state-dir                          where the state is, where that is not here
 //! ```
 //!
-//! Everything but `app/`, what lies in `home/`, and `shared/` belongs to root, so a path down to them
-//! cannot be changed by an app; what lies inside them is opened by handle only.
+//! Everything but `app/`, the contents of `home/`, and `shared/` belongs to root, so an app cannot
+//! change a path down to them; anything inside them is opened by handle only.
 
 mod durable;
 mod history;
@@ -50,29 +50,29 @@ use std::thread;
 /// Prefix of directories that are being removed; never part of an app's name or a label.
 const REMOVING: &str = ".removing-";
 
-/// The state of this instance below one directory.
+/// The state of this instance, below one directory.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
     machine: Arc<str>,
 }
 
-/// One app's part of the store, for reading. Changes want [`Locked`].
+/// One app's part of the store, for reading. Changes need [`Locked`].
 #[derive(Clone, Debug)]
 pub struct App {
     name: AppName,
     dir: PathBuf,
-    /// Which machine this is.
+    /// The identity of this instance.
     machine: Arc<str>,
 }
 
 impl Store {
-    /// `root` is DEPLOY_STATE_DIR, by default `/var/lib/deploy`.
+    /// Opens the store at `root`: DEPLOY_STATE_DIR, by default `/var/lib/deploy`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Store { root: root.into(), machine: identity().into() }
     }
 
-    /// The same state, seen by another machine.
+    /// Returns the same state as seen by another machine.
     #[cfg(test)]
     pub fn on(self, machine: &str) -> Self {
         Store { machine: machine.into(), ..self }
@@ -87,7 +87,7 @@ impl Store {
         App { name: name.clone(), dir, machine: self.machine.clone() }
     }
 
-    /// Every app that has a directory here, by name.
+    /// Lists the apps that have a directory here, by name.
     pub fn apps(&self) -> Result<Vec<App>> {
         let dir = self.root.join("apps");
         let mut apps: Vec<App> = names(&dir)?
@@ -100,13 +100,12 @@ impl Store {
         Ok(apps)
     }
 
-    /// Removes what an interrupted removal of an app has left; what cannot be removed is
-    /// said once.
+    /// Removes the remains of an interrupted removal of an app; reports a failure once.
     pub fn remove_leftovers(&self) -> Result<()> {
         discard_all(&self.root.join("apps"))
     }
 
-    /// The same, behind everything else that this instance has to do.
+    /// The same in a thread with the lowest priority.
     pub fn remove_leftovers_at_leisure(&self) {
         let store = self.clone();
         at_leisure(move || store.remove_leftovers());
@@ -122,18 +121,18 @@ impl App {
         &self.dir
     }
 
-    /// The directory that the app's processes may write to, whatever release runs.
+    /// Returns the directory that the app's processes may write to, kept across releases.
     pub fn shared(&self) -> PathBuf {
         self.dir.join("shared")
     }
 
-    /// Something is installed. An app whose every deploy failed has a history alone.
+    /// Whether a release is installed. An app whose every deploy failed has only a history.
     pub fn exists(&self) -> bool {
         let releases = names(&self.releases_dir()).unwrap_or_default();
         !releases.is_empty() || self.dir.join("current").symlink_metadata().is_ok()
     }
 
-    /// The directory of every installed release.
+    /// Returns the directory that contains the installed releases.
     pub fn releases_dir(&self) -> PathBuf {
         self.dir.join("releases")
     }
@@ -142,24 +141,23 @@ impl App {
         self.releases_dir().join(label.as_str())
     }
 
-    /// Removes the files of the releases that were retired; what cannot be removed is
-    /// said once.
+    /// Removes the files of retired releases; reports a failure once.
     pub fn sweep(&self) -> Result<()> {
         discard_all(&self.releases_dir())
     }
 
-    /// The same, behind everything else that this instance has to do.
+    /// The same in a thread with the lowest priority.
     pub fn sweep_in_background(&self) {
         let app = self.clone();
         at_leisure(move || app.sweep());
     }
 
-    /// The unpacked tree of an installed release.
+    /// Returns the unpacked tree of an installed release.
     pub fn tree(&self, label: &Label) -> PathBuf {
         self.release_dir(label).join("app")
     }
 
-    /// The label that `current` points to; none before the first deploy on this machine.
+    /// Returns the label that `current` points to; `None` before the first deploy on this machine.
     pub fn current(&self) -> Result<Option<Label>> {
         let link = self.dir.join("current");
         let target = match fs::read_link(&link) {
@@ -192,9 +190,8 @@ impl App {
         Ok(manifest)
     }
 
-    /// Everything installed, read at once. A release that cannot be read is
-    /// left out, so that one bad file stops neither a boot nor a rollback; what is
-    /// current can always be read.
+    /// Reads the complete state of the app. Skips an unreadable release, so that one bad file
+    /// stops neither a boot nor a rollback; an unreadable current release is an error.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let current = self.current()?;
         let mut releases = Vec::new();
@@ -216,7 +213,7 @@ impl App {
         Ok(Snapshot { app, dir, current, releases, stopped })
     }
 
-    /// The app's own state is at fault, and what runs of it is left alone.
+    /// The error for a damaged state; the app's running processes are left alone.
     fn damaged(&self, path: &Path, why: impl Into<Cause>) -> Error {
         let name = &self.name;
         let help = format!(
@@ -237,7 +234,7 @@ impl App {
     }
 }
 
-/// Runs a removal on a thread that everything else comes before.
+/// Runs a removal on a thread with the lowest priority.
 fn at_leisure(remove: impl FnOnce() -> Result<()> + Send + 'static) {
     let remove = || {
         priority::lowest();
@@ -250,12 +247,12 @@ fn at_leisure(remove: impl FnOnce() -> Result<()> + Send + 'static) {
     }
 }
 
-/// Removes all that has a name of [`doomed`] in this directory, one caller at a time.
+/// Removes all entries of this directory that [`doomed`] has named, one caller at a time.
 fn discard_all(dir: &Path) -> Result<()> {
     static TURNS: Mutex<BTreeMap<PathBuf, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
     let turn = {
         let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        // Directories that no other thread is removing from.
+        // Keeps directories with a removal in another thread.
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(dir.to_owned()).or_default().clone()
     };
@@ -269,7 +266,7 @@ fn discard_all(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says that something is left on the disk, once in the life of the process.
+/// Reports that files stay on the disk, once per path in the life of the process.
 fn report_left(path: &Path, error: &Error) {
     static SAID: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned()) {
@@ -277,7 +274,7 @@ fn report_left(path: &Path, error: &Error) {
     }
 }
 
-/// A name beside a directory that is to be removed, which says so.
+/// Returns a free name beside `dir` that marks it for removal.
 fn doomed(dir: &Path) -> PathBuf {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let name = name.strip_prefix(staging::STAGING).unwrap_or(&name);
@@ -290,7 +287,7 @@ fn unreadable(path: &Path, cause: io::Error) -> Error {
     Error::failed(format!("read {}", path.display())).because(cause)
 }
 
-/// The names in a directory; none where there is no such directory.
+/// Returns the names in a directory; none if it does not exist.
 fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

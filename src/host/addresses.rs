@@ -1,11 +1,11 @@
-//! The addresses of this machine.
+//! The network addresses of this instance.
 
 use model::release::reach::{Endpoint, Families};
 use model::release::settings::Clients;
 use nix::ifaddrs::getifaddrs;
 use std::net::IpAddr;
 
-/// The address families over which other machines can reach this one.
+/// Returns the address families over which other machines can reach this instance.
 pub fn families() -> Families {
     let addresses = getifaddrs().into_iter().flatten().filter_map(|interface| {
         let address = interface.address?;

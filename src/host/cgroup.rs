@@ -6,14 +6,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where systemd keeps its groups: v2, its own v1 hierarchy, and v2 beside that one.
+/// The mount points of systemd's groups: v2, its own v1 hierarchy, and v2 beside that one.
 const ROOTS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
 
-/// The most groups below one that are looked at.
+/// The limit of groups visited below one.
 const MOST: usize = 1000;
 
-/// The processes of a control group and the groups below it. A unit that does not
-/// run has no group: its name is empty then, and would stand for the root of all.
+/// Returns the processes of a control group and the groups below it. A unit that does not run has
+/// no group: its name is empty, and would mean the root of all groups.
 pub fn members(control_group: &str) -> Vec<u32> {
     if control_group.is_empty() {
         return Vec::new();
@@ -27,7 +27,7 @@ pub fn members(control_group: &str) -> Vec<u32> {
     pids
 }
 
-/// The control group of this process, as systemd names it; cgroups(7).
+/// Returns the control group of this process, as systemd names it; cgroups(7).
 pub fn own() -> Option<String> {
     systemds(&fs::read_to_string("/proc/self/cgroup").ok()?)
 }
@@ -39,8 +39,8 @@ fn systemds(text: &str) -> Option<String> {
     Some(group.to_owned())
 }
 
-/// The numbers by which the kernel knows a control group of cgroup v2 and the groups
-/// below it; none where there is no cgroup v2.
+/// Returns the kernel's ids of a cgroup v2 control group and the groups below it; empty without
+/// cgroup v2.
 pub fn numbers(control_group: &str) -> HashSet<u64> {
     if control_group.is_empty() {
         return HashSet::new();
@@ -66,8 +66,8 @@ fn members_below(group: PathBuf) -> Vec<u32> {
     pids
 }
 
-/// Visits a control group and the groups below it: an app to which systemd delegates its
-/// group can make as many as it likes.
+/// Visits a control group and the groups below it, in bounded number: an app with a delegated
+/// group can create as many as it likes.
 fn walk(group: PathBuf, mut visit: impl FnMut(&Path)) {
     let mut below = vec![group];
     let mut left = MOST;
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_has_the_processes_of_the_groups_below_it() {
+    fn members_include_processes_of_nested_groups() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let nested = root.path().join("app/nested");
         fs::create_dir_all(&nested).expect("groups");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_is_the_one_that_systemd_made() {
+    fn finds_the_group_that_systemd_created() {
         let hybrid = "4:memory:/x\n1:name=systemd:/deploy.slice/a@1.service\n0::/\n";
         assert_eq!(systemds(hybrid).as_deref(), Some("/deploy.slice/a@1.service"));
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Child processes of the `deploy` command, for trying a release without
-//! systemd. The daemon never has any.
+//! Child processes of the `deploy` command, for running a release without systemd. The daemon
+//! never has children.
 
 use super::descendants::{self, Id, Stat, descendants};
 use super::transient::lines;
@@ -14,15 +14,15 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How often is looked whether anything is left.
+/// How often the remaining processes are checked.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long the kernel may take to end what was killed, and its last words to arrive.
+/// The longest time for killed processes to end, and for their last output to arrive.
 const LAST: Duration = Duration::from_secs(5);
 
-/// A shell command in a process group of its own, so that a terminal's signals do not
-/// reach it, with all that it has started.
+/// A shell command with all its descendants, in its own process group, so that a terminal's
+/// signals do not reach it.
 pub struct Child {
-    /// As `PS` of its environment has it.
+    /// The value of `PS` in its environment.
     name: String,
     child: tokio::process::Child,
     main: i32,
@@ -32,8 +32,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `script` under bash with exactly this environment; each line that
-    /// it writes goes to `line`.
+    /// Starts `script` under bash with exactly this environment; calls `line` with each line of
+    /// its output.
     #[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
     pub fn spawn(
         name: &str,
@@ -74,7 +74,7 @@ impl Child {
     }
 }
 
-/// Takes note of the ends of what the children have left, for as long as it is polled.
+/// Reaps descendants that the children have left behind, as long as it is polled.
 pub async fn reap(mains: Vec<i32>) {
     loop {
         descendants::reap(&mains);
@@ -82,14 +82,14 @@ pub async fn reap(mains: Vec<i32>) {
     }
 }
 
-/// The numbers of the main processes.
+/// Returns the pids of the main processes.
 pub fn mains(children: &[Child]) -> Vec<i32> {
     children.iter().map(|child| child.main).collect()
 }
 
-/// Ends all children as systemd ends a service: the main process gets `signal` alone. When
-/// it has ended, each process that is left of it gets the signal once. What is there when
-/// the time is over, or when `hurry` completes, is killed.
+/// Stops all children as systemd stops a service: sends `signal` to the main process only. After
+/// it has ended, sends the signal once to each process left of it. Kills the processes that remain
+/// at the timeout, or when `hurry` completes.
 pub async fn stop(
     mut children: Vec<Child>,
     signal: Signal,
@@ -120,7 +120,7 @@ pub async fn stop(
     }
 }
 
-/// Who was told to end.
+/// The processes that were signalled.
 struct Stopping {
     mains: Vec<i32>,
     signal: Signal,
@@ -134,14 +134,14 @@ impl Stopping {
         }
     }
 
-    /// Tells those that are to be told now; whether anything is left.
+    /// Signals the processes whose turn it is; returns whether any are left.
     fn goes_on(&mut self, children: &mut [Child]) -> bool {
         descendants::reap(&self.mains);
         let there: Vec<Stat> = descendants().into_iter().filter(|stat| !stat.ended).collect();
         let all_ended = all_have_ended(children);
         let mut left_of: BTreeMap<usize, Vec<Stat>> = BTreeMap::new();
         for stat in there.iter().filter(|stat| !self.mains.contains(&stat.id.pid)) {
-            // What belongs to nobody waits for all: the last index stands for that.
+            // A process without an owner waits for all children: the last index stands for that.
             let owner = owner(stat, &there, children).unwrap_or(children.len());
             left_of.entry(owner).or_default().push(*stat);
         }
@@ -155,8 +155,8 @@ impl Stopping {
     }
 }
 
-/// Those that may be told now. The reading end of a pipeline ends by itself when the writer
-/// has ended, and its last lines with it: it is told only if it is then still there.
+/// Returns the processes that may be signalled now. The reading end of a pipeline ends by itself
+/// after the writer, when it has written the last lines: it is signalled only if it then stays.
 fn due(left: &[Stat]) -> impl Iterator<Item = &Stat> {
     let readers: Vec<bool> = left
         .iter()
@@ -170,8 +170,8 @@ fn due(left: &[Stat]) -> impl Iterator<Item = &Stat> {
     left.iter().zip(readers).filter(move |(_, reads)| all || !reads).map(|(stat, _)| stat)
 }
 
-/// The child that a process comes from: by its parents, its process group, or, where it has
-/// left both, its environment.
+/// Returns the child that a process descends from: by its parents, its process group, or, if it
+/// has left both, its environment.
 fn owner(stat: &Stat, there: &[Stat], children: &[Child]) -> Option<usize> {
     let by_number = |pid: i32| children.iter().position(|child| child.main == pid);
     let mut at = *stat;
@@ -187,7 +187,7 @@ fn owner(stat: &Stat, there: &[Stat], children: &[Child]) -> Option<usize> {
     children.iter().position(|child| at.id.was_given(&format!("PS={}", child.name)))
 }
 
-/// Asks each of them, so that each knows it of itself.
+/// Calls `has_ended` on every child, so that each records its own end.
 fn all_have_ended(children: &mut [Child]) -> bool {
     let running = children.iter_mut().map(Child::has_ended).filter(|ended| !ended);
     running.count() == 0

@@ -1,4 +1,4 @@
-//! Processes that come from this one, as proc(5) has them.
+//! Descendants of this process, from proc(5).
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process;
 
-/// A process by its number and the time it began, in ticks: numbers are given again.
+/// A process by its pid and its start time in ticks: pids are reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id {
     pub pid: i32,
@@ -24,7 +24,7 @@ impl Id {
         }
     }
 
-    /// The pipe that one of its file descriptors is, by name.
+    /// Returns the name of the pipe behind one of its file descriptors.
     pub fn pipe(self, fd: u32) -> Option<PathBuf> {
         let target = fs::read_link(format!("/proc/{}/fd/{fd}", self.pid)).ok()?;
         target.to_str().is_some_and(|name| name.starts_with("pipe:")).then_some(target)
@@ -37,23 +37,23 @@ impl Id {
     }
 }
 
-/// What /proc/PID/stat says of a process.
+/// The fields of /proc/PID/stat that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     pub id: Id,
     pub parent: i32,
     pub group: i32,
-    /// Only its parent has not heard of it yet.
+    /// A zombie: ended, but not yet reaped by its parent.
     pub ended: bool,
 }
 
-/// The processes that this one has started, and those that they have. What lost its parent
-/// is among them where this process is a subreaper: PR_SET_CHILD_SUBREAPER(2const).
+/// Returns all descendants of this process. Orphans are among them if this process is a subreaper:
+/// PR_SET_CHILD_SUBREAPER(2const).
 pub fn descendants() -> Vec<Stat> {
     let all: BTreeMap<i32, Stat> = numbers().filter_map(|pid| Some((pid, stat(pid)?))).collect();
     let own = process::id().cast_signed();
     let comes_from_here = |stat: &&Stat| {
-        // A chain that is longer than the list has a process in it whose number was given again.
+        // A chain longer than the list contains a reused pid.
         let mut at = **stat;
         for _ in 0..all.len() {
             match all.get(&at.parent) {
@@ -67,7 +67,7 @@ pub fn descendants() -> Vec<Stat> {
     all.values().filter(comes_from_here).copied().collect()
 }
 
-/// Takes note of the ends of adopted processes; whoever waits for `children` hears of those.
+/// Reaps adopted processes, but not `children`: their owner waits for them.
 pub fn reap(children: &[i32]) {
     let own = process::id().cast_signed();
     let adopted =
@@ -77,7 +77,7 @@ pub fn reap(children: &[i32]) {
     }
 }
 
-/// Has processes that lose their parent come to this one, and not to init.
+/// Makes orphaned descendants children of this process, and not of init.
 pub fn adopt() -> Result<(), Errno> {
     nix::sys::prctl::set_child_subreaper(true)
 }
@@ -87,13 +87,13 @@ fn numbers() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Reads a process as it is now, if it exists.
+/// Reads the current state of a process, if it exists.
 pub fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     parse(pid, &String::from_utf8_lossy(&text))
 }
 
-/// The name stands in parentheses, and may hold anything.
+/// The name is in parentheses, and may contain anything.
 fn parse(pid: i32, text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_what_a_child_has_started() {
+    fn finds_the_descendants_of_a_child() {
         let script = "sleep 600 & echo; wait";
         let mut child = process::Command::new("bash")
             .args(["-c", script])

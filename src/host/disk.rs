@@ -1,4 +1,4 @@
-//! How much room a file system has, and whether an error says that it has none.
+//! The free space of a file system, and errors that mean a full one.
 
 use model::error::{Error, Result};
 use nix::errno::Errno;
@@ -8,33 +8,33 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Below this nothing can be made any more that is worth the name; bytes, inodes.
+/// Below these limits (bytes, inodes) the file system counts as full.
 const NEXT_TO_NOTHING: (u64, u64) = (256 << 10, 4);
 
-/// Of a large file system this much is little, of a small one the twentieth part; bytes.
+/// Bytes below which space is scarce on a large file system; on a small one it is a twentieth.
 const SCARCE: u64 = 64 << 20;
 
 /// The space that is left to users without a right to the file system's reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
     pub bytes: u64,
-    /// None where the file system has no limit of its own, as btrfs.
+    /// `None` if the file system has no limit of its own, like btrfs.
     pub inodes: Option<u64>,
-    /// What the smallest file takes; bytes.
+    /// The space of the smallest file in bytes.
     pub block: u64,
-    /// All there is on it, used or not; bytes.
+    /// Total size in bytes, used or not.
     pub size: u64,
 }
 
 impl Space {
-    /// Of the file system that `path` lies on.
+    /// Reads the space of the file system that `path` is on.
     pub fn at(path: &Path) -> Result<Space> {
         let what = || format!("read the free space at {}", path.display());
         let found = statvfs(path).map_err(|e| Error::failed(what()).because(e))?;
         Ok(Space::of(&found))
     }
 
-    /// Of the file system that an open file lies on; none where it cannot be read.
+    /// Reads the space of an open file's file system; `None` if that fails.
     pub fn at_file(file: impl AsFd) -> Option<Space> {
         fstatvfs(file).ok().as_ref().map(Space::of)
     }
@@ -49,13 +49,13 @@ impl Space {
         }
     }
 
-    /// Whether what was made last may have failed for this.
+    /// Whether the last write may have failed because of this.
     pub fn is_used_up(&self) -> bool {
         let (bytes, inodes) = NEXT_TO_NOTHING;
         self.bytes < bytes || self.has_no_inodes(inodes)
     }
 
-    /// Whether what runs is soon without room for its own files.
+    /// Whether running apps will soon have no space for their own files.
     pub fn is_scarce(&self) -> bool {
         self.bytes < (self.size / 20).min(SCARCE)
     }
@@ -64,13 +64,13 @@ impl Space {
         self.inodes.is_some_and(|inodes| inodes < fewer_than)
     }
 
-    /// Whether it is inodes that are used up, and not bytes.
+    /// Whether the inodes are used up, and not the bytes.
     pub fn lacks_inodes(&self) -> bool {
         self.has_no_inodes(NEXT_TO_NOTHING.1) && self.bytes >= NEXT_TO_NOTHING.0
     }
 }
 
-/// Whether the disk or a quota being full is among the reasons of an error.
+/// Whether a full disk or quota is among the causes of an error.
 pub fn is_full(error: &Error) -> bool {
     let mut reason: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(error) = reason {
@@ -95,15 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_without_a_limit_of_inodes_lacks_none() {
+    fn a_file_system_without_an_inode_limit_lacks_none() {
         assert!(!room(1 << 30, None).is_used_up());
         assert!(room(1 << 30, Some(0)).is_used_up() && room(1 << 30, Some(0)).lacks_inodes());
         assert!(room(0, None).is_used_up() && !room(0, None).lacks_inodes());
-        assert!(!room(0, Some(0)).lacks_inodes(), "bytes are what is said first");
+        assert!(!room(0, Some(0)).lacks_inodes(), "missing bytes are reported first");
     }
 
     #[test]
-    fn the_room_of_a_directory_is_that_of_its_file_system() {
+    fn the_space_of_a_directory_is_that_of_its_file_system() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let file = std::fs::File::open(root.path()).expect("open");
         let (by_path, by_file) = (Space::at(root.path()).expect("room"), Space::at_file(&file));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_found_however_deep_it_lies() {
+    fn finds_a_full_disk_at_any_depth_of_an_error() {
         let full: [Box<dyn StdError + Send + Sync>; 4] = [
             Box::new(io::Error::from_raw_os_error(28)),
             Box::new(io::Error::from_raw_os_error(122)),

@@ -1,5 +1,5 @@
-//! The journal, read by `journalctl`: as a transient unit where the daemon needs
-//! a few lines, in place of this process where an operator wants to read.
+//! The journal, read by `journalctl`: as a transient unit if the daemon needs a few lines, in
+//! place of this process for an operator.
 
 use super::systemd::Systemd;
 use super::transient::Command;
@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// For one reader at a time: units of the same name would be in each other's way.
+/// One reader at a time: the units have the same name.
 static READING: Mutex<()> = Mutex::const_new(());
 
 /// The message of systemd about a service that has failed, with its result:
@@ -17,7 +17,7 @@ const UNIT_FAILED: &str = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c";
 
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
-/// How long a read may take.
+/// The timeout of a read.
 const LONGEST: Duration = Duration::from_secs(5);
 
 impl Systemd {
@@ -82,26 +82,26 @@ fn entry(line: &str) -> Option<Line> {
     Some(Line { identifier, text, unit_result })
 }
 
-/// What processes have written. An identifier alone is whatever its writer says that it is;
-/// slice and unit are found by journald.
+/// Selects the output of processes. A writer chooses its identifier itself; journald determines
+/// slice and unit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Written {
     pub identifiers: Vec<String>,
-    /// The slice of the app, in which its processes of all releases are.
+    /// The app's slice, which contains its processes of all releases.
     pub slice: String,
-    /// The units that run now: where a process has ended before journald has looked for its
-    /// slice, its unit is known by the stream that it wrote to.
+    /// The units that run now: if a process ends before journald has read its slice, its stream
+    /// still gives the unit.
     pub units: Vec<String>,
 }
 
-/// Becomes `journalctl` for this; returns only on failure.
+/// Replaces this process by `journalctl`; returns only on failure.
 #[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
 pub fn become_reader(written: &Written, follow: bool, lines: u32) -> std::io::Error {
     let mut command = std::process::Command::new(JOURNALCTL);
     command.args(written.identifiers.iter().map(|id| format!("--identifier={id}")));
     command.arg(format!("_SYSTEMD_SLICE={}", written.slice)).arg("+");
     command.args(written.units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}")));
-    // Lines with control characters, such as colours, too: without it they are "blob data".
+    // Show lines with control characters, such as colours: without it they are "blob data".
     command.arg("--all");
     command.arg(format!("--lines={lines}"));
     if follow {

@@ -1,5 +1,5 @@
-//! The machine that the agent runs on: systemd over D-Bus, nft(8), the kernel's sockets and
-//! the users of /etc/passwd.
+//! The instance that the agent runs on: systemd over D-Bus, nft(8), the kernel's sockets and the
+//! users of /etc/passwd.
 
 use super::journal::Line;
 use super::probe::{self, Answer, Request};
@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// A connection to this machine.
+/// The connection to this instance.
 pub struct Linux(Systemd);
 
 impl Linux {

@@ -1,11 +1,11 @@
-//! Which machine this is.
+//! The identity of this instance.
 
 use std::fs;
 use std::sync::OnceLock;
 
-/// machine-id(5), and beside it the EC2 instance id where the firmware gives it
-/// (on Nitro; "Identify EC2 instances" in Amazon's guide), since an image may
-/// have been made without resetting the machine id.
+/// Returns machine-id(5), together with the EC2 instance id if the firmware has it (on Nitro;
+/// "Identify EC2 instances" in Amazon's guide), since an image may have been created without
+/// resetting the machine id.
 pub fn identity() -> &'static str {
     static IDENTITY: OnceLock<String> = OnceLock::new();
     IDENTITY.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! The machine's seams. What is here knows nothing of releases: it speaks
-//! units, jobs, ports, users and programs.
+//! The interfaces to the instance. This module knows nothing of releases: its terms are units,
+//! jobs, ports, users and programs.
 
 pub mod addresses;
 pub mod cgroup;

@@ -1,23 +1,22 @@
-//! What the machine's kernel has no namespaces for.
+//! Detects the namespaces that the instance's kernel lacks.
 
 use model::units::Kernel;
 use std::fs;
 
-/// 0 on machines that are hardened so; user_namespaces(7).
+/// 0 on hardened instances; user_namespaces(7).
 const MOST_USERS: &str = "/proc/sys/user/max_user_namespaces";
 
-/// Where the machine says what that is to be; sysctl.d(5). At boot the generator runs before
-/// it is so.
+/// The configuration of that limit; sysctl.d(5). At boot, the generator runs before it is applied.
 const SAID: [&str; 4] = ["/etc/sysctl.d", "/run/sysctl.d", "/usr/lib/sysctl.d", "/etc/sysctl.conf"];
 
-/// What units may ask of the kernel here.
+/// Returns the kernel features that units may use here.
 pub fn kernel() -> Kernel {
     Kernel { user_namespaces: has_users() }
 }
 
 fn has_users() -> bool {
     let most = fs::read_to_string(MOST_USERS).unwrap_or_default();
-    // Without the file the kernel has no such namespaces at all.
+    // Without the file the kernel has no such namespaces.
     most.trim().parse::<u64>().is_ok_and(|most| most > 0)
         && !SAID.iter().any(|path| says_none(path))
 }

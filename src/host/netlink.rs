@@ -1,4 +1,4 @@
-//! Questions to the kernel over netlink(7): one request, and all of its answer.
+//! Requests to the kernel over netlink(7), with their complete responses.
 
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
@@ -8,21 +8,21 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// Numbers of linux/netlink.h.
+/// Constants of linux/netlink.h.
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
 
-/// `struct nlmsghdr`; bytes.
+/// Size of `struct nlmsghdr` in bytes.
 const HEADER: usize = 16;
 
-/// The kernel answers at once, or something is wrong; seconds.
+/// Timeout in seconds; the kernel normally responds at once.
 const ANSWER: i64 = 5;
 
-/// Gives every object of a dump to `each`, to its end. What changes meanwhile makes the
-/// answer worthless: that is `Interrupted`.
+/// Calls `each` with every object of a dump. A change during the dump invalidates it: that is
+/// `Interrupted`.
 pub(super) fn dump(
     protocol: SockProtocol,
     kind: u16,
@@ -31,7 +31,7 @@ pub(super) fn dump(
 ) -> io::Result<()> {
     let kernel = open(protocol)?;
     send(kernel.as_raw_fd(), &request(kind, payload), MsgFlags::empty())?;
-    // The kernel makes no piece of a dump longer than this.
+    // The kernel sends no longer piece of a dump.
     let mut buffer = vec![0; 32 << 10];
     loop {
         let length = recv(kernel.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
@@ -84,7 +84,7 @@ impl Message<'_> {
     }
 }
 
-/// Takes the next message off, with the padding after it.
+/// Takes the next message, and skips the padding after it.
 fn next<'a>(rest: &mut &'a [u8]) -> Option<Message<'a>> {
     let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
     let kind = u16::from_ne_bytes(*rest.get(4..)?.first_chunk()?);
@@ -94,13 +94,13 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<Message<'a>> {
     Some(Message { kind, flags, payload })
 }
 
-/// The value of an attribute of this kind in a list of attributes.
+/// Returns the value of the attribute with this kind from a list of attributes.
 pub(super) fn attribute(mut rest: &[u8], kind: u16) -> Option<&[u8]> {
     loop {
         let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
         let found = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
         let value = rest.get(4..length)?;
-        // The two highest bits say how the value is written: NLA_TYPE_MASK.
+        // The two highest bits are flags about the value: NLA_TYPE_MASK.
         if found & 0x3fff == kind {
             return Some(value);
         }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_lies_about_its_length_ends_the_reading() {
+    fn a_message_with_a_wrong_length_ends_the_dump() {
         for length in [0_u32, 15, 17, u32::MAX] {
             let mut bytes = length.to_ne_bytes().to_vec();
             bytes.resize(HEADER, 0);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_kernel_keeps_its_number() {
+    fn a_kernel_error_keeps_its_errno() {
         let message = Message { kind: NLMSG_ERROR, flags: 0, payload: &(-2_i32).to_ne_bytes() };
         assert_eq!(message.error().kind(), io::ErrorKind::NotFound);
     }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_that_lies_about_its_length_ends_the_reading() {
+    fn an_attribute_with_a_wrong_length_ends_the_search() {
         for length in [0, 3, 17, 255] {
             assert_eq!(attribute(&[length, 0, 2, 0, 9, 9, 0, 0], 2), None);
         }

@@ -1,5 +1,5 @@
-//! nftables, by nft(8): whole scripts, each of them one transaction. nft runs as
-//! a unit of its own: the daemon has no children.
+//! nftables, through nft(8): whole scripts, each a transaction. nft runs in its own unit: the
+//! daemon has no children.
 
 use super::systemd::Systemd;
 use super::transient::{Command, Ending};
@@ -9,12 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// How long nft may take, which is milliseconds.
+/// The timeout of nft, which usually takes milliseconds.
 const LONGEST: Duration = Duration::from_secs(30);
 
 const INSTALL: &str = "install nftables, or set DEPLOY_STRATEGY=restart";
 
-/// Carries out a script: all of it, or nothing.
+/// Loads a script completely, or changes nothing.
 pub async fn load(systemd: &Systemd, script: &str) -> Result<()> {
     let (ending, said) = run(systemd, "deployd-nft", &[script]).await?;
     match ending {
@@ -26,9 +26,9 @@ pub async fn load(systemd: &Systemd, script: &str) -> Result<()> {
     }
 }
 
-/// Why nft or the kernel would not carry out this script, if that is so: the
-/// program, a part of the kernel or a permission is missing. Nothing changes, and
-/// what worked once is not tried again. An error says nothing of nftables.
+/// Checks whether nft and the kernel accept this script, and returns the reason if not: the
+/// program, a part of the kernel or a permission is missing. Changes nothing; a success is cached.
+/// An `Err` is a failure of the check itself.
 pub async fn missing(systemd: &Systemd, script: &str) -> Result<Option<Error>> {
     static WORKS: Mutex<bool> = Mutex::const_new(false);
     let cannot = |why: String| Error::failed("use nftables").because(why);
@@ -48,7 +48,7 @@ pub async fn missing(systemd: &Systemd, script: &str) -> Result<Option<Error>> {
     Ok(None)
 }
 
-/// For one caller at a time: units of the same name would be in each other's way.
+/// One caller at a time: the units have the same name.
 async fn run(systemd: &Systemd, unit: &str, arguments: &[&str]) -> Result<(Ending, Vec<String>)> {
     let command = Command {
         unit: unit.to_owned(),
@@ -62,8 +62,8 @@ async fn run(systemd: &Systemd, unit: &str, arguments: &[&str]) -> Result<(Endin
     Ok((ending, said))
 }
 
-/// What nft's complaint means, and what can be done. Its first line has the
-/// reason; the lines after it show where in the script.
+/// Returns nft's reason, and advice. The first line of its message has the reason; later lines
+/// show the place in the script.
 fn reason(said: &[String], ending: &str) -> (String, &'static str) {
     let Some((_, why)) = said.iter().find_map(|line| line.split_once("Error: ")) else {
         return (ending.to_owned(), INSTALL);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_permission_is_called_one() {
+    fn explains_a_missing_permission() {
         let said = "netlink: Error: cache initialization failed: Operation not permitted";
         let (why, help) = why(said);
         assert_eq!(why, "cache initialization failed: Operation not permitted");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_lacks_is_said_and_where_is_not() {
+    fn gives_the_kernels_reason_without_the_place() {
         let said = "/dev/stdin:1:1-9: Error: Could not process rule: Operation not supported\n\
                     add rule inet deploy public\n         ^^^^^^";
         let (why, help) = why(said);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_leaves_what_systemd_says() {
+    fn without_output_systemds_result_is_the_reason() {
         assert_eq!(why("").0, "exit-code, exit status 1");
     }
 }

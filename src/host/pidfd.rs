@@ -1,5 +1,4 @@
-//! Signals for exactly one process: an id may be given to another one at any time,
-//! pidfd_open(2).
+//! Signals for exactly one process: a pid may be reused at any time, pidfd_open(2).
 
 use nix::errno::Errno;
 use nix::libc::{self, siginfo_t};
@@ -7,22 +6,22 @@ use nix::sys::signal::Signal;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-/// A process, whatever becomes of its id.
+/// A process, even if its pid is reused.
 pub struct Pidfd(OwnedFd);
 
 impl Pidfd {
-    /// The process that has this id now.
+    /// Opens the process that has this pid now.
     pub fn open(pid: i32) -> nix::Result<Pidfd> {
-        // SAFETY: the kernel takes two numbers, and gives a new descriptor or an error.
+        // SAFETY: the kernel takes two numbers, and returns a new descriptor or an error.
         let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
         let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-        // SAFETY: it was opened above, and nobody else has it.
+        // SAFETY: it was opened above, and has no other owner.
         Ok(Pidfd(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     pub fn send(&self, signal: Signal) -> nix::Result<()> {
         let (fd, none) = (self.0.as_raw_fd(), ptr::null_mut::<siginfo_t>());
-        // SAFETY: the kernel reads no memory where there is no siginfo.
+        // SAFETY: the kernel reads no memory without siginfo.
         let sent =
             unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, none, 0) };
         Errno::result(sent).map(drop)
@@ -36,7 +35,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_signal_reaches_the_process_and_none_after_it() {
+    fn a_signal_reaches_only_this_process() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
         let process = Pidfd::open(child.id().cast_signed()).expect("a process");
         process.send(Signal::SIGTERM).expect("it runs");

@@ -1,11 +1,11 @@
-//! How much of the machine a thread may have beside others.
+//! The priority of a thread.
 
 use nix::libc;
 
-/// Puts the calling thread behind everything else: the lowest nice value, which is
-/// also what its disk work is weighed by. setpriority(2), ioprio_set(2)
+/// Gives the calling thread the lowest priority: nice 19, which also determines the weight of its
+/// disk I/O. setpriority(2), ioprio_set(2)
 pub fn lowest() {
-    // SAFETY: it takes no pointer; 0 is the calling thread, whose value may always rise.
+    // SAFETY: it takes no pointer; 0 is the calling thread, which may always raise its nice value.
     unsafe {
         libc::setpriority(libc::PRIO_PROCESS, 0, 19);
     }

@@ -1,4 +1,4 @@
-//! Asking a process of this machine whether it answers.
+//! Probes a process of this instance over TCP and HTTP.
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
@@ -14,33 +14,33 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long one probe may take.
+/// The timeout of one probe.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// The longest part of a redirect's target that an answer has, in characters.
+/// The longest part of a redirect's target that is kept, in characters.
 const LOCATION: usize = 200;
 
-/// What is asked for with GET.
+/// A GET request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub path: String,
     pub host: String,
 }
 
-/// An answer, as far as it is read.
+/// The parts of a response that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
-    /// Where a redirect leads.
+    /// The target of a redirect.
     pub location: Option<String>,
 }
 
-/// Connects to an address of this machine.
+/// Connects to an address of this instance.
 pub async fn connect(to: SocketAddr) -> io::Result<()> {
     within(TcpStream::connect(to)).await.map(drop)
 }
 
-/// The answer to GET; redirects are not followed.
+/// Sends GET and returns the response; does not follow redirects.
 pub async fn get(at: SocketAddr, request: &Request) -> io::Result<Answer> {
     within(async {
         let stream = TcpStream::connect(at).await?;
@@ -53,7 +53,7 @@ pub async fn get(at: SocketAddr, request: &Request) -> io::Result<Answer> {
             .header("connection", "close")
             .body(Empty::<Bytes>::new())
             .map_err(io::Error::other)?;
-        // Not a task of its own: the connection ends with the probe.
+        // No separate task: the connection ends with the probe.
         let mut response = std::pin::pin!(sender.send_request(request));
         let response = tokio::select! {
             response = &mut response => response,
@@ -68,8 +68,8 @@ pub async fn get(at: SocketAddr, request: &Request) -> io::Result<Answer> {
     .await
 }
 
-/// A connection that is given up is reset: half closed, it would wait in a process
-/// that hangs, and count as a client's where the process is to be drained.
+/// Resets an abandoned connection: half closed, it would stay open in a process that hangs, and
+/// count as a client's while the process drains.
 struct ResetWhenGivenUp(OwnedFd);
 
 impl ResetWhenGivenUp {
@@ -79,7 +79,7 @@ impl ResetWhenGivenUp {
         Ok(ResetWhenGivenUp(socket))
     }
 
-    /// There was an answer: the connection ends as any other.
+    /// A response arrived: the connection closes normally.
     fn no_more(self) {
         let _ = setsockopt(&self.0, Linger, &linger { l_onoff: 0, l_linger: 0 });
     }
@@ -96,7 +96,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// A server that gives one answer, and its port.
+    /// Starts a server that sends one response; returns its address.
     async fn server(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_status_is_what_the_server_says() {
+    async fn returns_the_servers_status() {
         let busy = server("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
         let answer = get(busy, &request("/health")).await.expect("answer");
         assert_eq!(answer, Answer { status: 503, location: None });
@@ -123,9 +123,9 @@ mod tests {
         assert_eq!(answer, Answer { status: 301, location: Some("https://x/".to_owned()) });
     }
 
-    /// Where nobody answers: the process may hang for long after the probe is over.
+    /// The process may hang long after the probe has ended.
     #[tokio::test]
-    async fn a_probe_that_is_given_up_leaves_no_connection_behind() {
+    async fn an_abandoned_probe_leaves_no_connection_behind() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let probe = tokio::spawn(async move { get(address, &request("/")).await });
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_speak_http_is_an_error() {
+    async fn a_response_that_is_not_http_is_an_error() {
         let ssh = server("SSH-2.0-OpenSSH\r\n").await;
         get(ssh, &request("/")).await.expect_err("no HTTP");
     }

@@ -1,9 +1,9 @@
-//! The private ports, kept from outgoing connections by the kernel's one list for that:
-//! `ip_local_reserved_ports` of ip(7). What others have in it stays there.
+//! Keeps the private ports from outgoing connections, in the kernel's one list for that:
+//! `ip_local_reserved_ports` of ip(7). Entries of others stay there.
 //!
-//! A file in sysctl.d(5) would replace the list of another file, or be replaced by it. So
-//! the range is added to whatever the list is, by a unit: at boot by the one that loads the
-//! port map, later by the daemon, which looks now and then whether it is still there.
+//! A file in sysctl.d(5) would replace the list of another file, or be replaced by it. So a unit
+//! adds the range to the current list: at boot the unit that loads the port map, later one of the
+//! daemon, which regularly checks that the range is still there.
 
 use super::systemd::Systemd;
 use super::transient::{Command, Ending};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Adds the private ports to the kernel's list, unless all of them are in it.
+/// Adds the private ports to the kernel's list, unless it has all of them.
 pub async fn reserve(systemd: &Systemd) -> Result<()> {
     if has_all(&list()) {
         return Ok(());
@@ -37,7 +37,7 @@ pub async fn reserve(systemd: &Systemd) -> Result<()> {
     }
 }
 
-/// The ports that somebody else keeps for a program, as the kernel writes them.
+/// Returns the ports that others have reserved, in the kernel's format.
 pub fn by_others() -> String {
     let own = |list: &String| !has_all(list);
     let list = Some(list()).filter(own);
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_range_is_there_when_all_of_it_is() {
+    fn the_range_is_reserved_only_if_all_ports_are() {
         assert!(has_all("29000-29999\n") && has_all("8080,28000-30100"));
         assert!(has_all("29000-29400,29401-29999"));
         for list in ["", "8080", "29000-29998", "29001-29999", "29000-29400,29402-29999"] {

@@ -1,6 +1,6 @@
-//! The kernel's nftables rules, as far as the agent has to know them: whether those of its
-//! own table are still the ones that it loaded, and when somebody changes any. Rules are
-//! read over netlink, which wants CAP_NET_ADMIN; they are changed by nft(8) alone.
+//! The kernel's nftables rules, as far as the agent needs them: whether its own table still has
+//! the rules that it loaded, and when anyone changes rules. Rules are read over netlink, which
+//! needs CAP_NET_ADMIN; only nft(8) changes them.
 
 use super::netlink::{self, attribute};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use tokio::io::unix::AsyncFd;
 
-/// Numbers of linux/netfilter/nfnetlink.h and nf_tables.h.
+/// Constants of linux/netfilter/nfnetlink.h and nf_tables.h.
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_GETRULE: u16 = 7;
 const NFPROTO_INET: u8 = 1;
@@ -19,20 +19,20 @@ const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 
-/// `struct nfgenmsg`; bytes.
+/// Size of `struct nfgenmsg` in bytes.
 const HEADER: usize = 4;
 
-/// The rules of a table of the family `inet`, as a number that changes when they do.
+/// A hash of the rules in a table of the family `inet`, which changes when they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     pub rules: usize,
     pub hash: u64,
 }
 
-/// How often the rules are read again that change while they are read.
+/// How often rules that change during the read are read again.
 const TRIES: u32 = 5;
 
-/// Reads the rules of a table; a table that is not there has none.
+/// Reads the rules of a table; a missing table has none.
 pub fn fingerprint(table: &str) -> io::Result<Fingerprint> {
     let mut tries = 1;
     loop {
@@ -60,7 +60,7 @@ fn read(table: &str) -> io::Result<Fingerprint> {
     Ok(Fingerprint { rules, hash: hasher.finish() })
 }
 
-/// The kernel's announcements of changes to any rules.
+/// The kernel's notifications of changes to any rules.
 pub struct Changes(AsyncFd<OwnedFd>);
 
 impl Changes {
@@ -69,20 +69,20 @@ impl Changes {
         let groups = 1 << (NFNLGRP_NFTABLES - 1);
         bind(kernel.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         fcntl(&kernel, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        // SAFETY: the descriptor is owned by the value that is registered, and stays open and
-        // the same for as long as that lives.
+        // SAFETY: the registered value owns the descriptor, which stays open and the same as long
+        // as that value lives.
         let registered = unsafe { AsyncFd::register(kernel) };
         Ok(Changes(registered?))
     }
 
-    /// Waits for the next change, and takes all that have been announced by then.
+    /// Waits for the next change, and consumes all notifications up to then.
     pub async fn next(&self) -> io::Result<()> {
         let mut ready = self.0.readable().await?;
         let mut buffer = [0; 4 << 10];
         loop {
             match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
-                // Some were lost: a change all the same.
+                // Notifications were lost: that is a change as well.
                 Err(nix::Error::ENOBUFS) => {}
                 Err(nix::Error::EAGAIN) => break,
                 Err(error) => return Err(error.into()),

@@ -1,5 +1,5 @@
-//! What a deploy asks of the machine that it runs on, as traits: [`Linux`](super::linux::Linux)
-//! is the machine itself, the story tests have one of their own.
+//! Traits for everything that a deploy needs from its instance: [`Linux`](super::linux::Linux) is
+//! the real one, the story tests have a fake.
 
 use super::journal::Line;
 use super::probe::{Answer, Request};
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fmt, io};
 
-/// The machine, whole.
+/// The complete instance.
 pub trait Machine: ServiceManager + PortSwitch + Network + Users {}
 
 impl<T: ServiceManager + PortSwitch + Network + Users> Machine for T {}
@@ -28,51 +28,50 @@ impl fmt::Debug for dyn Machine {
     }
 }
 
-/// Starts and stops units, and knows what they are doing.
+/// Starts and stops units, and reports their state.
 #[async_trait]
 pub trait ServiceManager: Send + Sync {
-    /// Makes it read unit files again and run the generators.
+    /// Makes the service manager reload unit files and run the generators.
     async fn daemon_reload(&self) -> Result<()>;
 
-    /// Where its generators write; systemd.generator(7), "normal".
+    /// The directory of the generators' output; systemd.generator(7), "normal".
     fn generated(&self) -> &Path;
 
-    /// Starts units together and waits for all of them; none of systemd's start
-    /// limits stands in the way, since what failed before is forgotten first. A unit of
-    /// Type=notify is not waited for longer than until its process runs: whether that
-    /// becomes ready in time is its caller's to judge.
+    /// Starts units together and waits for all of them, regardless of systemd's start limits:
+    /// earlier failures are reset first. For a unit of Type=notify it only waits until the process
+    /// runs: the caller judges whether it becomes ready in time.
     async fn start(&self, units: &[String]) -> Result<()>;
 
-    /// Asks for a target to be started. It is active when all that it wants is ready,
-    /// which may take as long as that likes.
+    /// Begins to start a target. It is active once everything that it wants is ready, which may
+    /// take any time.
     async fn begin_start(&self, target: &str) -> Result<()>;
 
-    /// Stops units together; `stop_timeout` is the longest of theirs.
+    /// Stops units together; `stop_timeout` is the longest of their timeouts.
     async fn stop(&self, units: &[String], stop_timeout: Duration) -> Result<()>;
 
     async fn restart(&self, units: &[String], stop_timeout: Duration) -> Result<()>;
 
-    /// Forgets a unit's failure and its count of starts. A unit that is not
-    /// loaded has neither, which is no error.
+    /// Resets a unit's failure and its start counter. A unit that is not loaded has neither, which
+    /// is no error.
     async fn reset_failed(&self, unit: &str);
 
-    /// What the service is doing now; a unit that does not exist is `inactive`.
+    /// Returns the current state of the service; a unit that does not exist is `inactive`.
     async fn status(&self, unit: &str) -> Result<ServiceStatus>;
 
-    /// `active`, `inactive`, `failed`, … of any unit.
+    /// Returns `active`, `inactive`, `failed`, … of any unit.
     async fn active_state(&self, unit: &str) -> Result<String>;
 
-    /// The units whose `PartOf=` names this one: systemd's own list of what
-    /// belongs to an app, also of releases that are gone from the disk.
+    /// Returns the units whose `PartOf=` names this one: systemd's own list of an app's units,
+    /// also of releases that are gone from the disk.
     async fn consists_of(&self, target: &str) -> Result<BTreeMap<String, Activity>>;
 
-    /// Runs a program to its end as a unit, handing each line of its output to `line`.
+    /// Runs a program to its end as a unit, and calls `line` with each line of its output.
     async fn run(&self, command: Command, line: Lines<'_>) -> Result<Ending>;
 
-    /// How long this machine is up.
+    /// Returns how long this instance has been up.
     async fn uptime(&self) -> Result<Duration>;
 
-    /// The machine is on its way down: every unit is stopped.
+    /// Whether the instance is shutting down, and all units with it.
     async fn is_stopping(&self) -> bool;
 
     /// Reads the last `most` lines that units wrote since a moment, in seconds since the epoch,
@@ -80,61 +79,60 @@ pub trait ServiceManager: Send + Sync {
     async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<Line>;
 }
 
-/// What is done with each line of a program's output.
+/// A callback for each line of a program's output.
 pub type Lines<'a> = &'a mut (dyn FnMut(String) + Send);
 
-/// Leads the public ports to the private ones.
+/// Forwards the public ports to the private ones.
 #[async_trait]
 pub trait PortSwitch: Send + Sync {
-    /// Carries out a script of nft(8): all of it, or nothing.
+    /// Loads a script of nft(8) completely, or changes nothing.
     async fn load_ports(&self, script: &str) -> Result<()>;
 
-    /// Why nft or the kernel would not carry out this script, if that is so: the
-    /// program, a part of the kernel or a permission is missing. Nothing changes. An error
-    /// says nothing of nftables.
+    /// Checks whether nft and the kernel accept this script, and returns the reason if not: the
+    /// program, a part of the kernel or a permission is missing. Changes nothing. An `Err` is a
+    /// failure of the check itself.
     async fn cannot_load(&self, script: &str) -> Result<Option<Error>>;
 
-    /// The rules that the kernel has now in a table.
+    /// Returns a hash of the kernel's current rules in a table.
     fn fingerprint(&self, table: &str) -> io::Result<Fingerprint>;
 }
 
-/// The machine's sockets, and probes of what listens there.
+/// The instance's sockets, and probes of its listeners.
 #[async_trait]
 pub trait Network: Send + Sync {
-    /// Where the processes of this control group listen.
+    /// Returns the endpoints on which the processes of this control group listen.
     async fn endpoints(&self, control_group: &str) -> Vec<Endpoint>;
 
-    /// The first process found that listens on this TCP port, of those that do not live in
-    /// the slice `but`.
+    /// Returns the first process found that listens on this TCP port and is not in the slice
+    /// `but`.
     fn listener(&self, port: u16, but: Option<&str>) -> Option<Listener>;
 
-    /// The first process found that receives what is sent to this UDP port, likewise.
+    /// The same for the receiver of a UDP port.
     fn receiver(&self, port: u16, but: Option<&str>) -> Option<Listener>;
 
-    /// Every TCP port that something listens on, and every UDP port that something receives
-    /// on.
+    /// Returns every TCP port with a listener, and every UDP port with a receiver.
     fn bound_ports(&self) -> BTreeSet<u16>;
 
-    /// The ports that somebody else keeps for a program, as the kernel writes them.
+    /// Returns the ports that others have reserved, in the kernel's format.
     fn reserved_by_others(&self) -> String;
 
-    /// The first port that a process without CAP_NET_BIND_SERVICE may bind.
+    /// Returns the first port that a process without CAP_NET_BIND_SERVICE may bind.
     fn first_unprivileged_port(&self) -> u16;
 
-    /// How many connections a port has that were not closed.
+    /// Counts the connections of a port that are not closed.
     fn connections(&self, port: u16) -> io::Result<usize>;
 
-    /// The address families over which other machines reach this one.
+    /// Returns the address families over which other machines reach this instance.
     fn families(&self) -> Families;
 
-    /// Connects to an address of this machine.
+    /// Connects to an address of this instance.
     async fn connect(&self, to: SocketAddr) -> io::Result<()>;
 
-    /// The answer to GET; redirects are not followed.
+    /// Sends GET and returns the response; does not follow redirects.
     async fn get(&self, at: SocketAddr, request: &Request) -> io::Result<Answer>;
 }
 
-/// The machine's users and groups.
+/// The instance's users and groups.
 #[async_trait]
 pub trait Users: Send + Sync {
     /// Looks a user up by name.
@@ -143,9 +141,9 @@ pub trait Users: Send + Sync {
     /// Whether the user is in the group, by its primary group or the group's list.
     fn is_member(&self, ids: Ids, group: &str) -> bool;
 
-    /// Makes the users that are missing, and returns the numbers of all.
+    /// Creates missing users, and returns the ids of all.
     async fn make_users(&self, wanted: &[Wanted]) -> Result<Vec<Ids>>;
 
-    /// Removes users with these names and comments, as far as they are there.
+    /// Removes users with these names and comments, if they exist.
     async fn remove_users(&self, users: &[Wanted]) -> Result<()>;
 }

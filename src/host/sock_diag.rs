@@ -1,8 +1,7 @@
-//! Which connections are open and which ports are listened on, asked of the kernel
-//! directly: sock_diag(7). For connections the kernel walks its whole table, whose
-//! size goes by the machine's memory: 3 ms on a machine of 24 GiB, and 8 ms with 4000
-//! connections to tell of, where reading /proc/net/tcp took 50. Who listens is in a
-//! table of its own, which takes no time.
+//! Lists open connections and listening ports through sock_diag(7). For connections the kernel
+//! walks its whole table, whose size depends on the instance's memory: 3 ms on an instance of 24
+//! GiB, and 8 ms with 4000 connections to report, where reading /proc/net/tcp took 50. Listeners
+//! are in a table of their own, which takes no time.
 
 use super::netlink::{self, attribute};
 use model::release::reach::Endpoint;
@@ -10,32 +9,32 @@ use nix::sys::socket::{AddressFamily, SockProtocol};
 use std::io;
 use std::net::IpAddr;
 
-/// Numbers of linux/sock_diag.h and linux/tcp.h.
+/// Constants of linux/sock_diag.h and linux/tcp.h.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const TCP_ESTABLISHED: u32 = 1 << 1;
 const TCP_SYN_RECV: u32 = 1 << 3;
-/// Of a UDP socket: not connected.
+/// For a UDP socket: not connected.
 const TCP_CLOSE: u32 = 1 << 7;
 const TCP_CLOSE_WAIT: u32 = 1 << 8;
 const TCP_LISTEN: u32 = 1 << 10;
 
-/// The connections that still need their process: open, about to be, or half
-/// closed by a client that may wait for its answer. What the process has ended
-/// the kernel sends out without it.
+/// The states of connections that still need their process: open, about to be, or half closed by a
+/// client that may wait for its response. After the process closes a connection, the kernel sends
+/// the rest without it.
 const OPEN: u32 = TCP_ESTABLISHED | TCP_SYN_RECV | TCP_CLOSE_WAIT;
 
-/// `struct inet_diag_req_v2`; bytes.
+/// Size of `struct inet_diag_req_v2` in bytes.
 const REQUEST: usize = 56;
 
-/// Where a `struct inet_diag_msg` has what is read of it, and its length; bytes.
+/// Offsets of the used fields of a `struct inet_diag_msg`, and its size, in bytes.
 const PORT: usize = 4;
 const ADDRESS: usize = 8;
 const INODE: usize = 68;
 const ATTRIBUTES: usize = 72;
 
-/// The attribute that says whether a socket of IPv6 leaves IPv4 out; linux/inet_diag.h.
+/// The attribute for whether an IPv6 socket excludes IPv4; linux/inet_diag.h.
 const INET_DIAG_SKV6ONLY: u16 = 11;
-/// The attribute that has the control group in which a socket was made; since Linux 5.9.
+/// The attribute with the control group in which a socket was created; since Linux 5.9.
 const INET_DIAG_CGROUP_ID: u16 = 21;
 
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
@@ -45,13 +44,13 @@ const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6]
 pub struct Listening {
     pub endpoint: Endpoint,
     pub inode: u32,
-    /// The number of the cgroup v2 in which it was made; none where the kernel does not say.
+    /// The id of the cgroup v2 in which it was created; `None` if the kernel does not report it.
     pub cgroup: Option<u64>,
 }
 
-/// Every socket that listens for TCP connections, over IPv4 or IPv6.
+/// Returns every socket that listens for TCP connections, over IPv4 or IPv6.
 ///
-/// Fails with `NotFound` where the kernel has no `tcp_diag`.
+/// Fails with `NotFound` if the kernel has no `tcp_diag`.
 pub fn listening() -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for family in FAMILIES {
@@ -77,10 +76,10 @@ fn listener(socket: &[u8]) -> Option<Listening> {
     Some(Listening { endpoint: Endpoint { address, port, v6only }, inode, cgroup })
 }
 
-/// Every socket that receives what is sent to its UDP port from anywhere: bound, and not
-/// connected to one peer.
+/// Returns every socket that receives from anyone on its UDP port: bound, and not connected to one
+/// peer.
 ///
-/// Fails with `NotFound` where the kernel has no `udp_diag`.
+/// Fails with `NotFound` if the kernel has no `udp_diag`.
 pub fn bound_udp() -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for family in FAMILIES {
@@ -91,10 +90,9 @@ pub fn bound_udp() -> io::Result<Vec<Listening>> {
     Ok(found)
 }
 
-/// How many TCP connections clients have, over IPv4 or IPv6, with whoever
-/// listens on this local port.
+/// Counts the TCP connections of clients to this local port, over IPv4 or IPv6.
 ///
-/// Fails with `NotFound` where the kernel has no `tcp_diag`.
+/// Fails with `NotFound` if the kernel has no `tcp_diag`.
 pub fn connections(port: u16) -> io::Result<usize> {
     let mut count = 0;
     for family in FAMILIES {
@@ -114,7 +112,7 @@ fn dump(
     netlink::dump(SockProtocol::NetlinkSockDiag, SOCK_DIAG_BY_FAMILY, &request, socket)
 }
 
-/// `struct inet_diag_req_v2`. All of the socket's identity but its local port stays open.
+/// Builds a `struct inet_diag_req_v2`. Of the socket's identity, it sets only the local port.
 fn request(family: AddressFamily, protocol: SockProtocol, states: u32, port: u16) -> Vec<u8> {
     let mut request = vec![family as u8, protocol as u8, 0, 0];
     request.extend(states.to_ne_bytes());
@@ -134,7 +132,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn a_udp_socket_is_found_while_it_is_bound_and_not_connected() {
+    fn lists_a_udp_socket_while_bound_and_not_connected() {
         let found = |port| {
             let all = bound_udp().expect("the sockets");
             all.into_iter().any(|found| found.endpoint.port == port)
@@ -160,7 +158,7 @@ mod tests {
         addresses.map(|address| TcpStream::connect(address).expect("connect"))
     }
 
-    /// The kernel ends a connection in its own time.
+    /// Waits for a count: the kernel ends connections in its own time.
     fn comes_to(port: u16, expected: usize) {
         let deadline = Instant::now() + Duration::from_secs(5);
         while connections(port).expect("a count") != expected {
@@ -169,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_over_ipv4_and_ipv6_count_and_their_listener_does_not() {
+    fn counts_connections_over_ipv4_and_ipv6_without_the_listener() {
         let (listener, port) = listener();
         comes_to(port, 0);
         let clients = connect(port);
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_told_with_the_inode_that_its_process_holds() {
+    fn a_listener_has_the_inode_that_its_process_holds() {
         let (socket, port) = listener();
         let held = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd()));
         let clients = connect(port);
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_told_with_its_address() {
+    fn a_listener_has_its_address() {
         let v6only = || {
             let family = AddressFamily::Inet6;
             let socket = socket(family, SockType::Stream, SockFlag::empty(), None).expect("socket");
@@ -216,13 +214,13 @@ mod tests {
         let all = listening().expect("the listeners");
         for (socket, address, only) in sockets {
             let port = socket.local_addr().expect("address").port();
-            let found = all.iter().find(|found| found.endpoint.port == port).expect("told");
+            let found = all.iter().find(|found| found.endpoint.port == port).expect("a listener");
             assert_eq!(found.endpoint.to_string(), format!("{address}{port}{only}"));
         }
     }
 
     #[test]
-    fn only_connections_of_this_port_count() {
+    fn counts_only_connections_of_this_port() {
         let ((_one, port), (_other, others)) = (listener(), listener());
         let _clients = [connect(others), connect(others)];
         comes_to(others, 4);
@@ -230,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_may_wait_for_its_answer_counts() {
+    fn counts_a_half_closed_client() {
         let (listener, port) = listener();
         let clients = connect(port);
         let _served = clients.each_ref().map(|_| listener.accept().expect("accept"));
@@ -242,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn hundreds_of_connections_come_in_several_pieces() {
+    fn counts_hundreds_of_connections_over_several_messages() {
         let (listener, port) = listener();
         let open = |_| (connect(port), listener.accept(), listener.accept());
         let clients: Vec<_> = (0..150).map(open).collect();

@@ -1,9 +1,8 @@
-//! Which ports are listened on, and by whom.
+//! Lists listening ports, with their processes.
 //!
-//! The kernel tells of each socket the control group that made it. Where it does not, or
-//! where the socket was handed to its process, the open files of processes are read. How
-//! many these are is up to the apps, so what is read of them is bounded, in number and
-//! in time.
+//! For each socket the kernel reports the control group that created it. If it does not, or if the
+//! socket was passed to its process, the open files of processes are read. Their number depends on
+//! the apps, so the reads are bounded in number and in time.
 
 use super::cgroup;
 use super::sock_diag::{self, Listening};
@@ -14,10 +13,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How many of the lowest descriptors of a process are looked at: a server listens before
-/// it has clients.
+/// How many of the lowest descriptors of a process are examined: a server listens before it has
+/// clients.
 const DESCRIPTORS: usize = 4096;
-/// How long descriptors are looked at: a million of them take about 2 s.
+/// The time limit for examining descriptors: a million of them take about 2 s.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// A process that listens on a port.
@@ -30,20 +29,19 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether the process lives in this slice.
+    /// Whether the process is in this slice.
     pub fn is_in(&self, slice: &str) -> bool {
         self.control_group.split('/').any(|part| part == slice)
     }
 }
 
-/// The first process found that listens on this TCP port, of those that do not live in the
-/// slice `but`; proc_pid_net(5). It may take a second, and none is found where processes have
-/// too many open files.
+/// Returns the first process found that listens on this TCP port and is not in the slice `but`;
+/// proc_pid_net(5). It may take a second, and finds none if processes have too many open files.
 pub fn listener(port: u16, but: Option<&str>) -> Option<Listener> {
     holder(listening(), port, but)
 }
 
-/// The first process found that receives what is sent to this UDP port, likewise.
+/// The same for the receiver of a UDP port.
 pub fn receiver(port: u16, but: Option<&str>) -> Option<Listener> {
     holder(bound_udp(), port, but)
 }
@@ -68,7 +66,7 @@ fn holder(sockets: Vec<Listening>, port: u16, but: Option<&str>) -> Option<Liste
         .find(|found| but.is_none_or(|slice| !found.is_in(slice)))
 }
 
-/// Where the processes of this control group listen.
+/// Returns the endpoints on which the processes of this control group listen.
 pub async fn endpoints(control_group: &str) -> Vec<Endpoint> {
     let group = control_group.to_owned();
     let found = tokio::task::spawn_blocking(move || {
@@ -85,14 +83,14 @@ pub async fn endpoints(control_group: &str) -> Vec<Endpoint> {
     found.await.unwrap_or_default()
 }
 
-/// Those that were made by processes of this control group.
+/// Returns the sockets created by processes of this control group.
 fn made_in(all: &[Listening], control_group: &str) -> Vec<Listening> {
     let numbers = cgroup::numbers(control_group);
     let is_ours = |found: &&Listening| found.cgroup.is_some_and(|made| numbers.contains(&made));
     all.iter().filter(is_ours).copied().collect()
 }
 
-/// Those that processes of this control group have among their first descriptors.
+/// Returns the sockets among the first descriptors of this control group's processes.
 fn held_in(mut all: Vec<Listening>, control_group: &str) -> Vec<Listening> {
     let end = Instant::now() + LONGEST;
     let listening: HashSet<u32> = all.iter().map(|found| found.inode).collect();
@@ -103,17 +101,17 @@ fn held_in(mut all: Vec<Listening>, control_group: &str) -> Vec<Listening> {
     all
 }
 
-/// Every TCP port that something on this machine listens on.
+/// Returns every TCP port on this instance with a listener.
 pub fn listening_ports() -> BTreeSet<u16> {
     listening().into_iter().map(|found| found.endpoint.port).collect()
 }
 
-/// The same, and every UDP port that something receives on.
+/// The same, and every UDP port with a receiver.
 pub fn bound_ports() -> BTreeSet<u16> {
     listening().into_iter().chain(bound_udp()).map(|found| found.endpoint.port).collect()
 }
 
-/// The first port that a process without CAP_NET_BIND_SERVICE may bind: ip(7).
+/// Returns the first port that a process without CAP_NET_BIND_SERVICE may bind: ip(7).
 pub fn first_unprivileged_port() -> u16 {
     let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
     fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
@@ -127,8 +125,8 @@ fn listening() -> Vec<Listening> {
     sock_diag::listening().unwrap_or_else(|_| listening_slowly())
 }
 
-/// The same where the kernel has no `tcp_diag`; proc_pid_net(5). It does not tell whether
-/// a socket of IPv6 leaves IPv4 out, which few do.
+/// The same for a kernel without `tcp_diag`; proc_pid_net(5). It does not show whether an IPv6
+/// socket excludes IPv4, which few do.
 fn listening_slowly() -> Vec<Listening> {
     slowly(["/proc/net/tcp", "/proc/net/tcp6"], "0A")
 }
@@ -138,8 +136,8 @@ fn slowly(tables: [&str; 2], state: &str) -> Vec<Listening> {
     texts.flat_map(|text| sockets_in(&text, state)).collect()
 }
 
-/// Each socket in this state, from the kernel's table: 0A is LISTEN, and 07 a UDP socket that
-/// is not connected.
+/// Returns each socket in this state from the kernel's table: 0A is LISTEN, and 07 a UDP socket
+/// that is not connected.
 fn sockets_in(table: &str, wanted: &str) -> Vec<Listening> {
     let socket = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -153,7 +151,7 @@ fn sockets_in(table: &str, wanted: &str) -> Vec<Listening> {
     table.lines().skip(1).filter_map(socket).collect()
 }
 
-/// An address as the kernel's table has it: words of 32 bits in the machine's own order.
+/// Parses an address of the kernel's table: words of 32 bits in native byte order.
 fn address_in(text: &str) -> Option<IpAddr> {
     let word =
         |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
@@ -167,7 +165,7 @@ fn address_in(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// The inodes of the sockets among the first descriptors of a process.
+/// Returns the socket inodes among the first descriptors of a process.
 fn sockets_of(pid: u32) -> impl Iterator<Item = u32> {
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let targets = fds.take(DESCRIPTORS).filter_map(|fd| fs::read_link(fd.path()).ok());
@@ -195,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_table_has_addresses_of_both_families() {
+    fn parses_addresses_of_both_families() {
         let read = |text: &str| address_in(text).expect("an address").to_string();
         let one = u32::from_ne_bytes([0, 0, 0, 1]);
         assert_eq!(read(&format!("{}{one:08X}", "0".repeat(24))), "::1");
@@ -204,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_find_the_same() {
+    fn proc_and_netlink_find_the_same_sockets() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = socket.local_addr().expect("address").port();
         let found = |all: Vec<Listening>| all.into_iter().find(|found| found.endpoint.port == port);
@@ -221,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_listener_is_found() {
+    fn finds_a_listener_of_this_process() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = socket.local_addr().expect("address").port();
         assert_eq!(listener(port, None).map(|found| found.pid), Some(std::process::id()));
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_found_by_the_group_of_its_process() {
+    fn finds_a_socket_by_the_group_of_its_process() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = socket.local_addr().expect("address").port();
         let groups = fs::read_to_string("/proc/self/cgroup").expect("groups");
@@ -256,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_is_a_whole_name_in_the_path() {
+    fn a_slice_is_a_whole_component_of_the_path() {
         let control_group = "0::/deploy.slice/deploy-a.slice/deploy-a-web-r1@1.service/".to_owned();
         let listener = Listener { pid: 1, name: "node".into(), control_group };
         assert!(listener.is_in("deploy-a.slice"));

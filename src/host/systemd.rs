@@ -1,4 +1,4 @@
-//! systemd over D-Bus: jobs whose results are awaited, and what units are doing.
+//! systemd over D-Bus: jobs with their results, and the state of units.
 //!
 //! org.freedesktop.systemd1(5) is the reference for every name here.
 
@@ -16,17 +16,17 @@ use zbus_systemd::systemd1::ManagerProxy;
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 
-/// How long systemd may take over a job beyond what the unit itself allows.
+/// The time for a job beyond the unit's own timeouts.
 const GRACE: Duration = Duration::from_secs(30);
-/// How long systemd may take over a start: at boot it may wait for the network
-/// first, systemd-networkd-wait-online.service(8) for two minutes.
+/// The timeout of a start: at boot it may wait for the network first,
+/// systemd-networkd-wait-online.service(8) for two minutes.
 const START: Duration = Duration::from_secs(300);
-/// How long systemd may take to answer a call.
+/// The timeout of a D-Bus call.
 const ANSWER: Duration = Duration::from_secs(60);
-/// How long a start takes before it is looked at what it waits for.
+/// How long a start takes before the waiting units are checked.
 const NOTIFYING: Duration = Duration::from_millis(100);
-/// How many jobs are asked for before their ends are waited for: the connection
-/// keeps a bounded number of signals.
+/// How many jobs are requested before waiting for their ends: the connection buffers a bounded
+/// number of signals.
 const TOGETHER: usize = 16;
 
 /// A connection to the system's service manager.
@@ -36,7 +36,7 @@ pub struct Systemd {
     pub(super) manager: ManagerProxy<'static>,
 }
 
-/// What is asked of a unit.
+/// The kind of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Start,
@@ -44,40 +44,40 @@ pub enum Verb {
     Restart,
 }
 
-/// What becomes of a unit if nobody does anything.
+/// The state of a unit, or the state that its pending job leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
     Up,
-    /// On its way down; a start waits for that, and then starts it.
+    /// Going down; a start waits for that, and then starts the unit.
     Stopping,
     Down,
 }
 
-/// What a service is doing; the names are those of its D-Bus properties.
+/// The state of a service; the fields are named like its D-Bus properties.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceStatus {
     /// `active`, `inactive`, `failed`, `activating`, …
     pub active_state: String,
     /// `running`, `dead`, `auto-restart`, …
     pub sub_state: String,
-    /// Why it is not running: `success`, `exit-code`, `signal`, `oom-kill`, …
+    /// The reason why it is not running: `success`, `exit-code`, `signal`, `oom-kill`, …
     pub result: String,
-    /// 0 where it has none.
+    /// 0 if it has none.
     pub main_pid: u32,
     pub exec_main_status: i32,
     /// 1 exited, 2 killed, 3 dumped: CLD_* of sigaction(2).
     pub exec_main_code: i32,
     pub n_restarts: u32,
-    /// Microseconds since the epoch; 0 where it never was active.
+    /// Microseconds since the epoch; 0 if it was never active.
     pub active_since: u64,
-    /// The same by CLOCK_MONOTONIC, which nobody sets.
+    /// The same by CLOCK_MONOTONIC, which is never set.
     pub active_since_monotonic: u64,
-    /// Bytes; none where systemd does not account for it.
+    /// Bytes; `None` without memory accounting.
     pub memory: Option<u64>,
     pub control_group: String,
-    /// Whether it is of Type=notify.
+    /// Whether it has Type=notify.
     pub notifies: bool,
-    /// What the process last said of itself: STATUS= of sd_notify(3).
+    /// The last STATUS= that the process sent; sd_notify(3).
     pub status_text: String,
     pub invocation_id: String,
 }
@@ -86,19 +86,19 @@ impl ServiceStatus {
     pub fn is_running(&self) -> bool {
         match self.active_state.as_str() {
             "active" => self.sub_state == "running",
-            // By RELOADING=1 of sd_notify(3): it serves meanwhile.
+            // Set by RELOADING=1 of sd_notify(3): it serves meanwhile.
             state => state == "reloading",
         }
     }
 
-    /// Its process runs, and systemd waits for its READY=1.
+    /// Whether its process runs, and systemd waits for its READY=1.
     pub fn is_getting_ready(&self) -> bool {
         self.notifies && self.sub_state == "start" && self.main_pid != 0
     }
 
-    /// Whether it ended because memory did. Under cgroup v1 the kernel tells nobody,
-    /// and what is left of it is a SIGKILL, perhaps as a shell passes it on. systemd's
-    /// own come with another result, so only a person could have sent it otherwise.
+    /// Whether it was killed because memory ran out. Under cgroup v1 the kernel does not report
+    /// it, and the only trace is a SIGKILL, perhaps passed on by a shell. systemd's own kills have
+    /// another result, so otherwise only a person could have sent it.
     pub fn was_killed_for_memory(&self) -> bool {
         let by_kernel = match self.exec_main_code {
             2 | 3 => self.result == "signal" && self.exec_main_status == 9,
@@ -107,7 +107,7 @@ impl ServiceStatus {
         by_kernel || self.result == "oom-kill"
     }
 
-    /// How it ended, in words: `exit-code, status 1`, `signal 9`.
+    /// Describes how it ended: `exit-code, status 1`, `signal 9`.
     pub fn ending(&self) -> String {
         match self.exec_main_code {
             _ if self.result == "oom-kill" => "killed for memory".to_owned(),
@@ -125,7 +125,7 @@ fn failed(what: impl Into<String>, cause: zbus::Error) -> Error {
 }
 
 impl Systemd {
-    /// Connects to the system bus and asks for its signals.
+    /// Connects to the system bus and subscribes to systemd's signals.
     pub async fn connect() -> Result<Self> {
         let bus = || "connect to systemd over the system bus";
         let builder = Builder::system().method_timeout(ANSWER);
@@ -135,7 +135,7 @@ impl Systemd {
         Ok(Systemd { connection, manager })
     }
 
-    /// Makes systemd read unit files again and run the generators.
+    /// Makes systemd reload unit files and run the generators.
     pub async fn daemon_reload(&self) -> Result<()> {
         reach!("systemd: before daemon-reload");
         let reloaded = self.manager.reload().await;
@@ -143,17 +143,16 @@ impl Systemd {
         reloaded.map_err(|e| failed("reload systemd's units", e))
     }
 
-    /// Starts units together and waits for all of them; none of systemd's start
-    /// limits stands in the way, since what failed before is forgotten first. A unit of
-    /// Type=notify is not waited for longer than until its process runs: whether that
-    /// becomes ready in time is its caller's to judge.
+    /// Starts units together and waits for all of them, regardless of systemd's start limits:
+    /// earlier failures are reset first. For a unit of Type=notify it only waits until the process
+    /// runs: the caller judges whether it becomes ready in time.
     pub async fn start(&self, units: &[String]) -> Result<()> {
         for unit in units {
             self.reset_failed(unit).await;
         }
         let started = self.jobs(Verb::Start, units, START).await;
         if started.is_err() {
-            // A job that still waits must not start anything later on; what runs may serve.
+            // A waiting job must not start its unit later; a running process may serve.
             for unit in units {
                 if !self.status(unit).await.is_ok_and(|status| status.is_running()) {
                     let _ = self.enqueue(Verb::Stop, unit).await;
@@ -163,14 +162,14 @@ impl Systemd {
         started
     }
 
-    /// Asks for a target to be started. It is active when all that it wants is ready,
-    /// which may take as long as that likes.
+    /// Begins to start a target. It is active once everything that it wants is ready, which may
+    /// take any time.
     pub async fn begin_start(&self, target: &str) -> Result<()> {
         let asked = self.enqueue(Verb::Start, target).await;
         asked.map(drop).map_err(|e| failed(format!("start {target}"), e))
     }
 
-    /// Stops units together; `stop_timeout` is the longest of theirs.
+    /// Stops units together; `stop_timeout` is the longest of their timeouts.
     pub async fn stop(&self, units: &[String], stop_timeout: Duration) -> Result<()> {
         self.jobs(Verb::Stop, units, stop_timeout * 2 + GRACE).await?;
         for unit in units {
@@ -186,8 +185,8 @@ impl Systemd {
         self.jobs(Verb::Restart, units, stop_timeout * 2 + START).await
     }
 
-    /// Forgets a unit's failure and its count of starts. A unit that is not
-    /// loaded has neither, which is no error.
+    /// Resets a unit's failure and its start counter. A unit that is not loaded has neither, which
+    /// is no error.
     pub async fn reset_failed(&self, unit: &str) {
         if let Err(error) = self.manager.reset_failed_unit(unit.to_owned()).await {
             tracing::debug!("reset-failed {unit}: {error}");
@@ -228,8 +227,7 @@ impl Systemd {
         Err(error.help(help).with_reason(reason))
     }
 
-    /// Asks for jobs and waits for their ends; those that did not succeed, with
-    /// their results.
+    /// Requests jobs and waits for their ends; returns those that failed, with their results.
     async fn jobs_together(&self, verb: Verb, units: &[String]) -> zbus::Result<Vec<String>> {
         let mut removed = self.manager.receive_job_removed().await?;
         let mut waiting: HashMap<OwnedObjectPath, &str> = HashMap::new();
@@ -247,7 +245,7 @@ impl Systemd {
             let Some(signal) = signal else { break };
             let Ok(job) = signal.args() else { continue };
             let Some(unit) = waiting.remove(&job.job) else { continue };
-            // `skipped` is what a start of a running unit ends with.
+            // A start of a running unit ends with `skipped`.
             if !matches!(job.result.as_str(), "done" | "skipped") {
                 unsuccessful.push(format!("{unit} ({})", job.result));
             }
@@ -255,7 +253,7 @@ impl Systemd {
         Ok(unsuccessful)
     }
 
-    /// Leaves out the units whose process runs, and has yet to say that it is ready.
+    /// Drops the units whose process runs but has not sent READY=1 yet.
     async fn forget_those_that_notify(&self, waiting: &mut HashMap<OwnedObjectPath, &str>) {
         let mut begun = Vec::new();
         for (job, unit) in waiting.iter() {
@@ -277,7 +275,7 @@ impl Systemd {
         job
     }
 
-    /// What the service is doing now; a unit that does not exist is `inactive`.
+    /// Returns the current state of the service; a unit that does not exist is `inactive`.
     pub async fn status(&self, unit: &str) -> Result<ServiceStatus> {
         let read = async {
             let path = self.manager.load_unit(unit.to_owned()).await?;
@@ -289,8 +287,8 @@ impl Systemd {
         read.await.map_err(|e| failed(format!("read the state of {unit}"), e))
     }
 
-    /// The units whose `PartOf=` names this one: systemd's own list of what
-    /// belongs to an app, also of releases that are gone from the disk.
+    /// Returns the units whose `PartOf=` names this one: systemd's own list of an app's units,
+    /// also of releases that are gone from the disk.
     pub async fn consists_of(&self, target: &str) -> Result<BTreeMap<String, Activity>> {
         let read = async {
             let path = self.manager.load_unit(target.to_owned()).await?;
@@ -299,7 +297,7 @@ impl Systemd {
             let units = self.manager.list_units_by_names(names).await?;
             let activity = |state: &str, job: &str| match (job, state) {
                 ("stop", _) | (_, "deactivating") => Activity::Stopping,
-                // One that is to be started yet, by a job that waits, is up too.
+                // A unit with a pending start job counts as up.
                 ("", "inactive" | "failed") => Activity::Down,
                 _ => Activity::Up,
             };
@@ -308,7 +306,7 @@ impl Systemd {
         read.await.map_err(|e| failed(format!("list the units of {target}"), e))
     }
 
-    /// How long this machine is up: since its systemd began, which is right in a
+    /// Returns how long this instance has been up: since its systemd started, which is right in a
     /// container too.
     pub async fn uptime(&self) -> Result<Duration> {
         let read = async {
@@ -321,12 +319,12 @@ impl Systemd {
         Ok(Duration::from(now).saturating_sub(begin))
     }
 
-    /// The machine is on its way down: systemd stops every unit.
+    /// Whether the instance is shutting down, and all units with it.
     pub async fn is_stopping(&self) -> bool {
         self.manager.system_state().await.is_ok_and(|state| state == "stopping")
     }
 
-    /// `active`, `inactive`, `failed`, … of any unit.
+    /// Returns `active`, `inactive`, `failed`, … of any unit.
     pub async fn active_state(&self, unit: &str) -> Result<String> {
         let read = async {
             let path = self.manager.load_unit(unit.to_owned()).await?;
@@ -361,7 +359,7 @@ fn interface(name: &'static str) -> zbus::Result<zbus::names::InterfaceName<'sta
 
 type Properties = HashMap<String, OwnedVariant>;
 
-/// Microseconds by the clock of [`ServiceStatus::active_since_monotonic`].
+/// Returns microseconds on the clock of [`ServiceStatus::active_since_monotonic`].
 pub fn monotonic() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)

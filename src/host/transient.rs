@@ -1,4 +1,4 @@
-//! Transient units: how the agent runs a program without ever having a child.
+//! Transient units: they run programs for the agent, which never has a child.
 
 mod property;
 
@@ -16,12 +16,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use zbus::{Fd, OwnedVariant, Variant};
 
-/// Lines longer than this are cut; bytes.
+/// Lines longer than this many bytes are cut.
 const LINE: usize = 8 << 10;
-/// From SIGTERM to SIGKILL, when a run is ended before its time.
+/// The time from SIGTERM to SIGKILL when a run is aborted.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the output may stay open after the unit has ended: systemd has
-/// killed every process of the unit by then, so its end is near.
+/// How long the output may stay open after the unit has ended: systemd has killed every process of
+/// the unit by then, so the end of output is near.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// One run of a program as a oneshot service.
@@ -29,15 +29,15 @@ pub struct Command {
     /// The unit's name, without a suffix.
     pub unit: String,
     pub description: String,
-    /// An absolute path, then its arguments; taken literally.
+    /// An absolute path, then its arguments; passed literally.
     pub argv: Vec<String>,
-    /// Longest run before systemd kills all of it.
+    /// The longest run before systemd kills all its processes.
     pub timeout: Duration,
-    /// Further properties, as systemd.exec(5) names them.
+    /// Further properties, with their names in systemd.exec(5).
     pub properties: Vec<(&'static str, Property)>,
 }
 
-/// A unit property in one of the forms that systemd takes.
+/// A unit property in one of systemd's D-Bus types.
 pub enum Property {
     Bool(bool),
     Int(i32),
@@ -47,13 +47,13 @@ pub enum Property {
     Number(u64),
     /// A file mode creation mask.
     Mode(u32),
-    /// What is allowed, and nothing else is.
+    /// An allow list: everything else is denied.
     Allowed(Vec<String>),
     /// Paths of environment files, all of which must exist.
     EnvironmentFiles(Vec<String>),
     /// A path and its mount options.
     Pairs(Vec<(String, String)>),
-    /// What is bound, and where it is seen.
+    /// The source of each bind mount, and its target.
     Binds(Vec<(String, String)>),
 }
 
@@ -61,12 +61,12 @@ pub enum Property {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
     Success,
-    /// In systemd's words: `exit-code, exit status 1`, `timeout`, …
+    /// systemd's result: `exit-code, exit status 1`, `timeout`, …
     Failure(String),
 }
 
 impl Systemd {
-    /// Runs a program to its end, handing each line of its output to `line`.
+    /// Runs a program to its end, and calls `line` with each line of its output.
     pub async fn run(&self, command: Command, line: Lines<'_>) -> Result<Ending> {
         let unit = format!("{}.service", command.unit);
         let cannot = |e: zbus::Error| Error::failed(format!("run {unit}")).because(e);
@@ -123,8 +123,8 @@ impl Systemd {
     }
 }
 
-/// Gives the pipe to the user that the program runs as: opening /dev/stdout or /dev/stderr
-/// opens the pipe again, and its mode lets its owner alone do that.
+/// Makes the program's user the owner of the pipe: opening /dev/stdout or /dev/stderr opens the
+/// pipe again, and only its owner may do that.
 fn give_to_its_user(command: &Command, pipe: &OwnedFd) -> Result<()> {
     let mut properties = command.properties.iter();
     let user = properties.find_map(|(name, property)| match property {
@@ -137,7 +137,7 @@ fn give_to_its_user(command: &Command, pipe: &OwnedFd) -> Result<()> {
         .map_err(|e| Error::failed(format!("give {}.service its output", command.unit)).because(e))
 }
 
-/// A word of a command line that systemd expands to what it was.
+/// Escapes a word of a command line, so that systemd's expansion restores it.
 fn literal(word: &str) -> String {
     word.replace('$', "$$")
 }
@@ -145,8 +145,8 @@ fn literal(word: &str) -> String {
 fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, OwnedVariant)>> {
     let own = |value: Variant<'_>| OwnedVariant::try_from(value);
     let program = command.argv.first().cloned().unwrap_or_default();
-    // Not ExecStartEx, which systemd 252 writes into the unit's file and cannot read again: a
-    // daemon-reload would end the run, and call it a success.
+    // Not ExecStartEx: systemd 252 writes it into the unit's file and cannot read it again, so a
+    // daemon-reload would end the run, and report success.
     let argv: Vec<_> = command.argv.iter().map(|word| literal(word)).collect();
     let exec = vec![(program, argv, false)];
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -157,8 +157,8 @@ fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String
         ("ExecStart".to_owned(), own(Variant::from(exec))?),
         ("TimeoutStartUSec".to_owned(), own(Variant::from(micros(command.timeout)))?),
         ("TimeoutStopUSec".to_owned(), own(Variant::from(micros(STOP_TIMEOUT)))?),
-        // What the program leaves running when it ends is killed at once, and takes
-        // nothing from its success.
+        // Processes that the program leaves running are killed at once, without affecting its
+        // success.
         ("KillMode".to_owned(), own(Variant::from("mixed"))?),
         ("StandardOutputFileDescriptor".to_owned(), own(Variant::from(Fd::from(output)))?),
         ("StandardErrorFileDescriptor".to_owned(), own(Variant::from(Fd::from(error)))?),
@@ -174,7 +174,7 @@ fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String
             Property::Allowed(names) => own(Variant::from((true, names)))?,
             Property::Pairs(value) => own(Variant::from(value))?,
             Property::Binds(pairs) => {
-                // MS_REC of mount(2): what is mounted below comes along.
+                // MS_REC of mount(2): includes the mounts below.
                 let bind = |(from, to)| (from, to, false, 0x4000_u64);
                 let binds: Vec<_> = pairs.into_iter().map(bind).collect();
                 own(Variant::from(binds))?
@@ -189,7 +189,7 @@ fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String
     Ok(list)
 }
 
-/// Hands on each line, long ones cut, until the last writer is gone.
+/// Passes on each line, cut to the limit, until the last writer is gone.
 pub(super) async fn lines(
     output: impl AsyncRead + Unpin,
     line: &mut (impl FnMut(String) + ?Sized),

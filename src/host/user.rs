@@ -1,4 +1,4 @@
-//! Users and groups of the machine.
+//! Users and groups of the instance.
 
 use super::systemd::Systemd;
 use super::transient::{Command, Ending};
@@ -8,12 +8,12 @@ use std::ffi::CString;
 use std::path::Path;
 use std::time::Duration;
 
-/// Makes users in the system's own range: their journal is the system's, and no login
-/// screen shows them.
+/// Creates users in the system's own range: their journal is the system's, and login screens do
+/// not show them.
 const SYSUSERS: &str = "/usr/bin/systemd-sysusers";
 const USERDEL: &str = "/usr/sbin/userdel";
-/// How long either may take, which is milliseconds; bounded since another program may hold
-/// the lock of /etc/passwd.
+/// The timeout of either program, which usually takes milliseconds; another program may hold the
+/// lock of /etc/passwd.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The numeric identity of a user.
@@ -23,12 +23,12 @@ pub struct Ids {
     pub gid: u32,
 }
 
-/// A user that is to be there: all of it is text that needs no quotes in sysusers.d(5).
+/// A user to create; all fields are text that needs no quotes in sysusers.d(5).
 pub struct Wanted {
     pub name: String,
-    /// Its primary group, where that is not its own.
+    /// Its primary group, if not its own.
     pub group: Option<String>,
-    /// What it is for. A user of the name with another one is somebody else.
+    /// Its purpose. An existing user with another comment belongs to someone else.
     pub comment: String,
     pub home: String,
 }
@@ -52,7 +52,7 @@ fn cannot_find(name: &str) -> Error {
     Error::failed(format!("look up the user {name} that apps run as"))
 }
 
-/// The users with these names, made where they are missing.
+/// Creates missing users, and returns the ids of all.
 pub async fn make(systemd: &Systemd, wanted: &[Wanted]) -> Result<Vec<Ids>> {
     if wanted.iter().any(|user| !matches!(find(&user.name), Ok(Some(_)))) {
         add(systemd, wanted).await?;
@@ -70,7 +70,7 @@ async fn add(systemd: &Systemd, wanted: &[Wanted]) -> Result<()> {
     run(systemd, "deployd-sysusers", what, argv).await.map_err(|error| error.help(help))
 }
 
-/// The ids of the user, unless somebody else has its name.
+/// Returns the ids of the user, unless its name belongs to someone else.
 fn its_own(wanted: &Wanted) -> Result<Ids> {
     let what = || Error::usage(format!("run as the user {}", wanted.name));
     let Some(user) = find(&wanted.name)? else {
@@ -83,7 +83,7 @@ fn its_own(wanted: &Wanted) -> Result<Ids> {
     Ok(ids_of(&user))
 }
 
-/// Removes users with these names and comments, as far as they are there.
+/// Removes users with these names and comments, if they exist.
 pub async fn remove(systemd: &Systemd, users: &[Wanted]) -> Result<()> {
     for user in users {
         if find(&user.name)?.is_some() && its_own(user).is_ok() {
@@ -96,7 +96,7 @@ pub async fn remove(systemd: &Systemd, users: &[Wanted]) -> Result<()> {
 }
 
 async fn run(systemd: &Systemd, unit: &str, what: String, argv: Vec<String>) -> Result<()> {
-    /// Units of one name would be in each other's way.
+    /// One run at a time: the units have the same name.
     static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _turn = TURN.lock().await;
     if let Some(program) = argv.first().filter(|program| !Path::new(program).exists()) {
@@ -117,7 +117,7 @@ async fn run(systemd: &Systemd, unit: &str, what: String, argv: Vec<String>) -> 
 }
 
 impl Wanted {
-    /// As sysusers.d(5) has it.
+    /// Formats the line for sysusers.d(5).
     fn line(&self) -> String {
         let Wanted { name, group, comment, home } = self;
         let id = group.as_ref().map_or("-".to_owned(), |group| format!("-:{group}"));
@@ -125,7 +125,7 @@ impl Wanted {
     }
 }
 
-/// The name of a user, or its number where it has none.
+/// Returns the name of a user, or its uid if it has none.
 pub fn name(uid: u32) -> String {
     match User::from_uid(Uid::from_raw(uid)) {
         Ok(Some(user)) => user.name,

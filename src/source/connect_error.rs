@@ -1,4 +1,4 @@
-//! Why no answer came at all, in words an operator can act on.
+//! Explains in the operator's words why a request got no response.
 
 use super::retry::Failure;
 use model::error::Error;
@@ -6,7 +6,7 @@ use model::reason::Reason;
 use std::error::Error as StdError;
 use std::io::ErrorKind;
 
-/// The reason that a connection was not made.
+/// The reason why a connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Obstacle {
     Name,
@@ -16,7 +16,7 @@ enum Obstacle {
     Clock,
     Certificate,
     Tls,
-    /// The proxy does not connect us.
+    /// The proxy refuses to open the tunnel.
     Tunnel,
     Other,
 }
@@ -37,9 +37,8 @@ impl Obstacle {
     }
 }
 
-/// The failure of a request to `url` that got no answer, sent through `proxy` where there
-/// is one. `cause` is told by its innermost reason: the layers above it only say that a
-/// request failed.
+/// Returns the failure of a request to `url`, sent through `proxy` if given, that got no response.
+/// The innermost reason of `cause` explains it: the layers above only state that a request failed.
 pub(super) fn unreachable(
     url: &str,
     proxy: Option<&str>,
@@ -65,8 +64,8 @@ pub(super) fn unreachable(
     }
 }
 
-/// Every error of the chain, and what an I/O error carries inside of it, which
-/// is no `source()` of it.
+/// Returns every error of the chain, including the inner error of an I/O error, which is not its
+/// `source()`.
 fn reasons<'a>(outermost: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
     let mut all = vec![outermost];
     let mut reason = outermost;
@@ -81,7 +80,7 @@ fn reasons<'a>(outermost: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError
     }
 }
 
-/// All reasons on one line, for an error whose own text says too little.
+/// Joins all reasons on one line, for an error whose own text is too short.
 pub(super) fn joined(error: &(dyn StdError + 'static)) -> String {
     let texts: Vec<_> = reasons(error).iter().map(|reason| reason.to_string()).collect();
     texts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
@@ -121,8 +120,8 @@ fn tls(error: &rustls::Error) -> Obstacle {
     }
 }
 
-/// Who asks a proxy has no connection to anyone else: what failed on the way is the
-/// proxy's. What TLS says is the server's.
+/// Returns the advice for a request through a proxy: the only connection is to the proxy, so
+/// network errors are the proxy's. TLS errors are the server's.
 fn advice_for_proxy(obstacle: Obstacle, proxy: &str) -> Option<(String, String)> {
     let what = match obstacle {
         Obstacle::Name => format!("the name of the proxy {proxy} cannot be resolved"),
@@ -142,7 +141,7 @@ fn advice_for_proxy(obstacle: Obstacle, proxy: &str) -> Option<(String, String)>
     Some((what, help.to_owned()))
 }
 
-/// The advice for a TLS failure.
+/// Returns the advice for a response that a proxy probably sent itself.
 pub(super) fn answer_of_a_proxy(proxy: &str) -> String {
     format!(
         "look into the log of the proxy {proxy}, by way of which the server is asked; name the \
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fault_of_a_proxy_names_the_proxy() {
+    fn a_connection_error_names_the_proxy() {
         let by_proxy = |cause: io::Error| {
             let (Failure::Final(error) | Failure::Transient(error)) =
                 unreachable("https://host/r1/env", Some("proxy.local:3128"), &cause);
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tls_failure_inside_an_io_error_is_told_by_its_own_reason() {
+    fn a_tls_failure_inside_an_io_error_gives_its_own_reason() {
         let expired = Tls::InvalidCertificate(CertificateError::Expired);
         let (chain, help) = said(&io::Error::new(ErrorKind::InvalidData, expired));
         assert!(chain.starts_with("https://host/r1/env: the server's certificate is not valid"));
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_or_clock_that_is_not_up_yet_may_pass_at_boot() {
+    fn network_and_clock_errors_may_pass_at_boot() {
         let clock = Tls::InvalidCertificate(CertificateError::NotValidYet);
         let issuer = Tls::InvalidCertificate(CertificateError::UnknownIssuer);
         for (cause, expected) in [

@@ -1,4 +1,4 @@
-//! One object read from its first byte to its last, and checked at the end.
+//! Reads one object from its first byte to its last, and verifies it at the end.
 
 use super::encoding;
 use super::object::Object;
@@ -10,19 +10,18 @@ use bytes::Bytes;
 use model::error::{Error, Result};
 use model::reason::Reason;
 
-/// The bytes of one object in their order.
+/// The bytes of one object, in order.
 ///
-/// `next` is cancel safe: what was not handed out is handed out by the next call.
+/// `next` is cancel safe: bytes that were not returned are returned by the next call.
 pub struct Download {
     object: Object,
     timing: Timing,
     verifier: Option<Verifier>,
     way: Way,
-    /// Bytes handed out so far.
+    /// Bytes returned so far.
     at: u64,
     ended: bool,
-    /// Of an object that is labelled with an encoding: its first bytes, until there are
-    /// enough to tell whether the label is true.
+    /// The first bytes of an object with a `Content-Encoding`, until there are enough to check it.
     head: Option<Vec<u8>>,
 }
 
@@ -32,8 +31,7 @@ enum Way {
 }
 
 impl Download {
-    /// A large object is read in parts that are under way at once, as far as they
-    /// fit into `memory` (bytes).
+    /// Reads a large object in parallel parts, as many as fit into `memory` (bytes).
     pub(super) fn new(object: Object, timing: Timing, memory: u64) -> Download {
         let verifier = object.validator.checksum.as_ref().and_then(Verifier::new);
         let way = match Parts::plan(&object, &timing, memory) {
@@ -44,8 +42,8 @@ impl Download {
         Download { object, timing, verifier, way, at: 0, ended: false, head }
     }
 
-    /// The next bytes; none after the last one, once size and stored checksum
-    /// have been found right, and none after an error.
+    /// Returns the next bytes; `None` after the last one, once size and stored checksum are
+    /// verified, and `None` after an error.
     pub async fn next(&mut self) -> Option<Result<Bytes>> {
         if self.ended {
             return None;
@@ -55,8 +53,8 @@ impl Download {
         next.transpose()
     }
 
-    /// Everything there is, if it is no longer than `limit` bytes; `help` is for
-    /// whoever wrote more.
+    /// Reads the whole object, if it is no longer than `limit` bytes; `help` is the advice for a
+    /// longer one.
     pub(super) async fn read(mut self, limit: u64, help: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let too_long = self.object.validator.size.is_some_and(|size| size > limit);
@@ -77,7 +75,7 @@ impl Download {
         Ok(Some(bytes))
     }
 
-    /// The first bytes at once, which nobody may see before it is known what they are.
+    /// Returns the first bytes in one piece, only after their encoding is checked.
     async fn examined(&mut self) -> Result<Option<Bytes>> {
         while self.head.as_ref().is_some_and(|head| head.len() < encoding::HEAD) {
             let Some(bytes) = self.counted().await? else { break };

@@ -1,21 +1,21 @@
-//! What `Content-Encoding` means for the bytes: often a label that an uploader has put
-//! on an archive that really is gzip, and now and then a server that compresses on the
-//! way, so that the bytes are not those that are stored.
+//! Checks `Content-Encoding` against the bytes: often it is a label that an uploader set on an
+//! archive that really is gzip, and sometimes a server compresses in transit, so that the bytes
+//! differ from the stored ones.
 
 use model::error::{Error, Result};
 use model::release::compression::Compression;
 use std::io::Read;
 
-/// Bytes from which an encoding can be told: a block of tar.
+/// Enough bytes to detect an encoding: a block of tar.
 pub(super) const HEAD: usize = 512;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-/// Of a skippable frame, with which pzstd begins; its first byte is 0x50 to 0x5f.
+/// The magic of a skippable frame, with which pzstd begins; its first byte is 0x50 to 0x5f.
 const SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
 
-/// Refuses bytes that `label` was done to on the way. `head` is the first [`HEAD`] of
-/// them, or all.
+/// Refuses bytes that were encoded as `label` in transit. `head` is the first [`HEAD`] bytes, or
+/// all.
 pub(super) fn check(url: &str, label: &str, head: &[u8]) -> Result<()> {
     if !is_encoded(url, label, head) {
         return Ok(());
@@ -51,15 +51,15 @@ fn is_encoded(url: &str, label: &str, head: &[u8]) -> bool {
     }
 }
 
-/// Text that may be cut within a character.
+/// Whether the bytes are UTF-8; the last character may be cut.
 fn is_text(head: &[u8]) -> bool {
     std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
-/// The first bytes inside of a gzip stream, as far as they can be had.
+/// Returns the first bytes inside a gzip stream, as far as `head` reaches.
 fn inflated(head: &[u8]) -> Vec<u8> {
     let mut first = Vec::new();
-    // It ends with an error where `head` does: what came before counts.
+    // Decoding fails where `head` ends: the bytes before that are enough.
     let _ = flate2::read::GzDecoder::new(head).take(2).read_to_end(&mut first);
     first
 }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_alone_is_no_encoding() {
+    fn a_label_without_an_encoding_is_accepted() {
         for label in ["gzip", "GZIP", "x-gzip", "aws-chunked", "aws-chunked,gzip", "identity"] {
             assert!(!is_refused("source.tar.gz", label, &gzip(&tar())), "{label}");
         }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compressed_on_the_way_is_refused() {
+    fn refuses_bytes_compressed_in_transit() {
         assert!(is_refused("source.tar.gz", "gzip", &gzip(&gzip(&tar()))));
         assert!(is_refused("source.tar.gz", "br", b"\x8b\x02\x80and so on"));
         assert!(is_refused("source.tar.zst", "gzip", &gzip(b"\x28\xb5\x2f\xfdzstd")));

@@ -1,4 +1,4 @@
-//! A directory on this machine as a source: for a laptop, a mounted share and tests.
+//! A directory on this instance as a source: for a laptop, a mounted share and tests.
 
 use super::object::{self, Begun, Lookup, Object, Opened};
 use super::retry::Failure;
@@ -17,14 +17,14 @@ use std::sync::Arc;
 
 const CHUNK: usize = 256 * 1024;
 
-/// One directory, held open: a link that is turned meanwhile cannot mix two releases.
+/// One directory, held open: a symlink that changes meanwhile cannot mix two releases.
 pub(super) struct FileBackend {
     path: PathBuf,
-    /// None where there is no such directory.
+    /// `None` if the directory does not exist.
     opened: Option<Arc<OwnedFd>>,
 }
 
-/// An open file. Its bytes can change only in place, which its times tell.
+/// An open file. Its bytes can change only in place, which its times show.
 #[derive(Clone)]
 pub(super) struct FileObject(Arc<File>);
 
@@ -40,14 +40,14 @@ impl FileBackend {
         }
     }
 
-    /// A directory of this name counts as missing: it is no object.
+    /// Looks up a file. A directory of this name counts as missing.
     pub async fn look(&self, name: &str) -> Result<Lookup> {
         let url = format!("file://{}/{name}", self.path.display());
         let Some(directory) = self.opened.clone() else {
             return Ok(Lookup::Missing);
         };
         let name = name.to_owned();
-        // Without O_NONBLOCK a fifo would keep us until someone writes to it.
+        // Without O_NONBLOCK, opening a fifo would block until it has a writer.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         let opened = blocking(move || {
             let file = File::from(openat(&*directory, name.as_str(), flags, Mode::empty())?);
@@ -87,8 +87,8 @@ fn validator(metadata: &Metadata) -> Validator {
     }
 }
 
-/// Whether an open file has the bytes that it had: a link to it that comes or goes, or
-/// a change of its mode, is no writing.
+/// Whether an open file was not written to: a new or removed hard link, or a change of its mode,
+/// does not count.
 fn is_unwritten(before: &Validator, now: &Validator) -> bool {
     (before.size, &before.last_modified) == (now.size, &now.last_modified)
 }
@@ -111,7 +111,7 @@ impl FileObject {
     }
 }
 
-/// The next bytes, and what the file was after they were read.
+/// Returns the next bytes, and the file's validator after the read.
 fn read(file: &File, at: u64) -> std::io::Result<(Bytes, Validator)> {
     let mut buffer = vec![0; CHUNK];
     let length = file.read_at(&mut buffer, at)?;
@@ -125,7 +125,7 @@ fn unreadable(url: &str, cause: impl Into<std::io::Error>) -> Error {
         .help("check its permissions, and that its file system is mounted")
 }
 
-/// A disk or a network share may keep a thread; it is none of those that serve.
+/// Runs `work` on a blocking thread: a disk or network share may hang.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let worked = tokio::task::spawn_blocking(work).await;
     worked.map_err(|error| Error::failed("read a file").because(error))

@@ -1,6 +1,6 @@
-//! Where a web server may send the agent: never to an address that only this machine has,
-//! such as a service on its loopback or the metadata service, whose answers would be taken
-//! for a release. A URL that the operator wrote may name such an address.
+//! Limits the redirects of a web server: never to an address that only this instance can reach,
+//! such as a service on its loopback or the metadata service, whose responses would be taken for a
+//! release. A URL that the operator wrote may name such an address.
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 #[derive(Clone, Default)]
 pub(super) struct Guard(Arc<Mutex<HashSet<String>>>);
 
-/// The server has sent us to this host.
+/// The server redirects to this host.
 #[derive(Debug)]
 pub(super) struct Forbidden(String);
 
@@ -29,7 +29,7 @@ impl fmt::Display for Forbidden {
 impl std::error::Error for Forbidden {}
 
 impl Guard {
-    /// One that lets the proxies of the environment be wherever they are.
+    /// Allows the proxies of the environment at any address.
     pub fn new() -> Guard {
         let guard = Guard::default();
         for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
@@ -80,7 +80,7 @@ impl Resolve for Guard {
     }
 }
 
-/// Whether the address means this machine, or something on its link alone.
+/// Whether the address is this instance's own, or link-local.
 fn is_near(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.octets()[0] == 0,
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_leads_to_no_address_of_this_machine_or_its_link() {
+    fn refuses_redirects_to_this_machine_and_its_link() {
         let guard = Guard::default();
         for near in [
             "127.0.0.1:80",
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_with_such_an_address_is_resolved_for_the_operator_alone() {
+    async fn a_name_with_a_near_address_resolves_only_if_allowed() {
         let guard = Guard::default();
         let resolve = || guard.resolve("localhost".parse().expect("a name"));
         let error = resolve().await.err().expect("refused");

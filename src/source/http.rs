@@ -1,4 +1,4 @@
-//! A web server as a source: any that gives an ETag or a Last-Modified.
+//! A web server as a source: any that sends an ETag or a Last-Modified.
 
 use super::connect_error;
 use super::guard::{Forbidden, Guard};
@@ -62,7 +62,7 @@ fn redirect(guard: &Guard, attempt: Attempt<'_>) -> reqwest::redirect::Action {
 }
 
 impl HttpBackend {
-    /// A directory at a URL that the operator wrote.
+    /// Creates the backend for a URL that the operator wrote.
     pub fn new(web: Web, url: String, timing: Timing) -> HttpBackend {
         web.guard.allow(&url);
         HttpBackend { client: web.client, url, timing }
@@ -79,14 +79,14 @@ impl HttpBackend {
         let mut response = ask(method).await?;
         if matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
         {
-            // Its headers are enough; the body is dropped with the connection.
+            // The headers are enough; the body is dropped with the connection.
             response = ask(Method::GET).await?;
         }
         if how == Fetch::Head && response.status().is_success() && !validator(&response).pins() {
-            // Some compute what pins a page with the page alone.
+            // Some servers send an ETag or Last-Modified only with the body.
             response = ask(Method::GET).await?;
         }
-        // Where servers send a browser that asks for a directory.
+        // Servers redirect a browser that requests a directory to this path.
         let is_directory = response.url().path().ends_with('/');
         match response.status() {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Lookup::Missing),
@@ -119,7 +119,7 @@ impl HttpObject {
         let last_modified = &object.validator.last_modified;
         match (object.validator.strong_etag(), last_modified) {
             (Some(etag), _) => request = request.header(header::IF_MATCH, etag),
-            // A weak ETag matches nothing; it is compared below.
+            // A weak ETag never matches; it is compared below.
             (None, Some(modified)) => {
                 request = request.header(header::IF_UNMODIFIED_SINCE, modified)
             }
@@ -142,7 +142,7 @@ fn body(url: &str, response: Response) -> Body {
     response.bytes_stream().map_err(lost).boxed()
 }
 
-/// The offset at which the answer begins.
+/// Returns the offset at which the response begins.
 fn begin(object: &Object, response: &Response) -> Result<u64, Failure> {
     match response.status() {
         StatusCode::OK => Ok(0),
@@ -163,21 +163,21 @@ fn begin(object: &Object, response: &Response) -> Result<u64, Failure> {
     }
 }
 
-/// Of `bytes 5-9/10`: 10, the size of all of the object.
+/// Returns 10, the size of the whole object, for `bytes 5-9/10`.
 pub(super) fn whole_size(content_range: &str) -> Option<u64> {
     content_range.rsplit_once('/')?.1.trim().parse().ok()
 }
 
-/// Of `bytes 5-9/10`: 5.
+/// Returns 5 for `bytes 5-9/10`.
 pub(super) fn first_byte(content_range: &str) -> Option<u64> {
     content_range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
 }
 
 async fn send(url: &str, request: RequestBuilder) -> Result<Response, Failure> {
-    // The bytes as they are stored: their size is known and ranges count in them.
+    // Request the stored bytes: their size is known, and ranges count in them.
     let sent = request.header(header::ACCEPT_ENCODING, "identity").send().await;
     sent.map_err(|error| {
-        // Where a redirect led may hold a signature.
+        // The URL of a redirect may contain a signature.
         let error = error.without_url();
         let is_final = error.is_redirect() || error.is_builder();
         if let Some(forbidden) = forbidden(&error) {

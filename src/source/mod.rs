@@ -1,8 +1,7 @@
-//! Where releases come from: S3, HTTP and directories.
+//! Sources of releases: S3, HTTP and directories.
 //!
-//! `Sources::resolve` asks a source once what a release is. The `Resolved` that
-//! it gives reads nothing else than that, or fails: code and env never come from
-//! two releases.
+//! `Sources::resolve` asks a source once which release a URL names. The returned `Resolved` reads
+//! exactly that release, or fails: code and env never come from two releases.
 
 mod download;
 mod encoding;
@@ -40,10 +39,10 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
-/// An env file is text that people write; the kernel takes 2 MiB of environment at most.
+/// An env file is written by people; the kernel accepts 2 MiB of environment at most.
 const LONGEST_ENV: u64 = 1024 * 1024;
 
-/// The clients, made when the first release needs them and used by all later ones.
+/// The clients, created for the first release that needs them and shared by all later ones.
 pub struct Sources {
     timing: Timing,
     sdk: Option<SdkConfig>,
@@ -58,26 +57,27 @@ impl Default for Sources {
 }
 
 impl Sources {
-    /// S3 as the environment, the profile files and the instance say.
+    /// Creates the sources, with S3 configured by the environment, the profile files and the
+    /// instance.
     pub fn new() -> Sources {
         Self::with_timing(Timing::default(), None)
     }
 
-    /// Other bounds than the usual ones; with `sdk`, S3 as it says and not as the
-    /// environment does.
+    /// Creates the sources with other timing; with `sdk`, S3 is configured by it and not by the
+    /// environment.
     pub fn with_timing(timing: Timing, sdk: Option<SdkConfig>) -> Sources {
-        // The one TLS stack, for reqwest; an error says that it is chosen already.
+        // The one TLS stack, for reqwest; an error means that it is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Sources { timing, sdk, s3: OnceCell::new(), http: OnceCell::new() }
     }
 
-    /// Finds out which release this is. It asks for four objects at once, and
-    /// for a pointer before them where the release is `current`.
+    /// Resolves a URL. Requests four objects at once, and before them the pointer if the release
+    /// is `current`.
     ///
     /// # Errors
     ///
-    /// `Exit::Source` where the source cannot be reached, refuses us or has no
-    /// such release; `Exit::Unusable` where the pointer holds no release name.
+    /// `Exit::Source` if the source cannot be reached, denies access or has no such release;
+    /// `Exit::Unusable` if the pointer holds no release name.
     pub async fn resolve(&self, url: &ReleaseUrl) -> Result<Resolved> {
         if !url.is_current() {
             return self.pin(url.clone()).await;
@@ -86,7 +86,7 @@ impl Sources {
         let refused = match environment.look("current", None, Fetch::Get).await? {
             Lookup::Found(object) => return self.pin(self.follow(url, *object).await?).await,
             Lookup::Missing | Lookup::Same => None,
-            // It may just as well be missing: S3 tells only whom it lets list.
+            // The pointer may be missing: S3 reveals that only to callers that may list.
             Lookup::Refused(refused) => Some(refused),
         };
         match (self.pin(url.clone()).await, refused) {
@@ -138,7 +138,7 @@ impl Sources {
         }
     }
 
-    /// The directory of a release, or of its environment.
+    /// Returns the directory of a release, or of its environment.
     async fn directory(&self, url: &ReleaseUrl, release: Option<&ReleaseName>) -> Result<Backend> {
         let below = |base: &str| match release {
             Some(release) => format!("{base}/{release}"),
@@ -177,7 +177,7 @@ fn missing(url: &ReleaseUrl, archive: bool, env: bool) -> Error {
         .help("check the release's name, and that its upload is complete")
 }
 
-/// Where the objects of a release are looked for.
+/// The place where the objects of a release are looked up.
 enum Backend {
     S3(s3::S3Backend),
     Http(http::HttpBackend),
@@ -185,8 +185,8 @@ enum Backend {
 }
 
 impl Backend {
-    /// Asks for an object and, where it is `known` and the source can say for sure, only
-    /// whether it is another one now.
+    /// Looks up an object. With `known`, a source that can decide it only reports whether the
+    /// object has changed.
     async fn look(&self, name: &str, known: Option<&Validator>, ask: Fetch) -> Result<Lookup> {
         match self {
             Backend::S3(directory) => directory.look(name, known, ask).await,
@@ -195,7 +195,7 @@ impl Backend {
         }
     }
 
-    /// The same failure, or the reason that the source gives for one of these names.
+    /// Returns the reason that the source gives for one of these names, or else `error`.
     async fn explain(&self, names: &[&str], error: Error) -> Error {
         match self {
             Backend::S3(directory) => directory.explain(names, error).await,
@@ -204,7 +204,7 @@ impl Backend {
     }
 }
 
-/// A release that is resolved: every byte read of it is of this identity.
+/// A resolved release: every byte read from it belongs to this version.
 #[derive(Clone)]
 pub struct Resolved {
     url: ReleaseUrl,
@@ -215,7 +215,7 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Of the release itself: a pointer was followed.
+    /// The URL of the release itself, after following a pointer.
     pub fn url(&self) -> &ReleaseUrl {
         &self.url
     }
@@ -224,7 +224,7 @@ impl Resolved {
         self.url.release()
     }
 
-    /// What the source says of it.
+    /// Returns the source's metadata of the archive and env.
     pub fn sighting(&self) -> Sighting {
         let named = |object: &Object, name: &str| Validator {
             name: Some(name.to_owned()),
@@ -241,32 +241,32 @@ impl Resolved {
         self.compression
     }
 
-    /// Compressed bytes, where the source says how many.
+    /// Compressed bytes, if the source reports the size.
     pub fn archive_size(&self) -> Option<u64> {
         self.archive.validator.size
     }
 
-    /// Of a checksum that the source keeps for the archive, if it is none of its bytes: S3 has
-    /// for some objects that were uploaded in parts a checksum of the parts' checksums alone.
+    /// Returns the algorithm of a stored checksum that is not over the archive's bytes: for some
+    /// multipart uploads, S3 has only a checksum of the parts' checksums.
     pub fn checksum_of_parts(&self) -> Option<Algorithm> {
         let checksum = self.archive.validator.checksum.as_ref()?;
         (!checksum.full_object).then_some(checksum.algorithm)
     }
 
-    /// The env file.
+    /// Reads the env file.
     ///
     /// # Errors
     ///
-    /// `Exit::Source`, as for the archive; `Exit::Unusable` where it is longer than 1 MiB.
+    /// `Exit::Source`, as for the archive; `Exit::Unusable` if it is longer than 1 MiB.
     pub async fn env(&self) -> Result<Vec<u8>> {
         Download::new(self.env.clone(), self.timing.clone(), 0)
             .read(LONGEST_ENV, "an env file holds variables: put larger data into the archive")
             .await
     }
 
-    /// The archive's bytes, still compressed. They are the release's only once
-    /// the download has ended without an error: the checksum is known last. Of a
-    /// large one several parts are under way at once, as far as `memory` (bytes) goes.
+    /// Returns the archive's bytes, still compressed. They are valid only once the download has
+    /// ended without an error: the checksum is verified last. A large archive is fetched in
+    /// parallel parts, as many as fit into `memory` (bytes).
     pub fn archive(&self, memory: u64) -> Download {
         Download::new(self.archive.clone(), self.timing.clone(), memory)
     }

@@ -1,4 +1,4 @@
-//! One object at a source, pinned to what it was when the release was resolved.
+//! One object at a source, pinned to its version when the release was resolved.
 
 use super::retry::Failure;
 use super::{file, http, s3};
@@ -9,20 +9,19 @@ use model::reason::Reason;
 use model::release::identity::Validator;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The bytes that one connection gives.
+/// The bytes of one connection.
 pub(super) type Body = BoxStream<'static, Result<Bytes, Failure>>;
 
-/// A body that has begun, and the offset in the object of its first byte: not
-/// always the one asked for.
+/// A body, and the offset in the object of its first byte: not always the requested one.
 pub(super) struct Opened {
     pub body: Body,
     pub offset: u64,
 }
 
-/// How an object is asked for.
+/// How an object is requested.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fetch {
-    /// The identity that every later read must have.
+    /// Its validator only, which every later read must match.
     Head,
     /// Its bytes as well, which are few: that saves a round trip.
     Get,
@@ -30,16 +29,16 @@ pub(super) enum Fetch {
 
 #[derive(Clone)]
 pub(super) struct Object {
-    /// For messages alone; it holds no credentials.
+    /// For messages only; it contains no credentials.
     pub url: String,
     pub validator: Validator,
     pub reader: Reader,
     pub begun: Begun,
-    /// `Content-Encoding`, where the answer had one.
+    /// `Content-Encoding`, if the response had one.
     pub encoding: Option<String>,
 }
 
-/// A body that came with the answer, for whoever reads the object first.
+/// A body that came with the first response, kept for the first reader.
 #[derive(Clone, Default)]
 pub(super) struct Begun(Arc<Mutex<Option<Body>>>);
 
@@ -61,7 +60,7 @@ pub(super) enum Reader {
     File(file::FileObject),
 }
 
-/// A Range header's value, RFC 9110 section 14; none for all of an object.
+/// The value of a Range header, RFC 9110 section 14; `None` for the whole object.
 fn range(offset: u64, end: Option<u64>) -> Option<String> {
     match end {
         Some(end) => Some(format!("bytes={offset}-{}", end.saturating_sub(1))),
@@ -69,19 +68,18 @@ fn range(offset: u64, end: Option<u64>) -> Option<String> {
     }
 }
 
-/// The answer of a source to the question for a name.
+/// The result of looking up a name at a source.
 pub(super) enum Lookup {
     Found(Box<Object>),
-    /// As it was when it was known.
+    /// Unchanged since the known validator.
     Same,
     Missing,
-    /// There may be such an object, but not for us.
+    /// There may be such an object, but access is denied.
     Refused(Error),
 }
 
 impl Object {
-    /// The bytes from this offset on, no more than those before `end` where that is
-    /// given; an error if it is no longer the same object.
+    /// Opens the object at `offset`, up to `end` if given; an error if the object has changed.
     pub async fn open(&self, offset: u64, end: Option<u64>) -> Result<Opened, Failure> {
         if (offset, end) == (0, None)
             && let Some(begun) = self.begun.take()
@@ -112,7 +110,7 @@ impl Object {
             .help(help)
     }
 
-    /// An error where an answer to a later request is about another object.
+    /// Returns an error if a later response is about another object.
     pub fn check(&self, answer: &Validator) -> Result<(), Failure> {
         match self.validator.contradiction(answer) {
             Some(how) => Err(Failure::Final(self.changed(how))),
@@ -120,7 +118,7 @@ impl Object {
         }
     }
 
-    /// The server has refused the conditions of a request that names this object.
+    /// The error for a failed precondition of a request that names this object.
     pub fn is_another(&self) -> Error {
         self.changed(format!("the source no longer has the one with {}", self.validator))
     }

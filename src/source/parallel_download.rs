@@ -1,5 +1,5 @@
-//! Several parts of one object at once, handed out in their order: one connection
-//! alone seldom has all of what a network can carry.
+//! Fetches several parts of one object at once, and returns them in order: one connection alone
+//! seldom uses the network's full bandwidth.
 
 use super::object::{Object, Reader};
 use super::range_reader::{Span, Stop};
@@ -10,25 +10,24 @@ use std::collections::VecDeque;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// The parts that are under way. What they hold in memory is no more than all of
-/// them together.
+/// The parts in flight. They hold at most their total size in memory.
 pub(super) struct Parts {
     object: Object,
     timing: Timing,
-    /// In the order of their bytes.
+    /// In order of their offsets.
     parts: VecDeque<Part>,
-    /// How many at once.
+    /// The limit of parts fetched at once.
     most: usize,
-    /// Where the next part begins, and where the object ends.
+    /// Offset of the next part, and size of the object.
     begin: u64,
     size: u64,
 }
 
-/// One part, read by a task of its own.
+/// One part, read by its own task.
 struct Part {
     pieces: mpsc::UnboundedReceiver<Result<Bytes, Stop>>,
     task: JoinHandle<()>,
-    /// Bytes that are yet to come.
+    /// Bytes still to come.
     left: u64,
 }
 
@@ -39,8 +38,8 @@ impl Drop for Part {
 }
 
 impl Parts {
-    /// None where the object is a file, too small for it or of unknown size, or where
-    /// `memory` (bytes) has no room for two parts.
+    /// `None` if the object is a file, too small or of unknown size, or if `memory` (bytes) has no
+    /// room for two parts.
     pub fn plan(object: &Object, timing: &Timing, memory: u64) -> Option<Parts> {
         let size = object.validator.size?;
         let is_near = matches!(object.reader, Reader::File(_));
@@ -52,7 +51,7 @@ impl Parts {
         Some(Parts { object, timing, parts: VecDeque::new(), most, begin: 0, size })
     }
 
-    /// The next bytes; none after the last one.
+    /// Returns the next bytes; `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
         loop {
             while self.parts.len() < self.most && self.begin < self.size {
@@ -74,7 +73,7 @@ impl Parts {
     fn start(&mut self) {
         let end = self.size.min(self.begin.saturating_add(self.timing.part));
         let mut span = Span::new(self.object.clone(), self.timing.clone(), self.begin, Some(end));
-        // As much as the part has: there is no more that could be sent.
+        // Unbounded, but at most the part's size is sent.
         let (sender, pieces) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             while let Some(piece) = span.next().await.transpose() {

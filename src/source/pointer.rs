@@ -1,4 +1,4 @@
-//! What `…/ENVIRONMENT/current` names, and whether it names something else now.
+//! Reads the pointer `…/ENVIRONMENT/current`, and detects when it changes.
 
 use super::object::{Fetch, Lookup, Object};
 use super::{Download, Identity, Mark, Sources};
@@ -6,14 +6,14 @@ use model::error::{Error, Result};
 use model::release::name::ReleaseName;
 use model::release::url::ReleaseUrl;
 
-/// A release name has 63 characters; more than a line's worth is no pointer.
+/// A release name has 63 characters; a longer line is no pointer.
 const LONGEST_POINTER: u64 = 256;
 
-/// The release that `current` names, and the validator to ask with the next time.
+/// The release that `current` names, and the validator for the next request.
 #[derive(Clone, Debug)]
 pub struct PointerChange {
     pub mark: Mark,
-    /// Of the release; where no pointer leads to one, of `current` itself.
+    /// URL of the release; without a pointer, of `current` itself.
     pub url: ReleaseUrl,
 }
 
@@ -32,10 +32,9 @@ impl PointerChange {
 }
 
 impl Sources {
-    /// Whether `url`, which ends with `current`, names something else than it did when
-    /// it was known. A pointer is compared by what it says: a file server may give two
-    /// of them, written in the same second, the same ETag. Only an S3 that has their
-    /// MD5 as the ETag is asked with a condition.
+    /// Returns whether `url`, which ends with `current`, names another release than `known`.
+    /// Pointers are compared by their content: a file server may give two of them, written in the
+    /// same second, the same ETag. Only an S3 with MD5 ETags gets a conditional request.
     ///
     /// # Errors
     ///
@@ -82,7 +81,7 @@ impl Sources {
             return Err(unusable().because(why).help(help));
         }
         let text = String::from_utf8(bytes).map_err(|error| unusable().because(error))?;
-        // The text is not quoted: it may be a secret.
+        // Do not quote the text: it may be a secret.
         let none = |_: Error| unusable().because("what it holds is not a release name");
         let name: ReleaseName = text.trim().parse().map_err(none)?;
         let followed = url.with_release(name);
@@ -93,7 +92,7 @@ impl Sources {
     }
 }
 
-/// The byte order mark that programs on Windows begin a text with.
+/// The byte order mark that Windows programs put at the start of a text.
 fn byte_order_mark(bytes: &[u8]) -> Option<&'static str> {
     let marks: [(&[u8], _); 3] =
         [(b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")];

@@ -1,10 +1,10 @@
-//! The proxy on the way to a server, as the environment has it.
+//! The proxy for a server, as configured by the environment.
 
 use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 
-/// `HOST[:PORT]` of the proxy through which `url` is asked, without its password; none
-/// where it is asked directly.
+/// Returns `HOST[:PORT]` of the proxy for `url`, without its password; `None` for a direct
+/// request.
 pub(super) fn on_the_way_to(url: &str) -> Option<String> {
     through(&Matcher::from_system(), url)
 }
@@ -19,7 +19,7 @@ fn through(matcher: &Matcher, url: &str) -> Option<String> {
     })
 }
 
-/// Whether an answer of this status, which no store has signed, is likely a proxy's own.
+/// Whether an unsigned response with this status probably comes from a proxy.
 pub(super) fn may_answer(status: u16) -> bool {
     matches!(status, 407 | 502 | 503 | 504)
 }
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_the_proxy_that_is_used_and_no_password() {
+    fn names_the_proxy_without_its_password() {
         let matcher =
             Matcher::builder().https("http://user:secret@proxy.local:3128").no("inside").build();
         let proxy = |url| through(&matcher, url);

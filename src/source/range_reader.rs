@@ -1,5 +1,5 @@
-//! A part of one object, or all of it, read from its first byte to its last whatever
-//! the network does: taken up again where it stopped.
+//! Reads a part of one object, or all of it, from first byte to last: resumes where a connection
+//! broke.
 
 use super::object::{Body, Object, Opened};
 use super::retry::{Failure, Timing};
@@ -8,18 +8,18 @@ use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use model::error::{Error, Result};
 
-/// The bytes from one offset to another, in their order.
+/// The bytes between two offsets, in order.
 ///
-/// `next` is cancel safe: what was not handed out is handed out by the next call.
+/// `next` is cancel safe: bytes that were not returned are returned by the next call.
 pub(super) struct Span {
     object: Object,
     timing: Timing,
     connection: Option<Connection>,
-    /// Of the next byte to be handed out.
+    /// Offset of the next byte to return.
     at: u64,
-    /// Of the first byte that is another part's; none where this one is all.
+    /// Offset of the next part; `None` if this part reaches to the end.
     end: Option<u64>,
-    /// In a row, and where the last one was.
+    /// Failures in a row, and the offset of the last one.
     failures: u32,
     failed_at: u64,
 }
@@ -27,15 +27,15 @@ pub(super) struct Span {
 /// The connection in use.
 struct Connection {
     body: Body,
-    /// In the object, of the next byte.
+    /// Offset in the object of the connection's next byte.
     offset: u64,
     pace: StallGuard,
 }
 
-/// Why a part cannot be had.
+/// Why a part cannot be read.
 pub(super) enum Stop {
     Failed(Error),
-    /// The source knows no ranges: asked for a part, it gives all.
+    /// The source does not support ranges: it sends the whole object instead of a part.
     NoRanges,
 }
 
@@ -44,7 +44,7 @@ impl Span {
         Span { object, timing, connection: None, at, end, failures: 0, failed_at: at }
     }
 
-    /// The next bytes; none after the last one.
+    /// Returns the next bytes; `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
         loop {
             if self.is_complete() {
@@ -67,13 +67,13 @@ impl Span {
         }
     }
 
-    /// An empty object is asked for all the same: it may be another one by now.
+    /// An empty object is requested all the same: it may have changed.
     fn is_complete(&self) -> bool {
         let whole = || self.connection.is_none() && self.object.validator.size == Some(self.at);
         self.end == Some(self.at) || (self.at > 0 && whole())
     }
 
-    /// Sees to a connection; false where the source has not heeded the range.
+    /// Opens a connection if there is none; returns false if the source ignored the range.
     async fn open(&mut self) -> Result<bool, Failure> {
         if self.connection.is_some() {
             return Ok(true);
@@ -89,7 +89,7 @@ impl Span {
         Ok(true)
     }
 
-    /// The next bytes from the connection in use.
+    /// Returns the next bytes of the open connection.
     async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
         while let Some(Connection { body, offset, pace }) = &mut self.connection {
             let Some(next) = pace.next(&self.timing, body.next()).await else {
@@ -100,7 +100,7 @@ impl Span {
                 return self.ended();
             };
             pace.came(bytes.len(), &self.timing);
-            // A server that knows no ranges begins again at the first byte.
+            // A server without range support starts again at the first byte.
             let known = self.at.saturating_sub(*offset).min(bytes.len() as u64);
             *offset += bytes.len() as u64;
             bytes.advance(known as usize);

@@ -1,30 +1,30 @@
-//! How long a source may keep us waiting and how often it is asked again.
+//! Timeouts and retries for requests to a source.
 
 use model::error::{Error, Result};
 use std::time::Duration;
 
-/// How a source is asked, and the bounds on waiting for it. Tests use small ones.
+/// Limits for requests to a source. Tests use small ones.
 #[derive(Clone, Debug)]
 pub struct Timing {
-    /// For a connection, TLS included.
+    /// Connect timeout, TLS included.
     pub connect: Duration,
-    /// Without an answer, or without enough of one.
+    /// Timeout without a response, or with too few bytes.
     pub stall: Duration,
-    /// Bytes of a download that must come in each `stall` spent waiting for them.
+    /// The fewest bytes of a download in each `stall` spent waiting for them.
     pub least: u64,
-    /// How often a question is asked, the first time counted.
+    /// Attempts for a request, the first included.
     pub asks: u32,
-    /// How often a download fails in a row before it is given up.
+    /// Failures in a row after which a download gives up.
     pub attempts: u32,
-    /// Bytes between two failures that make the second one the first in a row:
-    /// a server that gives a byte and fails cannot keep us for ever.
+    /// Bytes between two failures that reset the count of failures in a row: a server that sends
+    /// one byte and fails cannot keep a download alive for ever.
     pub progress: u64,
-    /// The longest pause before the second attempt; it doubles from one to the next.
+    /// The longest pause before the second attempt; it doubles with each further one.
     pub first_pause: Duration,
     pub longest_pause: Duration,
-    /// Bytes up to which an object takes one request: more of them gain nothing there.
+    /// Objects smaller than this take one request: more would gain nothing.
     pub whole: u64,
-    /// A larger one is read in parts of so many bytes, so many at once.
+    /// The size of each part of a larger object, and how many are fetched at once.
     pub part: u64,
     pub parts: usize,
 }
@@ -48,8 +48,8 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// The pause after this many failures in a row, between none and twice the
-    /// one before: a fleet that failed together does not come back together.
+    /// Returns a random pause after this many failures in a row, from zero to a bound that doubles
+    /// each time: a fleet that failed together does not retry together.
     pub(super) fn pause(&self, failures: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
         let longest = self.first_pause.saturating_mul(doubled).min(self.longest_pause);
@@ -57,14 +57,14 @@ impl Timing {
     }
 }
 
-/// Why an attempt failed, and whether another one may end otherwise.
+/// Why an attempt failed, and whether a retry may succeed.
 #[derive(Debug)]
 pub(super) enum Failure {
     Transient(Error),
     Final(Error),
 }
 
-/// Asks again while the failure is a transient one, `timing.asks` times at most.
+/// Retries transient failures, with `timing.asks` attempts at most.
 pub(super) async fn retry<T, F>(timing: &Timing, attempt: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = Result<T, Failure>>,
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transient_failure_is_tried_as_often_as_allowed_and_a_final_one_once() {
+    fn retries_a_transient_failure_and_not_a_final_one() {
         let timing = Timing { asks: 3, first_pause: Duration::ZERO, ..Timing::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         for (transient, expected) in [(true, 3), (false, 1)] {

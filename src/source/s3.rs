@@ -1,4 +1,4 @@
-//! S3, and what speaks its protocol.
+//! S3, and servers with its protocol.
 
 mod bounded;
 mod client;
@@ -24,15 +24,15 @@ use refusal::{Asked, Kind, Refused};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What an answer tells of its object: HEAD and GET have types of their own for it.
+/// Builds the validator from a response: HEAD and GET have different types.
 macro_rules! validator {
     ($answer:expr) => {{
         let answer = &$answer;
         let etag = answer.e_tag().filter(|etag| is_told(etag));
         let whole = match answer.checksum_type() {
             Some(kind) => *kind == ChecksumType::FullObject,
-            // Not every server that speaks S3 sends the type: of what was uploaded in
-            // parts, the checksum may be one of the parts' checksums.
+            // Not every S3 server sends the type: for a multipart upload, the checksum may be one
+            // of the parts' checksums.
             None => etag.is_some_and(|etag| !etag.contains('-')),
         };
         let checksums = [
@@ -48,7 +48,7 @@ macro_rules! validator {
         let of_part = answer.content_range().map(super::http::whole_size);
         Validator {
             etag: etag.map(str::to_owned),
-            // A bucket whose versioning was suspended says so by this word.
+            // A bucket with suspended versioning has this version id.
             version_id: answer.version_id().filter(|id| *id != "null").map(str::to_owned),
             checksum,
             size: of_part.unwrap_or(length),
@@ -60,14 +60,14 @@ macro_rules! validator {
     }};
 }
 
-/// Whether an ETag says anything: a MinIO that keeps none gives all objects the same.
+/// Whether an ETag is meaningful: a MinIO without ETags gives all objects the same one.
 fn is_told(etag: &str) -> bool {
     let digits = etag.trim_matches('"').split('-').next().unwrap_or_default();
     digits.bytes().any(|digit| digit != b'0')
 }
 
-/// Whether an ETag is an MD5 of the bytes, as far as can be seen: then the same one is
-/// the same text, however soon after another one it was written.
+/// Whether an ETag looks like an MD5 of the bytes: then equal ETags mean equal text, however soon
+/// after each other two objects were written.
 fn is_md5(etag: &str) -> bool {
     let digits = etag.trim_matches('"');
     digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
@@ -88,10 +88,10 @@ pub(super) struct S3Object {
     key: String,
     etag: Option<String>,
     version: Option<String>,
-    /// Where there is no ETag, the object is asked for as of this time.
+    /// Without an ETag, the precondition is this time.
     unmodified_since: Option<DateTime>,
-    /// Set once S3 has refused to read by version: that needs
-    /// s3:GetObjectVersion, and the ETag pins the object as well.
+    /// Set once S3 has refused to read by version: that needs s3:GetObjectVersion, and the ETag
+    /// pins the object as well.
     by_etag_alone: Arc<AtomicBool>,
 }
 
@@ -107,16 +107,16 @@ impl S3Backend {
         let known = known.and_then(|known| known.etag.as_deref()).filter(|etag| is_md5(etag));
         let mut found = self.ask(&key, known, ask).await;
         if found.as_ref().is_err_and(|refused| refused.kind == Kind::Nameless) {
-            // The answer to HEAD has no body, so no code that would say more.
+            // A HEAD response has no body, so no error code with the reason.
             match self.reason(name).await {
                 Some(reason) => return Err(reason),
-                // It was the credentials, and there are others now.
+                // The credentials were the reason, and they have been renewed.
                 None => found = self.ask(&key, known, ask).await,
             }
         }
         match found {
             Ok(object) if !object.validator.pins() => Err(unpinnable(&object.url)),
-            // Not every server knows conditional requests.
+            // Not every server supports conditional requests.
             Ok(object) if known.is_some() && known == object.validator.etag.as_deref() => {
                 Ok(Lookup::Same)
             }
@@ -182,14 +182,14 @@ impl S3Backend {
         Object { url, validator, reader, begun, encoding }
     }
 
-    /// The reason that S3 gives for any of these objects, or else what is known already.
+    /// Returns the reason that S3 gives for any of these objects, or else `error`.
     pub async fn explain(&self, names: &[&str], error: Error) -> Error {
         let reasons = join_all(names.iter().map(|name| self.reason(name))).await;
         reasons.into_iter().flatten().next().unwrap_or(error)
     }
 
-    /// Asks for one byte, since the answer to GET says why it was refused. None
-    /// where it was not, or where there is just no such object.
+    /// Requests one byte, since a GET response has the reason of a refusal. `None` if it succeeds,
+    /// or if the object is missing.
     async fn reason(&self, name: &str) -> Option<Error> {
         let key = format!("{}/{name}", self.prefix);
         let asked = Asked { bucket: &self.bucket, key: &key };
@@ -198,7 +198,7 @@ impl S3Backend {
             get.set_request_payer(self.s3.payer()).send()
         };
         let refused = self.s3.ask(asked, get).await.err()?;
-        // An empty object has no first byte: that is no reason either.
+        // An empty object has no first byte: not a refusal either.
         (!matches!(refused.kind, Kind::Missing | Kind::Changed)).then_some(refused.error)
     }
 }
@@ -225,7 +225,7 @@ impl S3Object {
             }
             Kind::Changed => Err(Failure::Final(object.is_another())),
             Kind::Missing => Err(Failure::Final(object.changed("it was removed"))),
-            // There were some when it was resolved: the instance's role may give them again.
+            // There were credentials at resolve: the instance's role may provide them again.
             Kind::Transient | Kind::NoCredentials | Kind::Expired => {
                 Err(Failure::Transient(refused.error))
             }
@@ -236,7 +236,7 @@ impl S3Object {
     }
 
     fn opened(&self, object: &Object, output: GetObjectOutput) -> Result<Opened, Failure> {
-        // Not every server that speaks S3 knows the conditions.
+        // Not every S3 server supports the preconditions.
         object.check(&validator!(output))?;
         let begin = output.content_range().map(super::http::first_byte);
         let offset = match begin {

@@ -1,11 +1,10 @@
-//! How slow a source may be: a trickle is a stall as well.
+//! Detects a stalled source: a trickle counts as a stall.
 
 use super::retry::Timing;
 use std::time::{Duration, Instant};
 
-/// How one connection keeps up with [`Timing::least`] bytes in each
-/// [`Timing::stall`]. Only the time spent waiting for it counts: an unpacker that
-/// is slow to ask for more says nothing of the source.
+/// Checks that one connection delivers [`Timing::least`] bytes in each [`Timing::stall`]. Only the
+/// time spent waiting for it counts: a slow unpacker is not the source's fault.
 #[derive(Debug, Default)]
 pub(super) struct StallGuard {
     waited: Duration,
@@ -56,7 +55,7 @@ mod tests {
         parts: 0,
     };
 
-    /// Waits for one byte after the other, each after `pause`, and says how many came.
+    /// Waits for one byte after the other, each after `pause`, and returns how many came.
     async fn bytes(pause: Duration, most: usize) -> usize {
         let mut pace = StallGuard::default();
         for came in 0..most {
@@ -74,12 +73,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_keeps_the_pace_goes_on_for_longer_than_a_stall() {
+    async fn a_steady_connection_may_last_longer_than_a_stall() {
         assert_eq!(bytes(Duration::from_millis(20), 60).await, 60);
     }
 
     #[tokio::test]
-    async fn the_time_that_the_reader_takes_does_not_count() {
+    async fn the_readers_own_time_does_not_count() {
         let mut pace = StallGuard::default();
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_millis(300)).await;

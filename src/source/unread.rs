@@ -1,4 +1,4 @@
-//! Archives that releases are uploaded as and that are not read.
+//! Finds archives in formats that are not supported.
 
 use super::Backend;
 use super::object::{Fetch, Lookup};
@@ -9,7 +9,7 @@ use model::release::url::ReleaseUrl;
 
 const AS_TAR: &str = "pack it as a tar: `tar czf source.tar.gz -C my-app .`";
 
-/// Their names, and what to do about each.
+/// Their names, with advice for each.
 const UNREAD: [(&str, &str); 7] = [
     ("source.zip", AS_TAR),
     ("source.tgz", "upload it as source.tar.gz"),
@@ -20,8 +20,8 @@ const UNREAD: [(&str, &str); 7] = [
     ("source.tar.lz4", "compress it with zstd: `lz4 -dc source.tar.lz4 | zstd >source.tar.zst`"),
 ];
 
-/// Names the archive of another format that lies where a release has none that is read.
-/// It asks for each of them at once, and only after no release was found.
+/// Returns an error that names an unsupported archive in the release's directory. Requests all
+/// names at once, and is called only after no supported archive was found.
 pub(super) async fn find(directory: &Backend, url: &ReleaseUrl) -> Option<Error> {
     let looks = join_all(UNREAD.map(|(name, _)| directory.look(name, None, Fetch::Head))).await;
     let mut found =

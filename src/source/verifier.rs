@@ -1,17 +1,17 @@
-//! The check of the bytes that were really received against the checksum that S3 stores.
+//! Verifies the received bytes against the checksum that S3 stores.
 
 use aws_smithy_checksums::ChecksumAlgorithm;
 use aws_smithy_checksums::http::HttpChecksum;
 use model::release::checksum::{Algorithm, Checksum};
 
-/// Adds up the bytes of one object, in their order.
+/// Computes the checksum of one object's bytes, in order.
 pub(crate) struct Verifier {
     stored: Checksum,
     digest: Box<dyn HttpChecksum>,
 }
 
 impl Verifier {
-    /// None for a checksum of checksums: where its parts began is not known here.
+    /// `None` for a checksum of checksums: the boundaries of its parts are unknown.
     pub fn new(stored: &Checksum) -> Option<Verifier> {
         stored
             .full_object
@@ -22,7 +22,7 @@ impl Verifier {
         self.digest.update(bytes);
     }
 
-    /// The error says which checksum does not match; it names no object.
+    /// Compares the checksums. The error names the algorithm, but no object.
     pub fn finish(self) -> Result<(), String> {
         let received = self.digest.header_value();
         if received.as_bytes() == self.stored.value.as_bytes() {
@@ -48,7 +48,7 @@ fn digest(algorithm: Algorithm) -> Box<dyn HttpChecksum> {
 mod tests {
     use super::*;
 
-    /// Of the nine bytes "123456789", as the catalogues of these algorithms have it.
+    /// Check values for the nine bytes "123456789", from the catalogues of these algorithms.
     const CHECK: [(&str, &str); 5] = [
         ("CRC32", "y/Q5Jg=="),
         ("CRC32C", "4waSgw=="),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_refused_by_name_of_the_algorithm() {
+    fn other_bytes_are_refused_with_the_algorithms_name() {
         for (algorithm, stored) in CHECK {
             let refused = verified(algorithm, stored, b"123456780").unwrap_err();
             assert!(refused.contains(&format!("checksum {algorithm} of")), "{refused}");

@@ -1,5 +1,5 @@
-//! Hands the bytes of one thread to another through a few buffers that are used
-//! again and again: each works while the other does, in bounded memory.
+//! Passes bytes from one thread to another through a fixed set of recycled buffers: both threads
+//! work at once, in bounded memory.
 
 use crate::timings::Waits;
 use bytes::{Buf, Bytes};
@@ -8,19 +8,19 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-/// Of each buffer; bytes. Large enough that handing it over costs nothing, small
-/// enough that it is still in the processor's cache when it is read.
+/// Size of each buffer in bytes. Large enough that handing it over costs nothing, small enough
+/// that it is still in the processor's cache when it is read.
 const SIZE: usize = 128 << 10;
-/// How many there are. An archive has many small files here and a large one there: as
-/// long as the one thread is far ahead, the other does not wait.
+/// Number of buffers. An archive has stretches of many small files and single large ones: as long
+/// as one thread is far ahead, the other does not wait.
 pub const BUFFERS: usize = 96;
 
-/// A buffer, and how far the writer's own source was when it was full.
+/// A buffer, and the position in the writer's source when it was full.
 type Filled = io::Result<(Vec<u8>, u64)>;
 
-/// The two ends of a ring, each with a count of how long it waits for the other.
+/// Returns the two ends of the channel, each with a count of how long it waits for the other.
 pub fn recycled_channel<'a>(writing: &'a Waits, reading: &'a Reading) -> (Writer<'a>, Reader<'a>) {
-    // An error may follow when all buffers are full.
+    // One slot more, for an error that follows when all buffers are full.
     let (fill, filled) = sync_channel(BUFFERS + 1);
     let (used, free) = channel();
     for _ in 0..BUFFERS {
@@ -30,11 +30,11 @@ pub fn recycled_channel<'a>(writing: &'a Waits, reading: &'a Reading) -> (Writer
     (writer, Reader { filled, used, buffer: Bytes::new(), ended: false, reading })
 }
 
-/// How much the reader has read, for other threads.
+/// The reader's progress, for other threads.
 #[derive(Debug, Default)]
 pub struct Reading {
     pub waits: Waits,
-    /// How far the writer's source was for what is read now.
+    /// The position in the writer's source that belongs to the bytes being read now.
     pub reached: AtomicU64,
 }
 
@@ -45,13 +45,13 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Hands over everything there is to read, and how that ended; `reached` says how
-    /// far that is in the reader's own source. It ends early when nobody reads any more.
+    /// Sends everything in `from`, and its error if it fails; `reached` returns the position in
+    /// the source behind it. Ends early when the reader is gone.
     pub fn copy(self, mut from: impl Read, reached: impl Fn() -> u64) {
         while let Some(mut buffer) = self.waits.during(|| self.free.recv().ok()) {
             let filled = fill(&mut buffer, &mut from);
             let last = buffer.is_empty();
-            // Bytes that were read before an error are handed on first; no byte is the end.
+            // Bytes read before an error are sent first; an empty buffer marks the end.
             if (!last || filled.is_ok()) && self.fill.send(Ok((buffer, reached()))).is_err() {
                 return;
             }
@@ -68,7 +68,7 @@ impl Writer<'_> {
     }
 }
 
-/// Fills the buffer as far as there is something to read.
+/// Fills the buffer, or as much of it as the source has bytes for.
 fn fill(buffer: &mut Vec<u8>, from: &mut impl Read) -> io::Result<()> {
     buffer.resize(SIZE, 0);
     let mut length = 0;
@@ -127,7 +127,7 @@ pub fn read_buffered(from: &mut impl BufRead, into: &mut [u8]) -> io::Result<usi
     Ok(count)
 }
 
-/// A buffer that is being read. It is filled again when nobody has any of it.
+/// A buffer that is being read. It is recycled when its last share is dropped.
 struct Buffer {
     bytes: Vec<u8>,
     used: Sender<Vec<u8>>,
@@ -141,14 +141,14 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // The writer may have ended: then nobody needs it.
+        // The writer may have ended: then the buffer is not needed.
         let _ = self.used.send(std::mem::take(&mut self.bytes));
     }
 }
 
-/// A reader whose bytes another thread can have while it reads on.
+/// A reader whose bytes can be shared with another thread while it reads on.
 pub trait Share: BufRead {
-    /// Takes the first `count` bytes of its buffer, or what there is of them.
+    /// Takes the first `count` bytes of its buffer, or all of it if it has fewer.
     fn share(&mut self, count: usize) -> Bytes;
 }
 
@@ -177,7 +177,7 @@ fn copy(from: &mut impl BufRead, count: usize) -> Bytes {
     bytes
 }
 
-/// A writer always says how it ended; one that did not must not look like the end.
+/// A writer always sends its end or an error; a writer that vanished must not look like the end.
 fn cut_short() -> Error {
     Error::failed("inflate the archive").because("the inflating thread ended")
 }
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use std::thread;
 
-    /// Reads in pieces that fit no buffer, and then as it is told.
+    /// Reads in pieces that do not divide a buffer evenly, then ends or fails as given.
     struct Pieces(usize, Option<io::Error>);
 
     impl Read for Pieces {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_arrives_however_it_comes() {
+    fn all_bytes_arrive_whatever_the_length() {
         for length in [0, 1, SIZE - 1, SIZE, SIZE * BUFFERS * 3 + 5] {
             let (read, ended) = through(Pieces(length, None));
             assert_eq!((read.len(), ended.unwrap()), (length, length));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_comes_after_all_that_was_read_before_it() {
+    fn an_error_comes_after_the_bytes_read_before_it() {
         for length in [0, 5, SIZE * 2] {
             let (read, ended) = through(Pieces(length, Some(ErrorKind::ConnectionReset.into())));
             assert_eq!(read.len(), length);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_is_filled_again_when_nobody_has_any_of_it() {
+    fn a_buffer_is_recycled_when_its_last_share_is_dropped() {
         let (waits, reading) = (Waits::default(), Reading::default());
         let (writer, reader) = recycled_channel(&waits, &reading);
         let data: Vec<u8> = (0..SIZE * BUFFERS * 2).map(|at| (at / SIZE) as u8).collect();
@@ -249,7 +249,7 @@ mod tests {
             let mut shared: Vec<_> = (0..BUFFERS).map(&mut share).collect();
             let all: Vec<_> = shared.iter().flat_map(|(_, parts)| parts.concat()).collect();
             assert!(all == data[..SIZE * BUFFERS]);
-            // The others are all taken.
+            // All other buffers are shared.
             let (free, _) = shared.remove(BUFFERS / 2);
             assert_eq!(share(0).0, free);
             drop(shared);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_vanishes_is_no_end() {
+    fn a_vanished_writer_is_an_error_not_the_end() {
         let (waits, reading) = (Waits::default(), Reading::default());
         let (writer, mut reader) = recycled_channel(&waits, &reading);
         drop(writer);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_ends_when_nobody_reads() {
+    fn a_writer_ends_when_its_reader_is_gone() {
         let (waits, reading) = (Waits::default(), Reading::default());
         let (writer, reader) = recycled_channel(&waits, &reading);
         drop(reader);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_known_how_far_the_source_was_for_what_is_read() {
+    fn reports_the_source_position_of_the_bytes_being_read() {
         let (waits, reading) = (Waits::default(), Reading::default());
         let (writer, mut reader) = recycled_channel(&waits, &reading);
         let times = AtomicU64::new(0);

@@ -1,5 +1,5 @@
-//! The release's own `build`, run once while staging: as the app's builder, in the
-//! app's slice, seeing its tree where it will be when it runs.
+//! Runs the release's `build` once, while staging: as the app's builder, in the app's slice, with
+//! its tree at the path where it will run.
 
 use super::Found;
 use super::once::{self, Once};
@@ -14,11 +14,11 @@ use model::release::settings::AgentSettings;
 use model::units;
 use std::path::Path;
 
-/// The line's type.
+/// The Procfile type of the build.
 pub(super) const BUILD: &str = "build";
-/// What it gets of processor and disk while others want them; theirs is 100.
+/// CPU and I/O weight of the build while others compete; the default is 100.
 const WEIGHT: u64 = 20;
-/// What it makes in the shared directory is its group's, that is the app's, too.
+/// Files that the build creates in the shared directory stay writable for its group, the app's.
 const UMASK: u32 = 0o002;
 
 /// Runs the command to its end as `user`; its output goes to the caller and the journal.
@@ -95,19 +95,19 @@ struct Seen {
     tree: String,
     home: String,
     shared: String,
-    /// Empty for the build, but for what is bound into it.
+    /// An empty directory for the build, except for the paths bound into it.
     hidden: String,
     binds: Vec<(String, String)>,
     writable: Vec<String>,
 }
 
 impl Seen {
-    /// The tree is bound to the place where it will be after staging: what a build
-    /// writes down of its own path, as a virtualenv does, stays right.
+    /// Binds the tree to its path after staging: a path that the build stores, as a virtualenv
+    /// does, stays right.
     fn of(app: &Locked, staging: &Staging) -> Seen {
         let (now, tree) = staging.tree_paths();
         let (tree, shared) = (text(&tree), text(&app.shared()));
-        // Without a home of its own the shared directory is its home.
+        // Without a home of its own, the build uses the shared directory.
         let home = staging.build_home().map(|(now, later)| (text(&now), text(&later)));
         let mut binds = vec![(text(&now), tree.clone()), (shared.clone(), shared.clone())];
         binds.extend(home.clone());
@@ -118,15 +118,15 @@ impl Seen {
     }
 }
 
-/// What it may take of the machine, whatever the sandbox: where memory ends it is the build
-/// that goes, before anything that runs.
+/// Resource limits of the build, whatever the sandbox: when memory runs out, the OOM killer takes
+/// the build before any running process.
 fn limits(cx: &Context, tasks: u32) -> Vec<(&'static str, Property)> {
     let mut limits = vec![
         ("OOMScoreAdjust", Property::Int(1000)),
         ("TasksMax", Property::Number(u64::from(tasks))),
         ("CPUWeight", Property::Number(WEIGHT)),
         ("IOWeight", Property::Number(WEIGHT)),
-        // The kernel ends what writes a file that no release could hold.
+        // The kernel stops a build that writes a file larger than any release may be.
         ("LimitFSIZE", Property::Number(cx.settings.max_unpacked)),
     ];
     let machine = || memory::total().map(|bytes| bytes / 4 * 3);
@@ -136,7 +136,7 @@ fn limits(cx: &Context, tasks: u32) -> Vec<(&'static str, Property)> {
     limits
 }
 
-/// What a build leaves may be as much as an archive may.
+/// Checks the result of a build against the limits for an archive.
 pub(super) fn check(settings: &AgentSettings, files: u64, bytes: u64) -> Result<()> {
     let limits = [
         ("DEPLOY_MAX_FILES", "files", files, settings.max_files),

@@ -1,5 +1,5 @@
-//! Room for a release on the disk: looked at before anything is fetched, made by
-//! letting old releases go, and missed in numbers where there is none.
+//! Disk space for a release: checked before the fetch, gained by pruning old releases, and
+//! reported in numbers when it is short.
 
 use crate::context::{Context, blocking};
 use crate::host::disk::Space;
@@ -14,11 +14,11 @@ use model::release::manifest::Manifest;
 use model::release::name::Label;
 use model::retention;
 
-/// What every release has besides its files: its own directory, the tree's, env and
+/// Inodes that every release has besides its files: its own directory, the tree's, env and
 /// release.json, and a Procfile.
 const LEAST_INODES: u64 = 5;
 
-/// An archive so many times as large as the one before is another kind of release.
+/// An archive more than this many times as large as the previous one predicts nothing.
 const ALIKE: u64 = 4;
 
 const HELP: &str = "free space or inodes (df -h, df -i), enlarge the volume, or keep fewer \
@@ -34,15 +34,15 @@ pub(super) struct Need {
 /// How far an archive was unpacked when the disk was full.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reached {
-    /// Bytes of the archive that the unpacker has read, and of how many.
+    /// Bytes of the archive that the unpacker has read, and its size if known.
     pub read: u64,
     pub total: Option<u64>,
     pub unpacked: Need,
 }
 
-/// Sees to room for a release before it is staged. What is sure not to fit is
-/// refused; where it is the estimate that does not fit, old releases go, and if that
-/// is not enough the disk itself has the last word.
+/// Makes room for a release before it is staged. Refuses a release that cannot fit; if only the
+/// estimate does not fit, prunes old releases, and if that is not enough, warns and lets staging
+/// try.
 pub(super) fn make(cx: &Context, app: &Locked, resolved: &Resolved) -> Result<()> {
     let snapshot = app.snapshot()?;
     let size = resolved.archive_size();
@@ -54,7 +54,7 @@ pub(super) fn make(cx: &Context, app: &Locked, resolved: &Resolved) -> Result<()
         room = Space::at(app.dir())?;
     }
     let spare = retention::spare(&snapshot);
-    // Nothing goes in vain: with all of it gone, there would have to be room.
+    // Prune nothing in vain: without all spare releases the release would have to fit.
     if !sure.fits(spared(&snapshot, &spare, room)) {
         return Err(refused(app, resolved, sure, room));
     }
@@ -75,7 +75,7 @@ pub(super) fn make(cx: &Context, app: &Locked, resolved: &Resolved) -> Result<()
     Ok(())
 }
 
-/// Lets every release go that can, for one that did not fit. Whether there was one.
+/// Prunes all spare releases after one did not fit. Returns whether there was any.
 pub(super) fn clear(cx: &Context, app: &Locked, why: &Error) -> Result<bool> {
     let spare = retention::spare(&app.snapshot()?);
     if !spare.is_empty() {
@@ -85,7 +85,7 @@ pub(super) fn clear(cx: &Context, app: &Locked, why: &Error) -> Result<bool> {
     Ok(!spare.is_empty())
 }
 
-/// The error of an archive that the disk was too small for.
+/// The error for an archive that did not fit on the disk.
 pub(super) fn missed(reached: &Reached, room: Option<Space>, error: Error) -> Error {
     let block = room.map_or(0, |room| room.block);
     let what = match reached.rest() {
@@ -98,7 +98,7 @@ pub(super) fn missed(reached: &Reached, room: Option<Space>, error: Error) -> Er
     Error::unusable(what).because(error).help(HELP).with_reason(Reason::DiskFull)
 }
 
-/// What any other step of staging ends with where the disk is full.
+/// The error for any other step of staging that fails because the disk is full.
 pub(super) fn full(resolved: &Resolved, error: Error) -> Error {
     match error.reason() {
         Reason::DiskFull => error,
@@ -128,7 +128,7 @@ fn refused(app: &Locked, resolved: &Resolved, sure: Need, room: Space) -> Error 
         .with_reason(Reason::DiskFull)
 }
 
-/// The room there would be without these releases.
+/// Returns the space that would be free without the releases in `spare`.
 fn spared(snapshot: &Snapshot, spare: &[Label], room: Space) -> Space {
     let gone = snapshot.releases.iter().filter(|release| spare.contains(&release.label));
     gone.fold(room, |room, release| {
@@ -144,8 +144,8 @@ impl Need {
         Need { bytes: release.bytes, inodes: release.files.saturating_add(LEAST_INODES) }
     }
 
-    /// The release before this one, larger or smaller as the archives are; none where
-    /// they are too unlike to say anything.
+    /// The size of the previous release, scaled by the archive sizes; `None` if the archives are
+    /// too unlike to predict anything.
     fn likely(snapshot: &Snapshot, size: Option<u64>, block: u64) -> Option<Need> {
         let before = snapshot.current().or(snapshot.releases.last())?;
         let need = Need::for_release(before);
@@ -165,7 +165,7 @@ impl Need {
         Need { bytes: times(self.bytes), inodes: times(self.inodes) }
     }
 
-    /// Bytes in whole blocks: half of each file's last one is empty on average.
+    /// Bytes in whole blocks: the last block of a file is half empty on average.
     fn on_disk(self, block: u64) -> u64 {
         self.bytes.saturating_add(self.inodes.saturating_mul(block / 2)).max(block)
     }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_goes_by_the_part_of_the_archive_that_was_read() {
+    fn reports_the_missing_space_from_the_part_read() {
         let unpacked = Need { bytes: 30 << 20, inodes: 100 };
         let reached = Reached { read: 10, total: Some(40), unpacked };
         let blocks = 300 * BLOCK / 2;
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn no_size_is_too_large_to_reckon_with() {
+    fn arithmetic_saturates_with_huge_sizes() {
         let huge = Need { bytes: u64::MAX, inodes: u64::MAX };
         assert_eq!(huge.times(u64::MAX, 1), huge);
         assert_eq!(huge.times(1, 0), huge);

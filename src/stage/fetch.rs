@@ -1,5 +1,5 @@
-//! fetch | inflate | unpack, all three at once: no archive is ever on the disk, and
-//! what is in flight is bounded.
+//! Fetches, inflates and unpacks at the same time: no archive is ever on the disk, and the data in
+//! flight is bounded.
 
 use super::TIME_OVER;
 use super::buffer_channel::{Reading, read_buffered, recycled_channel};
@@ -25,23 +25,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// How many pieces of the archive, as the network gives them, wait for the
-/// unpacker at most. A piece has no more than the 400 KiB or so of hyper's read buffer.
+/// How many pieces of the archive, as the network delivers them, are queued for the unpacker.
+/// A piece has at most the 400 KiB or so of hyper's read buffer.
 const IN_FLIGHT: usize = 16;
-/// How often progress is reported at most.
+/// The shortest interval between two progress reports.
 const REPORT: Duration = Duration::from_millis(200);
 
 type Piece = Result<Bytes, Error>;
 
-/// What was brought onto the disk.
+/// The result of fetching and unpacking an archive.
 pub struct Fetched {
     pub unpacked: Unpacked,
-    /// Of the archive as it came; none where not all of it was read.
+    /// Digest of the archive as fetched; `None` if it was not read to its end.
     pub digest: Option<Sha256>,
 }
 
-/// Brings the archive of a resolved release into an empty directory; `memory` (bytes)
-/// is what it may fetch ahead.
+/// Fetches and unpacks the archive of a resolved release into an empty directory; `memory` (bytes)
+/// bounds the read-ahead.
 pub async fn fetch(
     resolved: &Resolved,
     into: OwnedFd,
@@ -61,12 +61,12 @@ pub async fn fetch(
         if let Ok(bytes) = &piece {
             progress.received(bytes.len());
         }
-        // A closed channel: the unpacker has refused the archive and says why.
+        // A closed channel: the unpacker has refused the archive and returns the error.
         let bytes = piece.as_ref().ok().cloned();
         let full = Instant::now();
         let sent = pieces.send(piece).await;
         progress.fetching.add(full.elapsed());
-        // Behind the decoder, which has something to do meanwhile.
+        // Hash after sending: the decoder works meanwhile.
         match bytes.filter(|_| sent.is_ok()) {
             Some(bytes) => hasher.update(&bytes),
             None => {
@@ -90,11 +90,11 @@ pub async fn fetch(
     Ok(Fetched { unpacked, digest: is_whole.then(|| hasher.finish()) })
 }
 
-/// The next piece; past the deadline an error, so that the unpacker ends with it.
+/// Returns the next piece, or an error past the deadline, so that the unpacker ends with it.
 async fn next(archive: &mut Download, deadline: Option<Instant>) -> Option<Piece> {
     let Some(deadline) = deadline else { return archive.next().await };
     let over = || Error::source("fetch the archive").because(TIME_OVER);
-    // A piece that is there already would win: a slow disk must not hide the time.
+    // `timeout_at` prefers a piece that is ready: a slow disk must not hide the deadline.
     if Instant::now() >= deadline {
         return Some(Err(over()));
     }
@@ -102,8 +102,7 @@ async fn next(archive: &mut Download, deadline: Option<Instant>) -> Option<Piece
     next.await.unwrap_or_else(|_| Some(Err(over())))
 }
 
-/// Unpacks on a thread of its own, since the thread takes the app user's identity
-/// and ends with it.
+/// Unpacks on a thread of its own: the thread takes the app user's identity and ends with it.
 fn spawn(
     pieces: mpsc::Receiver<Piece>,
     how: Compression,
@@ -121,7 +120,7 @@ fn spawn(
     Ok(unpacked)
 }
 
-/// Unpacks what a second thread inflates meanwhile; that one ends with this one.
+/// Unpacks while a second thread inflates; both end together.
 fn unpack(
     pieces: mpsc::Receiver<Piece>,
     how: Compression,
@@ -149,7 +148,7 @@ fn unpack(
     })
 }
 
-/// The fetched pieces as a blocking reader; a failed fetch is kept as it is.
+/// The fetched pieces as a blocking reader; passes on the error of a failed fetch unchanged.
 pub(super) struct Pieces {
     pieces: mpsc::Receiver<Piece>,
     rest: Bytes,
@@ -184,7 +183,7 @@ impl Read for Pieces {
     }
 }
 
-/// What the decoder has read, which is less than what was fetched.
+/// Counts the bytes that the decoder has read, which are fewer than were fetched.
 struct Counted<'a> {
     pieces: Pieces,
     progress: &'a Progress,
@@ -209,10 +208,10 @@ impl Read for Counted<'_> {
     }
 }
 
-/// Counts on both sides of the pipe; reports now and then.
+/// Counts on both sides of the pipe; reports at intervals.
 struct Progress {
     total: Option<u64>,
-    /// Of the archive: fetched, and read by the decoder.
+    /// Bytes of the archive fetched, and bytes read by the decoder.
     bytes: AtomicU64,
     read: AtomicU64,
     files: AtomicU64,
@@ -221,7 +220,7 @@ struct Progress {
     /// Milliseconds from the start to the last report.
     reported: AtomicU64,
     events: Events,
-    /// How long each of the three has waited for another.
+    /// How long each of the three threads has waited for another.
     fetching: Waits,
     inflating: Waits,
     unpacking: Reading,
@@ -257,7 +256,7 @@ impl Progress {
         }
     }
 
-    /// Points to die at, at the first bytes and at half of all.
+    /// Failpoints at the first bytes and at half of the archive.
     #[cfg(feature = "failpoints")]
     fn reach(&self, length: u64) {
         let read = self.read.load(Ordering::Relaxed);
@@ -278,7 +277,7 @@ impl Progress {
     fn reached(&self) -> Reached {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let unpacked = Need { bytes: load(&self.unpacked), inodes: load(&self.files) };
-        // The decoder is ahead of the unpacker.
+        // Use the unpacker's position: the decoder is ahead of it.
         Reached { read: load(&self.unpacking.reached), total: self.total, unpacked }
     }
 

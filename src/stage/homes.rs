@@ -1,5 +1,5 @@
-//! What the processes of a release do not share: their homes, and the directories of
-//! the tree that each of them has for itself.
+//! Directories that the processes of a release do not share: their homes, and their own copies of
+//! directories in the tree.
 
 use crate::context::Context;
 use crate::store::{Homes, Locked, Staging};
@@ -10,7 +10,7 @@ use model::release::procfile::Procfile;
 use model::release::settings::{ReleaseSettings, Sandbox};
 use std::path::Path;
 
-/// Begins the homes of a release, or says why its $HOME is the shared directory.
+/// Begins the homes of a release, or warns why $HOME is the shared directory.
 pub(super) fn begin(cx: &Context, app: &Locked, staging: &Staging) -> Result<Option<Homes>> {
     let homes = staging.begin_homes()?;
     if homes.is_none() {
@@ -24,14 +24,14 @@ pub(super) fn begin(cx: &Context, app: &Locked, staging: &Staging) -> Result<Opt
     Ok(homes)
 }
 
-/// The processes that need a home: what runs, and the release phase.
+/// Lists the processes that need a home: the running ones, and the release phase.
 pub(super) fn processes(procfile: &Procfile, plan: &Plan) -> impl Iterator<Item = String> {
     let phase = procfile.release().map(|_| "release.1".to_owned());
     plan.instances().map(|process| process.to_string()).chain(phase).collect::<Vec<_>>().into_iter()
 }
 
-/// The directories of which each process sees its own: those that the tree has, and,
-/// where the setting was written down, all that it names.
+/// Lists the directories of which each process sees its own: those that the tree has, and, if the
+/// setting was given explicitly, all that it names.
 pub(super) fn process_dirs(
     cx: &Context,
     staging: &Staging,
@@ -50,7 +50,7 @@ pub(super) fn process_dirs(
     Ok(dirs)
 }
 
-/// Without the paths that lie in another one of them: each sees an empty directory.
+/// Drops paths that lie within another one: each process sees an empty directory there.
 fn outermost(paths: &[String]) -> Vec<String> {
     let covered = |path: &str, other: &String| {
         path != other.as_str() && Path::new(path).starts_with(Path::new(other))
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_in_another_one_is_not_named_twice() {
+    fn drops_a_directory_inside_another() {
         let paths = ["tmp/pids/a", "tmp/pids", "run", "running", "run"].map(str::to_owned);
         assert_eq!(outermost(&paths), ["run", "running", "tmp/pids"]);
     }

@@ -1,7 +1,7 @@
 //! The tar stream inside a compressed archive, in bounded memory.
 //!
-//! What is wrong with the compression is named here (truncated, corrupt, followed
-//! by something else); what is wrong with the tar inside is `unpack`'s.
+//! Errors here are about the compression (truncated, corrupt, trailing data); errors in the tar
+//! stream itself come from `unpack`.
 
 mod members;
 
@@ -10,16 +10,16 @@ use model::error::Error;
 use model::release::compression::Compression;
 use std::io::{self, BufRead, ErrorKind, Read};
 
-/// What helps against damage on the way.
+/// The advice against damage in transit.
 const AGAIN: &str = "pack and upload the release again";
 
 /// A reader of the tar stream inside `compressed`.
 ///
-/// Gzip of several members (pigz, concatenated files) and zstd of several frames
-/// read as one stream; zeros after the last one are nothing. Truncated input, corrupt
-/// data, a failed checksum and other bytes after the end are errors of the reader, each an [`Error`] inside the
-/// `io::Error`. `compressed` hands its own failures up the same way, and they come
-/// through as they are: any other error of it would look like corrupt data.
+/// Gzip of several members (pigz, concatenated files) and zstd of several frames read as one
+/// stream; zeros after the last one are ignored. Truncated input, corrupt data, a failed checksum
+/// and other bytes after the end are errors of the reader, each an [`Error`] inside the
+/// `io::Error`. `compressed` returns its own failures in the same form, and they pass unchanged:
+/// any other error of it would look like corrupt data.
 ///
 /// The end is checked only by reading to the end.
 pub fn inflate<'a>(
@@ -38,12 +38,12 @@ pub fn inflate<'a>(
     Ok(Box::new(Inflated { decoder, how, begun: false }))
 }
 
-/// The decoded bytes, with errors that say what is wrong with the archive.
+/// The decoded bytes, with errors that explain the damage to the archive.
 struct Inflated<'a> {
     decoder: Box<dyn Read + Send + 'a>,
     how: Compression,
-    /// Whether anything was decoded: from then on a strange header is not the
-    /// archive's first but something that follows its end.
+    /// Whether anything was decoded: from then on an unknown header follows the archive's end, and
+    /// is not its beginning.
     begun: bool,
 }
 
@@ -62,8 +62,8 @@ impl Read for Inflated<'_> {
 }
 
 impl Inflated<'_> {
-    /// The decoders tell these cases apart by their messages alone; one that is
-    /// worded otherwise falls to "corrupt", with the decoder's words as the reason.
+    /// The decoders distinguish these cases by their messages alone; an unknown message becomes
+    /// "corrupt", with the decoder's words as the reason.
     fn explain(&self, error: io::Error) -> Error {
         let name = self.how.archive_name();
         let format = match self.how {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_matter_how_the_bytes_arrive() {
+    fn works_however_the_bytes_arrive() {
         struct Drops<'a>(&'a [u8], bool);
         impl Read for Drops<'_> {
             fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_the_source_stays_the_sources() {
+    fn a_source_failure_keeps_its_exit_code() {
         struct Gone;
         impl Read for Gone {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

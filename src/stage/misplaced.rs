@@ -1,9 +1,9 @@
-//! What to do about a tree without a Procfile at its root: perhaps it has one elsewhere.
+//! Advice for a tree without a Procfile at its root: perhaps it has one elsewhere.
 
 use std::fs::{self, DirEntry};
 use std::path::Path;
 
-/// How many entries of the root are looked at.
+/// How many entries of the root are examined.
 const MOST: usize = 1000;
 
 /// Returns advice that fits the files at the root of the tree.
@@ -40,7 +40,7 @@ fn similar(entry: &DirEntry) -> Option<String> {
     (is_similar && is_file && name != "Procfile" && name.len() <= 40).then_some(name)
 }
 
-/// A link is not followed, neither to the directory nor to the file.
+/// Does not follow links, neither to the directory nor to the file.
 fn has_procfile(directory: &Path) -> bool {
     let is = |path: &Path, kind: fn(&fs::Metadata) -> bool| {
         path.symlink_metadata().is_ok_and(|found| kind(&found))
@@ -63,14 +63,14 @@ mod tests {
     }
 
     #[test]
-    fn names_the_procfile_that_has_another_name() {
+    fn names_a_misspelled_procfile() {
         assert_eq!(of(&["procfile", "Procfile.dev"]), "found procfile: name it Procfile");
         assert_eq!(of(&["Procfile.dev", "Procfile.txt"]), "found Procfile.txt: name it Procfile");
         assert_eq!(of(&["PROCFILE", "a/Procfile"]), "found PROCFILE: name it Procfile");
     }
 
     #[test]
-    fn names_the_one_directory_that_has_it() {
+    fn names_the_one_directory_with_a_procfile() {
         let said = of(&["my-app-1.0/Procfile", "my-app-1.0/web.py", "README"]);
         assert!(said.contains("found my-app-1.0/Procfile"), "{said}");
         assert!(said.contains("`tar czf source.tar.gz -C my-app-1.0 .`"), "{said}");

@@ -1,4 +1,5 @@
-//! Brings a release onto the disk, complete and checked, touching nothing that runs.
+//! Stages a release: brings it onto the disk, complete and checked, without touching anything that
+//! runs.
 
 mod build;
 mod once;
@@ -43,10 +44,10 @@ use model::units;
 use std::time::Duration;
 use unpack::{Limits, Owner};
 
-/// Why a step was not begun, or not ended.
+/// The reason of an error when the caller's deadline ends a step.
 const TIME_OVER: &str = "the time given with --timeout is over";
 
-/// A release that is complete on the disk; nothing of it runs because of this.
+/// A release that is complete on the disk; staging starts nothing.
 #[derive(Debug)]
 pub struct Staged {
     pub manifest: Manifest,
@@ -58,15 +59,15 @@ pub struct Staged {
 pub struct Found {
     pub resolved: Resolved,
     pub env: Env,
-    /// Of env's bytes.
+    /// Digest of the bytes of env.
     pub env_digest: Sha256,
     pub settings: ReleaseSettings,
-    /// What is surely the same content, installed with the same settings. Where that
-    /// cannot be known without the archive's bytes there is none.
+    /// The installed release with surely the same content and settings. `None` if only the
+    /// archive's bytes could show it.
     pub installed: Option<Manifest>,
 }
 
-/// Reads the env of what was resolved, and looks for it among the installed releases.
+/// Reads the env of the resolved release, and looks for it among the installed ones.
 pub async fn find(cx: &Context, app: &App, resolved: Resolved) -> Result<Found> {
     let over = || Error::source(format!("read env of {}", resolved.url())).because(TIME_OVER);
     let bytes = cx.in_time(resolved.env()).await.ok_or_else(over)??;
@@ -87,7 +88,7 @@ pub async fn find(cx: &Context, app: &App, resolved: Resolved) -> Result<Found> 
     Ok(Found { resolved, env, env_digest, settings, installed })
 }
 
-/// Stages what was found, unless it is installed already.
+/// Stages the release, unless it is installed already.
 pub async fn stage(cx: &Context, app: &Locked, found: Found) -> Result<Staged> {
     if let Some(manifest) = found.installed {
         return Ok(Staged { manifest, reused: true });
@@ -119,7 +120,7 @@ pub async fn stage(cx: &Context, app: &Locked, found: Found) -> Result<Staged> {
     })
 }
 
-/// DEPLOY_METADATA=no is kept by the user's number: it would hold for other apps too.
+/// DEPLOY_METADATA=no blocks access by the user's uid: it would hold for other apps too.
 fn shares_its_user(app: &App, owner: &AppOwner) -> Error {
     let why = format!("{} runs as {}, which other apps may do too", app.name(), owner.user);
     let error = Error::unusable("block the metadata service (DEPLOY_METADATA=no)").because(why);
@@ -130,20 +131,20 @@ fn shares_its_user(app: &App, owner: &AppOwner) -> Error {
     ))
 }
 
-/// How many labels are tried for a release whose units would have names of others.
+/// How many labels are tried for a release whose unit names are taken by other apps.
 const MOST_LABELS: usize = 9;
 
 /// The result of filling a staging directory.
 enum Filled {
     Whole(Box<Manifest>),
-    /// The bytes of a release that is installed: this one, which is used instead.
+    /// The bytes are those of this installed release, which is used instead.
     Again(Box<Manifest>),
-    /// This app has a unit that it would have.
+    /// This app has a unit with a name that the release needs.
     NameTaken(AppName),
 }
 
-/// Brings the release onto the disk; nothing stays of one that fails, or that is here
-/// already.
+/// Brings the release onto the disk; removes everything if it fails, or if the release is
+/// installed already.
 async fn bring(cx: &Context, app: &Locked, found: &Found, owner: &AppOwner) -> Result<Staged> {
     let resolved = &found.resolved;
     cx.events.step(Step::Stage, describe(resolved));
@@ -170,7 +171,7 @@ async fn bring(cx: &Context, app: &Locked, found: &Found, owner: &AppOwner) -> R
 /// The result of staging a release under one label.
 enum Brought {
     Staged(Box<Staged>),
-    /// This app has units of the same names.
+    /// This app has units with the same names.
     NameTaken(AppName),
 }
 
@@ -210,7 +211,7 @@ async fn bring_as(
     }
 }
 
-/// Fills an empty staging directory: env, tree, what `build` makes.
+/// Fills an empty staging directory with env, the tree, and the result of `build`.
 async fn fill(
     cx: &Context,
     app: &Locked,
@@ -282,7 +283,7 @@ async fn fill(
     })))
 }
 
-/// Ends the build of a stage that nobody waits for any more.
+/// Ends the build of a stage that has no caller left.
 pub async fn stop_build(cx: &Context, app: &App) -> Result<()> {
     for label in app.unfinished()? {
         once::stop(cx, build::BUILD, app.name(), &label).await?;
@@ -290,7 +291,7 @@ pub async fn stop_build(cx: &Context, app: &App) -> Result<()> {
     Ok(())
 }
 
-/// Ends what is left of a stage whose daemon was killed: its build, then its files.
+/// Cleans up after a stage whose daemon was killed: ends its build, then removes its files.
 pub async fn abandon(cx: &Context, app: &Locked) -> Result<()> {
     stop_build(cx, app).await?;
     blocking(|| app.remove_leftovers())?;
@@ -298,7 +299,7 @@ pub async fn abandon(cx: &Context, app: &Locked) -> Result<()> {
     Ok(())
 }
 
-/// Parses the Procfile of a tree that has just been unpacked, and keeps it.
+/// Parses the Procfile of a tree that has just been unpacked, and stores it.
 fn procfile(staging: &Staging, resolved: &Resolved) -> Result<Procfile> {
     let Some(text) = staging.procfile()? else {
         let what = format!("read Procfile of {}", resolved.url());
@@ -310,7 +311,7 @@ fn procfile(staging: &Staging, resolved: &Resolved) -> Result<Procfile> {
     Ok(procfile)
 }
 
-/// A formation that names a type the Procfile lacks would silently run nothing.
+/// Refuses a formation with a type that the Procfile lacks: it would silently run nothing.
 fn check_formation(procfile: &Procfile, settings: &ReleaseSettings) -> Result<()> {
     let alone = settings.singleton.iter().any(|kind| kind.as_str() == "web");
     if alone && settings.strategy == Strategy::Handover {
@@ -349,9 +350,8 @@ pub fn refused(resolved: &Resolved, file: &str, error: ParseError) -> Error {
     }
 }
 
-/// Describes the object that is fetched, for the operator.
-/// Now, or just after the newest release where the clock was set back: releases are kept and
-/// rolled back to in the order of these times.
+/// Returns the current time, or just after the newest release if the clock was set back: releases
+/// are kept and rolled back to in the order of these times.
 fn after(newest: Option<&Manifest>) -> Timestamp {
     let now = Timestamp::now();
     let next =
@@ -359,6 +359,7 @@ fn after(newest: Option<&Manifest>) -> Timestamp {
     next.map_or(now, |next| next.max(now))
 }
 
+/// Describes the object that is fetched, for the operator.
 fn describe(resolved: &Resolved) -> String {
     let size = resolved.archive_size().map(|bytes| format!(", {bytes} bytes")).unwrap_or_default();
     format!("{}/{}{size}", resolved.url(), resolved.compression().archive_name())

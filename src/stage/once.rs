@@ -1,5 +1,5 @@
-//! The commands of a release that run once, to their end, in a transient unit of
-//! the app's slice: its `build` and its `release`.
+//! Commands of a release that run once, to their end, in a transient unit of the app's slice:
+//! `build` and `release`.
 
 use super::TIME_OVER;
 use crate::context::Context;
@@ -14,18 +14,18 @@ use model::release::name::{AppName, Label};
 use nix::errno::Errno;
 use std::time::Duration;
 
-/// How often is looked how much room it leaves.
+/// How often the free disk space is checked.
 const LOOK: Duration = Duration::from_millis(100);
 const FILLS: &str = "stopped: it left next to no room on the disk";
 
-/// A line of the Procfile that is no service.
+/// A Procfile line that is not a service.
 pub(super) struct Once<'a> {
-    /// The line's type, and the step that it belongs to.
+    /// The Procfile type, and the step that it belongs to.
     pub kind: &'static str,
-    /// Its name in an error.
+    /// The command's name in an error.
     pub what: String,
     pub label: &'a Label,
-    /// How long it may take where the caller gives it all the time.
+    /// How long it may take, unless the caller's deadline is earlier.
     pub timeout: Duration,
     /// The advice for the operator if it fails.
     pub help: String,
@@ -37,8 +37,8 @@ pub(super) struct Once<'a> {
 ///
 /// # Errors
 ///
-/// `Exit::Unusable` if it fails or takes longer than it may, `Exit::Source` if the time of
-/// the caller is over before.
+/// `Exit::Unusable` if it fails or exceeds its timeout, `Exit::Source` if the caller's deadline
+/// passes first.
 pub(super) async fn run(
     cx: &Context,
     app: &Locked,
@@ -54,7 +54,7 @@ pub(super) async fn run(
     };
     let what = format!("{} ({}.service)", once.what, command.unit);
     let over = || Error::source(what.clone()).because(TIME_OVER);
-    // Zero would be no limit at all: systemd.service(5).
+    // Zero would mean no limit: systemd.service(5).
     if command.timeout.is_zero() {
         return Err(over());
     }
@@ -86,8 +86,7 @@ pub(super) async fn run(
     }
 }
 
-/// Completes when the command leaves next to no room for what runs: never where there was
-/// none before.
+/// Completes when the command has nearly filled the disk; never if it was nearly full before.
 async fn nearly_full(app: &Locked) {
     let scarce = || Space::at(app.dir()).is_ok_and(|room| room.is_scarce());
     if scarce() {
@@ -105,9 +104,9 @@ fn ran_out_of_space(app: &Locked, last: &Quote) -> bool {
     Space::at(app.dir()).is_ok_and(|room| room.is_used_up()) || last.iter().any(says)
 }
 
-/// Stops a command that goes on although nobody waits for it any more.
+/// Stops a command that still runs but has no caller left.
 pub(super) async fn stop(cx: &Context, kind: &str, app: &AppName, label: &Label) -> Result<()> {
-    // As 0.1.0 called it: an upgrade may have ended that in its build.
+    // The name in 0.1.0: an upgrade may have stopped the agent during its build.
     let former = format!("deploy-{app}-{kind}-{label}");
     for unit in [name(kind, app, label), former] {
         let unit = format!("{unit}.service");
@@ -119,8 +118,8 @@ pub(super) async fn stop(cx: &Context, kind: &str, app: &AppName, label: &Label)
     Ok(())
 }
 
-/// The unit's name, without a suffix. No name of an app, a type or a label has a colon: the
-/// release `build-x` of an app `a` and the release `x` of an app `a-build` have two units.
+/// Returns the unit's name without a suffix. No app, type or label contains a colon: the release
+/// `build-x` of an app `a` and the release `x` of an app `a-build` have different units.
 pub(super) fn name(kind: &str, app: &AppName, label: &Label) -> String {
     format!("deploy-{app}-{kind}:{label}")
 }
@@ -130,7 +129,7 @@ mod tests {
     use super::name;
 
     #[test]
-    fn no_two_commands_have_one_unit() {
+    fn no_two_commands_share_a_unit() {
         let unit = |kind, app: &str, label: &str| {
             name(kind, &app.parse().expect("an app"), &label.parse().expect("a label"))
         };

@@ -1,4 +1,4 @@
-//! Looks into an archive without unpacking it: for `deploy plan`.
+//! Reads single files of an archive without unpacking it: for `deploy plan`.
 
 use super::fetch::Pieces;
 use super::inflate::inflate;
@@ -7,12 +7,12 @@ use model::error::{Error, Result};
 use std::io::Read;
 use tokio::sync::mpsc;
 
-/// The largest Procfile there may be; bytes. One more is read, so that a larger
-/// one is refused by whoever parses it.
+/// The size limit of a Procfile in bytes. One more byte is read, so that the parser refuses a
+/// larger one.
 const PROCFILE: u64 = 64 << 10;
 
-/// The Procfile at the root of an archive; the fetch ends where it is found, and
-/// fails where it does not lie within the first `most` bytes.
+/// Returns the Procfile at the root of an archive. Stops the fetch once it is found; fails if it
+/// is not within the first `most` bytes.
 pub async fn procfile(resolved: &Resolved, most: u64) -> Result<Option<Vec<u8>>> {
     let (pieces, received) = mpsc::channel(16);
     let how = resolved.compression();
@@ -32,7 +32,7 @@ pub async fn procfile(resolved: &Resolved, most: u64) -> Result<Option<Vec<u8>>>
     ended.map_err(|e| Error::failed("look for Procfile in the archive").because(e))?
 }
 
-/// The same in a tar stream, with the same errors.
+/// Finds the Procfile in a tar stream, with the same errors.
 pub fn find(tar: impl Read, most: u64) -> Result<Option<Vec<u8>>> {
     let mut tar = tar.take(most);
     let found = search(&mut tar);
@@ -45,8 +45,8 @@ pub fn find(tar: impl Read, most: u64) -> Result<Option<Vec<u8>>> {
     }
     found.map_err(|e| match e.downcast::<Error>() {
         Ok(error) => error,
-        // Not in the words of the tar reader: they may repeat a name, and with it all
-        // that a name can do to a terminal.
+        // Do not repeat the tar reader's message: it may hold a name, and with it terminal
+        // escapes.
         Err(_) => what()
             .because("it is not a tar archive, or is corrupt")
             .help("pack and upload the release again"),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_procfile_at_the_root_alone() {
+    fn finds_the_procfile_only_at_the_root() {
         let of = |name| find(&archive(name, b"web: a")[..], 1 << 20).unwrap();
         assert_eq!(of("Procfile").as_deref(), Some(&b"web: a"[..]));
         assert_eq!(of("./Procfile").as_deref(), Some(&b"web: a"[..]));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_repeats_no_name_and_says_what_to_do() {
+    fn an_error_repeats_no_name_and_gives_advice() {
         let mut damaged = archive("\u{1b}[2J", b"");
         damaged[148..156].fill(b'z');
         let error = find(&damaged[..], 1 << 20).unwrap_err();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_the_source_stays_the_sources() {
+    fn a_source_failure_keeps_its_exit_code() {
         struct Gone;
         impl Read for Gone {
             fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_where_it_is_too_far_away() {
+    fn gives_up_if_the_procfile_is_too_far_in() {
         let huge = archive("zeros", &[0; 8192]);
         let error = find(&huge[..], 4096).unwrap_err();
         assert_eq!(error.exit(), Exit::Unusable);

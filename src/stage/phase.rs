@@ -1,5 +1,5 @@
-//! The release phase: the Procfile's `release`, run once for a staged release, as its
-//! processes will run: as the app's user, in its tree and sandbox, with its env.
+//! The release phase: runs the Procfile's `release` once for a staged release, under the same
+//! conditions as its processes: the app's user, its tree and sandbox, its env.
 
 use super::once::{self, Once};
 use crate::context::Context;
@@ -13,10 +13,10 @@ use model::release::procfile::Procfile;
 use model::units;
 use std::time::Duration;
 
-/// The line's type.
+/// The Procfile type of the release phase.
 const RELEASE: &str = "release";
 
-/// The command of an installed release's `release`; none where it has none.
+/// Returns the `release` command of an installed release, if it has one.
 pub fn command(app: &App, manifest: &Manifest) -> Result<Option<String>> {
     let text = app.procfile(&manifest.label)?;
     // A release whose Procfile does not parse was not installed.
@@ -24,7 +24,7 @@ pub fn command(app: &App, manifest: &Manifest) -> Result<Option<String>> {
     Ok(procfile.and_then(|procfile| procfile.release().map(str::to_owned)))
 }
 
-/// Runs `command` to its end, in at most `timeout`.
+/// Runs `command` to its end, for at most `timeout`.
 pub async fn run(
     cx: &Context,
     app: &Locked,
@@ -48,7 +48,7 @@ pub async fn run(
     once::run(cx, app, once, run).await
 }
 
-/// Stops a release phase that goes on although nobody waits for it any more.
+/// Stops a release phase that still runs but has no caller left.
 pub async fn stop(cx: &Context, app: &App) -> Result<()> {
     for manifest in app.snapshot()?.releases {
         once::stop(cx, RELEASE, app.name(), &manifest.label).await?;
@@ -71,7 +71,7 @@ fn unit(
     let mut properties =
         properties(&kernel().possible(units::confinement(&snapshot, manifest, &process)))?;
     properties.extend([
-        // Where memory ends it is this that goes, before anything that runs.
+        // When memory runs out, the OOM killer takes this before any running process.
         ("OOMScoreAdjust", Property::Int(1000)),
         ("User", Property::Text(plan.user.clone())),
         ("Slice", Property::Text(units::slice(app.name()))),

@@ -1,5 +1,5 @@
-//! The private ports of a release: given to it when it is staged, and its own
-//! for as long as it is installed.
+//! The private ports of a release: allocated when it is staged, and its own as long as it is
+//! installed.
 
 use crate::host::seams::Network;
 use crate::store::Store;
@@ -8,7 +8,7 @@ use model::release::manifest::Manifest;
 use model::release::ports;
 use std::collections::BTreeSet;
 
-/// Gives the release as many ports as its plan needs.
+/// Allocates as many ports as the release's plan needs.
 pub fn give(store: &Store, network: &dyn Network, manifest: &mut Manifest) -> Result<()> {
     let needed = manifest.plan.private_ports_needed();
     if needed == 0 {

@@ -1,5 +1,5 @@
-//! Which release a URL stands for. A machine that has just booted is given the
-//! time to find its network, its role and its clock.
+//! Resolves a URL to a release. An instance that has just booted gets time to bring up its
+//! network, role and clock.
 
 use super::TIME_OVER;
 use crate::context::Context;
@@ -8,12 +8,12 @@ use model::error::{Error, Result};
 use model::release::url::ReleaseUrl;
 use std::time::Duration;
 
-/// Between two questions while the machine boots.
+/// The pause between two attempts while the instance boots.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Finds out which release a URL stands for, within the deploy's deadline.
-/// `deploy …/current` in user-data runs before all of the machine is up, so
-/// what may be the boot's fault is no failure before DEPLOY_BOOT_TIMEOUT.
+/// Resolves a URL to a release, within the deploy's deadline. `deploy …/current` in user-data runs
+/// before the instance is fully up, so errors that the boot may cause are retried until
+/// DEPLOY_BOOT_TIMEOUT.
 pub async fn resolve(cx: &Context, url: &ReleaseUrl) -> Result<Resolved> {
     let mut last: Option<Error> = None;
     loop {
@@ -34,7 +34,7 @@ pub async fn resolve(cx: &Context, url: &ReleaseUrl) -> Result<Resolved> {
     }
 }
 
-/// A machine whose uptime is unknown counts as one that is up.
+/// An instance whose uptime is unknown counts as booted.
 async fn is_booting(cx: &Context) -> bool {
     let bound = cx.settings.boot_timeout;
     cx.machine.uptime().await.is_ok_and(|uptime| uptime < bound)

@@ -1,5 +1,5 @@
-//! Which installed release is the one that was found. Before its archive is fetched, what
-//! the source says may tell; afterwards the digest does.
+//! Finds the installed release that equals the resolved one: before the fetch by the source's
+//! metadata, afterwards by the digest.
 
 use crate::source::Resolved;
 use crate::store::{App, Locked};
@@ -10,8 +10,8 @@ use model::release::manifest::{Manifest, Plan};
 use model::release::procfile::Procfile;
 use model::release::settings::ReleaseSettings;
 
-/// The installed release that surely holds what was found, with the same settings: it
-/// need not be fetched.
+/// Returns the installed release that surely has the same content and settings: it need not be
+/// fetched.
 pub(super) fn known(
     app: &App,
     resolved: &Resolved,
@@ -32,7 +32,7 @@ pub(super) fn known(
     Ok(None)
 }
 
-/// The installed release of the same bytes, run in the same way.
+/// Returns the installed release with the same bytes and the same plan.
 pub(super) fn installed(app: &App, content: &Content, plan: &Plan) -> Result<Option<Manifest>> {
     let same = |manifest: &Manifest| {
         manifest.identity.content.as_ref() == Some(content) && manifest.plan.is_same(plan)
@@ -40,7 +40,7 @@ pub(super) fn installed(app: &App, content: &Content, plan: &Plan) -> Result<Opt
     Ok(candidates(app)?.find(same))
 }
 
-/// Keeps where else it was seen, so that it is known there without its bytes.
+/// Records where else the release was found, so that it is recognized there without its bytes.
 pub(super) fn remember(app: &Locked, mut manifest: Manifest, seen: Sighting) -> Result<Manifest> {
     let url = manifest.url.clone();
     if manifest.identity.remember(&url, seen) {
@@ -49,7 +49,7 @@ pub(super) fn remember(app: &Locked, mut manifest: Manifest, seen: Sighting) -> 
     Ok(manifest)
 }
 
-/// The installed releases: the current one first, then the newest.
+/// Lists the installed releases: the current one first, then newest to oldest.
 fn candidates(app: &App) -> Result<impl Iterator<Item = Manifest>> {
     let snapshot = app.snapshot()?;
     let mut releases = snapshot.releases;

@@ -1,4 +1,4 @@
-//! What is no fault of a release and still not what its author may think: said once,
+//! Warnings about a release that is valid but may not do what its author expects: reported once,
 //! while it is staged.
 
 use crate::events::Events;
@@ -14,7 +14,7 @@ pub(super) fn warn(events: &Events, env: &Env, procfile: &Procfile, settings: &R
 
 fn warnings(env: &Env, procfile: &Procfile, settings: &ReleaseSettings) -> Vec<String> {
     let mut warnings = Vec::new();
-    // PORT is a setting: it has an effect.
+    // PORT is a setting, so it has an effect.
     let by_agent = |name: &&&str| **name != "PORT" && env.get(name).is_some();
     for name in SET_BY_AGENT.iter().filter(by_agent) {
         warnings.push(format!(
@@ -53,13 +53,13 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_release_surprises_nobody() {
+    fn a_usual_release_has_no_warnings() {
         let none: [&str; 0] = [];
         assert_eq!(of("PORT=80 A=1", "web: x\nworker: y\nbuild: z\n"), none);
     }
 
     #[test]
-    fn names_what_is_not_passed_on() {
+    fn names_variables_that_are_not_passed_on() {
         let said = of("PUBLIC_PORT=443 PS=mine\nPWD=/x\ndeclare -x SHLVL=1", "web: x");
         assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].contains("PUBLIC_PORT") && !said[0].contains("443"), "{said:?}");

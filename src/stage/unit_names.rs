@@ -1,4 +1,4 @@
-//! The names of a release's units, which no other release may have.
+//! The unit names of a release, which must be unique on the instance.
 
 use crate::context::Context;
 use crate::store::Locked;
@@ -8,7 +8,7 @@ use model::release::name::{AppName, Label};
 use model::units;
 use std::collections::BTreeSet;
 
-/// The app that has a unit which a release would have under this label.
+/// Returns the app that already has a unit with a name that this label would need.
 pub fn taken(cx: &Context, app: &Locked, label: &Label, plan: &Plan) -> Result<Option<AppName>> {
     let names: BTreeSet<String> = units::templates_of(app.name(), label, plan).collect();
     let has_one = |manifest: &Manifest| {

@@ -1,9 +1,9 @@
 //! Unpacks the archive of a release into its directory, and nowhere else.
 //!
-//! What an archive can do to the instance ends at three walls, each enough for most
-//! attacks alone: names are checked as text, everything is done relative to open
-//! directories without following a link, and the kernel knows this thread as the
-//! app's user. What is refused and what is kept is said at [`unpack`].
+//! Three walls protect the instance from an archive, and each alone stops most attacks: names are
+//! checked as text, every operation is relative to open directories and follows no link, and the
+//! thread has the app user's identity for the kernel. [`unpack`] lists what is refused and what is
+//! kept.
 
 mod blocks;
 mod directories;
@@ -50,36 +50,34 @@ pub struct Limits {
     pub max_files: u64,
 }
 
-/// Number and size of the unpacked files.
+/// Number and total size of the unpacked files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unpacked {
-    /// Every entry, and every directory that only its entries named.
+    /// Entries of every kind, and directories that exist only in the names of entries.
     pub files: u64,
-    /// Of content, holes included.
+    /// Bytes of content, holes included.
     pub bytes: u64,
 }
 
 /// Unpacks the tar stream below `into`, an open, empty directory of `owner`, and
 /// reads the stream to its end.
 ///
-/// The calling thread has the owner's file-system identity meanwhile, also while it
-/// reads `tar`; only root can do that for another user. `progress` is told entries
-/// and bytes so far, often.
+/// Meanwhile, also while it reads `tar`, the calling thread has the owner's file-system identity;
+/// only root can take that of another user. `progress` is often called with the entries and bytes
+/// so far.
 ///
-/// Kept from the archive: names byte for byte, permissions whatever the umask,
-/// times of modification, hard links, symlinks, holes. Of two entries with one name
-/// the later one counts. Not kept: owners, extended attributes, access times, the
-/// sticky bit, setuid and setgid of directories, the right of everybody to write, times of
-/// symlinks, and the mode of the root, which is the caller's.
+/// Kept from the archive: names byte for byte, permissions whatever the umask, modification times,
+/// hard links, symlinks, holes. Of two entries with one name the later one wins. Not kept: owners,
+/// extended attributes, access times, the sticky bit, setuid and setgid of directories, write
+/// permission for others, times of symlinks, and the mode of the root, which is the caller's.
 ///
 /// # Errors
 ///
-/// An archive that breaks a rule is unusable, and the error names the entry: names
-/// that are absolute, hold `..` or lie beneath a link; links that leave the release;
-/// hard links to anything not unpacked before; devices, fifos, unknown types; files with
-/// setuid or setgid; more than `limits`; damage, truncation, or data after the end. An
-/// [`Error`] inside an `io::Error` of `tar` is returned as it is. What was unpacked
-/// until then stays: removing it is the caller's.
+/// An archive that breaks a rule is unusable, and the error names the entry: names that are
+/// absolute, contain `..` or lie beneath a link; links that leave the release; hard links to
+/// anything not unpacked before; devices, fifos, unknown types; files with setuid or setgid; more
+/// than `limits`; damage, truncation, or data after the end. An [`Error`] inside an `io::Error` of
+/// `tar` is returned unchanged. Files unpacked so far stay: the caller removes them.
 pub fn unpack(
     tar: impl Share,
     into: BorrowedFd<'_>,
@@ -100,7 +98,7 @@ pub fn unpack(
         Ok::<_, Error>((unpacked, thread.join()))
     })?;
     let done = tree.quota().done();
-    // What was not filled comes before what could not be made.
+    // An error of the file writer is about an earlier entry: it takes precedence.
     match filled {
         Ok(Ok(())) => unpacked?,
         Ok(Err(Unfilled::One(name, error))) => {
@@ -131,7 +129,7 @@ fn unpack_all<R: Share>(
     }
 }
 
-/// Unpacks one entry; says whether there was one.
+/// Unpacks one entry; returns whether there was one.
 fn unpack_next<R: Share>(
     archive: &mut Archive<R>,
     tree: &mut Tree<'_>,
@@ -163,7 +161,7 @@ fn unpack_next<R: Share>(
     Ok(true)
 }
 
-/// Has the other thread write the content.
+/// Passes the content to the thread that writes files.
 fn hand_over<R: Share>(
     files: &mut Files,
     content: &Content,
@@ -177,7 +175,7 @@ fn hand_over<R: Share>(
     archive.content_end(content.size)
 }
 
-/// Writes the content, leaving its holes.
+/// Writes the content of a sparse file, keeping its holes.
 fn fill<R: Share>(
     mut file: File,
     content: &Content,
@@ -206,9 +204,9 @@ fn fill<R: Share>(
     archive.content_end(content.stored())
 }
 
-/// Such a bit would make a program run as the app's user for whoever calls it. The
-/// sticky bit, and these bits of a directory (build servers have setgid directories, for
-/// a common group), mean nothing among files of one owner, and are left out.
+/// Refuses setuid and setgid on files: anyone who runs the program would act as the app's user.
+/// The sticky bit, and setuid and setgid on directories (build servers have setgid directories,
+/// for a common group), mean nothing among files of one owner, and are dropped.
 fn check_mode(mode: u32) -> Result<(), EntryError> {
     match mode & 0o6000 {
         0 => Ok(()),

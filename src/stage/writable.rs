@@ -1,11 +1,11 @@
-//! What the processes may write to within their tree: DEPLOY_WRITABLE.
+//! The paths of the tree that processes may write to: DEPLOY_WRITABLE.
 
 use crate::store::{Staging, Unwritable, WhyUnwritable};
 use model::error::{Error, Result};
 use model::release::settings::ReleaseSettings;
 
-/// Makes every path of DEPLOY_WRITABLE one that processes can write to. Where the
-/// setting is the built-in one, a path that cannot be is no fault: nobody asked for it.
+/// Makes every path of DEPLOY_WRITABLE writable for the processes. With the built-in value, a path
+/// that cannot be made writable is no error: nobody asked for it.
 pub(super) fn make(staging: &Staging, settings: &ReleaseSettings) -> Result<()> {
     for path in &settings.writable {
         match staging.make_writable(path) {

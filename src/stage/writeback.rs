@@ -1,5 +1,5 @@
-//! What is unpacked goes to the disk meanwhile, so that little is left for the sync
-//! at the end, which a deploy waits for.
+//! Writes unpacked data to the disk in the background, so that the final sync, which a deploy
+//! waits for, has little left to do.
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-/// How much is unpacked from one sync to the next; bytes.
+/// Bytes unpacked between two syncs.
 const STEP: u64 = 64 << 20;
-/// What a file counts beside its bytes: a block, an inode, a name.
+/// What each file adds to its bytes: a block, an inode, a name.
 const FILE: u64 = 4096;
 
 /// A thread that syncs the file system now and then, until this is dropped.
@@ -21,11 +21,10 @@ pub(super) struct Writeback {
 }
 
 impl Writeback {
-    /// Of the file system that `dir` is on. None where it cannot be: nothing depends
-    /// on it.
+    /// Starts a thread for the file system of `dir`. `None` if that fails: nothing depends on it.
     pub fn start(dir: impl AsFd) -> Option<Writeback> {
-        // Not a duplicate: what could not be written is told to each open file once,
-        // and must be told to the one that is synced last (syncfs(2)).
+        // Not a duplicate: a write error is reported once per open file description, and must be
+        // reported to the one that is synced last (syncfs(2)).
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let own = openat(dir, ".", flags, Mode::empty()).ok()?;
         Self::by(move || {
@@ -34,7 +33,7 @@ impl Writeback {
     }
 
     fn by(mut sync: impl FnMut() + Send + 'static) -> Option<Writeback> {
-        // Of no size: while one sync is under way, there is no need for the next.
+        // Without capacity: while a sync is under way, another request is not needed.
         let (wake, woken) = sync_channel(0);
         let work = move || {
             while woken.recv().is_ok() {
@@ -45,7 +44,7 @@ impl Writeback {
         Some(Writeback { wake, next: Cell::new(STEP) })
     }
 
-    /// So much is unpacked by now. Whether a sync begins with this.
+    /// Records the progress of unpacking. Returns whether it starts a sync.
     pub fn unpacked(&self, files: u64, bytes: u64) -> bool {
         let written = bytes.saturating_add(files.saturating_mul(FILE));
         if written < self.next.get() {
@@ -70,7 +69,7 @@ mod tests {
         (Writeback::by(sync).unwrap(), syncs)
     }
 
-    /// Until the thread is there to be woken.
+    /// Retries until the thread is ready to be woken.
     fn begins(mut sync: impl FnMut() -> bool) {
         let start = Instant::now();
         while !sync() {

@@ -1,20 +1,20 @@
-//! Which processes get the signal, and when.
+//! Selects the processes to signal, and when.
 
 use super::process::{Identity, Process};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// How long the reader of a pipeline has for what is still in it.
+/// How long the reader of a pipeline has for the data still in it.
 const UNREAD: Duration = Duration::from_secs(1);
 
-/// What has been seen and signalled so far.
+/// The processes seen and signalled so far.
 pub(super) struct Progress {
     signal: Signal,
     /// The main process, as long as it has not ended.
     main: Option<i32>,
     began: Instant,
-    /// Whether each process that has had the signal outlives it.
+    /// The signalled processes, and whether each outlives the signal.
     signalled: BTreeMap<Identity, bool>,
     /// Processes that had no parent in the group when it began.
     apart: Option<BTreeSet<Identity>>,
@@ -28,12 +28,12 @@ impl Progress {
         Progress { signal, main, began, signalled, apart: None, fed }
     }
 
-    /// The processes that are to be signalled now, each once. While the main process
-    /// lives it is that one, and what a process that outlives the signal has started:
-    /// a server ends its workers itself. After it, that is all that is left.
+    /// Returns the processes to signal now, each once. While the main process lives, these are the
+    /// main process and the children of a process that outlives the signal: a server ends its
+    /// workers itself. Afterwards, these are all that are left.
     ///
-    /// The reading end of a pipeline, as in `app | tee log`, ends by itself when the writer
-    /// has ended, and its last lines with it: it is signalled only if it then stays.
+    /// The reading end of a pipeline, as in `app | tee log`, ends by itself after the writer, when
+    /// it has written the last lines: it is signalled only if it stays.
     pub fn due<'a>(&mut self, left: &'a [Process], now: Instant) -> Vec<&'a Process> {
         self.main = self.main.filter(|main| left.iter().any(|process| process.pid == *main));
         let orphans = left.iter().filter(|process| !has_parent(left, process));
@@ -63,7 +63,7 @@ impl Progress {
         process.pid == main || left.iter().any(outlived) || (!has_parent(left, process) && !apart)
     }
 
-    /// Asked before the process gets the signal: it may ignore another one from then on.
+    /// Call before the signal is sent: afterwards the process may ignore another one.
     fn is_outlived_by(&self, process: &Process) -> bool {
         self.main.is_some() && process.outlives(self.signal)
     }
@@ -78,7 +78,7 @@ fn has_parent(left: &[Process], process: &Process) -> bool {
     left.iter().any(|other| other.pid == process.parent)
 }
 
-/// Whether another process writes what this one reads, and does not itself wait for it.
+/// Whether another process writes to this one's input without itself depending on its output.
 fn is_fed(left: &[Process], process: &Process) -> bool {
     let before = upstream(left, process);
     before.iter().any(|pid| {
@@ -87,7 +87,7 @@ fn is_fed(left: &[Process], process: &Process) -> bool {
     })
 }
 
-/// The processes whose output reaches this one, through whatever others.
+/// The processes whose output reaches this one, directly or through others.
 fn upstream(left: &[Process], process: &Process) -> BTreeSet<i32> {
     let mut found = BTreeSet::new();
     let mut next = vec![process];

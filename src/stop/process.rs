@@ -1,4 +1,4 @@
-//! The processes of a control group, as proc(5) shows them.
+//! The processes of a control group, from proc(5).
 
 use crate::host::cgroup;
 use crate::host::pidfd::Pidfd;
@@ -8,13 +8,13 @@ use nix::sys::stat::Mode;
 use std::fs::{self, File};
 use std::io::Read;
 
-/// The names of shells, which catch SIGINT and go on.
+/// The names of shells, which catch SIGINT and continue.
 const SHELLS: [&str; 7] = ["bash", "dash", "sh", "ash", "ksh", "zsh", "busybox"];
 
-/// The part of a shell script in which a trap is looked for.
+/// How much of a shell script is searched for a trap, in bytes.
 const SCRIPT: u64 = 64 * 1024;
 
-/// A process id and its start in clock ticks since boot: an id may be given again.
+/// A process id and its start in clock ticks since boot: an id may be reused.
 pub(super) type Identity = (i32, u64);
 
 /// One process, with the pipes that connect it to others.
@@ -28,11 +28,10 @@ pub(super) struct Process {
     pub outputs: Vec<String>,
 }
 
-/// The processes of a group beside this one, at one moment.
+/// The processes of a group, without this one, at one moment.
 pub(super) struct Members {
     pub left: Vec<Process>,
-    /// A process of the group ended between the list and its reading: it may have
-    /// started another one.
+    /// A process of the group ended after the list was read: it may have started another one.
     unread: bool,
 }
 
@@ -55,7 +54,7 @@ impl Members {
 }
 
 impl Process {
-    /// Reads a process with this text in /proc/PID/stat; none where it has ended.
+    /// Reads a process from the text of its /proc/PID/stat; `None` if it has ended.
     pub fn read(pid: u32, stat: &str) -> Option<Process> {
         let (parent, started) = parent_and_start(stat)?;
         let pipe = |fd: u32| {
@@ -71,8 +70,8 @@ impl Process {
     }
 
     pub fn send(&self, signal: Signal) {
-        // This program is root: it must be this process and no other one of its id. An
-        // error says that it has ended meanwhile.
+        // This program runs as root, so it must not signal another process with a reused id. An
+        // error means that the process has ended.
         let Ok(process) = Pidfd::open(self.pid) else { return };
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         if parent_and_start(&stat).is_some_and(|(_, started)| started == self.started) {
@@ -80,7 +79,8 @@ impl Process {
         }
     }
 
-    /// Neither ends at the signal nor handles it, as a shell that waits for a command.
+    /// Whether the process neither ends at the signal nor handles it, like a shell that waits for
+    /// a command.
     pub fn outlives(&self, signal: Signal) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         match disposition(&status, signal) {
@@ -95,11 +95,12 @@ impl Process {
         program.file_name().is_some_and(|name| SHELLS.iter().any(|shell| name == *shell))
     }
 
-    /// A shell catches SIGINT with and without a trap: only its script tells which.
+    /// Whether a shell's script has a trap for SIGINT: a shell catches the signal with and without
+    /// one.
     fn traps(&self) -> bool {
         let of = |path: String| {
             let mut bytes = Vec::new();
-            // Whatever the app has put there: a pipe must not hold this program up.
+            // The app chose the path: opening a pipe must not block this program.
             let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             let file = open(path.as_str(), flags, Mode::empty()).map(File::from);
             let file = file.ok().filter(|f| f.metadata().is_ok_and(|m| m.is_file()));
@@ -131,7 +132,7 @@ enum Disposition {
     Caught,
 }
 
-/// What a process does at a signal, from the text of /proc/PID/status.
+/// Returns what a process does at a signal, from the text of /proc/PID/status.
 fn disposition(status: &str, signal: Signal) -> Disposition {
     let has = |mask: &str| {
         let mask = status.lines().find_map(|line| line.strip_prefix(mask)).unwrap_or_default();
@@ -145,7 +146,7 @@ fn disposition(status: &str, signal: Signal) -> Disposition {
     }
 }
 
-/// The parent and the start time of a process that has not ended, from the text of
+/// Returns the parent and the start time of a process that has not ended, from the text of
 /// /proc/PID/stat. The first thread of a process may be a zombie while others still run.
 fn parent_and_start(stat: &str) -> Option<(i32, u64)> {
     // The second field, a name in parentheses, may hold anything.
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_time_comes_from_behind_whatever_name() {
+    fn the_start_time_is_found_after_any_process_name() {
         let rest = "3 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1";
         assert_eq!(parent_and_start(&format!("5 (a) b) S {rest}")), Some((3, 4711)));
         assert_eq!(parent_and_start(&format!("5 (a) Z {rest}")), None);
@@ -171,13 +172,13 @@ mod tests {
     }
 
     #[test]
-    fn a_process_whose_first_thread_alone_has_ended_lives() {
+    fn a_process_lives_while_only_its_first_thread_has_ended() {
         let rest = "3 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 2 0 4711 1 1";
         assert_eq!(parent_and_start(&format!("5 (a) Z {rest}")), Some((3, 4711)));
     }
 
     #[test]
-    fn this_process_is_read() {
+    fn reads_this_process() {
         let pid = std::process::id();
         let stat = fs::read_to_string("/proc/self/stat").expect("it runs");
         let own = Process::read(pid, &stat).expect("it runs");
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_masks_of_a_process_say_what_it_does_at_a_signal() {
+    fn the_masks_of_a_process_give_its_disposition() {
         let bash = "Name:\tbash\nSigIgn:\t0000000000000004\nSigCgt:\t0000000000010002\n";
         assert_eq!(disposition(bash, Signal::SIGQUIT), Disposition::Ignored);
         assert_eq!(disposition(bash, Signal::SIGINT), Disposition::Caught);
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trap_for_another_signal_is_none_for_sigint() {
+    fn a_trap_for_another_signal_is_not_one_for_sigint() {
         assert!(has_trap("a\ntrap 'kill -INT $child' INT; wait"));
         assert!(has_trap("trap stop SIGTERM SIGINT"));
         assert!(!has_trap("trap 'rm -f x' EXIT\nsleep 2"));

@@ -1,6 +1,6 @@
-//! Writes that are on the disk when they return: a temporary name, fsync,
-//! rename, fsync of the directory. Nothing else changes the agent's own files,
-//! so that each stage of each write is a point to die at: `clippy.toml`.
+//! Writes that are on the disk when they return: a temporary name, fsync, rename, fsync of the
+//! directory. Nothing else changes the agent's own files (see `clippy.toml`), so that each stage
+//! of each write is a failpoint.
 
 #![expect(clippy::disallowed_methods, reason = "this is where they are allowed")]
 
@@ -11,10 +11,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
-/// Suffix of a file's name until the file is whole.
+/// Suffix of a file's name until the file is complete.
 const FRESH: &str = "new";
 
-/// Makes a read-only file system or a full disk plain to the operator.
+/// Explains a read-only file system or a full disk to the operator.
 pub(super) fn unwritable(path: &Path, cause: io::Error) -> Error {
     let help = match cause.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -48,8 +48,8 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     write().map_err(|e| unfinished(&fresh, path, e))
 }
 
-/// Writes a new file that need not be on the disk, nor be whole, before its directory
-/// is: a syncfs(2) will be for all of it.
+/// Writes a new file that is durable, and complete, only once its directory is: a later syncfs(2)
+/// covers all of it.
 pub(super) fn write_for_later(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
@@ -61,7 +61,7 @@ pub(super) fn write_for_later(path: &Path, bytes: &[u8], mode: u32) -> Result<()
     write().map_err(|e| unwritable(path, e))
 }
 
-/// Points a symbolic link somewhere else in one atomic step.
+/// Changes the target of a symbolic link atomically.
 pub(super) fn replace_symlink(link: &Path, target: &Path) -> Result<()> {
     let fresh = link.with_extension(FRESH);
     let point = || {
@@ -73,7 +73,7 @@ pub(super) fn replace_symlink(link: &Path, target: &Path) -> Result<()> {
     point().map_err(|e| unfinished(&fresh, link, e))
 }
 
-/// The file that an interrupted write left under the temporary name.
+/// Removes the temporary file of an interrupted write.
 fn remove_old(fresh: &Path) -> io::Result<()> {
     match fs::remove_file(fresh) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -81,20 +81,20 @@ fn remove_old(fresh: &Path) -> io::Result<()> {
     }
 }
 
-/// What was begun does not stay: it may be the last room there is.
+/// Removes the unfinished file: it may occupy the last free space.
 fn unfinished(fresh: &Path, path: &Path, cause: io::Error) -> Error {
     let _ = fs::remove_file(fresh);
     unwritable(path, cause)
 }
 
-/// Gives a file, link or directory that is on the disk another name beside its own.
+/// Renames a file, link or directory that is already on the disk, within its directory.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     reach!(to, "renamed");
     sync_parent(to)
 }
 
-/// Adds to the end of a file, which is made with this mode where it is missing.
+/// Appends to a file, which is created with this mode if missing.
 pub(super) fn append(
     path: &Path,
     mode: u32,
@@ -114,7 +114,7 @@ pub(super) fn append(
     append().map_err(|e| unwritable(path, e))
 }
 
-/// Removes a file or link that may be missing.
+/// Removes a file or link, which may be missing.
 pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -124,8 +124,8 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     sync_parent(path).map_err(|e| unwritable(path, e))
 }
 
-/// Removes a directory that may be missing, with all there is in it. A crash may
-/// leave any part of it: give it a name first that says so.
+/// Removes a directory, which may be missing, with everything in it. A crash may leave any part of
+/// it: first rename it to a name that marks it for removal.
 pub(super) fn remove_tree(path: &Path) -> Result<()> {
     if matches!(path.symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound) {
         return Ok(());
@@ -137,8 +137,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a directory and its parents, where they are missing, each of them on the
-/// disk before there is anything in it.
+/// Creates a directory and its missing parents; each is on the disk before it has entries.
 pub(super) fn make_dir(path: &Path, mode: u32) -> Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -156,7 +155,7 @@ pub(super) fn make_dir(path: &Path, mode: u32) -> Result<()> {
     made.map_err(|e| unwritable(path, e))
 }
 
-/// Removes what a write that was cut short has left in a directory.
+/// Removes the temporary files of interrupted writes from a directory.
 pub(super) fn remove_unfinished(dir: &Path) -> Result<()> {
     let fresh = |name: &String| Path::new(name).extension().is_some_and(|end| end == FRESH);
     let mut names = super::names(dir)?;
@@ -164,7 +163,7 @@ pub(super) fn remove_unfinished(dir: &Path) -> Result<()> {
     names.iter().try_for_each(|name| remove(&dir.join(name)))
 }
 
-/// Makes a rename, a new name or a removal below the parent last.
+/// Makes a rename, a new name or a removal in the parent durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         File::open(parent)?.sync_all()?;
@@ -178,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_that_was_cut_short_leaves_the_old_file_and_goes_later() {
+    fn an_interrupted_write_keeps_the_old_file_and_is_cleaned_up_later() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b/release.json");
         make_dir(path.parent().unwrap(), 0o755).unwrap();
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_leaves_nothing_beside_the_old_file() {
+    fn a_failed_write_leaves_only_the_old_file() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("taken");
         fs::create_dir(&path).unwrap();

@@ -10,14 +10,14 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// When the file is longer than this, the older half goes; bytes.
+/// The size in bytes above which the older half is dropped.
 const LONGEST: u64 = 1 << 20;
 
-/// Errors quote what others may not read: `deploy history` is for operators.
+/// Errors may quote private text: `deploy history` is for operators.
 const MODE: u32 = 0o600;
 
 impl App {
-    /// The newest entries, oldest first. A line that a crash cut short is skipped.
+    /// Returns the newest entries, oldest first. Skips a line that a crash has truncated.
     pub fn history(&self, most: usize) -> Result<Vec<Entry>> {
         let path = self.history_path();
         let text = match tail(&path, LONGEST) {
@@ -49,7 +49,7 @@ impl Locked {
 }
 
 fn add(file: &mut File, entry: &Entry) -> io::Result<()> {
-    // 0.1.0 let everybody read it.
+    // 0.1.0 made it world-readable.
     file.set_permissions(fs::Permissions::from_mode(MODE))?;
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
@@ -59,7 +59,7 @@ fn add(file: &mut File, entry: &Entry) -> io::Result<()> {
     file.write_all(&line)
 }
 
-/// A crash may have cut the last line; the next one must not be glued to it.
+/// Whether the file ends with a complete line: after a crash the next entry needs a new one.
 fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     if file.metadata()?.len() == 0 {
         return Ok(true);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_cut_short_takes_no_other_with_it() {
+    fn a_truncated_line_damages_no_other() {
         let root = tempfile::tempdir().unwrap();
         let app = app(root.path());
         app.record(&entry("one")).unwrap();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_reads_it_not_even_one_of_0_1() {
+    fn only_root_can_read_it_even_one_of_0_1() {
         let root = tempfile::tempdir().unwrap();
         let app = app(root.path());
         app.record(&entry("one")).unwrap();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_loses_the_oldest() {
+    fn it_is_bounded_and_drops_the_oldest() {
         let root = tempfile::tempdir().unwrap();
         let app = app(root.path());
         let long = "ä".repeat(50 << 10);

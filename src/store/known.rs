@@ -1,6 +1,6 @@
-//! `known.json`: a copy of what an app's units and ports are made from, kept whenever its
-//! lock is released. An app whose own files cannot be read any more keeps its units and its
-//! ports by it: a daemon-reload, a reboot or another app's deploy leaves it as it runs.
+//! `known.json`: a copy of the state behind an app's units and ports, saved whenever its lock is
+//! released. An app whose own files cannot be read any more keeps its units and ports through this
+//! copy: a daemon-reload, a reboot or another app's deploy leaves it running.
 
 use super::durable;
 use super::{App, Locked, Store};
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-/// The copy. Baked into an image, it says nothing of another machine.
+/// The copy. In an image, it does not count on another machine.
 #[derive(Serialize, Deserialize)]
 struct Known {
     machine: String,
@@ -22,19 +22,19 @@ struct Known {
     stopped: BTreeSet<String>,
 }
 
-/// Everything known of one app, whatever state its files are in.
+/// The state of one app, even if its files are damaged.
 #[derive(Debug)]
 pub struct Seen {
     pub app: AppName,
-    /// As it is; or, of a damaged app, as it was when it could last be read. None where
-    /// that is not known either.
+    /// The current state; for a damaged app, its state when it could last be read, or `None` if
+    /// that is unknown too.
     pub snapshot: Option<Snapshot>,
     /// Why its files cannot be read.
     pub damage: Option<Error>,
 }
 
 impl Store {
-    /// Every app, the damaged ones among them.
+    /// Returns every app, including damaged ones.
     pub fn seen(&self) -> Result<Vec<Seen>> {
         Ok(self.apps()?.iter().map(App::seen).collect())
     }
@@ -67,8 +67,8 @@ impl App {
 }
 
 impl Locked {
-    /// Makes the copy follow the state. Best effort: a state that cannot be read leaves the
-    /// copy as it is, and a copy that cannot be written is missed only with such a state.
+    /// Updates the copy. Best effort: an unreadable state leaves the copy unchanged, and the copy
+    /// matters only once the state is damaged.
     pub fn keep_known(&self) {
         let kept = match self.snapshot() {
             Ok(snapshot) if self.exists() => self.write_known(snapshot),
@@ -95,7 +95,7 @@ impl Locked {
 }
 
 impl Drop for Locked {
-    /// Whatever was done under the lock, and however it ended.
+    /// Updates the copy after any change, also a failed one.
     fn drop(&mut self) {
         self.keep_known();
     }

@@ -1,5 +1,5 @@
-//! The lock of one app: whoever holds it may change the app's state, and nobody
-//! else can, since every change is a method of the guard.
+//! The lock of one app: only its holder can change the app's state, since every change is a method
+//! of the guard.
 
 use super::durable::{self, unwritable};
 use super::ownership::{Change, change, directory};
@@ -21,7 +21,7 @@ use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// An app whose lock is held; the lock dies with its holder.
+/// An app whose lock is held; the lock ends with its process.
 #[derive(Debug)]
 pub struct Locked {
     app: App,
@@ -37,7 +37,7 @@ impl Deref for Locked {
 }
 
 impl App {
-    /// Whether a move of its files to another user was cut short.
+    /// Whether a transfer of its files to another user was interrupted.
     pub fn is_moving(&self) -> bool {
         self.moving_path().symlink_metadata().is_ok()
     }
@@ -46,14 +46,14 @@ impl App {
         self.dir().join("moving")
     }
 
-    /// The releases that are being staged, or whose staging was cut short.
+    /// Lists the releases whose staging is in progress or was interrupted.
     pub fn unfinished(&self) -> Result<Vec<Label>> {
         let names = super::names(&self.releases_dir())?;
         let labels = names.iter().filter_map(|name| name.strip_prefix(STAGING)?.parse().ok());
         Ok(labels.collect())
     }
 
-    /// Takes the lock, or says that another process holds it.
+    /// Takes the lock; an error if another process holds it.
     #[expect(clippy::disallowed_methods, reason = "there is nothing in the file to be lost")]
     pub fn lock(&self) -> Result<Locked> {
         durable::make_dir(&self.releases_dir(), 0o755)?;
@@ -78,7 +78,7 @@ impl App {
 }
 
 impl App {
-    /// The same for an app whose own files are in the way: the lock is then its directory.
+    /// Locks the app's directory instead if the app's own files prevent taking the lock.
     pub fn lock_by_force(&self) -> Result<Locked> {
         match self.lock() {
             Err(error) if error.reason() != Reason::Busy => {
@@ -95,14 +95,14 @@ impl App {
 }
 
 impl Locked {
-    /// The one atomic step of a deploy: from here on, `label` is what runs here.
+    /// Makes `label` the current release: the one atomic step of a deploy.
     pub fn commit(&self, label: &Label) -> Result<()> {
         self.mark_as_of_this_machine()?;
         let target = Path::new("releases").join(label.as_str());
         self.write_with_reserve(|| durable::replace_symlink(&self.dir().join("current"), &target))
     }
 
-    /// Takes the first release of an app back: nothing is current any more.
+    /// Reverts the first release of an app: afterwards none is current.
     pub fn uncommit(&self) -> Result<()> {
         durable::remove(&self.dir().join("current"))
     }
@@ -130,9 +130,9 @@ impl Locked {
         self.write_with_reserve(|| durable::write(&path, text.as_bytes(), 0o644))
     }
 
-    /// Gives all that the app has to a user of its own: its shared directory, its trees and
-    /// homes, and what its releases run as. Nothing of it may run meanwhile. Cut short, it
-    /// is to be done again: [`App::is_moving`].
+    /// Transfers all files of the app to its own user: the shared directory, the trees and homes,
+    /// and the user of its releases. None of its processes may run meanwhile. If interrupted, it
+    /// must be repeated: [`App::is_moving`].
     pub fn move_in(&self, user: &str, from: Ids, to: Ids, uids: &[u32]) -> Result<()> {
         let mut snapshot = self.snapshot()?;
         let own = snapshot
@@ -143,14 +143,14 @@ impl Locked {
         let marker = self.moving_path();
         self.write_with_reserve(|| durable::write(&marker, b"", 0o600))?;
         if let Err(error) = self.give_all(&all, from, to) {
-            // As far as it can be, it is as it was.
+            // Revert as much as possible.
             for path in &all {
                 let _ = self.change(path, Change::Owner(to.uid, from));
             }
             durable::remove(&marker)?;
             return Err(error);
         }
-        // The manifest, which says whose they are, comes last.
+        // The manifest names the owner, so it is written last.
         let current = snapshot.current.clone();
         snapshot.releases.sort_by_key(|manifest| Some(&manifest.label) == current.as_ref());
         for mut manifest in snapshot.releases {
@@ -167,7 +167,7 @@ impl Locked {
             let closed = || fchmod(directory(tree)?, OWN_TREE).map_err(io::Error::from);
             closed().map_err(|e| unwritable(tree, e))?;
         }
-        // A build kept files there, and will again as another user.
+        // A build keeps files there, and will do so as another user.
         self.change(&self.shared(), Change::GroupWrites(to.uid))
     }
 
@@ -178,15 +178,15 @@ impl Locked {
         }
     }
 
-    /// Takes a release off this instance; its files go with the next
-    /// [`App::sweep`]. It is renamed, so that no boot and no deploy ever sees half of it.
+    /// Retires a release; the next [`App::sweep`] removes its files. It is renamed, so that no
+    /// boot and no deploy ever sees half of it.
     pub fn retire(&self, label: &Label) -> Result<()> {
         let dir = self.release_dir(label);
         durable::rename(&dir, &doomed(&dir)).map_err(|e| unwritable(&dir, e))
     }
 
-    /// Retires the releases that failed here: each may be as large as the one
-    /// that runs, and none is ever gone back to.
+    /// Retires the releases that failed here: each may be as large as the current one, and is
+    /// never a rollback target.
     pub fn retire_failed(&self) -> Result<()> {
         let snapshot = self.snapshot()?;
         let current = |manifest: &&Manifest| Some(&manifest.label) == snapshot.current.as_ref();
@@ -194,8 +194,8 @@ impl Locked {
         failed.map(|manifest| &manifest.label).try_for_each(|label| self.retire(label))
     }
 
-    /// Takes what an interrupted deploy has left out of the way; its files go with the
-    /// next [`App::sweep`], for which nobody has to wait.
+    /// Renames the remains of an interrupted deploy for removal by the next [`App::sweep`], which
+    /// can run in the background.
     pub fn remove_leftovers(&self) -> Result<()> {
         let dir = self.releases_dir();
         for name in super::names(&dir)? {
@@ -209,16 +209,16 @@ impl Locked {
         durable::remove_unfinished(self.dir())
     }
 
-    /// Whether nothing was ever done for the app but to take its lock.
+    /// Whether the app has no state besides its lock.
     pub fn is_new(&self) -> bool {
         let no_history = self.history(1).is_ok_and(|entries| entries.is_empty());
         let used = ["shared", "watch.json"].map(|name| self.dir().join(name));
         no_history && !self.exists() && used.iter().all(|path| path.symlink_metadata().is_err())
     }
 
-    /// Takes all of the app off this instance: releases, shared files, history.
-    /// It is renamed first: what is left of a removal that is cut short is no app.
-    /// Returns why files of it are left, where some cannot be removed.
+    /// Removes all of the app from this instance: releases, shared files, history. It is renamed
+    /// first: the remains of an interrupted removal are not an app. Returns the error if some
+    /// files cannot be removed.
     pub fn remove_app(self) -> Result<Option<Error>> {
         let dir = self.dir();
         let doomed = doomed(dir);

@@ -1,5 +1,5 @@
-//! Whose state this is. Baked into an image, it comes up on another machine: what
-//! was current there was never deployed here, and must not start.
+//! The machine that a state belongs to. A state baked into an image appears on another machine:
+//! its current release was never deployed there, and must not start.
 
 use super::durable;
 use super::{App, Locked};
@@ -9,13 +9,13 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 impl App {
-    /// Whether what is current was made so on this very machine.
+    /// Whether `current` was set on this machine.
     pub(super) fn is_of_this_machine(&self) -> bool {
         fs::read_to_string(self.machine_path()).is_ok_and(|of| of.trim_end() == &*self.machine)
     }
 
-    /// The same. A file that names no machine, such as one that a crash has emptied, makes
-    /// no foreign state: nothing would run here any more.
+    /// The same. A file without a machine, perhaps emptied by a crash, is an error and not a
+    /// foreign state: otherwise the app would no longer run here.
     pub(super) fn is_of_this_machine_for_sure(&self) -> Result<bool> {
         let path = self.machine_path();
         match fs::read_to_string(&path) {
@@ -42,14 +42,14 @@ impl Locked {
         self.write_with_reserve(|| durable::write(&self.machine_path(), text.as_bytes(), 0o644))
     }
 
-    /// Makes another machine's state this one's: its releases are staged here,
-    /// and nothing was ever deployed. True where there was anything to change.
+    /// Adopts another machine's state: its releases are staged here, and none was deployed.
+    /// Returns whether anything changed.
     pub fn adopt(&self) -> Result<bool> {
         let link = self.dir.join("current");
         if self.is_of_this_machine_for_sure()? || link.symlink_metadata().is_err() {
             return Ok(false);
         }
-        // `current` goes last: until then it is still seen to be another's.
+        // `current` goes last: until then the state still counts as foreign.
         durable::remove(&self.dir.join("stopped"))?;
         self.nothing_under_way()?;
         for manifest in self.snapshot()?.releases {

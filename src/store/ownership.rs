@@ -1,4 +1,4 @@
-//! Files that change hands: those of a tree that one user has made, for another one.
+//! Transfers the files of a tree from one user to another.
 
 use crate::host::user::Ids;
 use nix::dir::{Dir, OwningIter};
@@ -11,24 +11,23 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Directories deeper than this are no tree that anybody has made on purpose; each of
-/// them takes a descriptor here.
+/// The limit of nested directories: no real tree is deeper, and each level takes a descriptor here.
 const DEEPEST: usize = 512;
 
-/// How many entries of a cache are made usable to a build, beside what runs.
+/// How many entries of a cache are made writable for a build, while the app runs.
 const MOST: u64 = 100_000;
 
 /// The change that is applied to each entry below a directory.
 #[derive(Clone, Copy)]
 pub enum Change {
-    /// What belongs to the first belongs to the second.
+    /// Transfers the entries of the first user to the second.
     Owner(u32, Ids),
-    /// What its owner may write to, and belongs to this user, its group may too: not what is
-    /// private to its owner.
+    /// Gives the group the rights of the owner, on entries of this user that are not private to
+    /// it.
     GroupWrites(u32),
 }
 
-/// An open directory, and what is left to be seen of it.
+/// An open directory, with its unread entries.
 struct Level {
     directory: OwnedFd,
     entries: OwningIter,
@@ -41,7 +40,7 @@ impl Level {
     }
 }
 
-/// Opens a directory that no link leads to.
+/// Opens a directory; fails if the path ends in a link.
 pub fn directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::open(path, flags, Mode::empty())?)
@@ -51,12 +50,12 @@ pub fn directory(path: &Path) -> io::Result<OwnedFd> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
     pub files: u64,
-    /// On the disk.
+    /// Space on the disk.
     pub bytes: u64,
 }
 
-/// Changes the directory itself and everything below it; what that is. No link is
-/// followed, and no mount. What others change meanwhile may stay as it is.
+/// Changes a directory and everything below it; returns the number and size of the entries. Does
+/// not follow links or cross mounts. Entries changed by others meanwhile may be missed.
 pub fn change(root: OwnedFd, change: Change) -> io::Result<Held> {
     let mut held = Held::default();
     let here = fstat(&root)?;
@@ -76,7 +75,7 @@ pub fn change(root: OwnedFd, change: Change) -> io::Result<Held> {
             Err(Errno::ENOENT) => continue,
             found => found?,
         };
-        // Of a file overlayfs may tell the device that it really lies on.
+        // For a file, overlayfs may report the underlying device.
         if found.st_dev != device && kind(&found) == SFlag::S_IFDIR {
             match change {
                 Change::Owner(..) => return Err(io::Error::other(mounted(name))),
@@ -114,7 +113,7 @@ fn apply(at: &OwnedFd, name: &CStr, found: &FileStat, change: Change) -> io::Res
             fchownat(at, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         }
         Change::GroupWrites(of) if found.st_uid == of && regular => {
-            // Somebody may have put something else there.
+            // The entry may have been replaced meanwhile.
             let Ok(file) = open(at, name) else { return Ok(()) };
             let mode = fstat(&file)?.st_mode & 0o7777;
             let wider = mode | (mode & 0o700) >> 3;
@@ -132,7 +131,7 @@ fn mounted(name: &CStr) -> String {
     format!("{name}: another file system is mounted there, whose files stay another user's")
 }
 
-/// Not through a link: the user may put one there at any time.
+/// Opens without following links: the user may create one at any time.
 fn open(at: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     Ok(openat(at, name, flags, Mode::empty())?)
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn its_group_may_write_what_its_owner_may_and_no_link_is_followed() {
+    fn the_group_gets_the_owners_rights_and_no_link_is_followed() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let secret = outside.path().join("secret");
         fs::write(&secret, "").unwrap();
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_is_too_deep_is_an_error_and_no_overflow() {
+    fn a_tree_that_is_too_deep_is_an_error() {
         let root = tempfile::tempdir().unwrap();
         let mut deep = root.path().to_path_buf();
         (0..DEEPEST + 1).for_each(|_| deep.push("d"));

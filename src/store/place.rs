@@ -1,15 +1,15 @@
-//! Where the state lies, written down where it lies by default: a mistake in agent.env must
-//! not hide a state that is somewhere else from the generator.
+//! The state directory's path, stored in the default one: a mistake in agent.env must not hide a
+//! state elsewhere from the generator.
 
 use super::durable;
 use model::error::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Holds the path of the state directory; missing where that is the default one.
+/// Contains the path of the state directory; missing for the default one.
 const PLACE: &str = "state-dir";
 
-/// Writes down that the state lies at `root`, below `usual`, where it lies by default.
+/// Records, below the default directory `usual`, that the state is at `root`.
 pub fn remember_place(usual: &Path, root: &Path) -> Result<()> {
     let path = usual.join(PLACE);
     match last_place(usual) {
@@ -23,7 +23,7 @@ pub fn remember_place(usual: &Path, root: &Path) -> Result<()> {
     }
 }
 
-/// Where the state lay when the settings could last be read; none where that was the default.
+/// Returns the last valid state directory; `None` if it was the default one.
 pub fn last_place(usual: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(usual.join(PLACE)).ok()?;
     let path = PathBuf::from(text.trim_end_matches('\n'));
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_place_is_remembered_until_it_is_the_usual_one_again() {
+    fn another_place_is_remembered_until_the_default_returns() {
         let root = tempfile::tempdir().unwrap();
         let usual = root.path().join("usual");
         assert_eq!(last_place(&usual), None);
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_absolute_path_is_no_place() {
+    fn a_relative_path_is_ignored() {
         let root = tempfile::tempdir().unwrap();
         for text in ["", "\n", "srv/deploy\n"] {
             fs::write(root.path().join(PLACE), text).unwrap();

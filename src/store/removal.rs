@@ -1,10 +1,9 @@
-//! The removal of a directory that an app or a build has filled.
+//! Removes a directory that an app or a build has filled.
 //!
-//! It is theirs to fill: tens of thousands of directories in each other, mounts, names
-//! that change meanwhile. So nothing here recurses; only so many directories are open at
-//! once, and what lies deeper is moved up to the top and removed from there. Everything
-//! is reached by handle, no link is followed and no mount is crossed. What cannot be
-//! removed is left, and all that can be goes.
+//! Its content is untrusted: tens of thousands of nested directories, mounts, names that change
+//! meanwhile. So nothing here recurses; a bounded number of directories is open at once, and
+//! deeper ones are moved to the top and removed from there. Everything is reached by handle, no
+//! link is followed and no mount is crossed. Everything that can be removed is; the rest stays.
 
 use nix::dir::{Dir, Entry, OwningIter, Type};
 use nix::errno::Errno;
@@ -20,20 +19,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How many directories are open at once, each with two descriptors.
+/// The limit of directories open at once, each with two descriptors.
 const DEEPEST: usize = 16;
-/// How often a directory is read that is filled again meanwhile.
+/// How often a directory is read again because it was filled meanwhile.
 const READS: u32 = 8;
 /// The longest removal: a million files take 10 to 20 s on ext4.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Why something of a directory is left.
+/// The reason why entries of a directory are left.
 #[derive(Debug)]
 pub struct Leftover {
-    /// The first that could not be removed, below the directory.
+    /// The first entry that could not be removed, below the directory.
     name: CString,
     why: Errno,
-    /// How many could not be.
+    /// How many could not be removed.
     count: u64,
 }
 
@@ -54,11 +53,11 @@ impl From<Leftover> for io::Error {
     }
 }
 
-/// Removes a file or a directory that may be missing, with all there is in it.
+/// Removes a file or a directory, which may be missing, with everything in it.
 ///
 /// # Errors
 ///
-/// Of the first thing that could not be removed; all the rest was.
+/// The error of the first entry that could not be removed; all others were.
 pub fn remove(path: &Path) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let name = CString::new(name.as_bytes())?;
@@ -72,25 +71,25 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(Removal::new(parent, name, Instant::now() + LONGEST).run()?)
 }
 
-/// A directory that is being removed, and how far that is.
+/// A directory that is being removed, and the progress.
 struct Removal {
     parent: OwnedFd,
     name: CString,
-    /// The directory itself is the first, that which lies deepest is the last.
+    /// The open directories, from the root of the removal to the deepest.
     levels: Vec<Level>,
-    /// The numbers of what was moved to the top and is to be removed from there.
+    /// The numbers of the directories that were moved to the top and wait for removal there.
     moved: std::ops::Range<u64>,
     left: Option<Leftover>,
     end: Instant,
 }
 
-/// An open directory, and what is left to be seen of it.
+/// An open directory, with its unread entries.
 struct Level {
     name: CString,
     directory: OwnedFd,
     entries: OwningIter,
     reads: u32,
-    /// Something in it cannot be removed.
+    /// An entry in it cannot be removed.
     is_stuck: bool,
 }
 
@@ -101,7 +100,7 @@ impl Level {
         Ok(Level { name: name.to_owned(), directory, entries, reads: 1, is_stuck: false })
     }
 
-    /// The next entry but the directory's own two.
+    /// Returns the next entry except `.` and `..`.
     fn next(&mut self) -> Option<Result<Entry, Errno>> {
         let is_own = |entry: &Result<Entry, Errno>| match entry {
             Ok(entry) => matches!(entry.file_name().to_bytes(), b"." | b".."),
@@ -136,7 +135,7 @@ impl Removal {
         self.left.map_or(Ok(()), Err)
     }
 
-    /// Removes an entry of the directory that is open last, or opens it.
+    /// Removes an entry of the deepest open directory, or opens it.
     fn remove(&mut self, name: &CStr, kind: Option<Type>) {
         let here = self.levels.last().map_or(&self.parent, |level| &level.directory);
         if kind != Some(Type::Directory) {
@@ -146,7 +145,7 @@ impl Removal {
                 Err(errno) => return self.fail(name, errno),
             }
         }
-        // Most directories that lie deep are empty, or soon are.
+        // Most deep directories are empty, or soon will be.
         let deep = self.levels.len() >= DEEPEST;
         match unlinkat(here, name, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => return,
@@ -164,14 +163,14 @@ impl Removal {
         }
     }
 
-    /// Moves a directory that lies too deep to the top, to be removed from there.
+    /// Moves a directory that is too deep to the top, for removal from there.
     fn move_up(&mut self, name: &CStr) {
         let (Some(top), Some(here)) = (self.levels.first(), self.levels.last()) else { return };
         let moved = loop {
             let number = self.moved.end;
             self.moved.end += 1;
             match renameat(&here.directory, name, &top.directory, &*moved_name(number)) {
-                // What an earlier removal has moved there; it is removed in its turn.
+                // An earlier removal has moved an entry to this name; it is removed as well.
                 Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
                 moved => break moved,
             }
@@ -182,7 +181,7 @@ impl Removal {
         }
     }
 
-    /// Ends the directory that is open last, of which all was seen.
+    /// Closes and removes the deepest open directory after its last entry.
     fn close(&mut self) {
         if self.levels.len() == 1
             && let Some(number) = self.moved.next()
@@ -193,7 +192,7 @@ impl Removal {
         let above = self.levels.last().map_or(&self.parent, |above| &above.directory);
         match unlinkat(above, &*level.name, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
-            // Somebody has filled it again, or reading skipped some of it.
+            // It was filled again, or the read skipped some entries.
             Err(Errno::ENOTEMPTY | Errno::EEXIST) if !level.is_stuck && level.reads < READS => {
                 match entries(&level.directory) {
                     Ok(entries) => {
@@ -204,7 +203,7 @@ impl Removal {
                     Err(errno) => self.fail(&level.name, errno),
                 }
             }
-            // Why was said of what is in it.
+            // The failure was recorded for the entry in it.
             Err(Errno::ENOTEMPTY | Errno::EEXIST) if level.is_stuck => self.stick(),
             Err(errno) => self.fail(&level.name, errno),
         }
@@ -229,7 +228,7 @@ fn moved_name(number: u64) -> CString {
     CString::new(format!(".deep-{number}")).unwrap_or_default()
 }
 
-/// Opens a directory by name, unless it is a link or something is mounted there.
+/// Opens a directory by name, unless it is a link or a mount point.
 fn open(beneath: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let how = OpenHow::new()
         .flags(OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
@@ -253,7 +252,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
-    /// Makes so many directories in each other, with a file in the last.
+    /// Creates nested directories to this depth, with a file in the last.
     fn nest(at: &Path, depth: usize) {
         fs::create_dir(at).unwrap();
         let mut directory: OwnedFd = File::open(at).unwrap().into();
@@ -267,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_goes_however_deep_it_is() {
+    fn removes_a_directory_of_any_depth() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("tree");
         for depth in [0, 1, DEEPEST - 1, DEEPEST, DEEPEST + 1, 2_000] {
             nest(&path, depth);
-            // The stack of the threads that remove is not large.
+            // Removal must work with the small stack of its threads.
             let small = thread::Builder::new().stack_size(64 << 10);
             let path = path.clone();
             small.spawn(move || remove(&path).unwrap()).unwrap().join().unwrap();
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_goes_that_is_wide_and_deep() {
+    fn removes_a_wide_and_deep_directory() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("tree");
         fs::create_dir(&path).unwrap();
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_link_leads_to_stays() {
+    fn the_target_of_a_link_stays() {
         let root = tempfile::tempdir().unwrap();
         let (path, kept) = (root.path().join("tree"), root.path().join("kept"));
         nest(&kept, 1);
@@ -309,9 +308,9 @@ mod tests {
         assert!(kept.join("d/file").exists() && path.symlink_metadata().is_err());
     }
 
-    /// As root, in a mount namespace of this thread alone.
+    /// As root, in a mount namespace of this thread only.
     #[test]
-    fn a_mount_stays_with_all_that_is_in_it_and_is_named() {
+    fn a_mount_stays_with_its_content_and_is_named() {
         let root = tempfile::tempdir().unwrap();
         let (path, kept) = (root.path().join("tree"), root.path().join("kept"));
         nest(&kept, 1);
@@ -339,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_keep_coming_end_with_the_time_or_when_they_stop() {
+    fn ends_at_the_timeout_or_when_no_more_files_appear() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("tree");
         nest(&path, 1);

@@ -1,6 +1,5 @@
-//! A little of the disk that is kept back, so that a full one stops no rollback, no
-//! restart and no record of them: file systems have no reserve of inodes, and some
-//! none of blocks.
+//! Disk space in reserve, so that a full disk prevents no rollback, no restart and no record of
+//! them: file systems have no reserve of inodes, and some none of blocks.
 
 use super::Locked;
 use crate::host::disk;
@@ -11,21 +10,21 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// What may be made at once while one thing is done: what is under way, a link or a
-/// release.json beside the old one, what is stopped, the history's next block.
+/// How many files one operation may write: underway.json, a link or a release.json beside the old
+/// one, the stopped processes, the history's next block.
 const FILES: u32 = 4;
-/// Of each; bytes.
+/// The size of each in bytes.
 const SIZE: i64 = 16 << 10;
 
 impl Locked {
-    /// Makes what is missing of the reserve, where there is room for it.
+    /// Recreates the missing parts of the reserve, if there is space.
     pub(super) fn keep_reserve(&self) {
         if let Err(error) = self.parts().try_for_each(|part| keep(&part)) {
             tracing::debug!("keep {} free: {error}", self.reserve_dir().display());
         }
     }
 
-    /// Writes what must be written, if need be to the room that is kept for it.
+    /// Runs a necessary write; on a full disk, frees parts of the reserve for it.
     #[expect(clippy::disallowed_methods, reason = "what is lost of it is made again")]
     pub(super) fn write_with_reserve<T>(&self, write: impl Fn() -> Result<T>) -> Result<T> {
         let mut written = write();
@@ -73,7 +72,7 @@ mod tests {
     use std::cell::Cell;
 
     #[test]
-    fn a_full_disk_gets_as_much_of_the_reserve_as_the_write_takes() {
+    fn a_full_disk_gets_only_as_much_of_the_reserve_as_the_write_needs() {
         let root = tempfile::tempdir().unwrap();
         let app = Store::at(root.path()).app(&"my-app".parse().unwrap()).lock().unwrap();
         let parts = || app.parts().filter(|part| part.exists()).count();

@@ -1,5 +1,5 @@
-//! A release in work: `.staging-LABEL`, which becomes `LABEL` by one rename when
-//! it is whole and on the disk.
+//! A release being staged: `.staging-LABEL`, which is renamed to `LABEL` once it is complete and
+//! on the disk.
 
 mod builder;
 mod homes;
@@ -26,39 +26,39 @@ use std::path::{Path, PathBuf};
 
 /// Prefix of a staging directory's name, before the label.
 pub(super) const STAGING: &str = ".staging-";
-/// The largest Procfile that is read; bytes.
+/// The largest Procfile that is read, in bytes.
 const PROCFILE: u64 = 64 << 10;
-/// The name of the copy of it that lies beside `app/` and is root's.
+/// The name of its copy beside `app/`, owned by root.
 const KEPT_PROCFILE: &str = "Procfile";
-/// The mode of the root of a tree that is one app's alone.
+/// The mode of the root of a tree that belongs to one app.
 pub(super) const OWN_TREE: Mode = Mode::from_bits_truncate(0o750);
 
-/// The directory of a release that is being staged; removed when dropped unfinished.
+/// The directory of a release being staged; removed if dropped unfinished.
 #[derive(Debug)]
 pub struct Staging {
     dir: PathBuf,
-    /// Where the release will be once it is finished.
+    /// The path of the release once it is finished.
     destination: PathBuf,
-    /// The app's own directory, whatever release runs.
+    /// The app's own directory, kept across releases.
     shared: PathBuf,
     label: Label,
     /// The handle of `app/`.
     tree: OwnedFd,
     owner: Ids,
-    /// Whom its `build` runs as: the owner itself where the app shares its user.
+    /// The user of `build`: the owner itself if the app shares its user.
     builder: Ids,
     finished: bool,
 }
 
 impl Locked {
-    /// Makes an empty staging directory, and the app's own one where it is missing.
+    /// Creates an empty staging directory, and the app's own one if it is missing.
     pub fn begin_staging(&self, label: &Label, owner: Ids, builder: Ids) -> Result<Staging> {
         self.remove_leftovers()?;
         let shared = self.shared();
         if !shared.exists() {
             durable::make_dir(&shared, 0o750)?;
         }
-        // Also where a crash came before this, or the user is another one now.
+        // Also after a crash before this step, or a change of the user.
         give(&shared, owner)?;
         if owner != builder {
             let_group_write(&shared)?;
@@ -86,7 +86,8 @@ fn give(path: &Path, owner: Ids) -> Result<()> {
     chown(path, Some(owner.uid), Some(owner.gid)).map_err(|e| unwritable(path, e))
 }
 
-/// So that what a build keeps there stays.
+/// Makes the shared directory writable for the builder's group, so that builds can keep files
+/// there.
 fn let_group_write(shared: &Path) -> Result<()> {
     let mode = fs::metadata(shared).map_err(|e| unwritable(shared, e))?.mode() & 0o7777;
     if mode & 0o070 == 0o070 {
@@ -105,13 +106,13 @@ impl Staging {
         self.owner
     }
 
-    /// Another handle of `app/`, for the thread that unpacks.
+    /// Returns another handle of `app/`, for the thread that unpacks.
     pub fn tree(&self) -> Result<OwnedFd> {
         let what = || format!("open {}", self.dir.join("app").display());
         self.tree.try_clone().map_err(|e| Error::failed(what()).because(e))
     }
 
-    /// Where the tree lies now, and where it will lie: a build must see the second.
+    /// Returns the tree's present path, and its final one: a build must see the second.
     pub fn tree_paths(&self) -> (PathBuf, PathBuf) {
         (self.dir.join("app"), self.destination.join("app"))
     }
@@ -120,7 +121,7 @@ impl Staging {
         self.dir.join("env")
     }
 
-    /// The text of `Procfile` at the root of the tree; none where there is no such file.
+    /// Returns the text of `Procfile` at the root of the tree, if there is one.
     pub fn procfile(&self) -> Result<Option<Vec<u8>>> {
         read_beneath(&self.tree, Path::new("Procfile"), PROCFILE)
             .map_err(|e| Error::unusable("read Procfile").because(e))
@@ -130,15 +131,15 @@ impl Staging {
         durable::write_for_later(&self.env_path(), text.as_bytes(), 0o600)
     }
 
-    /// Keeps the text of the Procfile where neither `build` nor a process can change it:
-    /// it says whether a deploy asks for this very release.
+    /// Stores the text of the Procfile where neither `build` nor a process can change it: it
+    /// decides whether a later deploy is for this very release.
     pub fn write_procfile(&self, text: &[u8]) -> Result<()> {
         durable::write_for_later(&self.dir.join(KEPT_PROCFILE), text, 0o600)
     }
 
-    /// Sees to it that the processes find what they may write to: a directory of the
-    /// tree, which is made with its parents where nothing is there. A file stays a file,
-    /// and a link within the tree stays a link; no link is followed out of the tree.
+    /// Makes a path writable for the processes: a directory of the tree, created with its parents
+    /// if missing. A file stays a file, and a link within the tree stays a link; no link is
+    /// followed out of the tree.
     pub fn make_writable(&self, relative: &str) -> Result<(), Unwritable> {
         let mut path = PathBuf::new();
         let mut parts = Path::new(relative).components().peekable();
@@ -155,7 +156,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Makes the last directory of `path`, unless something is there that will do.
+    /// Creates the last directory of `path`, unless a suitable entry exists.
     fn make_part(
         &self,
         parent: &OwnedFd,
@@ -181,16 +182,16 @@ impl Staging {
         }
     }
 
-    /// Puts everything on the disk, then gives the release its name.
+    /// Syncs everything to the disk, then renames the release to its label.
     ///
-    /// One syncfs(2) for all of it: on ext4, 10,000 files of 8 KiB took 0.2 to 0.3 s,
-    /// and 9 to 14 s with an fsync of each. Since Linux 5.8 it also says what could
-    /// not be written since its handle was opened, which is before the first file.
+    /// One syncfs(2) for all of it: on ext4, 10,000 files of 8 KiB took 0.2 to 0.3 s, and 9 to 14
+    /// s with an fsync of each. Since Linux 5.8 it also reports write errors since its handle was
+    /// opened, which is before the first file.
     pub fn finish(mut self, manifest: &Manifest) -> Result<()> {
         let path = self.dir.join("release.json");
         durable::write_for_later(&path, &manifest_json(&path, manifest)?, 0o600)?;
         let finish = || {
-            // Whatever mode the archive has for its root: nobody else reads what lies there.
+            // Replaces the mode of the archive's root: no other user may read the tree.
             if self.has_builder() {
                 fchmod(&self.tree, OWN_TREE)?;
             }
@@ -209,7 +210,7 @@ impl Drop for Staging {
         if !self.finished
             && let Err(error) = durable::remove_tree(&self.dir)
         {
-            // So that the name is free for the next one.
+            // Renaming frees the label for the next attempt.
             let doomed = doomed(&self.dir);
             match durable::rename(&self.dir, &doomed) {
                 Ok(()) => report_left(&doomed, &error),
@@ -219,7 +220,7 @@ impl Drop for Staging {
     }
 }
 
-/// Opens what a path leads to within the tree, links followed.
+/// Opens the target of a path within the tree, following links.
 fn inside(tree: &OwnedFd, path: &Path) -> Result<OwnedFd, WhyUnwritable> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
@@ -231,21 +232,21 @@ fn inside(tree: &OwnedFd, path: &Path) -> Result<OwnedFd, WhyUnwritable> {
     })
 }
 
-/// Why processes cannot be let write to a path of the tree.
+/// The reason why a path of the tree cannot be made writable.
 #[derive(Debug)]
 pub struct Unwritable {
-    /// Below the tree: the path itself, or what lies on the way to it.
+    /// The path below the tree: the path itself, or one on the way to it.
     pub at: PathBuf,
     pub why: WhyUnwritable,
 }
 
 #[derive(Debug)]
 pub enum WhyUnwritable {
-    /// A link to something that is not there.
+    /// A link to a missing target.
     Dangling,
     /// A link out of the tree.
     Outside,
-    /// Neither file nor directory, or a file with something below it.
+    /// Neither file nor directory, or a file as the parent of a path.
     Kind,
     System(Errno),
 }
@@ -284,26 +285,25 @@ fn read_beneath(dir: &OwnedFd, path: &Path, most: u64) -> io::Result<Option<Vec<
 }
 
 impl App {
-    /// The labels under which content that is not installed yet may be: the release's name,
-    /// then `NAME.2`, `NAME.3`, …, as far as they are free.
+    /// Returns the free labels for new content: the release's name, then `NAME.2`, `NAME.3`, …
     pub fn free_labels(&self, name: &ReleaseName) -> impl Iterator<Item = Label> {
         let is_free = |label: &Label| self.release_dir(label).symlink_metadata().is_err();
         (1..).map(|nth| Label::of(name, nth)).filter(is_free)
     }
 
-    /// The first of them.
+    /// Returns the first free label.
     pub fn free_label(&self, name: &ReleaseName) -> Label {
         self.free_labels(name).next().unwrap_or_else(|| Label::of(name, 1))
     }
 
-    /// The env file of an installed release, as systemd reads it.
+    /// Returns the env file of an installed release, in systemd's format.
     pub fn environment_file(&self, label: &Label) -> Result<Vec<u8>> {
         let path = self.release_dir(label).join("env");
         fs::read(&path).map_err(|e| super::unreadable(&path, e))
     }
 
-    /// The Procfile of an installed release, as it was in its archive. One that 0.1.0 has
-    /// staged has it in its tree alone.
+    /// Returns the Procfile of an installed release, as it was in its archive. A release staged by
+    /// 0.1.0 has it only in its tree.
     pub fn procfile(&self, label: &Label) -> Result<Option<Vec<u8>>> {
         let kept = self.release_dir(label).join(KEPT_PROCFILE);
         match fs::read(&kept) {

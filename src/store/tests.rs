@@ -1,4 +1,4 @@
-//! What the store promises about the disk.
+//! Tests of the store's guarantees about the disk.
 
 mod known;
 mod machine;
@@ -16,7 +16,7 @@ use nix::unistd::{getgid, getuid};
 use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
-/// A store of its own, and the lock of one app in it.
+/// A temporary store, and the lock of one app in it.
 struct World {
     root: TempDir,
     app: Locked,
@@ -34,19 +34,19 @@ impl World {
         Store::at(self.root.path())
     }
 
-    /// A staging directory that belongs to whoever runs the tests.
+    /// Creates a staging directory that belongs to the user of the tests.
     fn staging(&self, name: &str) -> Staging {
         let owner = Ids { uid: getuid().as_raw(), gid: getgid().as_raw() };
         self.app.begin_staging(&label(name), owner, owner).expect("a staging directory")
     }
 
-    /// Installs a release; later times are newer.
+    /// Installs a release; a later time is newer.
     fn install(&self, name: &str, time: i64, state: State) {
         let manifest = Manifest { state, ..manifest(name, time) };
         self.staging(name).finish(&manifest).expect("installed");
     }
 
-    /// Installs good releases, the last one current.
+    /// Installs good releases, the last one as current.
     fn installed(names: &[&str]) -> World {
         let world = World::new();
         for (name, time) in names.iter().zip(0..) {
@@ -124,7 +124,7 @@ fn current_is_the_last_commit() {
 }
 
 #[test]
-fn a_commit_survives_what_an_interrupted_one_has_left() {
+fn a_commit_survives_the_remains_of_an_interrupted_one() {
     let world = World::installed(&["r1", "r2"]);
     symlink("releases/r1", world.path("current.new")).unwrap();
     world.app.commit(&label("r1")).unwrap();
@@ -133,7 +133,7 @@ fn a_commit_survives_what_an_interrupted_one_has_left() {
 }
 
 #[test]
-fn a_current_that_points_elsewhere_is_an_error_and_not_no_release() {
+fn a_current_link_to_elsewhere_is_an_error() {
     let world = World::installed(&["r1"]);
     for target in ["/etc", "releases/../../../etc", "r1", "releases/r1/app", "releases/"] {
         fs::remove_file(world.path("current")).unwrap();
@@ -159,7 +159,7 @@ fn one_unreadable_release_hides_no_other() {
     assert_eq!(world.labels(), ["r5"]);
 }
 
-/// What runs must not be taken for what is not installed, and be stopped.
+/// Running processes must not count as uninstalled, and be stopped.
 #[test]
 fn an_unreadable_current_release_is_an_error() {
     let world = World::installed(&["r1", "r2"]);
@@ -169,7 +169,7 @@ fn an_unreadable_current_release_is_an_error() {
 }
 
 #[test]
-fn a_second_holder_of_the_lock_is_turned_away() {
+fn a_second_holder_of_the_lock_is_refused() {
     let world = World::new();
     let app = world.store().app(world.app.name());
     let error = app.lock().expect_err("it is held");
@@ -199,14 +199,14 @@ fn a_rollback_goes_to_the_good_release_that_was_replaced() {
 }
 
 #[test]
-fn pruning_keeps_the_newest_good_ones_and_whatever_is_needed() {
+fn pruning_keeps_the_newest_good_releases_and_any_that_are_needed() {
     let world = World::installed(&["r1", "r2", "r3", "r4"]);
     assert_eq!(world.prunable(3), ["r1"]);
-    assert_eq!(world.prunable(1), ["r2", "r1"], "the one to go back to stays");
+    assert_eq!(world.prunable(1), ["r2", "r1"], "the rollback target stays");
     assert!(world.prunable(9).is_empty());
 
     world.app.commit(&label("r1")).unwrap();
-    assert_eq!(world.prunable(2), ["r2"], "what is current stays, however old");
+    assert_eq!(world.prunable(2), ["r2"], "the current release stays, however old");
 }
 
 #[test]
@@ -219,11 +219,11 @@ fn only_good_releases_count_as_kept() {
 
     world.install("r6", 6, State::Good);
     world.app.commit(&label("r6")).unwrap();
-    assert!(world.prunable(9).contains(&"r5".to_owned()), "its time has passed");
+    assert!(world.prunable(9).contains(&"r5".to_owned()), "it is older than the current release");
 }
 
 #[test]
-fn as_many_stay_that_were_staged_ahead() {
+fn as_many_releases_staged_ahead_are_kept() {
     let world = World::installed(&["r1"]);
     for (name, time) in ["r2", "r3", "r4"].iter().zip(2..) {
         world.install(name, time, State::Staged);
@@ -232,7 +232,7 @@ fn as_many_stay_that_were_staged_ahead() {
 }
 
 #[test]
-fn what_failed_goes_unless_it_is_current() {
+fn failed_releases_are_retired_unless_current() {
     let world = World::installed(&["r1", "r2", "r3"]);
     for name in ["r1", "r3"] {
         world.app.set_state(&label(name), State::Failed).unwrap();
@@ -242,7 +242,7 @@ fn what_failed_goes_unless_it_is_current() {
 }
 
 #[test]
-fn a_label_is_the_first_of_a_releases_names_that_is_free() {
+fn a_label_is_the_first_free_variant_of_the_releases_name() {
     let world = World::installed(&["r1", "r1.2", "r2.2"]);
     let free = |name: &str| world.app.free_label(&name.parse().unwrap()).to_string();
     assert_eq!([free("r1"), free("r2"), free("r3")], ["r1.3", "r2", "r3"]);
@@ -251,7 +251,7 @@ fn a_label_is_the_first_of_a_releases_names_that_is_free() {
 }
 
 #[test]
-fn what_the_operator_stopped_is_remembered() {
+fn stopped_processes_are_remembered() {
     let world = World::installed(&["r1"]);
     assert_eq!(world.snapshot().stopped, Stopped::default());
     let stopped = Stopped(["web", "worker.2"].map(str::to_owned).into());
@@ -273,15 +273,15 @@ fn a_removed_release_is_gone_and_others_stay() {
     fs::write(world.app.tree(&label("r1")).join("file"), "x").unwrap();
     world.app.retire(&label("r1")).unwrap();
     assert_eq!(world.labels(), ["r2"]);
-    assert!(world.app.retire(&label("r1")).is_err(), "there is none");
+    assert!(world.app.retire(&label("r1")).is_err(), "it is gone");
     fs::create_dir(world.path("releases/r1")).unwrap();
-    world.app.retire(&label("r1")).expect("another one of that name");
+    world.app.retire(&label("r1")).expect("another release of that name");
     world.app.sweep().unwrap();
     assert_eq!(names_in(&world.path("releases")), ["r2"]);
 }
 
 #[test]
-fn what_was_interrupted_is_removed_and_nothing_else() {
+fn only_interrupted_work_is_removed() {
     let world = World::installed(&["r1"]);
     for name in [".staging-r2", ".removing-r0", ".other"] {
         fs::create_dir_all(world.path("releases").join(name).join("app")).unwrap();
@@ -290,7 +290,7 @@ fn what_was_interrupted_is_removed_and_nothing_else() {
         fs::write(world.path(name), "").unwrap();
     }
     assert_eq!(world.app.unfinished().unwrap(), [label("r2")]);
-    assert_eq!(world.labels(), ["r1"], "none of them is a release");
+    assert_eq!(world.labels(), ["r1"], "leftovers are not releases");
     world.app.remove_leftovers().unwrap();
     world.app.sweep().unwrap();
     assert_eq!(names_in(&world.path("releases")), [".other", "file", "r1"]);
@@ -309,7 +309,7 @@ fn a_removed_app_leaves_nothing_beside_the_others() {
 }
 
 #[test]
-fn a_removal_that_was_cut_short_is_no_app_and_ends_later() {
+fn an_interrupted_removal_leaves_no_app_and_ends_later() {
     let world = World::installed(&["r1"]);
     let apps = world.root.path().join("apps");
     fs::create_dir_all(apps.join(".removing-old/releases/r1")).unwrap();
@@ -319,9 +319,9 @@ fn a_removal_that_was_cut_short_is_no_app_and_ends_later() {
 }
 
 #[test]
-fn on_a_full_disk_old_ones_go_first_and_what_is_staged_ahead_last() {
+fn on_a_full_disk_old_releases_go_first_and_those_staged_ahead_last() {
     let world = World::installed(&["r1", "r2", "r3", "r4"]);
-    assert_eq!(world.spare(), ["r1", "r2"], "neither what is current nor the one before");
+    assert_eq!(world.spare(), ["r1", "r2"], "neither the current nor the previous release");
     world.install("ahead", 9, State::Staged);
     world.install("behind", 1, State::Staged);
     world.install("proved", 8, State::Proved);
@@ -333,5 +333,5 @@ fn on_a_full_disk_old_ones_go_first_and_what_is_staged_ahead_last() {
     assert!(only.spare().is_empty());
     let nothing = World::installed(&["r1", "r2"]);
     nothing.app.uncommit().unwrap();
-    assert_eq!(nothing.spare(), ["r1"], "a good one stays, whatever is current");
+    assert_eq!(nothing.spare(), ["r1"], "a good release stays without a current one");
 }

@@ -1,6 +1,5 @@
-//! `underway.json`: a deploy that has begun and not ended. It is all that a
-//! crash leaves of one besides its release, and lies there so that the history
-//! can say how it went on.
+//! `underway.json`: a deploy that has begun and not ended. After a crash it is the only trace of a
+//! deploy besides its release, and lets the history report how the deploy went on.
 
 use super::durable;
 use super::{App, Locked};
@@ -15,7 +14,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnderWay {
     pub id: String,
-    /// As in the history.
+    /// The same value as in the history.
     pub action: String,
     pub who: String,
     pub url: Option<String>,
@@ -25,9 +24,9 @@ pub struct UnderWay {
 }
 
 impl App {
-    /// What was under way when the daemon last ended, or is now. What the history
-    /// has the outcome of is not, though a crash may have left the file; and a file
-    /// that cannot be read says nothing.
+    /// Returns the deploy that is under way, or was when the daemon last ended. A deploy whose
+    /// outcome is in the history has ended, though a crash may have left the file; an unreadable
+    /// file is ignored.
     pub fn under_way(&self) -> Option<UnderWay> {
         let work: UnderWay = serde_json::from_slice(&fs::read(self.under_way_path()).ok()?).ok()?;
         let has_ended = |newest: &Entry| newest.id == work.id;

@@ -1,5 +1,5 @@
-//! `watch.json`: what watch mode did last, so that a release which failed here is
-//! not tried again, over a restart and a reboot as well.
+//! `watch.json`: the last attempt of watch mode, so that a release which failed here is not
+//! retried, even after a restart or a reboot.
 
 use super::durable;
 use super::{App, Locked};
@@ -12,19 +12,19 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
 
-/// An attempt to deploy what a watched URL names.
+/// An attempt to deploy the release that a watched URL names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Watched {
-    /// As it was in DEPLOY_WATCH.
+    /// The URL in DEPLOY_WATCH.
     pub url: ReleaseUrl,
     pub mark: Mark,
-    /// The release that it named.
+    /// The release that the URL named.
     pub release: ReleaseUrl,
-    /// Of the deploy, in the history as well.
+    /// The id of the deploy, as in the history.
     pub id: String,
     /// How often this was tried in a row.
     pub tries: u32,
-    /// None: the deploy has begun and not ended.
+    /// `None` if the deploy has begun and not ended.
     pub exit: Option<Exit>,
     #[serde(default)]
     pub reason: Option<Reason>,
@@ -32,7 +32,7 @@ pub struct Watched {
     pub at: Timestamp,
 }
 
-/// Whose it is: baked into an image, it says nothing of another machine.
+/// The attempt with its machine: in an image, it does not count on another machine.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     machine: String,
@@ -40,7 +40,7 @@ struct Stored {
 }
 
 impl App {
-    /// None where nothing was, or where that cannot be read.
+    /// Returns the last attempt; `None` if there was none, or if it cannot be read.
     pub fn watched(&self) -> Option<Watched> {
         let stored: Stored = serde_json::from_slice(&fs::read(self.watched_path()).ok()?).ok()?;
         (*stored.machine == *self.machine).then_some(stored.watched)

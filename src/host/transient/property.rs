@@ -1,11 +1,11 @@
-//! Lines of a unit file as the properties that a transient unit takes, so that a command
-//! which runs once is confined by the very text that confines a service.
+//! Converts lines of a unit file to properties of a transient unit, so that the same text confines
+//! a command that runs once and a service.
 
 use super::Property;
 use model::error::{Error, Result};
 use nix::errno::Errno;
 
-/// How the value of a property is written in a unit file; the types on D-Bus are those of
+/// The syntax of a property's value in a unit file; the types on D-Bus are those of
 /// org.freedesktop.systemd1(5).
 #[derive(Clone, Copy)]
 enum Form {
@@ -13,21 +13,21 @@ enum Form {
     Bool,
     /// A word.
     Text,
-    /// A path or an assignment, of which there may be several lines.
+    /// A path or an assignment; the line may be repeated.
     List,
-    /// Words of one line.
+    /// Several words on one line.
     Words,
-    /// Words that are allowed, and no others.
+    /// An allow list of words.
     Allowed,
     /// A number, of bytes or tasks.
     Bytes,
-    /// Empty, or `yes` where that allows nothing: the set of no flag.
+    /// Empty, or `yes` if that allows nothing: the empty set of flags.
     Nothing,
     /// The name of an error.
     Errno,
     /// `PATH:OPTIONS`
     Mount,
-    /// A path that is seen where it lies.
+    /// A path that is bound to the same path.
     Bind,
 }
 
@@ -66,8 +66,8 @@ const FORMS: [(&str, Form); 32] = [
     ("TemporaryFileSystem", Form::Mount),
 ];
 
-/// Reads `Name=value` lines. A line that cannot be said over D-Bus is an error: without
-/// it the command would be less confined than the text says.
+/// Parses `Name=value` lines. A line that D-Bus cannot express is an error: without it the command
+/// would be less confined than the text demands.
 pub fn properties(text: &str) -> Result<Vec<(&'static str, Property)>> {
     let mut read: Vec<(&'static str, Property)> = Vec::new();
     for line in text.lines() {
@@ -112,7 +112,7 @@ fn property(form: Form, value: &str) -> Option<Property> {
     })
 }
 
-/// The text with `%%` as what it stands for, and the number of a process that is alone.
+/// Expands `%%`, and `%i` as the number of a single process.
 fn literal(value: &str) -> String {
     value.replace("%i", "1").replace("%%", "%")
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_one_name_become_one_property() {
+    fn lines_with_one_name_become_one_property() {
         let text = "ReadWritePaths=-/a/100%%\nPrivateTmp=yes\nReadWritePaths=-/b\n";
         let read = properties(text).expect("properties");
         let [("ReadWritePaths", Property::List(paths)), ("PrivateTmp", Property::Bool(true))] =
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_would_be_lost_is_an_error() {
+    fn a_line_that_cannot_be_converted_is_an_error() {
         for line in ["Unheard=yes", "PrivateTmp=perhaps", "SystemCallFilter=~@mount", "no line"] {
             assert!(properties(line).is_err(), "{line}");
         }

@@ -1,5 +1,4 @@
-//! A bound on what is read of an answer that is no object: the SDK reads all of it into
-//! memory, to look for the reason.
+//! Bounds the body of an error response: the SDK reads all of it into memory to find the reason.
 
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -7,10 +6,10 @@ use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::SdkBody;
 use http_body_util::Limited;
 
-/// S3's reasons have less than 1 KiB; bytes.
+/// The limit in bytes; S3's error bodies have less than 1 KiB.
 const LONGEST: usize = 64 << 10;
 
-/// Cuts the body of an answer that is no success.
+/// Cuts the body of an unsuccessful response.
 #[derive(Debug)]
 pub(super) struct Bounded;
 

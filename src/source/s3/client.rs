@@ -1,4 +1,4 @@
-//! The S3 client: the SDK's own chain of regions and credentials, bounded in time.
+//! The S3 client: the SDK's own chain of regions and credentials, with timeouts.
 
 use super::bounded::Bounded;
 use super::credentials;
@@ -28,38 +28,38 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 
-/// The region for servers other than Amazon's, where none is set.
+/// The region for servers other than Amazon's, if none is set.
 const REGION_OF_OTHERS: &str = "us-east-1";
 
 pub(in crate::source) struct S3 {
-    /// Another one once S3 has called the credentials expired.
+    /// Replaced when S3 reports expired credentials.
     client: RwLock<Client>,
     credentials: Credentials,
     region: String,
     timing: Timing,
     payer: Option<RequestPayer>,
     trust: Option<TlsContext>,
-    /// On the way to it, for messages.
+    /// The proxy for the server, for messages.
     proxy: Option<String>,
 }
 
 enum Credentials {
-    /// Of a configuration that a test has made.
+    /// From a configuration that a test has built.
     Given(Option<SharedCredentialsProvider>),
-    /// The SDK's chain: built anew where it fails, since it keeps what it found.
+    /// The SDK's chain: rebuilt when it fails, since it caches what it found.
     Chain,
 }
 
 impl S3 {
-    /// With `sdk`, as it says; otherwise as the environment, the profile files and
-    /// the instance's metadata say.
+    /// Creates the client, configured by `sdk`, or else by the environment, the profile files and
+    /// the instance's metadata.
     pub async fn new(sdk: Option<&SdkConfig>, timing: &Timing) -> Result<S3> {
         let (trust, payer) = (endpoint::trust()?, endpoint::payer()?);
         let (sdk, credentials) = match sdk {
             Some(sdk) => (sdk.clone(), Credentials::Given(sdk.credentials_provider())),
             None => {
                 let loader = aws_config::defaults(BehaviorVersion::latest());
-                // Instance metadata is on the link itself: never by way of a proxy.
+                // Instance metadata is link-local: never through a proxy.
                 let http = http_client(ProxyConfig::disabled(), trust.clone());
                 let loaded = timeout(longest(timing), loader.http_client(http).load()).await;
                 (loaded.map_err(|_| no_metadata())?, Credentials::Chain)
@@ -85,7 +85,7 @@ impl S3 {
         self.payer.clone()
     }
 
-    /// Asks S3, and again while it has trouble.
+    /// Sends a request to S3, with retries for transient failures.
     pub(super) async fn ask<T, E, F>(
         &self,
         asked: Asked<'_>,
@@ -97,7 +97,7 @@ impl S3 {
     {
         let ask = || async {
             match self.ask_once(asked, &request).await {
-                // The instance's metadata may give old credentials for a while yet.
+                // Instance metadata may return old credentials for a while.
                 Err(Refused { kind: Kind::Transient | Kind::Expired, error }) => {
                     Err(Failure::Transient(error))
                 }
@@ -108,9 +108,8 @@ impl S3 {
         answer.unwrap_or_else(|error| Err(Refused { kind: Kind::Transient, error }))
     }
 
-    /// Asks S3 once; where it calls the credentials expired, a second time with
-    /// those that the chain gives now: what it gave before may be kept here for
-    /// longer than S3 takes it.
+    /// Sends a request to S3; if S3 reports expired credentials, sends it again with fresh ones
+    /// from the chain: the SDK may cache credentials for longer than S3 accepts them.
     pub(super) async fn ask_once<T, E, F>(
         &self,
         asked: Asked<'_>,
@@ -120,7 +119,7 @@ impl S3 {
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E>>>,
     {
-        // On the heap: the SDK's futures are large, and every layer around them is more so.
+        // Boxed: the SDK's futures are large, and each layer around them adds more.
         let refused = match Box::pin(request(self.client())).await {
             Ok(answer) => return Ok(answer),
             Err(error) => self.refused(asked, error).await,
@@ -138,7 +137,7 @@ impl S3 {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A client that knows no credentials yet, in place of the one in use.
+    /// Replaces the client in use by one without cached credentials.
     async fn renew(&self) -> Client {
         match &self.credentials {
             Credentials::Given(_) => self.replace(None),
@@ -198,9 +197,9 @@ impl S3 {
         Refused { kind, error }
     }
 
-    /// Asks for credentials once more, since the SDK hides their failure among others.
-    /// Where there are some now, requests use them from here on; true if they come from
-    /// a new chain. None where nobody gives any.
+    /// Requests credentials again, since the SDK hides their failure among others. If there are
+    /// some, later requests use them; true if they come from a new chain. `None` without a
+    /// provider.
     async fn provided(&self) -> Option<Result<bool, String>> {
         let (provider, is_new) = match &self.credentials {
             Credentials::Given(given) => (given.clone()?, false),
@@ -227,7 +226,7 @@ impl S3 {
 }
 
 fn config(sdk: &SdkConfig, timing: &Timing, trust: Option<TlsContext>) -> Builder {
-    // The last is for an answer with all of its body, but for what is read of an object.
+    // The operation timeout covers a response and its body, except the body of an object.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(timing.connect)
         .read_timeout(timing.stall)
@@ -238,9 +237,9 @@ fn config(sdk: &SdkConfig, timing: &Timing, trust: Option<TlsContext>) -> Builde
         .interceptor(Bounded)
         // Retries are the same for every source: the SDK's own are off.
         .retry_config(RetryConfig::disabled())
-        // A download has a pace of its own to keep, whatever its source.
+        // A download has its own stall guard, whatever its source.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        // The whole object is verified, across resumed ranges, where it is read.
+        // The reader verifies the whole object, across resumed ranges.
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
 }
 
@@ -257,7 +256,7 @@ pub(super) fn http_client(proxy: ProxyConfig, trust: Option<TlsContext>) -> Shar
     })
 }
 
-/// How long may be asked for credentials, or a region.
+/// Timeout for finding credentials or a region.
 fn longest(timing: &Timing) -> Duration {
     timing.connect + timing.stall
 }

@@ -1,5 +1,5 @@
-//! Where credentials come from, and why there are none, in words that fit a daemon
-//! which starts no program.
+//! Finds credentials, and explains why there are none, in words that fit a daemon which starts no
+//! program.
 
 use super::client::http_client;
 use crate::source::connect_error;
@@ -14,7 +14,7 @@ use model::error::Error;
 use model::reason::Reason;
 use model::release::settings::AGENT_FILE;
 
-/// The SDK's chain, which remembers nothing yet: what it found once it keeps, also the
+/// Builds the SDK's chain without cached results: a chain keeps what it found once, even the
 /// mistake in a profile that has been corrected meanwhile.
 pub(super) async fn chain(region: &str, trust: Option<TlsContext>) -> SharedCredentialsProvider {
     let chain = DefaultCredentialsChain::builder()
@@ -23,8 +23,8 @@ pub(super) async fn chain(region: &str, trust: Option<TlsContext>) -> SharedCred
     SharedCredentialsProvider::new(chain.build().await)
 }
 
-/// Why the profile that AWS_PROFILE names has none; none where it has, or none is named.
-/// The chain tries the others after it, and only tells of the last.
+/// Returns why the profile in AWS_PROFILE has no credentials; `None` if it has some, or none is
+/// named. The chain continues with other providers and reports only the last failure.
 pub(super) async fn fault_of_profile(region: &str) -> Option<String> {
     std::env::var_os("AWS_PROFILE").filter(|name| !name.is_empty())?;
     let profile = ProfileFileCredentialsProvider::builder().configure(&config(region, None));
@@ -33,7 +33,7 @@ pub(super) async fn fault_of_profile(region: &str) -> Option<String> {
 }
 
 fn config(region: &str, trust: Option<TlsContext>) -> ProviderConfig {
-    // Instance metadata is on the link itself: never by way of a proxy.
+    // Instance metadata is link-local: never through a proxy.
     ProviderConfig::without_region()
         .with_region(Some(Region::new(region.to_owned())))
         .with_http_client(http_client(ProxyConfig::disabled(), trust))

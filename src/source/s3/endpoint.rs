@@ -1,5 +1,5 @@
-//! Which server is asked, how, and who pays: what the SDK reads from the environment,
-//! and what it leaves to each program.
+//! The server, its addressing style, and the payer: settings that the SDK reads from the
+//! environment, and those that it leaves to each program.
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::types::RequestPayer;
@@ -12,12 +12,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::env::{self, VarError};
 
-/// Where requests go, if not to Amazon.
+/// The server that gets the requests, if not Amazon's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint(pub String);
 
 impl Endpoint {
-    /// The endpoint of the environment or of the profile, whichever the SDK takes.
+    /// Returns the endpoint of the environment or the profile, whichever the SDK uses.
     pub fn of(sdk: &SdkConfig) -> Result<Option<Endpoint>> {
         let is_set = |name| variable(name).map(|value| value.is_some_and(|v| v == "true"));
         if is_set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")? {
@@ -30,7 +30,7 @@ impl Endpoint {
         url.map(|url| Endpoint::parse("AWS_ENDPOINT_URL", url)).transpose()
     }
 
-    /// The SDK appends the bucket to a path as it stands: that needs a slash at its end.
+    /// The SDK appends the bucket to the path unchanged: it needs a trailing slash.
     fn parse(name: &str, url: &str) -> Result<Endpoint> {
         let cannot = |why: &str| Error::usage(format!("{name} is no URL")).because(why.to_owned());
         if url.contains(['@', '?', '#']) {
@@ -52,7 +52,7 @@ impl Endpoint {
     }
 }
 
-/// Whether the bucket is a part of the path; else it is one of the host's name.
+/// Whether the bucket is in the path rather than in the host name.
 pub(super) fn is_path_style(is_elsewhere: bool) -> Result<bool> {
     path_style(variable("AWS_S3_ADDRESSING_STYLE")?.as_deref(), is_elsewhere)
 }
@@ -61,7 +61,7 @@ fn path_style(style: Option<&str>, is_elsewhere: bool) -> Result<bool> {
     match style {
         Some("path") => Ok(true),
         Some("virtual") => Ok(false),
-        // Few servers other than Amazon's have a name for each bucket.
+        // Few servers other than Amazon's have a host name for each bucket.
         None | Some("auto") => Ok(is_elsewhere),
         Some(_) => Err(Error::usage("AWS_S3_ADDRESSING_STYLE is none of path, virtual and auto")
             .help(format!("write one of these in {AGENT_FILE}, or remove it"))),
@@ -91,7 +91,7 @@ pub(super) fn trust() -> Result<Option<TlsContext>> {
     context.map(Some).map_err(|e| what().because(e).help(help))
 }
 
-/// The SDK's TLS panics on what it cannot read.
+/// Checks the certificates first: the SDK's TLS panics on invalid ones.
 fn check_certificates(pem: &[u8]) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -101,7 +101,7 @@ fn check_certificates(pem: &[u8]) -> Result<(), String> {
     if roots.is_empty() { Err("it holds no certificate".to_owned()) } else { Ok(()) }
 }
 
-/// A variable of the environment; an empty one is none.
+/// Reads an environment variable; an empty one counts as unset.
 fn variable(name: &str) -> Result<Option<String>> {
     match env::var(name) {
         Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_style_can_be_chosen_and_is_path_elsewhere() {
+    fn the_style_can_be_set_and_defaults_to_path_elsewhere() {
         assert!(path_style(None, true).unwrap() && !path_style(None, false).unwrap());
         assert!(path_style(Some("path"), false).unwrap());
         assert!(!path_style(Some("virtual"), true).unwrap());
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_the_library_would_panic_on_are_refused() {
+    fn refuses_certificates_that_the_library_would_panic_on() {
         let broken = b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
         let empty = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for pem in [&b"no certificate"[..], broken, empty, b""] {

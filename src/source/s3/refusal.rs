@@ -1,7 +1,7 @@
-//! What S3 says when it says no: from its answer to a plain error.
+//! Turns an error response of S3 into a plain error.
 //!
-//! The codes are those of Amazon's list of S3 error responses. An answer to HEAD
-//! has no body and so no code.
+//! The codes are those of Amazon's list of S3 error responses. A HEAD response has no body and so
+//! no code.
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
@@ -11,10 +11,10 @@ use model::text;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// S3's own words are shown, but not a page of them.
+/// S3's message is shown up to this length.
 const LONGEST_MESSAGE: usize = 300;
 
-/// The object a request was about.
+/// The object of a request.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub bucket: &'a str,
@@ -27,7 +27,7 @@ impl fmt::Display for Asked<'_> {
     }
 }
 
-/// The error for the operator, and what it means for the code.
+/// The error for the operator, and its kind for the code.
 pub(super) struct Refused {
     pub kind: Kind,
     pub error: Error,
@@ -36,24 +36,24 @@ pub(super) struct Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Missing,
-    /// The request named this very object, for the case that it is another one.
+    /// The object is unchanged, as the request's precondition asked.
     Same,
-    /// Forbidden, or missing: S3 tells which only to those who may list.
+    /// Forbidden, or missing: S3 reveals which only to callers that may list.
     Denied,
-    /// The answer gave no reason.
+    /// The response gave no reason.
     Nameless,
-    /// Nothing was asked: there is nobody to ask as.
+    /// No request was sent: there are no credentials.
     NoCredentials,
-    /// S3 takes these credentials no longer.
+    /// S3 no longer accepts these credentials.
     Expired,
-    /// The object is another one than the request named.
+    /// The object is not the version that the request named.
     Changed,
-    /// Another attempt may end otherwise.
+    /// A retry may succeed.
     Transient,
     Other,
 }
 
-/// The parts of an answer that tell why.
+/// The parts of a response with the reason.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub status: u16,
@@ -63,7 +63,7 @@ pub(super) struct Answer {
     pub skew: Option<Skew>,
 }
 
-/// How far this instance's clock is from S3's.
+/// The difference between this instance's clock and S3's.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Skew {
     Behind(Duration),
@@ -81,7 +81,7 @@ impl fmt::Display for Skew {
 }
 
 impl Answer {
-    /// None where there was no answer.
+    /// `None` without a response.
     pub fn of<E: ProvideErrorMetadata>(error: &SdkError<E>, now: SystemTime) -> Option<Answer> {
         let response = error.raw_response()?;
         let header = |name| response.headers().get(name).map(str::to_owned);
@@ -158,7 +158,7 @@ pub(super) fn explain(asked: Asked<'_>, our_region: &str, answer: &Answer) -> Re
     Refused { kind: answer.kind(), error: error.with_reason(answer.reason()) }
 }
 
-/// An explanation of a refusal, with advice.
+/// Returns the explanation of a refusal, with advice.
 fn describe(asked: Asked<'_>, our_region: &str, answer: &Answer) -> (String, String) {
     let bucket = asked.bucket;
     let region = answer.bucket_region.as_deref().filter(|region| *region != our_region);

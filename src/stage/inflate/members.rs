@@ -1,5 +1,5 @@
-//! One compressed stream made of several: members of gzip (pigz, concatenated files),
-//! frames of zstd, and the zeros that some tools put after the last one.
+//! One compressed stream made of several: members of gzip (pigz, concatenated files), frames of
+//! zstd, and the zeros that some tools append.
 
 use crate::stage::buffer_channel::read_buffered;
 use flate2::bufread::GzDecoder;
@@ -7,9 +7,8 @@ use model::error::Error;
 use model::release::compression::Compression;
 use std::io::{self, BufRead, ErrorKind, Read};
 
-/// How many zeros may follow the last member. `tar -c -z -f -` of macOS and FreeBSD fills
-/// the last of its blocks of 10 KiB with them; the largest block that a tar can be told to
-/// make has 16 MiB (`-b 32767`).
+/// How many zeros may follow the last member. `tar -c -z -f -` of macOS and FreeBSD pads its last
+/// block of 10 KiB with them; the largest block that tar can write has 16 MiB (`-b 32767`).
 const MAX_PADDING: u64 = 16 * 1024 * 1024;
 
 /// The largest window a zstd frame may ask for, as a power of two: 128 MiB. It is
@@ -19,7 +18,7 @@ const WINDOW_LOG_MAX: u32 = 27;
 /// Reads members one after the other as one stream.
 pub(super) struct Members<R: BufRead> {
     how: Format,
-    /// None after the last member.
+    /// `None` after the last member.
     member: Option<Member<Patient<R>>>,
 }
 
@@ -29,7 +28,7 @@ pub(super) enum Format {
     Zstd,
 }
 
-/// A decoder that reads one member and nothing of what follows it.
+/// A decoder that reads one member and nothing after it.
 enum Member<R: BufRead> {
     Gzip(Box<GzDecoder<R>>),
     Zstd(zstd::Decoder<'static, R>),
@@ -59,7 +58,7 @@ impl<R: BufRead> Members<R> {
         Ok(Members { how, member })
     }
 
-    /// Goes on with the member that follows, if one does.
+    /// Starts the next member, if there is one.
     fn next_member(&mut self) -> io::Result<()> {
         let Some(ended) = self.member.take() else { return Ok(()) };
         let mut rest = ended.into_inner();
@@ -74,8 +73,8 @@ impl<R: BufRead> Members<R> {
         }
     }
 
-    /// Reads zeros up to the end of the input; gzip(1), GNU tar, Python and busybox take
-    /// them for nothing. A member behind zeros is refused: those tools disagree on it.
+    /// Reads zeros up to the end of the input; gzip(1), GNU tar, Python and busybox ignore them.
+    /// Refuses a member after zeros: those tools disagree on it.
     fn skip_padding(&self, mut rest: impl BufRead) -> io::Result<()> {
         let mut skipped = 0;
         loop {
@@ -138,8 +137,7 @@ impl<R: BufRead> Member<R> {
     }
 }
 
-/// Reads again where a read was interrupted: a decoder that is told so while it reads a
-/// header does not go on.
+/// Retries an interrupted read: a decoder that is interrupted within a header cannot continue.
 struct Patient<R>(R);
 
 impl<R: BufRead> BufRead for Patient<R> {
@@ -149,7 +147,7 @@ impl<R: BufRead> BufRead for Patient<R> {
                 return Err(error);
             }
         }
-        // The bytes that are there already: this reads nothing.
+        // Returns the buffered bytes without reading.
         self.0.fill_buf()
     }
 

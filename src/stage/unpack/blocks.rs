@@ -1,4 +1,4 @@
-//! The tar stream as what it is made of: blocks of 512 bytes.
+//! The tar stream as blocks of 512 bytes.
 
 use super::Limits;
 use super::entry_error::{EntryError, PACK_AGAIN};
@@ -8,12 +8,12 @@ use std::io::ErrorKind;
 
 pub(super) const BLOCK: usize = 512;
 
-/// What the stream may hold beside the content of files, for each entry: a header,
-/// the padding, and extended headers with two long names and more. No tool writes
-/// as much; it bounds how long an archive of headers alone can keep us busy.
+/// The limit of bytes in the stream per entry, besides the content of files: a header, the padding,
+/// and extended headers with two long names and more. No tool writes as much; it bounds the time
+/// spent on an archive that consists of headers.
 const OVERHEAD: u64 = 16 * 1024;
 
-/// What it may hold beside all that: the padding at the end (`tar -b`).
+/// The limit of bytes besides all that: the padding at the end (`tar -b`).
 const SLACK: u64 = 16 * 1024 * 1024;
 
 pub(super) struct Blocks<R> {
@@ -29,12 +29,12 @@ impl<R: Share> Blocks<R> {
         Blocks { input, position: 0, end }
     }
 
-    /// How many bytes were taken so far.
+    /// Returns how many bytes were consumed so far.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next block, or `None` where the stream ends.
+    /// Returns the next block, or `None` at the end of the stream.
     pub(super) fn next(&mut self) -> Result<Option<[u8; BLOCK]>, EntryError> {
         if self.fill()?.is_empty() {
             return Ok(None);
@@ -44,7 +44,7 @@ impl<R: Share> Blocks<R> {
         block.try_into().map(Some).map_err(|_| truncated())
     }
 
-    /// The next `len` bytes and the padding after them. The caller bounds `len`.
+    /// Returns the next `len` bytes, and skips the padding after them. The caller bounds `len`.
     pub(super) fn take(&mut self, len: u64) -> Result<Vec<u8>, EntryError> {
         let mut taken = Vec::new();
         self.copy(len, |data| taken.extend_from_slice(data))?;
@@ -67,7 +67,7 @@ impl<R: Share> Blocks<R> {
         Ok(())
     }
 
-    /// The same for bytes that are needed at once only.
+    /// Like [`share`](Self::share), for bytes that are used at once.
     fn copy(&mut self, mut len: u64, mut give: impl FnMut(&[u8])) -> Result<(), EntryError> {
         while len > 0 {
             let data = self.available(len)?;
@@ -79,7 +79,7 @@ impl<R: Share> Blocks<R> {
         Ok(())
     }
 
-    /// Of the next `len` bytes those that are there, which are some.
+    /// Returns the bytes that are buffered of the next `len`: at least one.
     fn available(&mut self, len: u64) -> Result<&[u8], EntryError> {
         let data = self.fill()?;
         match data.len().min(usize::try_from(len).unwrap_or(usize::MAX)) {
@@ -88,14 +88,14 @@ impl<R: Share> Blocks<R> {
         }
     }
 
-    /// Skips what fills the last block of a content of `len` bytes.
+    /// Skips the padding after a content of `len` bytes.
     pub(super) fn skip_padding(&mut self, len: u64) -> Result<(), EntryError> {
         let block = BLOCK as u64;
         self.copy((block - len % block) % block, |_| ())
     }
 
-    /// Reads to the end of the stream, so that whoever checks a checksum there does,
-    /// and refuses anything but zeros on the way.
+    /// Reads to the end of the stream, so that the decoder verifies a checksum there, and refuses
+    /// anything but zeros.
     pub(super) fn finish(&mut self) -> Result<(), EntryError> {
         loop {
             let data = self.fill()?;
@@ -123,7 +123,7 @@ impl<R: Share> Blocks<R> {
                 return Err(EntryError::reading(error));
             }
         }
-        // What is there already: this one reads nothing.
+        // Returns the buffered bytes without reading.
         self.input.fill_buf().map_err(EntryError::reading)
     }
 
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_within_a_block_is_a_truncated_archive() {
+    fn an_end_within_a_block_means_a_truncated_archive() {
         let why = |error| match error {
             EntryError::Refused { why, .. } => why,
             other => panic!("{other:?}"),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_without_end_is_given_up() {
+    fn gives_up_on_an_endless_stream() {
         let mut endless = Blocks::new(BufReader::new(io::repeat(0)), LIMITS);
         assert!(endless.finish().is_err());
         assert!(endless.position() < 20 << 20);

@@ -1,4 +1,4 @@
-//! Directories below the root as open handles, found without following anything.
+//! Directories below the root as open handles, opened without following links.
 
 use super::entry_error::EntryError;
 use super::name::components;
@@ -7,11 +7,11 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// What a directory has while it is filled, where its own mode has to come last.
+/// The mode of a directory while it is filled, if its own mode has to be set last.
 pub(super) const WORKING_MODE: Mode = Mode::S_IRWXU;
 
-/// The root, and the directory that the last entry went into: archives name the
-/// files of a directory one after the other.
+/// The root, and the directory of the last entry: archives list the files of a directory one after
+/// the other.
 pub(super) struct DirCache<'a> {
     root: BorrowedFd<'a>,
     last: Option<(Vec<u8>, OwnedFd)>,
@@ -22,8 +22,8 @@ impl<'a> DirCache<'a> {
         DirCache { root, last: None }
     }
 
-    /// The directory at `path`. Those that are missing on the way are made, and each
-    /// is told to `making` before.
+    /// Returns the directory at `path`. Creates missing directories on the way, and calls `making`
+    /// before each.
     pub(super) fn directory(
         &mut self,
         path: &[u8],
@@ -42,7 +42,7 @@ impl<'a> DirCache<'a> {
         Ok(self.last.insert(last).1.as_fd())
     }
 
-    /// Opens a directory that is there.
+    /// Opens an existing directory.
     pub(super) fn open(&self, path: &[u8], access: OFlag) -> nix::Result<OwnedFd> {
         open(self.root, if path.is_empty() { b"." } else { path }, access)
     }

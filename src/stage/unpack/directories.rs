@@ -1,6 +1,5 @@
-//! The directories that were made, and what they look like when everything is in
-//! them: each entry gives its directory another time, and a directory may be read-only
-//! and still have entries to come.
+//! The created directories, and their final modes and times: each entry changes its directory's
+//! time, and a read-only directory may still get entries.
 
 use super::Owner;
 use super::dir_cache::{DirCache, WORKING_MODE};
@@ -15,11 +14,11 @@ use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::thread;
 
-/// Every directory made, and the mode and time it gets in the end.
+/// Every created directory, with the mode and time that it gets at the end.
 #[derive(Default)]
 pub(super) struct Directories(BTreeMap<Vec<u8>, Attributes>);
 
-/// Why not all have their modes and times.
+/// Why some directories did not get their modes and times.
 pub(super) enum NotApplied<'a> {
     All(Error),
     One(&'a [u8], EntryError),
@@ -30,7 +29,7 @@ impl Directories {
         self.0.insert(path.to_vec(), attributes);
     }
 
-    /// Another look for one that was made already; false where none was.
+    /// Replaces the attributes of a directory created earlier; returns false if it is unknown.
     pub fn set_attributes(&mut self, path: &[u8], attributes: Attributes) -> bool {
         let known = self.0.get_mut(path);
         known.map(|known| *known = attributes).is_some()
@@ -86,7 +85,7 @@ fn apply_attributes<'a>(
     let dress_one = |path: &[u8], attributes: &Attributes| {
         let opened = dirs.open(path, OFlag::O_RDONLY);
         let directory = File::from(opened.map_err(EntryError::of("openat2"))?);
-        // Most are made with their mode; but the one above may add to it (inode(7)).
+        // Most are created with their final mode, but the parent may add to it (inode(7)).
         let present = fstat(&directory).map_err(EntryError::of("fstat"))?.st_mode & 0o7777;
         if present != attributes.mode().bits() {
             fchmod(&directory, attributes.mode()).map_err(EntryError::of("fchmod"))?;
@@ -103,8 +102,8 @@ fn is_passable(attributes: &Attributes) -> bool {
     attributes.mode().contains(Mode::S_IXUSR)
 }
 
-/// What a directory is made with: what it has in the end where that neither keeps its
-/// owner out nor lets others write, and where the `umask` takes nothing from it.
+/// Returns the mode to create a directory with: its final mode, unless that keeps its owner out,
+/// lets others write, or loses bits to the `umask`.
 pub(super) fn initial_mode(attributes: Attributes, umask: u32) -> Mode {
     let mode = attributes.mode();
     let others = Mode::S_IWGRP | Mode::S_IWOTH;

@@ -1,9 +1,9 @@
-//! The entries of a tar archive, one after the other, each with all that stands
-//! about it: ustar, pax, GNU and v7 headers.
+//! The entries of a tar archive, one after the other, each with all headers that describe it:
+//! ustar, pax, GNU and v7.
 //!
-//! The fields of a header are read by the `tar` crate. Its own iterator is not used:
-//! it holds extended headers of any length in memory, cannot read pax sparse files,
-//! and takes an archive without its end mark for a whole one.
+//! The `tar` crate reads the fields of a header. Its own iterator is not used: it holds extended
+//! headers of any length in memory, cannot read pax sparse files, and accepts an archive without
+//! its end mark.
 
 use super::Limits;
 use super::blocks::{BLOCK, Blocks, truncated};
@@ -34,18 +34,18 @@ pub(super) enum Kind {
     Directory,
     Symlink(Vec<u8>),
     HardLink(Vec<u8>),
-    /// What is never unpacked: devices, fifos, and types that are not known.
+    /// A kind that is never unpacked: devices, fifos, and unknown types.
     Other(EntryType),
 }
 
 pub(super) struct Archive<R> {
     blocks: Blocks<R>,
     header_at: u64,
-    /// Of the entry being read; empty until it is known.
+    /// The name of the entry being read; empty until it is known.
     name: Vec<u8>,
 }
 
-/// What extended headers said about the entry that follows them.
+/// What extended headers state about the entry that follows them.
 #[derive(Default)]
 struct Extended {
     name: Option<Vec<u8>>,
@@ -58,7 +58,7 @@ impl<R: Share> Archive<R> {
         Archive { blocks: Blocks::new(tar, limits), header_at: 0, name: Vec::new() }
     }
 
-    /// What an error met now is about.
+    /// Returns the place in the archive that an error at this point is about.
     pub(super) fn place(&self) -> Place<'_> {
         match self.name.is_empty() {
             true => Place::Byte(self.header_at),
@@ -66,8 +66,8 @@ impl<R: Share> Archive<R> {
         }
     }
 
-    /// The next entry, or `None` after the end of the archive, when all of the stream
-    /// has been read. The content of the entry before must have been taken.
+    /// Returns the next entry, or `None` after the end of the archive, when all of the stream has
+    /// been read. The content of the previous entry must have been taken.
     pub(super) fn next(&mut self) -> Result<Option<Entry>, EntryError> {
         let mut extended = Extended::default();
         loop {
@@ -103,7 +103,7 @@ impl<R: Share> Archive<R> {
         self.blocks.share(len, give)
     }
 
-    /// Ends a content of which `len` bytes were taken in all.
+    /// Ends the content of an entry after `len` bytes were taken in all.
     pub(super) fn content_end(&mut self, len: u64) -> Result<(), EntryError> {
         self.blocks.skip_padding(len)
     }
@@ -124,7 +124,7 @@ impl<R: Share> Archive<R> {
                 _ => EntryError::refused("the checksum of a header does not match: the archive is corrupt"),
             });
         }
-        // Some tools leave the version out; the name's prefix is there all the same.
+        // Some tools omit the version; the name's prefix is valid all the same.
         let bytes = header.as_mut_bytes();
         if bytes[257..].starts_with(b"ustar\0") {
             bytes[263..265].copy_from_slice(b"00");
@@ -180,8 +180,8 @@ impl<R: Share> Archive<R> {
         };
         let mode =
             header.mode().map_err(|_| EntryError::refused("its mode is not a number"))? & 0o7777;
-        // Times before 1970 are negative numbers in 64 bits; those that make no sense
-        // are no reason to refuse a release.
+        // Times before 1970 are negative numbers in 64 bits; an invalid time is no reason to
+        // refuse a release.
         let seconds = || header.mtime().unwrap_or(0).cast_signed();
         let modified = pax.modified.unwrap_or_else(|| TimeSpec::new(seconds(), 0));
         Ok(Entry { name, kind, mode, modified })
@@ -205,7 +205,7 @@ impl<R: Share> Archive<R> {
     }
 }
 
-/// The sum of the header's bytes, those of the checksum itself counted as spaces.
+/// The sum of the header's bytes, with the checksum's own bytes counted as spaces.
 fn checksum(block: &[u8; BLOCK]) -> u32 {
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
     sum(block) - sum(&block[148..156]) + 8 * u32::from(b' ')
@@ -218,8 +218,9 @@ fn set_once<T>(slot: &mut Option<T>, value: T) -> Result<(), EntryError> {
     }
 }
 
-/// The name by GNU's long form, by pax, or in the header itself. Where both long forms are
-/// there (commons-compress writes both), they must agree: tools do not on which one counts.
+/// Returns the name from the GNU long form, from pax, or from the header itself. If both long
+/// forms are present (commons-compress writes both), they must agree: tools differ on which one
+/// counts.
 fn one_of(
     gnu: Option<Vec<u8>>,
     pax: Option<Vec<u8>>,
@@ -233,7 +234,7 @@ fn one_of(
     }
 }
 
-/// Tools disagree on whether content follows a directory or link that has a size.
+/// Refuses a size on a directory or link: tools disagree on whether content follows.
 fn header_only(stored: u64) -> Result<(), EntryError> {
     match stored {
         0 => Ok(()),
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_about_the_entry_or_the_byte_where_it_is() {
+    fn an_error_names_the_entry_or_the_byte() {
         let good = header(EntryType::Regular, "good", 0);
         let tar = [good.clone(), header(EntryType::Directory, "bad", 5)].concat();
         let mut archive = Archive::new(&tar[..], LIMITS);
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_tar_is_called_that() {
+    fn other_data_is_not_a_tar_archive() {
         assert_eq!(first(&[b'P'; 2048]).err().unwrap(), "it is not a tar archive");
         assert!(first(b"").err().unwrap().contains("truncated"));
     }

@@ -1,4 +1,4 @@
-//! Why an entry of an archive was not unpacked, before it is known which one.
+//! Why an entry of an archive was not unpacked, without the name of the entry.
 
 use super::Unpacked;
 use super::name::shown;
@@ -9,15 +9,15 @@ use std::io;
 
 #[derive(Debug)]
 pub(super) enum EntryError {
-    /// Reading the stream failed; the error says all there is to say.
+    /// Reading the stream failed; the error is complete.
     Reading(Error),
-    /// The archive asks for something that is not done here.
+    /// The archive asks for something that is not allowed.
     Refused { why: String, help: Option<&'static str> },
     /// The kernel refused `call`.
     System { call: &'static str, errno: Errno },
 }
 
-/// What helps against damage on the way, and against tools that pack oddly.
+/// The advice against damage in transit, and against tools that pack oddly.
 pub(super) const PACK_AGAIN: &str = "pack and upload the release again";
 
 impl EntryError {
@@ -32,12 +32,12 @@ impl EntryError {
         }
     }
 
-    /// For `map_err` on the nix call named `call`.
+    /// Returns a `map_err` function for the nix call named `call`.
     pub(super) fn of(call: &'static str) -> impl Fn(Errno) -> EntryError {
         move |errno| EntryError::System { call, errno }
     }
 
-    /// A failure to read the stream. An [`Error`] that was handed up through it wins.
+    /// A failure to read the stream. An [`Error`] inside `error` is returned unchanged.
     pub(super) fn reading(error: io::Error) -> Self {
         EntryError::Reading(match error.downcast::<Error>() {
             Ok(error) => error,
@@ -52,7 +52,8 @@ impl EntryError {
         EntryError::System { call: "write", errno }
     }
 
-    /// The whole error: `place` is the entry it is about, `done` what came before it.
+    /// Returns the complete error: `place` is the entry it is about, `done` what was unpacked
+    /// before.
     pub(super) fn about(self, place: &Place<'_>, done: Unpacked) -> Error {
         let what = match place {
             Place::Entry(name) => format!("cannot unpack \"{}\" of the archive", shown(name)),
@@ -69,7 +70,7 @@ impl EntryError {
     }
 }
 
-/// Where in the archive something is wrong.
+/// The place in the archive where something is wrong.
 pub(super) enum Place<'a> {
     Entry(&'a [u8]),
     /// Before the name of the entry is known.
@@ -81,7 +82,7 @@ fn system(what: String, call: &str, errno: Errno, done: Unpacked) -> Error {
     let cause = format!("{call}: {errno}");
     match errno {
         Errno::ENOSPC | Errno::EDQUOT => {
-            // Kept as it is: whoever stages looks for it.
+            // Keep the errno in the chain: the stage looks for it.
             let cause = Error::unusable(call).because(errno);
             Error::unusable(format!("no space left after unpacking {bytes} bytes in {files} files"))
                 .because(Error::unusable(what).because(cause))
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_named_plainly() {
+    fn a_full_disk_has_a_plain_message() {
         let error = error(EntryError::System { call: "openat", errno: Errno::ENOSPC });
         assert_eq!(error.to_string(), "no space left after unpacking 4096 bytes in 3 files");
         assert!(error.chain().ends_with("openat: ENOSPC: No space left on device"));
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_speak_to_the_terminal() {
+    fn a_name_cannot_send_terminal_escapes() {
         assert_eq!(
             error(EntryError::refused("no")).to_string(),
             "cannot unpack \"a\\u{1b}[31m\" of the archive"

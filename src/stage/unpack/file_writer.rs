@@ -1,8 +1,8 @@
-//! Files are filled by a second thread: to make a file and to fill it take the kernel
-//! about as long, and neither has to wait for the other.
+//! A second thread writes the files: for the kernel, creating a file and filling it take about the
+//! same time, and neither thread waits for the other.
 //!
-//! All that has to do with names stays with the thread that makes them; this one gets
-//! open files. Its errors are about entries before the one that is being made.
+//! The thread that creates files handles everything about names; this one gets open files. Its
+//! errors are about earlier entries than the one being created.
 
 use super::Owner;
 use super::entry_error::EntryError;
@@ -16,38 +16,37 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// What is handed over at once: about so many bytes, or so many chunks of files, which
-/// are open.
+/// The size of a batch: about this many bytes, or this many chunks of files, which are open.
 const BYTES: usize = 256 << 10;
 const CHUNKS: usize = 32;
 /// Every pending chunk may hold a buffer of the reader. With as many chunks as buffers, reader
 /// and writer would wait for each other.
 const _: () = assert!(CHUNKS < BUFFERS);
-/// How many such batches there are, in either thread or between them.
+/// The number of batches, in either thread or between them.
 const BATCHES: usize = 8;
 
-/// Collects what files hold, and hands it over.
+/// Collects the content of files in batches, and sends them to the [`FileWriter`].
 pub(super) struct Files {
     batch: Vec<Chunk>,
     bytes: usize,
-    /// The file that no chunk has begun yet.
+    /// A file whose first chunk is not yet added.
     begun: Option<(Name, File)>,
     full: Sender<Vec<Chunk>>,
     empty: Receiver<Vec<Chunk>>,
 }
 
-/// Fills them.
+/// Receives the batches and writes the files.
 pub(super) struct FileWriter {
     full: Receiver<Vec<Chunk>>,
     empty: Sender<Vec<Chunk>>,
 }
 
-/// Of a file; one comes after the other.
+/// A part of a file; the chunks of a file follow each other.
 struct Chunk {
-    /// The file, empty as yet, with its first chunk.
+    /// The file, still empty, if this is its first chunk.
     begins: Option<(Name, File)>,
     content: Bytes,
-    /// What the file looks like after its last chunk.
+    /// The file's attributes, if this is its last chunk.
     ends: Option<Attributes>,
 }
 
@@ -61,7 +60,7 @@ pub(super) fn pair() -> (Files, FileWriter) {
 }
 
 impl Files {
-    /// Adds an empty file; what it holds is what is [written](Self::write) until it
+    /// Adds an empty file; its content is everything [written](Self::write) until it
     /// [ends](Self::end_file).
     pub(super) fn begin_file(&mut self, name: Name, file: File) {
         self.begun = Some((name, file));
@@ -80,7 +79,7 @@ impl Files {
         Ok(())
     }
 
-    /// Hands over the rest.
+    /// Sends the last batch.
     pub(super) fn end(self) {
         let _ = self.full.send(self.batch);
     }
@@ -88,7 +87,7 @@ impl Files {
     fn add(&mut self, content: Bytes, ends: Option<Attributes>) -> Result<(), EntryError> {
         if self.batch.len() == CHUNKS || self.bytes > BYTES {
             let next = self.empty.recv().map_err(|_| EntryError::Reading(lost()))?;
-            // Nobody there to take it: the next one finds that out.
+            // If the writer is gone, the next `recv` fails and reports it.
             let _ = self.full.send(std::mem::replace(&mut self.batch, next));
             self.bytes = content.len();
         }
@@ -98,7 +97,7 @@ impl Files {
 }
 
 impl FileWriter {
-    /// Fills files, as their owner, until there are no more or one cannot be filled.
+    /// Writes files, as their owner, until there are no more or a write fails.
     pub(super) fn fill(self, owner: Owner) -> Result<(), Unfilled> {
         let _identity = Identity::take(owner).map_err(Unfilled::All)?;
         let mut open = None;
@@ -127,7 +126,7 @@ pub(super) enum Unfilled {
     One(Name, EntryError),
 }
 
-/// Whoever joins the thread knows more.
+/// The error if the thread is gone; joining it returns the real reason.
 pub(super) fn lost() -> Error {
     Error::failed("unpack the archive").because("the thread that fills its files ended")
 }
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn each_file_gets_its_own_content_and_time_however_many_there_are() {
+    fn each_file_gets_its_own_content_and_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = |nth: usize| dir.path().join(nth.to_string());
         let (mut files, writer) = pair();
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_filled_ends_it_and_is_named() {
+    fn stops_at_a_file_that_cannot_be_written_and_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("read-only");
         fs::write(&path, "").unwrap();

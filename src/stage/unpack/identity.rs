@@ -1,6 +1,5 @@
-//! The file-system identity of the owner, for one thread: every file is born with
-//! its owner, and the kernel itself refuses a write anywhere else (credentials(7),
-//! setfsuid(2)).
+//! The file-system identity of the owner, for one thread: every file is created with its owner,
+//! and the kernel itself refuses a write anywhere else (credentials(7), setfsuid(2)).
 
 use super::Owner;
 use model::error::Error;
@@ -9,10 +8,10 @@ use nix::libc;
 use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setfsgid, setfsuid};
 use std::marker::PhantomData;
 
-/// Held by the thread that acts as the owner; dropped, it is itself again.
+/// Held by the thread that acts as the owner; restores the thread's identity when dropped.
 pub(super) struct Identity {
     before: Option<Before>,
-    /// The identity is the thread's: it must be given back by the same one.
+    /// The identity belongs to a thread: the same thread must restore it.
     not_send: PhantomData<*const ()>,
 }
 
@@ -55,7 +54,7 @@ impl Drop for Identity {
     }
 }
 
-/// Neither call changes anything for an id that does not exist; both tell the present.
+/// Neither call changes anything for an invalid id; both return the current one.
 fn acting_as() -> (Uid, Gid) {
     (setfsuid(Uid::from_raw(u32::MAX)), setfsgid(Gid::from_raw(u32::MAX)))
 }

@@ -1,8 +1,8 @@
-//! Symlinks stay inside the release: as text when they are made, and again by the
-//! kernel when everything is in place.
+//! Keeps symlinks inside the release: checked as text when they are created, and again by the
+//! kernel when everything is unpacked.
 //!
-//! Neither check is enough alone. The text cannot know that a component is itself a
-//! link; the kernel cannot judge a target that is not there yet.
+//! Neither check is enough alone. The text does not show that a component is itself a link; the
+//! kernel cannot resolve a target that does not exist yet.
 
 use super::entry_error::EntryError;
 use super::name::{Name, components, shown};
@@ -10,14 +10,14 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use std::os::fd::BorrowedFd;
 
-/// What the kernel takes for a target, without its final NUL (`PATH_MAX` - 1).
+/// The longest target that the kernel accepts, without its final NUL (`PATH_MAX` - 1).
 const MAX_BYTES: usize = 4095;
 
-/// How often a lookup is tried again that a rename elsewhere on the machine got in
-/// the way of: openat2(2) cannot say that `..` stayed beneath while names move.
+/// How often a lookup is retried after a rename elsewhere on the instance disturbed it: openat2(2)
+/// cannot ensure that `..` stayed beneath the root while names move.
 const TRIES: usize = 1000;
 
-/// What to do about a link that leads out of the release, by where it leads.
+/// Returns advice for a link that leads out of the release, by its target.
 fn advice(target: &[u8]) -> &'static str {
     let parts: Vec<&[u8]> = components(target).collect();
     let last = parts.last().copied().unwrap_or_default();
@@ -39,8 +39,8 @@ fn advice(target: &[u8]) -> &'static str {
     }
 }
 
-/// Refuses a target that leaves the root at any point, read as text from where
-/// `link` stands.
+/// Refuses a target that leaves the root at any point, resolved as text from the directory of
+/// `link`.
 pub(super) fn check_target(link: &Name, target: &[u8]) -> Result<(), EntryError> {
     let refused = |why: &str| {
         Err(EntryError::refused(format!("it links to \"{}\", {why}", shown(target)))
@@ -63,8 +63,8 @@ pub(super) fn check_target(link: &Name, target: &[u8]) -> Result<(), EntryError>
     Ok(())
 }
 
-/// Refuses a link that the kernel follows out of `root`, or without end. One that
-/// dangles is allowed: many packages ship some.
+/// Refuses a link that the kernel follows out of `root`, or without end. A dangling link is
+/// allowed: many packages ship some.
 pub(super) fn check_resolved(root: BorrowedFd<'_>, link: &[u8]) -> Result<(), EntryError> {
     match resolve(root, link) {
         Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_finds_what_the_text_cannot_tell() {
+    fn the_kernel_check_finds_links_through_links() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         std::fs::create_dir_all(at("a/b")).unwrap();

@@ -1,19 +1,19 @@
-//! Names in an archive: which are accepted, and how they are shown.
+//! Names in an archive: validation, and display in messages.
 
 use super::entry_error::EntryError;
 
-/// What a path may hold without its final NUL: `PATH_MAX` - 1.
+/// The longest path without its final NUL: `PATH_MAX` - 1.
 const MAX_BYTES: usize = 4095;
 
-/// How deep directories may lie in each other. Far beyond what packages do, and
-/// few enough that removing the tree again never runs out of open files.
+/// How deep directories may be nested. Far more than packages need, and few enough that removing
+/// the tree never runs out of open files.
 const MAX_DEPTH: usize = 256;
 
-/// How much of a name an error shows, in characters.
+/// The maximum length of a name in an error, in characters.
 const SHOWN: usize = 200;
 
-/// A relative path without `.`, `..`, empty components and NUL, byte for byte as
-/// the archive has it otherwise. Empty is the directory of the release itself.
+/// A relative path without `.`, `..`, empty components and NUL, otherwise byte for byte as in the
+/// archive. The empty path is the directory of the release itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name(Vec<u8>);
 
@@ -25,7 +25,7 @@ impl Name {
         if raw.contains(&0) {
             return Err(EntryError::refused("its name holds a NUL byte"));
         }
-        // An entry for the root alone leads nowhere else: Python's `add(d, arcname="/")`.
+        // An entry for the root alone is harmless: Python's `add(d, arcname="/")`.
         if raw.starts_with(b"/") && components(raw).next().is_some() {
             return Err(EntryError::refused("its name is absolute")
                 .with_help("pack with relative names: tar -C DIRECTORY -cf source.tar ."));
@@ -57,7 +57,7 @@ impl Name {
         &self.0
     }
 
-    /// The directory, which is empty for the root, and the last component.
+    /// Returns the directory, which is empty for the root, and the last component.
     pub(super) fn split(&self) -> (&[u8], &[u8]) {
         split(&self.0)
     }
@@ -68,7 +68,7 @@ impl Name {
     }
 }
 
-/// `path` cut at its last slash, as [`Name::split`] does.
+/// Splits `path` at its last slash, as [`Name::split`] does.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
@@ -76,13 +76,13 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The components of a path that mean something: neither empty nor `.`.
+/// Returns the components of a path that are neither empty nor `.`.
 pub(super) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".")
 }
 
-/// A name for people: control and other unprintable characters escaped, so that it
-/// cannot speak to a terminal or break a log line, and cut to 200 characters.
+/// Formats a name for messages: control and other unprintable characters are escaped, so that it
+/// cannot control a terminal or break a log line, and it is cut to 200 characters.
 pub(super) fn shown(name: &[u8]) -> String {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_bytes_and_drops_what_means_nothing() {
+    fn keeps_the_bytes_and_drops_empty_components() {
         for (raw, name) in [
             (&b"a"[..], &b"a"[..]),
             (b"./a//b/./c/", b"a/b/c"),

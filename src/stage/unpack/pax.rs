@@ -1,4 +1,4 @@
-//! Extended headers of the pax format: what they change about the next entry.
+//! Extended headers of the pax format, which change the next entry.
 //!
 //! The format is `LENGTH KEY=VALUE\n`, LENGTH counting the whole record (POSIX.1
 //! `pax`, "pax Extended Header"). A value may hold any byte, newlines too, so the
@@ -7,8 +7,8 @@
 use super::entry_error::EntryError;
 use nix::sys::time::TimeSpec;
 
-/// The records of an extended header that matter here. Owners, extended attributes,
-/// access times and comments do not.
+/// The records of an extended header that are used. Owners, extended attributes, access times and
+/// comments are ignored.
 #[derive(Debug, Default)]
 pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
@@ -18,15 +18,15 @@ pub(super) struct Pax {
     pub(super) sparse: Sparse,
 }
 
-/// GNU tar's way to say that a file has holes (`tar --sparse --format=pax`); its
-/// manual, "Storing Sparse Files", describes the versions 0.0, 0.1 and 1.0.
+/// GNU tar's records for a file with holes (`tar --sparse --format=pax`); its manual, "Storing
+/// Sparse Files", describes the versions 0.0, 0.1 and 1.0.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Sparse {
     pub(super) version: (u64, u64),
     pub(super) name: Option<Vec<u8>>,
-    /// How long the file is, with its holes.
+    /// The length of the file, holes included.
     pub(super) size: Option<u64>,
-    /// Offset and length of each part that is not a hole, in turn (0.0 and 0.1).
+    /// Offset and length of each part that is not a hole, alternating (0.0 and 0.1).
     pub(super) map: Vec<u64>,
 }
 
@@ -69,8 +69,8 @@ impl Pax {
     }
 }
 
-/// A global header (`git archive` writes one with the commit) may not change what
-/// is unpacked: tools disagree on what it means for the entries after it.
+/// Refuses a global header that changes what is unpacked (`git archive` writes one with the
+/// commit): tools disagree on its effect on the entries after it.
 pub(super) fn check_global(header: &[u8]) -> Result<(), EntryError> {
     for record in records(header) {
         let (key, _) = record?;
@@ -81,7 +81,7 @@ pub(super) fn check_global(header: &[u8]) -> Result<(), EntryError> {
     Ok(())
 }
 
-/// The records as keys and values; nothing more after the first that is malformed.
+/// Returns the records as keys and values; ends after the first malformed one.
 fn records(mut header: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), EntryError>> {
     std::iter::from_fn(move || {
         if header.is_empty() {
@@ -105,7 +105,7 @@ fn record(header: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((body.get(..equals)?, body.get(equals + 1..)?, rest))
 }
 
-/// An empty value takes back what was set before.
+/// An empty value clears an earlier one.
 fn non_empty(value: &[u8]) -> Option<Vec<u8>> {
     (!value.is_empty()).then(|| value.to_vec())
 }
@@ -117,8 +117,8 @@ fn number(value: &[u8]) -> Result<u64, EntryError> {
         .ok_or_else(|| malformed("a number in a pax header is malformed"))
 }
 
-/// Seconds since 1970, perhaps negative, perhaps with a fraction. A time that makes
-/// no sense is no reason to refuse a release.
+/// Seconds since 1970, possibly negative or with a fraction. `None` for an invalid time, which is
+/// no reason to refuse a release.
 fn time(value: &[u8]) -> Option<TimeSpec> {
     let text = std::str::from_utf8(value).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn times_before_1970_and_nonsense() {
+    fn reads_times_before_1970_and_ignores_nonsense() {
         assert_eq!(time(b"-1.25"), Some(TimeSpec::new(-2, 750_000_000)));
         assert_eq!(time(b"-3"), Some(TimeSpec::new(-3, 0)));
         assert_eq!(time(b"5.1234567891"), Some(TimeSpec::new(5, 123_456_789)));

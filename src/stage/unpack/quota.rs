@@ -1,4 +1,4 @@
-//! What has been unpacked so far, and how much of it there may be.
+//! Counts the unpacked entries and bytes, and compares them with the limits.
 
 use super::entry_error::EntryError;
 use super::{Limits, Unpacked};
@@ -18,7 +18,7 @@ impl<'a> Quota<'a> {
         self.done
     }
 
-    /// Counts an entry, before it is made.
+    /// Counts an entry before it is created.
     pub(super) fn entry(&mut self) -> Result<(), EntryError> {
         let most = self.limits.max_files;
         if self.done.files >= most {
@@ -32,7 +32,7 @@ impl<'a> Quota<'a> {
         Ok(())
     }
 
-    /// Refuses a file of `size` bytes that would be too much, before any of it is written.
+    /// Refuses a file of `size` bytes that exceeds the limit, before any of it is written.
     pub(super) fn check(&self, size: u64) -> Result<(), EntryError> {
         let most = self.limits.max_bytes;
         if size > most - self.done.bytes.min(most) {
@@ -44,7 +44,7 @@ impl<'a> Quota<'a> {
         Ok(())
     }
 
-    /// Counts bytes of a file that was admitted.
+    /// Counts bytes of a file that [`check`](Self::check) has accepted.
     pub(super) fn wrote(&mut self, bytes: u64) {
         self.done.bytes += bytes;
         (self.progress)(self.done.files, self.done.bytes);

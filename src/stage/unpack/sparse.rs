@@ -1,5 +1,5 @@
-//! The content of a file: which parts of it the archive holds, and where the holes
-//! are (GNU tar's old format `S`, and its three pax formats).
+//! The content of a file: the parts that the archive holds, and the holes between them (GNU tar's
+//! old format `S`, and its three pax formats).
 
 use super::blocks::{BLOCK, Blocks};
 use super::entry_error::EntryError;
@@ -8,14 +8,13 @@ use crate::stage::buffer_channel::Share;
 use std::io;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
-/// How many parts a file may have: bounded memory for a map we must hold.
+/// How many parts a file may have: bounds the memory for the map.
 const MAX_PARTS: usize = 65_536;
 
-/// The parts of a file that the archive holds, one after the other; what lies
-/// between them is a hole.
+/// The parts of a file that the archive holds, one after the other, with holes between them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Content {
-    /// How long the file is, with its holes.
+    /// The length of the file, holes included.
     pub(super) size: u64,
     pub(super) parts: Vec<Part>,
 }
@@ -35,13 +34,13 @@ impl Content {
         self.stored() != self.size
     }
 
-    /// How many bytes the archive holds.
+    /// Returns how many bytes the archive holds.
     pub(super) fn stored(&self) -> u64 {
         self.parts.iter().map(|part| part.len).sum()
     }
 
-    /// Only parts in order, inside the file, that add up to what is `stored`. A part
-    /// ends on a block unless it is the last: tools disagree on what else it means.
+    /// Accepts only parts in order, inside the file, that add up to `stored`. Each part but the
+    /// last must end on a block: tools disagree on any other layout.
     fn sparse(mut parts: Vec<Part>, size: u64, stored: u64) -> Result<Self, EntryError> {
         parts.retain(|part| part.len > 0);
         let (mut end, mut sum) = (0, 0u64);
@@ -62,7 +61,7 @@ impl Content {
         }
     }
 
-    /// The old format: the first parts are in the header, more in the blocks after it.
+    /// Reads the old format: the first parts are in the header, more in the blocks after it.
     pub(super) fn gnu<R: Share>(
         header: &GnuHeader,
         stored: u64,
@@ -80,7 +79,7 @@ impl Content {
         Self::sparse(parts, header.real_size().map_err(|_| malformed())?, stored)
     }
 
-    /// The pax formats: the map is in the header (0.0, 0.1) or before the data (1.0).
+    /// Reads the pax formats: the map is in the header (0.0, 0.1) or before the data (1.0).
     pub(super) fn pax<R: Share>(
         sparse: Sparse,
         stored: u64,
@@ -117,8 +116,8 @@ fn add(parts: &mut Vec<Part>, headers: &[GnuSparseHeader]) -> Result<(), EntryEr
     }
 }
 
-/// The map of format 1.0: a count and then pairs of numbers, a decimal on each line,
-/// padded to a block. Returns it with what is left of the `stored` bytes.
+/// Reads the map of format 1.0: a count and then pairs of numbers, one decimal per line, padded to
+/// a block. Returns it with how many of the `stored` bytes are left.
 fn map_before_data<R: Share>(
     blocks: &mut Blocks<R>,
     mut stored: u64,
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_map_that_stands_before_the_data() {
+    fn reads_a_map_before_the_data() {
         assert_eq!(map(b"2\n0\n512\n1024\n7\n", 1031).unwrap(), (vec![0, 512, 1024, 7], 519));
         assert_eq!(map(b"0\n", 512).unwrap(), (vec![], 0));
         let long = format!("200\n{}", "1048576\n512\n".repeat(200));

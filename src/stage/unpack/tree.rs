@@ -1,7 +1,7 @@
-//! The tree that grows below the release's directory: what an entry becomes.
+//! The tree below the release's directory: creates each entry.
 //!
-//! Of two entries with one name the later one wins, as with `tar x`; nothing is ever
-//! written through what stands there already.
+//! Of two entries with one name the later one wins, as with `tar x`; nothing is ever written
+//! through an existing entry.
 
 use super::Owner;
 use super::dir_cache::DirCache;
@@ -20,14 +20,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 
-/// How much the names of directories and links, which must be kept to the end, may
-/// take together. Half a million of them with names of 100 bytes fit.
+/// The memory limit for the names of directories and links, which must be kept to the end. Half a
+/// million names of 100 bytes fit.
 const MAX_REMEMBERED: usize = 64 * 1024 * 1024;
 
-/// What of a mode an entry gets: no setuid, and nothing that everybody may write to.
+/// The permission bits that an entry keeps: no setuid, and no write permission for others.
 const MODES: u32 = 0o775;
 
-/// Of a directory that the archive has entries in, but no entry for.
+/// The mode of a directory that has entries in the archive, but none of its own.
 const IMPLIED_MODE: u32 = 0o755;
 
 pub(super) struct Tree<'a> {
@@ -35,14 +35,14 @@ pub(super) struct Tree<'a> {
     dirs: DirCache<'a>,
     quota: Quota<'a>,
     directories: Directories,
-    /// Every symlink made, and its target.
+    /// Every created symlink, with its target.
     links: BTreeMap<Vec<u8>, Vec<u8>>,
     remembered: usize,
-    /// What the kernel takes from the mode of a new file.
+    /// The permission bits that the kernel removes from the mode of a new file.
     umask: u32,
 }
 
-/// What a directory or file looks like besides its content.
+/// The mode and modification time of a directory or file.
 #[derive(Clone, Copy)]
 pub(super) struct Attributes {
     pub(super) mode: u32,
@@ -66,7 +66,8 @@ impl<'a> Tree<'a> {
         &mut self.quota
     }
 
-    /// The root's own mode and time are the caller's choice, not the archive's.
+    /// Creates a directory. The root's own mode and time are the caller's choice, not the
+    /// archive's.
     pub(super) fn directory(
         &mut self,
         name: &Name,
@@ -86,7 +87,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// An empty file, open for writing.
+    /// Creates an empty file and opens it for writing.
     pub(super) fn file(&mut self, name: &Name, attributes: Attributes) -> Result<File, EntryError> {
         self.quota.entry()?;
         let flags =
@@ -109,8 +110,8 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// A second name for a file that an earlier entry made. For a symlink it is a
-    /// symlink of its own, so that its target is judged from where it stands.
+    /// Creates a second name for the file of an earlier entry. For a symlink it creates another
+    /// symlink, so that the target is checked from its own directory.
     pub(super) fn hard_link(&mut self, name: &Name, source: &Name) -> Result<(), EntryError> {
         if let Some(target) = self.links.get(source.bytes()).cloned() {
             return self.symlink(name, &target);
@@ -142,8 +143,8 @@ impl<'a> Tree<'a> {
         })
     }
 
-    /// When everything is in place: every link is followed by the kernel once, and
-    /// directories get their modes and times.
+    /// Finishes the tree once everything is unpacked: lets the kernel follow every link once, and
+    /// applies the modes and times of directories.
     pub(super) fn finish(&self, owner: Owner) -> Result<(), Error> {
         for link in self.links.keys() {
             links::check_resolved(self.root, link).map_err(|error| self.about(error, link))?;
@@ -158,8 +159,8 @@ impl<'a> Tree<'a> {
         error.about(&Place::Entry(name), self.quota.done())
     }
 
-    /// Calls `make` with the directory of `name` and its last component. What an
-    /// earlier entry left there goes first.
+    /// Calls `make` with the directory of `name` and its last component. Removes an earlier entry
+    /// of the same name first.
     fn place<T>(
         &mut self,
         name: &Name,
@@ -195,22 +196,21 @@ impl Attributes {
         Mode::from_bits_truncate(self.mode & MODES)
     }
 
-    /// Gives the file its time of modification, when all of it is written.
+    /// Sets the file's modification time, after all of it is written.
     pub(super) fn date(&self, file: &File) -> Result<(), EntryError> {
         futimens(file, &TimeSpec::UTIME_OMIT, &self.modified).map_err(EntryError::of("futimens"))
     }
 }
 
-/// The umask of this process, proc_pid_status(5): umask(2) itself cannot tell it
-/// without changing it for every other thread. Where it is not to be had, it may be
-/// any.
+/// Returns the umask of this process from proc_pid_status(5): umask(2) cannot read it without
+/// changing it for every other thread. If it is not available, all bits count as masked.
 fn umask() -> u32 {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777)
 }
 
-/// Removes what has the name; a directory only when it is empty.
+/// Removes the entry with this name; a directory only if it is empty.
 fn clear(parent: BorrowedFd<'_>, last: &[u8]) -> Result<(), EntryError> {
     match unlinkat(parent, last, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR) => match unlinkat(parent, last, UnlinkatFlags::RemoveDir) {
@@ -223,7 +223,7 @@ fn clear(parent: BorrowedFd<'_>, last: &[u8]) -> Result<(), EntryError> {
     }
 }
 
-/// The map's own cost is counted with each name.
+/// Adds to the memory for names; each also counts 64 bytes for the map.
 fn remember(remembered: &mut usize, bytes: usize) -> Result<(), EntryError> {
     *remembered += bytes + 64;
     match *remembered <= MAX_REMEMBERED {
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_must_be_kept_take_bounded_memory() {
+    fn names_kept_to_the_end_take_bounded_memory() {
         let mut remembered = 0;
         let kept = (0..).take_while(|_| remember(&mut remembered, 4095).is_ok()).count();
         assert!((16_000..16_384).contains(&kept), "{kept}");

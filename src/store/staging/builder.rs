@@ -1,4 +1,4 @@
-//! A tree changes hands for its `build`, which runs as another user than the app.
+//! Transfers a tree to the user of its `build`, which is not the app's, and back.
 
 use super::Staging;
 use super::homes::CACHES;
@@ -13,13 +13,13 @@ impl Staging {
         self.owner != self.builder
     }
 
-    /// Gives the tree, and the home of `build`, to whom it runs as; what it reads and
-    /// writes of the caches too, whoever has put it there.
+    /// Transfers the tree, and the home of `build`, to its user; also lets it read and write the
+    /// caches, whoever created them.
     pub fn give_to_builder(&self) -> Result<()> {
         if !self.has_builder() {
             return Ok(());
         }
-        // As far as that can be done: the app may have put anything there.
+        // Best effort: the app may have put anything there.
         for path in CACHES.map(|name| self.shared.join(name)) {
             let widen = |cache| change(cache, Change::GroupWrites(self.owner.uid));
             if let Err(error) = directory(&path).and_then(widen) {
@@ -29,7 +29,7 @@ impl Staging {
         self.change_hands(Change::Owner(self.owner.uid, self.builder)).map(drop)
     }
 
-    /// Gives what it has made to the app; how much the release is now.
+    /// Transfers the results of `build` to the app; returns the release's new size.
     pub fn take_from_builder(&self) -> Result<Held> {
         self.change_hands(Change::Owner(self.builder.uid, self.owner))
     }

@@ -1,9 +1,9 @@
-//! The home directories of a release in work: one for its `build`, and one for each of
-//! its processes, so that no two processes share a pid file, a socket or a lock in $HOME.
+//! The home directories of a release being staged: one for its `build`, and one for each of its
+//! processes, so that no two processes share a pid file, a socket or a lock in $HOME.
 //!
-//! A home begins with links: to the caches, which every release shares; to what an app
-//! of 0.1, whose $HOME was `shared/`, has left there; and to what `build` left in its own
-//! home. Whoever fills a home follows no link, and gives it to the app's user last.
+//! A new home contains links: to the caches, which every release shares; to the files of an app of
+//! 0.1, whose $HOME was `shared/`; and to the files that `build` left in its own home. The code
+//! that fills a home follows no link, and makes the app's user its owner last.
 
 use super::{Staging, open_beneath};
 use crate::store::durable::{self, unwritable};
@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 
 /// The home of `build`, beside those of the processes.
 const BUILD: &str = "build";
-/// What only saves work, where 0.1 had it too: what is in there stays warm.
+/// Caches, in the places of 0.1: they stay warm.
 pub(super) const CACHES: [&str; 2] = [".cache", ".npm"];
-/// What people put into a home for programs that read it there.
+/// Configuration files that programs read in a home.
 const CONFIGURATION: [&str; 12] = [
     ".aws",
     ".docker",
@@ -38,7 +38,7 @@ const CONFIGURATION: [&str; 12] = [
     ".pypirc",
     ".ssh",
 ];
-/// The most links of one home.
+/// The limit of links in one home.
 const MOST: usize = 1000;
 /// A directory that `build` left with more entries than this is one link.
 const MANY: usize = 100;
@@ -63,8 +63,8 @@ enum Left {
 }
 
 impl Staging {
-    /// Makes room for homes; none where `shared/` has so many entries that it must be the
-    /// $HOME of this release too.
+    /// Creates the directory of the homes; `None` if `shared/` has so many entries that it must be
+    /// the $HOME of this release too.
     pub fn begin_homes(&self) -> Result<Option<Homes>> {
         let Some(mut common) = self.lasting().map_err(|e| unwritable(&self.shared, e))? else {
             return Ok(None);
@@ -76,18 +76,18 @@ impl Staging {
         Ok(Some(Homes { dir, common }))
     }
 
-    /// Makes the home of `build`.
+    /// Creates the home of `build`.
     pub fn make_build_home(&self, homes: &Homes) -> Result<()> {
         self.make_home(homes, BUILD, &[]).map_err(|e| self.no_home(BUILD, e))
     }
 
-    /// Where the home of `build` lies now, and where it will lie; none where it has none.
+    /// Returns the present and the final path of the home of `build`, if it has one.
     pub fn build_home(&self) -> Option<(PathBuf, PathBuf)> {
         let now = self.dir.join("home").join(BUILD);
         now.is_dir().then(|| (now, self.destination.join("home").join(BUILD)))
     }
 
-    /// Makes the home of each of these processes, with what `build` left.
+    /// Creates the home of each of these processes, with links to the files that `build` left.
     pub fn make_homes(&self, homes: &Homes, of: impl Iterator<Item = String>) -> Result<()> {
         let left = left_by_build(&homes.dir).map_err(|e| self.no_home(BUILD, e))?;
         for process in of {
@@ -101,8 +101,8 @@ impl Staging {
         unwritable(&self.dir.join("home").join(process), cause)
     }
 
-    /// The entries of `shared/` that no dot hides or that are configuration; none where
-    /// they are too many. Makes the caches there.
+    /// Links to the entries of `shared/` that are not hidden, or are configuration; `None` if they
+    /// are too many. Creates the caches there.
     fn lasting(&self) -> io::Result<Option<Vec<Link>>> {
         let shared: OwnedFd = File::open(&self.shared)?.into();
         for cache in CACHES {
@@ -139,7 +139,7 @@ impl Staging {
         fchown(&home, Some(self.owner.uid), Some(self.owner.gid))
     }
 
-    /// Makes a directory of the home with a link for each of these entries of the build's.
+    /// Creates a directory in the home with a link for each of these entries of the build's.
     fn mirror(&self, home: &OwnedFd, name: &OsStr, entries: &[OsString]) -> io::Result<()> {
         let Some(directory) = make_directory(home, name)? else { return Ok(()) };
         let target = Path::new("../../build").join(name);
@@ -150,7 +150,7 @@ impl Staging {
     }
 }
 
-/// What is to be seen of the build's home in each other one.
+/// Returns the entries of the build's home that every other home shows.
 fn left_by_build(homes: &OwnedFd) -> io::Result<Vec<Left>> {
     let build = match open_beneath(homes, BUILD.as_ref(), OFlag::O_DIRECTORY) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -178,8 +178,8 @@ fn left_by_build(homes: &OwnedFd) -> io::Result<Vec<Left>> {
     Ok(left)
 }
 
-/// The files, directories and links of a directory, by name; none where they are more
-/// than `most`. A socket or a pipe belongs to the process that made it.
+/// Returns the files, directories and links of a directory, by name; `None` if there are more than
+/// `most`. A socket or a pipe belongs to the process that created it.
 fn entries(directory: &OwnedFd, most: usize) -> io::Result<Option<Vec<(OsString, FileType)>>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))? {
@@ -197,7 +197,7 @@ fn entries(directory: &OwnedFd, most: usize) -> io::Result<Option<Vec<(OsString,
     Ok(Some(found))
 }
 
-/// Makes a directory for the app's user alone; none where there is something already.
+/// Creates a directory for the app's user only; `None` if the name exists already.
 fn make_directory(beneath: &OwnedFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
     match mkdirat(beneath, name, Mode::S_IRWXU) {
         Ok(()) => {}
@@ -209,7 +209,7 @@ fn make_directory(beneath: &OwnedFd, name: &OsStr) -> io::Result<Option<OwnedFd>
     Ok(Some(made))
 }
 
-/// Makes a link, unless there is something of its name already.
+/// Creates a link, unless the name exists already.
 fn link(directory: &OwnedFd, name: &OsStr, target: &Path) -> io::Result<()> {
     match symlinkat(target, directory, name) {
         Err(e) if e != nix::Error::EEXIST => Err(e.into()),

@@ -1,4 +1,4 @@
-//! The directories of the tree of which each process is to see its own.
+//! The directories of the tree of which each process sees its own.
 
 use super::{Staging, open_beneath};
 use model::error::{Error, Result};
@@ -9,12 +9,12 @@ use std::os::unix::fs::fchown;
 use std::path::Path;
 
 impl Staging {
-    /// Whether the tree has this directory, and no link on the way to it.
+    /// Whether the tree has this directory, without a link on the way to it.
     pub fn has_directory(&self, relative: &str) -> bool {
         open_beneath(&self.tree, Path::new(relative), OFlag::O_DIRECTORY).is_ok()
     }
 
-    /// Makes a directory of the tree, and its parents; no link is followed.
+    /// Creates a directory of the tree, and its parents; follows no link.
     pub fn make_process_dir(&self, relative: &str) -> Result<()> {
         let cannot = |e: io::Error| {
             let help = "DEPLOY_PROCESS_DIRS names directories; the archive must not hold a file or \

@@ -1,9 +1,9 @@
-//! What is known of an app whose files are damaged.
+//! Tests of the copy that replaces an app's damaged files.
 
 use super::*;
 use std::fs::create_dir;
 
-/// Its lock is released: the copy is kept.
+/// Releases the lock of an app with these releases, which saves the copy.
 fn released(names: &[&str]) -> (TempDir, App) {
     let World { root, app } = World::installed(names);
     let app = (*app).clone();
@@ -15,7 +15,7 @@ fn labels(snapshot: &Snapshot) -> Vec<String> {
 }
 
 #[test]
-fn a_damaged_app_is_named_and_known_as_it_was() {
+fn a_damaged_app_is_reported_with_its_last_known_state() {
     type Damage = fn(&App);
     let damages: [(&str, Damage); 9] = [
         ("release.json", |app| fs::write(app.dir.join("releases/r2/release.json"), "{").unwrap()),
@@ -53,14 +53,14 @@ fn a_damaged_app_is_named_and_known_as_it_was() {
         let snapshot = seen.snapshot.expect(file);
         assert_eq!(labels(&snapshot), ["r1", "r2"], "{file}");
         assert_eq!(snapshot.current().unwrap().label, label("r2"), "{file}");
-        // To take its lock and do nothing leaves what is known.
+        // Taking its lock without a change keeps the copy.
         drop(app.lock());
         assert!(app.seen().snapshot.is_some(), "{file}");
     }
 }
 
 #[test]
-fn a_sound_app_is_as_it_is_whatever_the_copy_says() {
+fn an_undamaged_app_ignores_the_copy() {
     let (_root, app) = released(&["r1", "r2"]);
     for copy in ["", "{", "{\"machine\":\"\"}"] {
         fs::write(app.known_path(), copy).unwrap();
@@ -73,7 +73,7 @@ fn a_sound_app_is_as_it_is_whatever_the_copy_says() {
 }
 
 #[test]
-fn another_machines_copy_says_nothing() {
+fn a_copy_of_another_machine_is_ignored() {
     let (root, app) = released(&["r1"]);
     fs::write(app.dir.join("releases/r1/release.json"), "{").unwrap();
     let other = Store::at(root.path()).on("another").app(app.name());
@@ -81,7 +81,7 @@ fn another_machines_copy_says_nothing() {
 }
 
 #[test]
-fn the_copy_follows_every_change_and_goes_with_the_last_release() {
+fn the_copy_follows_every_change_and_is_removed_with_the_last_release() {
     let (_root, app) = released(&["r1", "r2"]);
     let known = || app.known().map(|known| (known.current, known.stopped));
     let lock = || app.lock().unwrap();

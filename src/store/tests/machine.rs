@@ -1,4 +1,4 @@
-//! State that was baked into an image comes up on another machine.
+//! Tests of a state that was baked into an image and appears on another machine.
 
 use super::*;
 use model::reason::Reason;
@@ -7,14 +7,14 @@ use model::release::url::ReleaseUrl;
 use model::timings::Timings;
 
 impl World {
-    /// The same disk in another machine.
+    /// Returns the app on the same disk in another machine.
     fn elsewhere(&self) -> App {
         self.store().on("another machine").app(self.app.name())
     }
 }
 
 #[test]
-fn what_another_machine_deployed_is_not_current_here() {
+fn a_deploy_of_another_machine_is_not_current_here() {
     let world = World::installed(&["r1", "r2"]);
     assert_eq!(world.app.current().unwrap(), Some(label("r2")));
     let snapshot = world.elsewhere().snapshot().expect("a snapshot");
@@ -23,7 +23,7 @@ fn what_another_machine_deployed_is_not_current_here() {
 }
 
 #[test]
-fn adopted_releases_are_staged_and_nothing_more() {
+fn adopted_releases_are_only_staged() {
     let World { root, app } = World::installed(&["r1", "r2"]);
     app.set_stopped(&Stopped(["web.1".to_owned()].into())).unwrap();
     app.set_under_way(&under_way()).unwrap();
@@ -35,33 +35,33 @@ fn adopted_releases_are_staged_and_nothing_more() {
     assert_eq!((snapshot.current, snapshot.stopped), (None, Stopped::default()));
     assert!(snapshot.releases.iter().all(|manifest| manifest.state == State::Staged));
     assert_eq!(app.under_way(), None);
-    assert!(!app.adopt().expect("nothing to adopt"), "once is enough");
+    assert!(!app.adopt().expect("nothing to adopt"), "already adopted");
     app.commit(&label("r1")).expect("committed");
     assert_eq!(app.current().unwrap(), Some(label("r1")));
 }
 
 #[test]
-fn ones_own_state_is_not_adopted() {
+fn a_machine_does_not_adopt_its_own_state() {
     let world = World::installed(&["r1"]);
     assert!(!world.app.adopt().expect("nothing to adopt"));
     assert_eq!(world.app.current().unwrap(), Some(label("r1")));
 }
 
 #[test]
-fn what_is_under_way_is_remembered_until_it_ends() {
+fn a_deploy_under_way_is_remembered_until_it_ends() {
     let world = World::new();
     assert_eq!(world.app.under_way(), None);
     world.app.set_under_way(&under_way()).unwrap();
     assert_eq!(world.app.under_way(), Some(under_way()));
     world.app.record(&ended(under_way())).unwrap();
-    assert_eq!(world.app.under_way(), None, "it has come to its end");
+    assert_eq!(world.app.under_way(), None, "it has ended");
     world.app.nothing_under_way().unwrap();
     world.app.nothing_under_way().unwrap();
     assert_eq!(world.app.under_way(), None);
 }
 
 #[test]
-fn what_was_watched_is_remembered_on_this_machine_alone() {
+fn a_watched_release_is_remembered_on_this_machine_only() {
     let world = World::new();
     assert_eq!(world.app.watched(), None);
     let url: ReleaseUrl = "s3://releases/my-app/production/current".parse().unwrap();

@@ -1,10 +1,10 @@
-//! What a release in work promises: whole or nothing, and within its own tree.
+//! Tests of a release being staged: complete or absent, and confined to its own tree.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
-fn a_release_has_its_name_only_when_it_is_whole() {
+fn a_release_gets_its_name_only_when_it_is_complete() {
     let world = World::new();
     let staging = world.staging("r1");
     staging.write_env("A=\"secret\"\n").unwrap();
@@ -23,7 +23,7 @@ fn a_release_has_its_name_only_when_it_is_whole() {
 }
 
 #[test]
-fn a_staging_that_is_given_up_leaves_nothing() {
+fn an_abandoned_staging_leaves_nothing() {
     let world = World::new();
     let staging = world.staging("r1");
     staging.write_env("A=\"secret\"\n").unwrap();
@@ -34,7 +34,7 @@ fn a_staging_that_is_given_up_leaves_nothing() {
 }
 
 #[test]
-fn writable_directories_are_made_with_their_parents() {
+fn writable_directories_are_created_with_their_parents() {
     let world = World::new();
     let staging = world.staging("r1");
     let tree = staging.tree_paths().0;
@@ -63,7 +63,7 @@ fn no_link_leads_a_writable_path_out_of_the_tree() {
 }
 
 #[test]
-fn files_and_inner_links_may_be_writable_as_they_are() {
+fn files_and_inner_links_stay_when_made_writable() {
     let world = World::new();
     let staging = world.staging("r1");
     let tree = staging.tree_paths().0;
@@ -84,7 +84,7 @@ fn files_and_inner_links_may_be_writable_as_they_are() {
 }
 
 #[test]
-fn a_procfile_is_a_file_of_the_tree_and_no_novel() {
+fn a_procfile_is_a_regular_file_of_bounded_size() {
     let world = World::new();
     let staging = world.staging("r1");
     let path = staging.tree_paths().0.join("Procfile");
@@ -107,7 +107,7 @@ fn a_procfile_is_a_file_of_the_tree_and_no_novel() {
     assert!(error.chain().contains("not a file"), "{}", error.chain());
 }
 
-/// The target of a link in a directory; none where it is something else.
+/// Returns the target of a link; `None` for anything else.
 fn target(path: PathBuf) -> Option<PathBuf> {
     fs::read_link(path).ok()
 }
@@ -117,7 +117,7 @@ fn begin(staging: &Staging) -> crate::store::Homes {
 }
 
 #[test]
-fn a_home_shows_what_an_app_left_in_its_old_one_and_what_the_build_left() {
+fn a_home_links_to_the_old_home_and_to_the_files_of_the_build() {
     let world = World::new();
     let staging = world.staging("r1");
     let shared = world.app.shared();
@@ -146,7 +146,7 @@ fn a_home_shows_what_an_app_left_in_its_old_one_and_what_the_build_left() {
 }
 
 #[test]
-fn nothing_in_a_home_is_made_through_a_link_or_in_place_of_anything() {
+fn filling_a_home_follows_no_link_and_replaces_nothing() {
     let world = World::new();
     let outside = world.root.path().join("outside");
     fs::create_dir(&outside).unwrap();
@@ -166,7 +166,7 @@ fn nothing_in_a_home_is_made_through_a_link_or_in_place_of_anything() {
 }
 
 #[test]
-fn a_home_never_has_more_links_than_are_good_for_it() {
+fn the_links_of_a_home_are_bounded() {
     let world = World::new();
     let staging = world.staging("r1");
     let homes = begin(&staging);
@@ -189,7 +189,7 @@ fn a_home_never_has_more_links_than_are_good_for_it() {
 }
 
 #[test]
-fn a_process_directory_is_not_made_through_a_link_or_a_file() {
+fn a_process_directory_is_not_created_through_a_link_or_a_file() {
     let world = World::new();
     let outside = world.root.path().join("outside");
     fs::create_dir(&outside).unwrap();
