@@ -13,6 +13,8 @@ const NEXT_TO_NOTHING: (u64, u64) = (256 << 10, 4);
 
 /// Bytes below which space is scarce on a large file system; on a small one it is a twentieth.
 const SCARCE: u64 = 64 << 20;
+/// Inodes below which they are scarce.
+const SCARCE_INODES: u64 = 1024;
 
 /// The space that is left to users without a right to the file system's reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ impl Space {
 
     /// Whether running apps will soon have no space for their own files.
     pub fn is_scarce(&self) -> bool {
-        self.bytes < (self.size / 20).min(SCARCE)
+        self.bytes < (self.size / 20).min(SCARCE) || self.has_no_inodes(SCARCE_INODES)
     }
 
     fn has_no_inodes(&self, fewer_than: u64) -> bool {

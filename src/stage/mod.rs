@@ -234,6 +234,7 @@ async fn fill(
     let fetched = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
     drop(share);
     let fetch::Fetched { unpacked, digest } = fetched.map_err(named)?;
+    let (mut files, mut bytes) = (unpacked.files, unpacked.bytes);
     let procfile = procfile(staging, resolved)?;
     surprises::warn(&cx.events, env, &procfile, settings);
     check_formation(&procfile, settings).map_err(named)?;
@@ -257,8 +258,9 @@ async fn fill(
         let user = &runs_as.builder.user;
         let built = build::build(cx, app, staging, found, user, command).await;
         built.map_err(|error| clues::explain(error, settings.sandbox))?;
-        let held = blocking(|| staging.take_from_builder())?;
-        build::check(&cx.settings, held.files, held.bytes).map_err(named)?;
+        let built = blocking(|| staging.take_from_builder())?;
+        build::check(&cx.settings, built.files, built.bytes).map_err(named)?;
+        (files, bytes) = (built.files, built.bytes);
     }
     writable::make(staging, settings)?;
     let process_dirs = homes::process_dirs(cx, staging, env, settings)?;
@@ -275,8 +277,8 @@ async fn fill(
         uids: runs_as.uids(),
         replaced: None,
         serves: None,
-        files: unpacked.files,
-        bytes: unpacked.bytes,
+        files,
+        bytes,
         homes: homes.is_some(),
         process_dirs,
         plan,
