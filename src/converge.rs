@@ -99,14 +99,19 @@ pub async fn switch(cx: &Context, app: &App) -> Result<()> {
 pub async fn drain(cx: &Context, app: &App, end: Instant) -> Result<()> {
     let leaving = leaving(&*cx.machine, &app.snapshot()?).await?;
     let ports: Vec<u16> = leaving.into_values().collect();
+    drain_ports(cx, &ports, end).await
+}
+
+/// The same for the processes with these private ports.
+pub async fn drain_ports(cx: &Context, ports: &[u16], end: Instant) -> Result<()> {
     let mut before = None;
     while Instant::now() < end {
-        let count = counted(&*cx.machine, &ports);
+        let count = counted(&*cx.machine, ports);
         if count == 0 {
             break;
         }
         if before.replace(count) != Some(count) {
-            cx.events.waiting(format!("{count} connections to the release before"));
+            cx.events.waiting(format!("{count} connections to what is to stop"));
         }
         tokio::time::sleep(LOOK).await;
     }

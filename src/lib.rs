@@ -25,6 +25,7 @@ pub mod agent;
 pub mod deploy;
 pub mod generator;
 pub mod stop;
+pub mod formation;
 pub mod preflight;
 pub mod converge;
 pub mod health;

@@ -189,12 +189,12 @@ pub fn rollback(app: &Locked, to: Option<Label>) -> Result<Manifest> {
     };
     let what = |to: &str| Error::usage(format!("roll {} back{to}", app.name()));
     match to {
-        None => snapshot.rollback_target().cloned().ok_or_else(|| {
+        None => snapshot.rollback_target().map(whole).ok_or_else(|| {
             let why = "no earlier release that was good is installed";
             what("").because(why).help(format!("`deploy releases {}`", app.name()))
         }),
         Some(label) => match snapshot.release(&label) {
-            Some(manifest) if manifest.state.is_good() => Ok(manifest.clone()),
+            Some(manifest) if manifest.state.is_good() => Ok(whole(manifest)),
             Some(manifest) => {
                 let why = format!("that release is {}; good ones: {}", manifest.state, good());
                 Err(what(&format!(" to {label}")).because(why).help("name one of those"))
@@ -205,6 +205,13 @@ pub fn rollback(app: &Locked, to: Option<Label>) -> Result<Manifest> {
             }
         },
     }
+}
+
+/// The release without what an interrupted restart of it has left.
+fn whole(manifest: &Manifest) -> Manifest {
+    let mut manifest = manifest.clone();
+    manifest.end_rolling();
+    manifest
 }
 
 /// The app whose name the operator gave, or the only one that is installed.

@@ -61,6 +61,8 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
         bytes: 1,
         homes: true,
         process_dirs: settings.process_dirs.clone(),
+        rolling: None,
+        staged_counts: Default::default(),
         plan: plan(procfile, agent, settings),
     };
     Snapshot {

@@ -6,7 +6,7 @@ mod cancel;
 mod connections;
 pub mod daemon;
 pub mod log;
-mod processes;
+pub mod processes;
 mod caller;
 mod port_watch;
 mod plan;

@@ -2,6 +2,7 @@
 
 use crate::context::{Context, blocking};
 use crate::converge::{self, converge};
+use crate::formation::{Counts, Formation};
 use crate::health::Watch;
 use crate::store::{App, Locked};
 use crate::{owner, preflight};
@@ -11,8 +12,7 @@ use model::installed::Stopped;
 use model::reason::Reason;
 use model::release::manifest::{Manifest, Process};
 use model::release::name::AppName;
-use model::units;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An app, and perhaps one process type or process of it.
 #[derive(Clone, Debug)]
@@ -78,22 +78,53 @@ pub async fn perform(
     }
 }
 
-/// Restarts processes and waits until they are healthy.
+/// Restarts processes and waits until they are healthy: those that clients reach one after the
+/// other, and never all of them at once.
 async fn restart(cx: &Context, app: Locked, process: Option<&str>) -> Result<String> {
-    let manifest = current(&app)?;
+    let mut formation = Formation::open(cx, &app, current(&app)?)?;
+    let manifest = formation.manifest().clone();
     let mut chosen = choose(&manifest, process)?;
     let snapshot = app.snapshot()?;
-    match process {
-        Some(_) => unstop(&app, &manifest, &chosen)?,
-        // A stopped process stays stopped unless the request names it.
-        None => chosen.retain(|process| !snapshot.stopped.covers(&process.to_string())),
+    let before = match process {
+        Some(_) => {
+            unstop(&app, &manifest, &chosen)?;
+            None
+        }
+        None => {
+            // A stopped process stays stopped, unless it is named.
+            chosen.retain(|process| !snapshot.stopped.covers(&process.to_string()));
+            formation.take_over_settings()?
+        }
+    };
+    let with = if before.is_some() { ", with the settings that agent.env has now" } else { "" };
+    if let Err(why) = formation.restart(&chosen).await {
+        if let Some(before) = before
+            && let Err(error) = formation.put_back(before).await
+        {
+            cx.events.warn(error.chain());
+        }
+        return Err(why);
     }
-    converge::load_units(cx, &app.snapshot()?).await?;
-    let units = units_of(&app, &manifest, &chosen);
-    let restarted = cx.machine.restart(&units, converge::longest_stop(&snapshot)).await;
-    restarted.map_err(|error| error.with_exit(Exit::Unhealthy).with_reason(Reason::StartFailed))?;
-    prove(cx, &manifest, &chosen).await?;
-    Ok(format!("restarted {} {}", app.name(), names(&chosen)))
+    Ok(format!("restarted {} {}{with}", app.name(), names(&chosen)))
+}
+
+/// Runs more or fewer processes of some types until another release is deployed.
+pub async fn scale(cx: &Context, app: Locked, counts: &BTreeMap<String, u16>) -> Result<String> {
+    drop(cx.cut.decide("scale").await);
+    let mut formation = Formation::open(cx, &app, current(&app)?)?;
+    let plan = &formation.manifest().plan;
+    let kinds = || plan.processes.iter().map(|one| one.kind.to_string()).collect::<Vec<_>>();
+    let mut wanted = Counts::new();
+    for (word, count) in counts {
+        let Some(service) = plan.processes.iter().find(|one| one.kind.as_str() == word) else {
+            let error = Error::usage(format!("scale {word} of {}", app.name()));
+            let error = error.because(format!("its Procfile has {}", kinds().join(", ")));
+            return Err(error.help("name one of those").with_reason(Reason::NotFound));
+        };
+        wanted.insert(service.kind.clone(), *count);
+    }
+    let changed = formation.scale(&wanted).await?;
+    Ok(format!("scaled {}: {changed}", app.name()))
 }
 
 /// Gives an app of 0.1.0 its own user; the app restarts whether or not that works.
@@ -214,11 +245,6 @@ async fn prove(cx: &Context, manifest: &Manifest, chosen: &[Process]) -> Result<
     watch.retain(|name| chosen.iter().any(|process| process.to_string() == name));
     let proved = watch.prove(manifest.plan.health_timeout, &cx.events).await;
     proved.map_err(|error| error.with_exit(Exit::Unhealthy))
-}
-
-fn units_of(app: &App, manifest: &Manifest, chosen: &[Process]) -> Vec<String> {
-    let unit = |process| units::service(app.name(), &manifest.label, process);
-    chosen.iter().map(unit).collect()
 }
 
 fn names(processes: &[Process]) -> String {

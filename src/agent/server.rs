@@ -52,6 +52,7 @@ pub async fn serve(
         .route("/v1/restart", post(|o, w, b| post_processes(ProcessAction::Restart, o, w, b)))
         .route("/v1/stop", post(|o, w, b| post_processes(ProcessAction::Stop, o, w, b)))
         .route("/v1/start", post(|o, w, b| post_processes(ProcessAction::Start, o, w, b)))
+        .route("/v1/scale", post(post_scale))
         .route("/v1/remove", post(post_remove))
         .route("/v1/cancel", post(post_cancel))
         .layer(DefaultBodyLimit::max(LONGEST))
@@ -277,6 +278,18 @@ async fn post_processes(
         let app = lock(&cx, &selected.app)?;
         let process = selected.process.as_deref();
         Ok(Outcome::done(processes::perform(action, &cx, app, process, asked.own_user).await?))
+    })?;
+    Ok(stream(&job))
+}
+
+async fn post_scale(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
+    let asked: api::Scale = body(&bytes)?;
+    let app = asked.app.as_deref().map(processes::parse).transpose()?;
+    let app = preflight::which(&store()?.apps()?, app)?;
+    let request = Request::new(&app, "scale", caller.name);
+    let job = jobs.start(request, move |cx| async move {
+        let locked = lock(&cx, &app)?;
+        Ok(Outcome::done(processes::scale(&cx, locked, &asked.counts).await?))
     })?;
     Ok(stream(&job))
 }

@@ -83,8 +83,21 @@ pub enum Command {
     Cancel(CancelArgs),
     /// What the processes wrote to stdout and stderr.
     Logs(LogsArgs),
-    /// Restart an app, a process type (`web`) or one process (`web.1`).
+    /// Restart an app, a process type (`web`) or one process (`web.1`), while it serves.
+    ///
+    /// A new process is started beside the old one, gets its clients when it is healthy, and
+    /// then the old one restarts; with several processes of a type one restarts after the
+    /// other. One that does not become healthy stops nothing: exit code 12, and what ran runs
+    /// on. A restart of the whole app applies the settings that agent.env has now. Processes
+    /// that clients do not reach through the port map (workers, DEPLOY_STRATEGY=restart) stop
+    /// first. `deploy stop` and `deploy start` do it without a proof.
     Restart(RestartArgs),
+    /// Run more or fewer processes of a type, such as `deploy scale web=3`.
+    ///
+    /// It stays so, over reboots too, until another release is deployed; `deploy status` shows
+    /// it. New processes get connections once they are healthy, and those that are stopped are
+    /// drained first. DEPLOY_CONCURRENCY in the release's env is for good.
+    Scale(ScaleArgs),
     /// Stop an app, a process type or one process. It stays stopped, over a
     /// reboot too, until it is started or a release is deployed.
     Stop(Processes),
@@ -217,6 +230,15 @@ pub struct Processes {
 }
 
 #[derive(Debug, Args)]
+pub struct ScaleArgs {
+    /// The app, which may be left out where one is installed, and TYPE=COUNT, once or more.
+    #[arg(value_name = "APP|TYPE=COUNT", required = true)]
+    pub words: Vec<String>,
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+#[derive(Debug, Args)]
 pub struct RestartArgs {
     #[command(flatten)]
     pub processes: Processes,
@@ -288,6 +310,7 @@ impl Cli {
             Some(Command::Cancel(_)) => "deploy cancel",
             Some(Command::Logs(_)) => "deploy logs",
             Some(Command::Restart(_)) => "deploy restart",
+            Some(Command::Scale(_)) => "deploy scale",
             Some(Command::Stop(_)) => "deploy stop",
             Some(Command::Start(_)) => "deploy start",
             Some(Command::Remove(_)) => "deploy remove",
@@ -305,6 +328,7 @@ impl Cli {
             Command::Status(args) | Command::Releases(args) | Command::History(args) => args.json,
             Command::Restart(args) => args.processes.json,
             Command::Stop(args) | Command::Start(args) => args.json,
+            Command::Scale(args) => args.shown.json,
             Command::Remove(args) => args.json,
             Command::Cancel(args) => args.json,
             Command::Run(_) | Command::Logs(_) => false,

@@ -16,10 +16,11 @@ use model::api::{self, AppStatus};
 use model::error::{Error, Exit, Result};
 use model::event::{Event, Outcome};
 use model::reason::Reason;
-use model::text::for_terminal;
+use model::text::{self, for_terminal};
 use render::Progress;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,10 @@ async fn perform(cli: Cli) -> Result<End> {
             let request = api::Processes { words, own_user: args.own_user };
             follow("/v1/restart", &request, plainly(args.processes.json)).await
         }
+        Command::Scale(args) => {
+            let request = scale(args.words)?;
+            follow("/v1/scale", &request, args.shown).await
+        }
         Command::Stop(args) => post_processes("/v1/stop", args).await,
         Command::Start(args) => post_processes("/v1/start", args).await,
         Command::Remove(args) => {
@@ -128,6 +133,29 @@ fn checked(url: String) -> Result<String> {
 
 async fn post_processes(path: &str, args: Processes) -> Result<End> {
     follow(path, &api::Processes { words: args.words, own_user: false }, plainly(args.json)).await
+}
+
+/// Reads `[APP] TYPE=COUNT…`.
+fn scale(words: Vec<String>) -> Result<api::Scale> {
+    let usage = |word: &str| {
+        let error = Error::usage(format!("scale {}", text::quoted(word)));
+        error.because("that is no TYPE=COUNT").help("write it as in `deploy scale web=3`")
+    };
+    let (mut app, mut counts) = (None, BTreeMap::new());
+    for (nth, word) in words.into_iter().enumerate() {
+        match word.split_once('=') {
+            None if nth == 0 => app = Some(word),
+            None => return Err(usage(&word)),
+            Some((kind, count)) => {
+                let count = count.parse().map_err(|_| usage(&word))?;
+                counts.insert(kind.to_owned(), count);
+            }
+        }
+    }
+    match counts.is_empty() {
+        true => Err(usage(app.as_deref().unwrap_or_default())),
+        false => Ok(api::Scale { app, counts }),
+    }
 }
 
 /// Progress without timings.

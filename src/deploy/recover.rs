@@ -5,6 +5,7 @@ use super::attempt::Attempt;
 use super::{Candidate, Committed, Done, Failed, commit, fallback, finish, rollback, settle};
 use crate::context::{Context, blocking};
 use crate::converge::{self, converge};
+use crate::formation;
 use crate::health::Watch;
 use crate::owner;
 use crate::stage;
@@ -32,6 +33,7 @@ pub async fn recover(cx: &Context, app: Locked) -> Result<Done> {
             cx.events.warn(error.chain());
         }
     }
+    formation::recover(&app)?;
     let current = app.current()?.map(|label| app.manifest(&label)).transpose()?;
     let (interrupted, settling) = match (Attempt::interrupted(&app)?, current) {
         (None, current) if current.as_ref().is_none_or(|now| !now.state.is_settling()) => {

@@ -281,6 +281,8 @@ async fn fill(
         bytes,
         homes: homes.is_some(),
         process_dirs,
+        rolling: None,
+        staged_counts: Default::default(),
         plan,
     })))
 }

@@ -72,6 +72,26 @@ impl Locked {
     }
 }
 
+impl Locked {
+    /// Creates the homes of processes that an installed release gets in addition.
+    pub fn make_missing_homes(
+        &self,
+        label: &Label,
+        owner: Ids,
+        builder: Ids,
+        processes: &[String],
+    ) -> Result<()> {
+        let (dir, shared) = (self.release_dir(label), self.shared());
+        let path = dir.join("app");
+        let tree = File::open(&path).map_err(|e| unwritable(&path, e))?.into();
+        let (destination, label, finished) = (dir.clone(), label.clone(), true);
+        let release = Staging { dir, destination, shared, label, tree, owner, builder, finished };
+        let Some(homes) = release.begin_homes()? else { return Ok(()) };
+        let missing = |process: &&String| !release.dir.join("home").join(process).exists();
+        release.make_homes(&homes, processes.iter().filter(missing).cloned())
+    }
+}
+
 fn make_tree(app: &Path, owner: Ids) -> Result<OwnedFd> {
     durable::make_dir(app, 0o755)?;
     give(app, owner)?;

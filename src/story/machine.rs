@@ -51,6 +51,8 @@ pub struct State {
     /// The number of open connections by private port.
     pub connections: BTreeMap<u16, usize>,
     pub log: Vec<Line>,
+    /// Each job, and the units that clients of port 5000 reached when it was requested.
+    pub reached: Vec<(String, Vec<String>)>,
     /// The recorded runs of `build` and `release`.
     pub runs: Vec<String>,
 }
@@ -65,6 +67,13 @@ struct Unit {
     target: String,
     does: String,
     port: Option<u16>,
+}
+
+impl State {
+    /// How often a process was started.
+    pub fn starts_of(&self, unit: &str) -> u32 {
+        self.units.get(&format!("{unit}.service")).map_or(0, |unit| unit.starts)
+    }
 }
 
 pub struct Fake {
@@ -85,8 +94,10 @@ impl Fake {
 
     /// Records a job. The job at which the daemon dies never completes.
     async fn job(&self, job: String) {
+        let reached = self.reached_by(5000);
         let dies = {
             let mut state = self.state();
+            state.reached.push((job.clone(), reached));
             let dies = state.dies_at.as_ref().is_some_and(|at| job.contains(at));
             state.jobs.push(job);
             dies

@@ -2,11 +2,13 @@
 //! milliseconds, without root. Booted instances show the same with the real parts.
 
 mod failing;
+mod formation;
 mod going_back;
 mod machine;
 mod recovery;
 mod usual;
 
+use crate::agent::processes::{self, ProcessAction};
 use crate::context::{Common, Context};
 use crate::deploy::{self, Done};
 use crate::events::Events;
@@ -20,6 +22,7 @@ use model::history::Entry;
 use model::release::env::Env;
 use model::release::name::Label;
 use model::release::settings::AgentSettings;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,6 +189,21 @@ impl Story {
 
     pub async fn recover(&self) -> Result<Done> {
         deploy::recover(&self.cx(), self.app().lock()?).await
+    }
+
+    pub async fn restart(&self, process: Option<&str>) -> Result<String> {
+        let locked = self.app().lock()?;
+        processes::perform(ProcessAction::Restart, &self.cx(), locked, process, false).await
+    }
+
+    pub async fn scale(&self, kind: &str, count: u16) -> Result<String> {
+        let counts = BTreeMap::from([(kind.to_owned(), count)]);
+        processes::scale(&self.cx(), self.app().lock()?, &counts).await
+    }
+
+    /// Changes the lines of agent.env after the short settings of all stories.
+    pub fn configure(&mut self, settings: &str) {
+        self.settings = format!("{SETTINGS}{settings}");
     }
 
     /// Asserts that a deploy fails with this code.

@@ -15,6 +15,7 @@ mod deploying;
 mod env;
 mod express;
 mod foreground;
+mod formation;
 mod handover;
 mod homes;
 mod logs;

@@ -9,6 +9,7 @@ use crate::history::Entry;
 use crate::release::state::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The socket of `deployd`; created by `deployd.socket`.
@@ -67,6 +68,15 @@ pub struct Processes {
     /// For a restart: give the app a user of its own from now on.
     #[serde(default)]
     pub own_user: bool,
+}
+
+/// POST /v1/scale
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    pub app: Option<String>,
+    /// The number of processes by process type.
+    pub counts: BTreeMap<String, u16>,
 }
 
 /// POST /v1/remove

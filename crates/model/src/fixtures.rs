@@ -48,6 +48,8 @@ pub fn release_of(app: &str, label: &str, staged_at: i64, procfile: &str, env: &
         bytes: 1,
         homes: true,
         process_dirs: Vec::new(),
+        rolling: None,
+        staged_counts: Default::default(),
         plan: Plan::new(&procfile, &settings, "deploy-app"),
     }
 }

@@ -13,7 +13,7 @@ use super::state::State;
 use super::url::ReleaseUrl;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -47,13 +47,82 @@ pub struct Manifest {
     /// The directories of the tree of which each process actually has its own.
     #[serde(default)]
     pub process_dirs: Vec<String>,
+    /// A restart or scaling that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling: Option<Rolling>,
+    /// The counts that the release was staged with, of a release that was scaled since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub staged_counts: BTreeMap<ProcessType, u16>,
     pub plan: Plan,
+}
+
+/// The state of a restart or scaling: what an interrupted one goes back to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rolling {
+    /// Private ports that get no new connections.
+    pub held_back: Vec<u16>,
+    /// The counts of all types, and the private ports, afterwards.
+    pub counts: BTreeMap<ProcessType, u16>,
+    pub private_ports: Vec<u16>,
 }
 
 impl Manifest {
     /// Whether both have the same archive and env, whatever their labels.
     pub fn has_content_of(&self, other: &Manifest) -> bool {
         self.identity.is_same(&self.url, &other.identity, &other.url)
+    }
+
+    /// Gives new connections to all processes but the one with this port.
+    pub fn hold_back(&mut self, port: Option<u16>) {
+        match (port, &mut self.rolling) {
+            (None, _) => self.rolling = None,
+            (Some(port), Some(rolling)) => rolling.held_back = vec![port],
+            (Some(port), None) => self.hold_back_all(vec![port]),
+        }
+    }
+
+    /// The same for several ports.
+    pub fn hold_back_all(&mut self, ports: Vec<u16>) {
+        let plan = self.plan.clone();
+        self.begin_rolling(&plan, ports);
+    }
+
+    /// Begins a restart or scaling that an interruption takes back to this plan.
+    pub fn begin_rolling(&mut self, back_to: &Plan, held_back: Vec<u16>) {
+        let counts = back_to.counts();
+        let private_ports = back_to.private_ports.clone();
+        self.rolling = Some(Rolling { held_back, counts, private_ports });
+    }
+
+    /// Ends a restart or scaling that was interrupted; returns whether there was one.
+    pub fn end_rolling(&mut self) -> bool {
+        let Some(rolling) = self.rolling.take() else { return false };
+        for (kind, count) in &rolling.counts {
+            self.set_count(kind, *count);
+        }
+        self.plan.private_ports = rolling.private_ports;
+        true
+    }
+
+    /// Remembers the counts that the release was staged with.
+    pub fn remember_counts(&mut self) {
+        if self.staged_counts.is_empty() {
+            self.staged_counts = self.plan.counts();
+        }
+    }
+
+    pub fn set_count(&mut self, kind: &ProcessType, count: u16) {
+        let services = self.plan.processes.iter_mut().filter(|service| service.kind == *kind);
+        services.for_each(|service| service.count = count);
+    }
+
+    /// The types of which more or fewer processes run than the release was staged with: the type,
+    /// its count now, and that of the release.
+    pub fn deviations(&self) -> Vec<(&ProcessType, u16, u16)> {
+        let services = self.plan.processes.iter();
+        let staged = |kind| self.staged_counts.get(kind).copied();
+        let both = services.filter_map(|one| Some((&one.kind, one.count, staged(&one.kind)?)));
+        both.filter(|(_, now, staged)| now != staged).collect()
     }
 
     /// Whether a switch from one to the other changes nothing.
@@ -211,6 +280,10 @@ impl Plan {
             number,
             port: if web { self.port_of(number) } else { None },
         })
+    }
+
+    pub fn counts(&self) -> BTreeMap<ProcessType, u16> {
+        self.processes.iter().map(|service| (service.kind.clone(), service.count)).collect()
     }
 
     fn port_of(&self, number: u16) -> Option<u16> {

@@ -87,7 +87,12 @@ impl PortMap {
         if plan.private_ports.is_empty() {
             return;
         }
-        let runs = |process: &Process| !app.stopped.covers(&process.to_string());
+        let held_back = manifest.rolling.as_ref().map_or(&[][..], |one| &one.held_back);
+        let is_held_back = |port: &u16| held_back.contains(port);
+        let runs = |process: &Process| {
+            !app.stopped.covers(&process.to_string())
+                && !process.port.as_ref().is_some_and(is_held_back)
+        };
         let private: Vec<u16> = plan.instances().filter(runs).filter_map(|one| one.port).collect();
         for protocol in protocols(plan) {
             let (protocol, port, private) = (*protocol, plan.port.get(), private.clone());
