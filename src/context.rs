@@ -7,13 +7,13 @@ use crate::host::linux::Linux;
 use crate::host::seams::Machine;
 use crate::rollback_window::RollbackWindow;
 use crate::source::Sources;
-use crate::store::{Store, remember_place};
+use crate::store::{Store, last_place, remember_place};
 use crate::switched::Switched;
 use model::error::{Error, Result};
 use model::release::env::Env;
 use model::release::settings::{AGENT_FILE, AgentSettings, STATE_DIR};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -124,6 +124,15 @@ pub fn load_settings() -> Result<(Env, AgentSettings)> {
     let env = load_env()?;
     let settings = AgentSettings::from_env(&env)?;
     Ok((env, settings))
+}
+
+/// Returns the state directory; while agent.env has a mistake, the last valid one.
+pub fn state_dir() -> PathBuf {
+    let usual = Path::new(STATE_DIR);
+    match load_settings() {
+        Ok((_, settings)) => settings.state_dir,
+        Err(_) => last_place(usual).unwrap_or_else(|| usual.to_owned()),
+    }
 }
 
 /// Reads the agent's settings as they stand in the file.

@@ -5,7 +5,7 @@
 use crate::context::{Context, blocking};
 use crate::converge::{self, converge};
 use crate::health::Watch;
-use crate::store::Locked;
+use crate::store::{App, Locked};
 use crate::{owner, preflight, stage};
 use model::error::{Error, Exit, Result};
 use model::event::Step;
@@ -63,20 +63,13 @@ impl<'a> Formation<'a> {
     /// Takes over what agent.env says now of the settings that a restart can apply. Returns the
     /// manifest as it was, where there was anything to take over.
     pub fn take_over_settings(&mut self) -> Result<Option<Manifest>> {
-        let plan = settings_now(self.cx, self.app, &self.manifest, None)?;
+        let plan = settings_now(&self.cx.agent_env, self.app, &self.manifest, None)?;
         let needs_deploy = needs_deploy(&self.manifest, &plan);
         if !needs_deploy.is_empty() {
             let names = needs_deploy.join(", ");
             self.cx.events.warn(format!("a restart does not apply {names}: `deploy URL` does"));
         }
-        let plan = Plan {
-            port: self.manifest.plan.port,
-            strategy: self.manifest.plan.strategy,
-            user: self.manifest.plan.user.clone(),
-            private_ports: self.manifest.plan.private_ports.clone(),
-            processes: self.manifest.plan.processes.clone(),
-            ..plan
-        };
+        let plan = applicable(&self.manifest.plan, plan);
         if plan == self.manifest.plan {
             return Ok(None);
         }
@@ -97,7 +90,7 @@ impl<'a> Formation<'a> {
     /// changed, in words.
     pub async fn scale(&mut self, counts: &Counts) -> Result<String> {
         // The limits of agent.env hold for these counts too.
-        settings_now(self.cx, self.app, &self.manifest, Some(counts))?;
+        settings_now(&self.cx.agent_env, self.app, &self.manifest, Some(counts))?;
         let before = self.manifest.clone();
         let mut changed = Vec::new();
         let (mut more, mut fewer) = (Vec::new(), Vec::new());
@@ -319,9 +312,9 @@ pub fn recover(app: &Locked) -> Result<()> {
 }
 
 /// The plan of an installed release by the settings as they are now, and with other counts.
-pub fn settings_now(
-    cx: &Context,
-    app: &Locked,
+fn settings_now(
+    agent_env: &Env,
+    app: &App,
     manifest: &Manifest,
     counts: Option<&Counts>,
 ) -> Result<Plan> {
@@ -335,10 +328,36 @@ pub fn settings_now(
         text.extend_from_slice(line.as_bytes());
     }
     let env = Env::parse(&text).map_err(|e| what("the env").because(e))?;
-    let settings = ReleaseSettings::merge(&cx.agent_env, &env)?;
+    let settings = ReleaseSettings::merge(agent_env, &env)?;
     let text = app.procfile(label)?.unwrap_or_default();
     let procfile = Procfile::parse(&text).map_err(|e| what("Procfile").because(e))?;
     Ok(Plan::new(&procfile, &settings, &manifest.plan.user))
+}
+
+/// Returns which command applies what agent.env says now of the settings of a release, if its
+/// processes do not run by it yet.
+pub fn unapplied(agent_env: &Env, app: &App, manifest: &Manifest) -> Result<Option<String>> {
+    let now = settings_now(agent_env, app, manifest, None)?;
+    let needs_deploy = needs_deploy(manifest, &now);
+    let name = app.name();
+    if !needs_deploy.is_empty() {
+        let names = needs_deploy.join(", ");
+        return Ok(Some(format!("{names} in agent.env changed: `deploy URL` applies it")));
+    }
+    let differs = !applicable(&manifest.plan, now).is_same(&manifest.plan);
+    Ok(differs.then(|| format!("agent.env changed: `deploy restart {name}` applies it")))
+}
+
+/// The plan with what a restart can apply of another one.
+fn applicable(plan: &Plan, now: Plan) -> Plan {
+    Plan {
+        port: plan.port,
+        strategy: plan.strategy,
+        user: plan.user.clone(),
+        private_ports: plan.private_ports.clone(),
+        processes: plan.processes.clone(),
+        ..now
+    }
 }
 
 /// The settings that differ, and that only a deploy applies.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a candidate that is not yet healthy is checked again.
-const LOOK: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(50);
 /// How often its port is tried meanwhile. A try costs next to nothing, and a port that opens
 /// triggers a check at once.
 const TRY: Duration = Duration::from_millis(2);
@@ -189,7 +189,7 @@ impl Watch {
         }
     }
 
-    /// Waits for the next check: for [`LOOK`], or until a closed port opens.
+    /// Waits for the next check: for [`PAUSE`], or until a closed port opens.
     async fn wait_for_a_port(&self) {
         let unhealthy = self.processes.iter().filter(|process| !process.healthy);
         let opened = async {
@@ -212,7 +212,7 @@ impl Watch {
                 }
             }
         };
-        let _ = tokio::time::timeout(LOOK, opened).await;
+        let _ = tokio::time::timeout(PAUSE, opened).await;
     }
 
     /// Watches healthy processes for the settle window: each must stay the same process and
@@ -259,18 +259,35 @@ impl Watch {
         }
     }
 
-    /// Returns why a process does not run or respond at this moment, if one does not.
+    /// Returns the reason that a process does not run or answer at this moment, if there is one.
     pub async fn fault(&self) -> Result<Option<String>> {
+        Ok(self.look().await?.fault)
+    }
+
+    /// Looks once whether each process runs and answers.
+    pub async fn look(&self) -> Result<Look> {
+        let mut slowest = Duration::ZERO;
         for process in &self.processes {
             let status = self.machine.status(&process.unit).await?;
+            let start = Instant::now();
             let verdict = match status.is_running() {
                 true => process.answers_in_public(&status, &self.demand, self.public).await,
                 false => process.verdict_of_running(&status, &self.demand).await.map(drop),
             };
+            slowest = slowest.max(start.elapsed());
             if let Err(why) = verdict {
-                return Ok(Some(format!("{}: {}", why.process, why.why)));
+                let fault = format!("{}: {}", why.process, why.why);
+                return Ok(Look { fault: Some(fault), slowest });
             }
         }
-        Ok(None)
+        Ok(Look { fault: None, slowest })
     }
+}
+
+/// One look at the processes of a release.
+pub struct Look {
+    /// The reason that the first unhealthy process does not run or answer.
+    pub fault: Option<String>,
+    /// The longest time that a process took to answer.
+    pub slowest: Duration,
 }

@@ -34,7 +34,7 @@ pub fn environment(app: &App, url: &ReleaseUrl) -> Result<()> {
 }
 
 /// No other app has its ports or its units, and no stranger holds its ports.
-pub fn release(cx: &Context, app: &Locked, manifest: &Manifest) -> Result<()> {
+pub fn release(cx: &Context, app: &App, manifest: &Manifest) -> Result<()> {
     unit_names(manifest)?;
     let others = app.snapshot()?.releases;
     let others = others.iter().filter(|other| other.label != manifest.label);
@@ -122,7 +122,7 @@ fn fits(name: &str, longest: usize, whose: &str, help: &str) -> Result<()> {
 }
 
 /// No other app has taken one of its public ports since it was admitted.
-pub fn public_ports(cx: &Context, app: &Locked, manifest: &Manifest) -> Result<()> {
+pub fn public_ports(cx: &Context, app: &App, manifest: &Manifest) -> Result<()> {
     let ports = manifest.plan.public_ports();
     for other in others_than(cx, app)? {
         let taken = other.current().map(|m| m.plan.public_ports()).unwrap_or_default();
@@ -134,7 +134,7 @@ pub fn public_ports(cx: &Context, app: &Locked, manifest: &Manifest) -> Result<(
 }
 
 /// The other apps of this instance. A damaged one has what it had when it could last be read.
-fn others_than(cx: &Context, app: &Locked) -> Result<impl Iterator<Item = Snapshot>> {
+fn others_than(cx: &Context, app: &App) -> Result<impl Iterator<Item = Snapshot>> {
     let own = app.name().clone();
     let others = cx.store.seen()?.into_iter().filter(move |other| other.app != own);
     Ok(others.filter_map(|other| other.snapshot))

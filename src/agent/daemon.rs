@@ -1,5 +1,7 @@
 //! The life cycle of `deployd`: settings, recovery, the socket, signals, shutdown.
 
+use super::environment::Environment;
+use super::health_watch::HealthWatch;
 use super::jobs::{Jobs, Request};
 use super::port_watch;
 use super::server;
@@ -13,7 +15,7 @@ use crate::store::{App, Store};
 use crate::{converge, deploy};
 use model::error::{Error, Result};
 use model::release::env::Env;
-use model::release::settings::{AGENT_FILE, ReleaseSettings, Strategy};
+use model::release::settings::{ReleaseSettings, Strategy};
 use model::units;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::User;
@@ -38,11 +40,8 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Runs until a signal ends it. Jobs under way are cut off, as by a crash, and recovered by the
 /// next run.
 pub fn run() -> Result<()> {
-    let variables = variables(&settings_or_none());
-    for (name, value) in &variables {
-        // SAFETY: no other thread runs yet.
-        unsafe { std::env::set_var(name, value) };
-    }
+    // SAFETY: no other thread runs yet.
+    let environment = unsafe { Environment::set() };
     set_home();
     let listener = take_listener()?;
     make_room_for_files(&listener);
@@ -54,7 +53,7 @@ pub fn run() -> Result<()> {
         .enable_all()
         .build()
         .map_err(|e| Error::failed("start the daemon's runtime").because(e))?;
-    let ended = runtime.block_on(live(listener, signals, variables));
+    let ended = runtime.block_on(live(listener, signals, environment));
     // Does not wait for a thread that still writes a file: it ends with the process.
     runtime.shutdown_background();
     ended
@@ -83,7 +82,7 @@ fn make_room_for_files(any: &UnixListener) {
 async fn live(
     listener: UnixListener,
     mut signals: mpsc::UnboundedReceiver<i32>,
-    variables: Vec<(String, String)>,
+    environment: Environment,
 ) -> Result<()> {
     let failed = |e| Error::failed("listen on the control socket").because(e);
     listener.set_nonblocking(true).map_err(failed)?;
@@ -94,20 +93,33 @@ async fn live(
     tokio::spawn(port_watch::run(jobs.clone()));
     tokio::spawn(port_watch::reserve());
     recover(&jobs);
+    let health = HealthWatch::default();
+    tokio::spawn(health.clone().run(jobs.clone()));
     let watcher = Watcher::new(jobs.clone());
     let watching = tokio::spawn(watcher.clone().run());
     let (stop, mut stopped) = watch::channel(false);
-    let serving =
-        tokio::spawn(server::serve(listener, jobs.clone(), watcher.clone(), async move {
+    let serving = tokio::spawn(server::serve(
+        listener,
+        jobs.clone(),
+        watcher.clone(),
+        health,
+        environment.clone(),
+        async move {
             let _ = stopped.wait_for(|stop| *stop).await;
-        }));
+        },
+    ));
     notify(NotifyState::Ready);
-    let mut signal = signals.recv().await;
-    while signal == Some(SIGHUP) && !must_start_again(&variables) {
+    let signal = loop {
+        let signal = tokio::select! {
+            signal = signals.recv() => signal,
+            () = environment.needed() => Some(SIGHUP),
+        };
+        if signal != Some(SIGHUP) || environment.is_stale() {
+            break signal;
+        }
         tracing::info!("read the settings again");
         watcher.reload();
-        signal = signals.recv().await;
-    }
+    };
     watching.abort();
     stop.send_replace(true);
     if signal == Some(SIGHUP) {
@@ -122,36 +134,6 @@ async fn live(
     jobs.stop(GRACE).await;
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     Ok(())
-}
-
-/// Whether the AWS or proxy variables have changed. Settings are read for every request, so a
-/// change needs no signal. But the AWS SDK and the proxies read the environment only when the
-/// process starts: a change of it ends the process, and systemd starts it again behind the same
-/// socket.
-fn must_start_again(variables: &[(String, String)]) -> bool {
-    let changed = self::variables(&settings_or_none()) != variables;
-    if changed {
-        tracing::info!("the AWS or proxy variables of {AGENT_FILE} have changed: starting again");
-    }
-    changed
-}
-
-/// The settings for the libraries. A mistake in the file is reported by every request, and must
-/// not keep the daemon from starting.
-fn settings_or_none() -> Env {
-    match context::load_settings() {
-        Ok((env, _)) => env,
-        Err(error) => {
-            tracing::error!("{}", error.chain());
-            Env::default()
-        }
-    }
-}
-
-fn variables(env: &Env) -> Vec<(String, String)> {
-    let ours = |name: &str| name == "PORT" || name.starts_with("DEPLOY_");
-    let theirs = env.iter().filter(|(name, _)| !ours(name));
-    theirs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Returns the socket that systemd listens on; sd_listen_fds(3).
@@ -222,8 +204,7 @@ async fn try_nftables(jobs: Jobs) {
 /// Every app with a directory, even without a release: its first deploy may have been
 /// interrupted.
 fn apps() -> Result<Vec<App>> {
-    let (_, settings) = context::load_settings()?;
-    let store = Store::at(settings.state_dir);
+    let store = Store::at(context::state_dir());
     store.remove_leftovers_at_leisure();
     store.apps()
 }

@@ -9,6 +9,8 @@ pub mod log;
 pub mod processes;
 mod caller;
 mod port_watch;
+mod health_watch;
+mod environment;
 mod plan;
 mod remove;
 mod server;

@@ -1,16 +1,21 @@
 //! Reports what a deploy would change, without touching the instance.
 
 use crate::context::Context;
+use crate::source::Resolved;
 use crate::stage::{self, Found, peek};
 use crate::store::App;
+use crate::{owner, preflight};
+use jiff::Timestamp;
 use model::api::{PlanStatus, PlannedPhase, PlannedProcess, PlannedType};
 use model::error::{Error, Result};
 use model::installed::Snapshot;
 use model::release::env::Env;
-use model::release::manifest::{Manifest, Plan, Process, Service};
+use model::release::identity::Identity;
+use model::release::manifest::{FORMAT, Manifest, Plan, Process, Service};
 use model::release::name::{Label, ProcessType};
 use model::release::procfile::Procfile;
 use model::release::settings::{ReleasePhase, SET_BY_AGENT, Strategy};
+use model::release::state::State;
 use model::release::url::ReleaseUrl;
 use model::units;
 use std::collections::BTreeMap;
@@ -35,6 +40,10 @@ pub async fn plan(cx: &Context, app: &App, url: &ReleaseUrl) -> Result<PlanStatu
         None => app.free_label(resolved.name()),
     };
     let nothing = snapshot.current.as_ref() == Some(&label);
+    let refused = match nothing {
+        true => Vec::new(),
+        false => refusals(cx, app, &resolved, here.as_ref(), &label, &plan),
+    };
     let (start, stop) = match nothing {
         true => (Vec::new(), Vec::new()),
         false => (processes(app, &label, &plan), running(app, &snapshot)),
@@ -47,12 +56,13 @@ pub async fn plan(cx: &Context, app: &App, url: &ReleaseUrl) -> Result<PlanStatu
         current: snapshot.current.as_ref().map(Label::to_string),
         nothing,
         fetch: here.is_none(),
+        refused,
         build: procfile.build().filter(|_| here.is_none()).map(str::to_owned),
         release_phase: procfile.release().map(|command| PlannedPhase {
             command: command.to_owned(),
             always: settings.release_phase == ReleasePhase::Always,
         }),
-        types: types(&plan),
+        types: types(&plan, snapshot.current()),
         start,
         stop,
         env_added: names.added,
@@ -61,10 +71,68 @@ pub async fn plan(cx: &Context, app: &App, url: &ReleaseUrl) -> Result<PlanStatu
     })
 }
 
-fn types(plan: &Plan) -> Vec<PlannedType> {
+/// What `deploy` would refuse, as far as that can be known without the archive.
+fn refusals(
+    cx: &Context,
+    app: &App,
+    resolved: &Resolved,
+    here: Option<&Manifest>,
+    label: &Label,
+    plan: &Plan,
+) -> Vec<String> {
+    let mut manifest = here.cloned().unwrap_or_else(|| Manifest {
+        format: FORMAT,
+        label: label.clone(),
+        url: resolved.url().clone(),
+        identity: Identity::of(resolved.sighting(), None),
+        state: State::Staged,
+        staged_at: Timestamp::now(),
+        uids: Vec::new(),
+        replaced: None,
+        serves: None,
+        files: 0,
+        bytes: 0,
+        homes: true,
+        process_dirs: Vec::new(),
+        rolling: None,
+        staged_counts: BTreeMap::new(),
+        plan: plan.clone(),
+    });
+    let user = || match owner::shared(cx, &app.snapshot()?) {
+        Some(user) => cx.machine.ids(&user).map(drop),
+        None => Ok(()),
+    };
+    let disk = || match here {
+        Some(_) => Ok(()),
+        None => stage::disk_space::check(app, resolved),
+    };
+    let ports = match here {
+        Some(_) => Ok(()),
+        None => stage::ports::give(&cx.store, &*cx.machine, &mut manifest),
+    };
+    let checks = [
+        preflight::names(app.name()),
+        preflight::environment(app, resolved.url()),
+        user(),
+        disk(),
+        ports.and_then(|()| preflight::release(cx, app, &manifest)),
+    ];
+    let text = |error: Error| match error.advice() {
+        Some(help) => format!("{} ({help})", error.chain()),
+        None => error.chain(),
+    };
+    checks.into_iter().filter_map(Result::err).map(text).collect()
+}
+
+fn types(plan: &Plan, current: Option<&Manifest>) -> Vec<PlannedType> {
+    let now = |kind: &ProcessType| {
+        let mut services = current?.plan.processes.iter();
+        services.find(|service| service.kind == *kind).map(|service| service.count)
+    };
     let planned = |service: &Service| PlannedType {
         kind: service.kind.to_string(),
         count: service.count,
+        now: now(&service.kind),
         command: service.command.clone(),
     };
     plan.processes.iter().map(planned).collect()

@@ -2,6 +2,8 @@
 
 use super::caller::{Caller, Peer};
 use super::connections::{Bounded, PATIENCE, in_time};
+use super::environment::Environment;
+use super::health_watch::HealthWatch;
 use super::jobs::{Followed, Job, Jobs, Request};
 use super::processes::{self, ProcessAction};
 use super::respond::{Reply, ended_stream, stream};
@@ -38,6 +40,8 @@ pub async fn serve(
     listener: UnixListener,
     jobs: Jobs,
     watcher: Watcher,
+    health: HealthWatch,
+    environment: Environment,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let routes = Router::new()
@@ -58,6 +62,8 @@ pub async fn serve(
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
+        .layer(Extension(health))
+        .layer(Extension(environment))
         .with_state(jobs)
         .into_make_service_with_connect_info::<Peer>();
     axum::serve(Bounded::new(listener, PATIENCE), routes).with_graceful_shutdown(stop).await
@@ -67,9 +73,9 @@ fn body<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::usage("read the request").because(e))
 }
 
-fn store() -> Result<Store> {
-    let (_, settings) = context::load_settings()?;
-    Ok(Store::at(settings.state_dir))
+/// The store, even while agent.env has a mistake: that stops deploys alone.
+pub(super) fn store() -> Result<Store> {
+    Ok(Store::at(context::state_dir()))
 }
 
 /// The apps that a query is about: the one named, or all.
@@ -88,6 +94,7 @@ async fn get_status(
     _: Caller,
     State(jobs): State<Jobs>,
     Extension(watcher): Extension<Watcher>,
+    Extension(health): Extension<HealthWatch>,
     Query(which): Query<api::Which>,
 ) -> Reply<Json<Vec<AppStatus>>> {
     let machine: Arc<dyn Machine> = Arc::new(Linux::connect().await?);
@@ -101,7 +108,7 @@ async fn get_status(
     apps.append(&mut to_come);
     let mut found = Vec::new();
     for app in apps {
-        found.push(status::status(&machine, &jobs, &watcher, &app).await?);
+        found.push(status::status(&machine, &jobs, &watcher, &health, &app).await?);
     }
     Ok(Json(found))
 }
@@ -137,8 +144,10 @@ async fn get_history(_: Caller, Query(which): Query<api::Which>) -> Reply<Json<V
 async fn post_plan(
     caller: Caller,
     State(jobs): State<Jobs>,
+    Extension(environment): Extension<Environment>,
     bytes: Bytes,
 ) -> Reply<Json<PlanStatus>> {
+    environment.must_be_current(&jobs)?;
     let url = caller.url(&body::<api::Release>(&bytes)?.url)?;
     let cx = Context::open(jobs.common(), jobs.sources(), Events::default(), caller.name).await?;
     let app = cx.store.app(url.app());
@@ -147,7 +156,13 @@ async fn post_plan(
     Ok(Json(plan?))
 }
 
-async fn post_deploy(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
+async fn post_deploy(
+    caller: Caller,
+    State(jobs): State<Jobs>,
+    Extension(environment): Extension<Environment>,
+    bytes: Bytes,
+) -> Reply<Response> {
+    environment.must_be_current(&jobs)?;
     let asked: api::Deploy = body(&bytes)?;
     let url = caller.url(&asked.url)?;
     let timeout = asked.timeout_ms.map_or(api::TIMEOUT, Duration::from_millis);
@@ -217,7 +232,13 @@ fn which_job(live: &[Arc<Job>]) -> Error {
     }
 }
 
-async fn post_stage(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
+async fn post_stage(
+    caller: Caller,
+    State(jobs): State<Jobs>,
+    Extension(environment): Extension<Environment>,
+    bytes: Bytes,
+) -> Reply<Response> {
+    environment.must_be_current(&jobs)?;
     let url = caller.url(&body::<api::Release>(&bytes)?.url)?;
     let what = format!("stage {url}");
     let request =

@@ -1,10 +1,14 @@
 //! Questions about what is installed and what runs.
 
+use super::health_watch::HealthWatch;
 use super::jobs::{Job, Jobs};
 use super::watch::Watcher;
+use crate::context;
 use crate::converge;
+use crate::formation;
 use crate::health::Watch;
 use crate::host::seams::Machine;
+use crate::host::systemd::{ServiceStatus, monotonic};
 use crate::store::{App, Seen};
 use crate::switched::Restored;
 use jiff::Timestamp;
@@ -15,14 +19,19 @@ use model::installed::Snapshot;
 use model::release::manifest::{Manifest, Process};
 use model::units;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many entries of the history are shown.
 pub const ENTRIES: usize = 50;
+/// Restarts from which a process that is not up for long is in a crash loop.
+const CRASHES: u32 = 3;
+const STEADY: Duration = Duration::from_secs(60);
 
 pub async fn status(
     machine: &Arc<dyn Machine>,
     jobs: &Jobs,
     watcher: &Watcher,
+    health: &HealthWatch,
     app: &App,
 ) -> Result<AppStatus> {
     let Seen { snapshot, damage, .. } = app.seen();
@@ -45,6 +54,9 @@ pub async fn status(
         port: snapshot.current().filter(|m| m.plan.has_web()).map(|m| m.plan.port.get()),
         port_map: port_map(jobs, &snapshot),
         processes: Vec::new(),
+        scaled: None,
+        settings: None,
+        health: None,
         leaving: leaving(&**machine, &snapshot, working.as_deref()).await?,
         rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
         working: working.as_ref().map(|job| job.what.clone()),
@@ -61,8 +73,15 @@ pub async fn status(
         }
         let mut watch = Watch::new(machine, manifest);
         watch.retain(|process| !snapshot.stopped.covers(process));
-        status.fault = watch.fault().await?;
+        if !watch.is_empty() {
+            let look = watch.look().await?;
+            health.record(app.name(), manifest.label.as_str(), look.fault.clone(), look.slowest);
+            status.fault = look.fault;
+        }
         status.healthy = status.fault.is_none();
+        status.health = health.of(app.name(), manifest.label.as_str());
+        status.scaled = scaled(manifest);
+        status.settings = settings(app, manifest);
     }
     if damaged.is_some() {
         (status.healthy, status.damaged) = (false, damaged);
@@ -76,6 +95,22 @@ fn port_map(jobs: &Jobs, snapshot: &Snapshot) -> Option<String> {
     let Restored { times, last } = converge::ports::restored(&jobs.common())?;
     let at = last.strftime("%Y-%m-%d %H:%M:%SZ");
     Some(format!("flushed by another program, and loaded again: {times} times, last at {at}"))
+}
+
+/// Describes the counts that differ from those of the release.
+fn scaled(manifest: &Manifest) -> Option<String> {
+    let one = |(kind, now, staged)| format!("{kind}={now}, and the release has {staged}");
+    let all: Vec<String> = manifest.deviations().into_iter().map(one).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// Describes what the processes do not run by yet.
+fn settings(app: &App, manifest: &Manifest) -> Option<String> {
+    let now = context::load_settings();
+    match now.and_then(|(env, _)| formation::unapplied(&env, app, manifest)) {
+        Ok(unapplied) => unapplied,
+        Err(error) => Some(format!("no deploy until this is mended: {}", error.chain())),
+    }
 }
 
 async fn leaving(
@@ -110,7 +145,24 @@ async fn one(
         restarts: found.n_restarts,
         memory: found.memory,
         port: process.port,
+        addresses: addresses(machine, &found, process).await,
+        ended: (!stopped && !found.is_running() && found.exec_main_code != 0)
+            .then(|| found.ending()),
+        crash_loop: is_crash_loop(&found),
     })
+}
+
+/// Where the process listens on its port.
+async fn addresses(machine: &dyn Machine, found: &ServiceStatus, process: &Process) -> Vec<String> {
+    let Some(port) = process.port.filter(|_| found.is_running()) else { return Vec::new() };
+    let all = machine.endpoints(&found.control_group).await;
+    all.iter().filter(|one| one.port == port).map(ToString::to_string).collect()
+}
+
+/// Whether a service ends again and again: it was restarted, and is not up for long.
+fn is_crash_loop(found: &ServiceStatus) -> bool {
+    let up = Duration::from_micros(monotonic().saturating_sub(found.active_since_monotonic));
+    found.n_restarts >= CRASHES && (!found.is_running() || up < STEADY)
 }
 
 /// The installed releases of an app, newest first.

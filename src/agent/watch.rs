@@ -6,7 +6,7 @@ use super::jobs::{Jobs, Request};
 use super::server;
 use crate::context;
 use crate::source::PointerChange;
-use crate::store::{App, Store, Watched};
+use crate::store::{App, Watched};
 use crate::{deploy, preflight};
 use jiff::Timestamp;
 use model::api::WatchStatus;
@@ -133,7 +133,7 @@ impl Watcher {
     }
 
     async fn ask(&self, url: &ReleaseUrl, interval: Duration) -> Result<()> {
-        let app = store()?.app(url.app());
+        let app = server::store()?.app(url.app());
         if self.0.jobs.active(app.name()).is_some() {
             return Ok(());
         }
@@ -314,15 +314,10 @@ pub fn to_come(known: &[App]) -> Result<Vec<App>> {
         Err(error) if known.is_empty() => return Err(error),
         Err(_) => return Ok(Vec::new()),
     };
-    let store = store()?;
+    let store = server::store()?;
     let is_known = |url: &ReleaseUrl| known.iter().any(|app| app.name() == url.app());
     let unknown = urls.iter().filter(|url| !is_known(url));
     Ok(unknown.map(|url| store.app(url.app())).collect())
-}
-
-fn store() -> Result<Store> {
-    let (_, settings) = context::load_settings()?;
-    Ok(Store::at(settings.state_dir))
 }
 
 /// Returns a random duration between 0.5 and 1.5 times `interval`.

@@ -10,9 +10,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
 
 /// The longest line or document that a response may have; bytes.
 const LONGEST: usize = 16 << 20;
+/// How long deployd may take to start again, and the pause between two requests meanwhile.
+const AGAIN: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A client of `deployd`.
 pub struct Client(reqwest::Client);
@@ -63,12 +67,16 @@ impl Client {
 
     /// Asks for an action whose result is one document.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
-        document(send(self.request(Method::POST, path).json(body)).await?).await
+        patiently(async || document(send(self.request(Method::POST, path).json(body)).await?).await)
+            .await
     }
 
     /// Asks for a job whose events are then read.
     pub async fn follow(&self, path: &str, body: &impl Serialize) -> Result<Following> {
-        following(send(self.request(Method::POST, path).json(body)).await?).await
+        patiently(async || {
+            following(send(self.request(Method::POST, path).json(body)).await?).await
+        })
+        .await
     }
 
     /// Follows a job that was asked for before.
@@ -78,6 +86,19 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.0.request(method, format!("http://deployd{path}"))
+    }
+}
+
+/// Asks again while deployd starts again before it does what is asked.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + AGAIN;
+    loop {
+        match ask().await {
+            Err(error) if error.reason() == Reason::Interrupted && Instant::now() < deadline => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            asked => return asked,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod terminal;
 
 use crate::host::journal;
 use args::{Cli, Command, DeployArgs, OneApp, Processes, Shown};
+use clap::CommandFactory;
 use client::{Client, Following};
 use interrupts::Interrupts;
 use model::api::{self, AppStatus};
@@ -127,9 +128,45 @@ async fn deploy(args: DeployArgs) -> Result<End> {
 
 /// A URL that can never be right is refused here, whether or not deployd runs.
 fn checked(url: String) -> Result<String> {
+    if !url.contains("://") {
+        return Err(no_command(&url));
+    }
     let parsed: model::release::url::ReleaseUrl = url.parse()?;
     Ok(parsed.to_string())
 }
+
+/// The error for a word that is neither a URL nor a command.
+fn no_command(word: &str) -> Error {
+    let commands = Cli::command();
+    let names = commands.get_subcommands().map(|command| command.get_name().to_owned());
+    let known: Vec<String> = names.collect();
+    let alias = ALIASES.iter().find(|(other, _)| *other == word).map(|(_, own)| *own);
+    let distance = |name: &&String| strsim::damerau_levenshtein(word, name);
+    let near = known.iter().min_by_key(distance).filter(|name| distance(name) <= 2);
+    let meant = alias.map(str::to_owned).or_else(|| near.cloned());
+    let error = Error::usage(format!("deploy {}", text::quoted(word)))
+        .because("that is no command, and a release's URL begins with s3://, https:// or file://");
+    match meant {
+        Some(meant) => error.help(format!("say `deploy {meant}`; `deploy --help` lists all")),
+        None => error.help("`deploy --help` lists the commands"),
+    }
+}
+
+/// Words of other tools.
+const ALIASES: [(&str, &str); 12] = [
+    ("bash", "exec"),
+    ("config", "env"),
+    ("console", "exec"),
+    ("down", "stop"),
+    ("list", "status"),
+    ("log", "logs"),
+    ("ls", "status"),
+    ("ps", "status"),
+    ("shell", "exec"),
+    ("ssh", "exec"),
+    ("uninstall", "remove"),
+    ("up", "start"),
+];
 
 async fn post_processes(path: &str, args: Processes) -> Result<End> {
     follow(path, &api::Processes { words: args.words, own_user: false }, plainly(args.json)).await

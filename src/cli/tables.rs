@@ -3,7 +3,9 @@
 use crate::host::journal::Written;
 use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
-use model::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ReleaseStatus};
+use model::api::{
+    AppStatus, Health, PlanStatus, PlannedProcess, PlannedType, ProcessStatus, ReleaseStatus,
+};
 use model::error::{Error, Result};
 use model::history::Entry;
 use model::release::name::AppName;
@@ -44,6 +46,9 @@ pub fn status(apps: &[AppStatus]) -> String {
         for (name, value) in [
             ("damaged", &app.damaged),
             ("fault", &app.fault),
+            ("health", &app.health.as_ref().map(health_text)),
+            ("scaled", &app.scaled),
+            ("settings", &app.settings),
             ("url", &app.url),
             ("port", &port),
             ("port map", &app.port_map),
@@ -71,12 +76,12 @@ pub fn status(apps: &[AppStatus]) -> String {
         let rows = app.processes.iter().map(|process| {
             vec![
                 process.process.clone(),
-                process.state.clone(),
+                state_text(process),
                 process.since.map(ago).unwrap_or_else(|| "-".into()),
                 process.pid.map_or("-".into(), |pid| pid.to_string()),
                 process.restarts.to_string(),
                 process.memory.map_or("-".into(), size),
-                process.port.map_or("-".into(), |port| port.to_string()),
+                listens(process),
             ]
         });
         if app.processes.is_empty() {
@@ -86,6 +91,36 @@ pub fn status(apps: &[AppStatus]) -> String {
         text.push_str(&table(&header, rows, "  "));
     }
     if text.is_empty() { NONE.to_owned() } else { text }
+}
+
+/// When the app last answered and how fast, and since when it does not.
+fn health_text(health: &Health) -> String {
+    let answered = match (health.answered, health.milliseconds) {
+        (Some(at), Some(ms)) => format!("answered {} in {ms:.0} ms", ago(at)),
+        _ => "has not answered yet".to_owned(),
+    };
+    match health.healthy {
+        true => answered,
+        false => format!("not healthy since {}, {answered}", ago(health.since)),
+    }
+}
+
+/// systemd's word, or a clearer one.
+fn state_text(process: &ProcessStatus) -> String {
+    match (&process.ended, process.crash_loop) {
+        (Some(ended), true) => format!("crash loop ({ended})"),
+        (None, true) => "crash loop".to_owned(),
+        (Some(ended), false) => format!("{} ({ended})", process.state),
+        (None, false) => process.state.clone(),
+    }
+}
+
+fn listens(process: &ProcessStatus) -> String {
+    match (process.port, process.addresses.as_slice()) {
+        (None, _) => "-".to_owned(),
+        (Some(port), []) => port.to_string(),
+        (Some(_), addresses) => addresses.join(" "),
+    }
 }
 
 pub fn releases(releases: &[ReleaseStatus]) -> String {
@@ -139,6 +174,9 @@ pub fn plan(plan: &PlanStatus) -> String {
         text.push_str("  nothing to do: the same content already is current\n");
         return text;
     }
+    for refused in &plan.refused {
+        let _ = writeln!(text, "  refused   {refused}");
+    }
     let fetch = if plan.fetch { "the archive" } else { "nothing: it is staged already" };
     let _ = writeln!(text, "  fetch     {fetch}");
     if let Some(build) = &plan.build {
@@ -150,7 +188,11 @@ pub fn plan(plan: &PlanStatus) -> String {
     }
     let kinds = |wanted: &dyn Fn(&PlannedType) -> bool| {
         let kinds = plan.types.iter().filter(|kind| wanted(kind));
-        kinds.map(|kind| format!("{} x{}", kind.kind, kind.count)).collect::<Vec<_>>().join(", ")
+        let one = |kind: &PlannedType| match kind.now.filter(|now| *now != kind.count) {
+            Some(now) => format!("{} x{} (now x{now})", kind.kind, kind.count),
+            None => format!("{} x{}", kind.kind, kind.count),
+        };
+        kinds.map(one).collect::<Vec<_>>().join(", ")
     };
     let _ = writeln!(text, "  runs      {}", kinds(&|kind| kind.count > 0));
     for idle in plan.types.iter().filter(|kind| kind.count == 0) {

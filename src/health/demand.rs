@@ -175,7 +175,11 @@ fn usual_families(network: &dyn Network) -> Families {
 fn elsewhere(others: &[Endpoint], port: u16) -> Shortfall {
     let help = "the process must bind 0.0.0.0 (or [::]) and $PORT";
     match others {
-        [] => Shortfall::new(format!("it does not listen on port {port}"), help),
+        [] => Shortfall::new(
+            format!("it does not listen on port {port}"),
+            "it has opened no port at all: raise DEPLOY_HEALTH_TIMEOUT if it takes longer to \
+             boot, or let it bind 0.0.0.0 (or [::]) and $PORT",
+        ),
         others => {
             let why = format!("it listens on {}, not on port {port}", list(others));
             Shortfall::new(why, help)

@@ -2,7 +2,7 @@
 //! daemon has no children.
 
 use super::systemd::Systemd;
-use super::transient::{Command, Ending};
+use super::transient::{Command, Ending, Property};
 use model::error::{Error, Result};
 use model::units::NFT;
 use std::path::Path;
@@ -16,7 +16,7 @@ const INSTALL: &str = "install nftables, or set DEPLOY_STRATEGY=restart";
 
 /// Loads a script completely, or changes nothing.
 pub async fn load(systemd: &Systemd, script: &str) -> Result<()> {
-    let (ending, said) = run(systemd, "deployd-nft", &[script]).await?;
+    let (ending, said) = run(systemd, "deployd-nft", &["--file", "-"], script).await?;
     match ending {
         Ending::Success => Ok(()),
         Ending::Failure(ending) => {
@@ -39,7 +39,8 @@ pub async fn missing(systemd: &Systemd, script: &str) -> Result<Option<Error>> {
     if *works {
         return Ok(None);
     }
-    let (ending, said) = run(systemd, "deployd-nft-check", &["--check", script]).await?;
+    let (ending, said) =
+        run(systemd, "deployd-nft-check", &["--check", "--file", "-"], script).await?;
     if let Ending::Failure(ending) = ending {
         let (why, help) = reason(&said, &ending);
         return Ok(Some(cannot(why).help(help)));
@@ -49,13 +50,24 @@ pub async fn missing(systemd: &Systemd, script: &str) -> Result<Option<Error>> {
 }
 
 /// One caller at a time: the units have the same name.
-async fn run(systemd: &Systemd, unit: &str, arguments: &[&str]) -> Result<(Ending, Vec<String>)> {
+///
+/// The script is its standard input: a daemon-reload in the meantime reads the command line again,
+/// and systemd 252 does not read every text as it has written it.
+async fn run(
+    systemd: &Systemd,
+    unit: &str,
+    arguments: &[&str],
+    script: &str,
+) -> Result<(Ending, Vec<String>)> {
     let command = Command {
         unit: unit.to_owned(),
         description: "Port map of the deployed apps".to_owned(),
         argv: [&[NFT], arguments].concat().into_iter().map(str::to_owned).collect(),
         timeout: LONGEST,
-        properties: Vec::new(),
+        properties: vec![
+            ("StandardInput", Property::Text("data".to_owned())),
+            ("StandardInputData", Property::Bytes(script.as_bytes().to_vec())),
+        ],
     };
     let mut said = Vec::new();
     let ending = systemd.run(command, &mut |line| said.push(line)).await?;

@@ -49,6 +49,7 @@ pub enum Property {
     Mode(u32),
     /// An allow list: everything else is denied.
     Allowed(Vec<String>),
+    Bytes(Vec<u8>),
     /// Paths of environment files, all of which must exist.
     EnvironmentFiles(Vec<String>),
     /// A path and its mount options.
@@ -168,6 +169,7 @@ fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String
             Property::Bool(value) => own(Variant::from(value))?,
             Property::Int(value) => own(Variant::from(value))?,
             Property::Text(value) => own(Variant::from(value))?,
+            Property::Bytes(value) => own(Variant::from(value))?,
             Property::List(value) => own(Variant::from(value))?,
             Property::Number(value) => own(Variant::from(value))?,
             Property::Mode(mask) => own(Variant::from(mask))?,

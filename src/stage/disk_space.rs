@@ -4,7 +4,7 @@
 use crate::context::{Context, blocking};
 use crate::host::disk::Space;
 use crate::source::Resolved;
-use crate::store::Locked;
+use crate::store::{App, Locked};
 use indicatif::HumanBytes;
 use model::error::{Error, Result};
 use model::event::Step;
@@ -109,6 +109,18 @@ pub(super) fn full(resolved: &Resolved, error: Error) -> Error {
     }
 }
 
+/// Refuses a release that cannot fit, whatever is pruned for it.
+pub fn check(app: &App, resolved: &Resolved) -> Result<()> {
+    let snapshot = app.snapshot()?;
+    let sure = Need { bytes: resolved.archive_size().unwrap_or(0), inodes: LEAST_INODES };
+    let dir = app.dir().ancestors().find(|dir| dir.is_dir()).unwrap_or(app.dir());
+    let room = Space::at(dir)?;
+    match sure.fits(spared(&snapshot, &retention::spare(&snapshot), room)) {
+        true => Ok(()),
+        false => Err(refused(app, resolved, sure, room)),
+    }
+}
+
 fn prune(cx: &Context, app: &Locked, labels: &[Label]) -> Result<()> {
     let names: Vec<_> = labels.iter().map(Label::as_str).collect();
     cx.events.step(Step::Preflight, format!("prune {} to make room", names.join(", ")));
@@ -116,7 +128,7 @@ fn prune(cx: &Context, app: &Locked, labels: &[Label]) -> Result<()> {
     blocking(|| app.sweep())
 }
 
-fn refused(app: &Locked, resolved: &Resolved, sure: Need, room: Space) -> Error {
+fn refused(app: &App, resolved: &Resolved, sure: Need, room: Space) -> Error {
     let (dir, missing) = (app.dir().display(), sure.missing(room));
     let why = match sure.bytes > room.bytes {
         true => format!("its archive alone has {}, {missing} at {dir}", HumanBytes(sure.bytes)),

@@ -14,7 +14,7 @@ pub mod peek;
 mod same;
 pub mod buffer_channel;
 mod resolve;
-mod disk_space;
+pub mod disk_space;
 pub mod unpack;
 mod surprises;
 mod writable;

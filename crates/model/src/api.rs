@@ -128,6 +128,15 @@ pub struct AppStatus {
     pub port_map: Option<String>,
     pub processes: Vec<ProcessStatus>,
     pub leaving: Option<Leaving>,
+    /// The counts that `deploy scale` has changed, beside those of the release.
+    #[serde(default)]
+    pub scaled: Option<String>,
+    /// What of agent.env the processes do not run by yet, or why it cannot be read.
+    #[serde(default)]
+    pub settings: Option<String>,
+    /// What deployd found when it last looked at the processes by itself.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// The target of `deploy rollback`.
     pub rollback: Option<String>,
     /// The job that is under way for the app, and its id for `deploy attach`.
@@ -155,6 +164,20 @@ pub struct WatchStatus {
     pub text: String,
 }
 
+/// The health of a release over time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Health {
+    pub healthy: bool,
+    /// Since when it is so.
+    pub since: Timestamp,
+    /// When all processes last ran and answered.
+    pub answered: Option<Timestamp>,
+    /// How long the slowest took then.
+    pub milliseconds: Option<f64>,
+    /// The reason that a process did not answer at the last look.
+    pub fault: Option<String>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ProcessStatus {
     pub process: String,
@@ -169,6 +192,15 @@ pub struct ProcessStatus {
     pub memory: Option<u64>,
     /// The port that the process listens on; clients use the app's port.
     pub port: Option<u16>,
+    /// The addresses that it listens on.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// How it ended last, where it does not run.
+    #[serde(default)]
+    pub ended: Option<String>,
+    /// Whether it ends again and again.
+    #[serde(default)]
+    pub crash_loop: bool,
 }
 
 /// Processes of a release that is no longer current. They still run for the clients that are
@@ -208,6 +240,9 @@ pub struct PlanStatus {
     pub nothing: bool,
     /// Whether the archive has to be fetched.
     pub fetch: bool,
+    /// Why `deploy` would refuse it now, and what to do about that.
+    #[serde(default)]
+    pub refused: Vec<String>,
     pub build: Option<String>,
     /// The Procfile's `release` command.
     #[serde(default)]
@@ -236,6 +271,9 @@ pub struct PlannedType {
     pub kind: String,
     /// How many processes of the type are started.
     pub count: u16,
+    /// How many of it the current release has.
+    #[serde(default)]
+    pub now: Option<u16>,
     pub command: String,
 }
 

@@ -173,13 +173,13 @@ fn describe(asked: Asked<'_>, our_region: &str, answer: &Answer) -> (String, Str
         | ("", 301 | 307 | 400) => match region {
             Some(region) => (
                 format!("the bucket is in {region}, and {our_region} was asked"),
-                format!("set AWS_REGION={region} in /etc/deploy/agent.env and restart deployd"),
+                format!("set AWS_REGION={region} in /etc/deploy/agent.env"),
             ),
             None => (
                 format!("the bucket is not in {our_region}, which was asked"),
                 format!(
                     "set AWS_REGION in /etc/deploy/agent.env to what `aws s3api \
-                     get-bucket-location --bucket {bucket}` says, and restart deployd"
+                     get-bucket-location --bucket {bucket}` says"
                 ),
             ),
         },
