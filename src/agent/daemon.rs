@@ -8,7 +8,7 @@ use super::server;
 use super::watch::Watcher;
 use crate::context::{self, Context};
 use crate::events::Events;
-use crate::host::memory;
+use crate::host::{memory, transient};
 use crate::signals;
 use crate::source::Sources;
 use crate::store::{App, Store};
@@ -182,6 +182,10 @@ async fn forget_removed(jobs: Jobs) {
     let forgotten = async {
         let cx = Context::open(jobs.common(), jobs.sources(), Events::default(), "deployd".into())
             .await?;
+        for unit in transient::OWN {
+            // A run that lost its output when the last daemon was killed.
+            cx.machine.reset_failed(&format!("{unit}.service")).await;
+        }
         converge::forget_removed(&cx).await
     };
     if let Err(error) = forgotten.await {

@@ -24,6 +24,16 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// the unit by then, so the end of output is near.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// The units of the agent's own runs, without a suffix.
+pub const OWN: [&str; 6] = [
+    "deployd-journal",
+    "deployd-nft",
+    "deployd-nft-check",
+    "deployd-reserve",
+    "deployd-sysusers",
+    "deployd-userdel",
+];
+
 /// One run of a program as a oneshot service.
 pub struct Command {
     /// The unit's name, without a suffix.
