@@ -14,4 +14,5 @@ mod remove;
 mod server;
 mod status;
 mod watch;
+mod history;
 mod jobs;

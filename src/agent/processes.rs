@@ -188,6 +188,9 @@ pub async fn remove(cx: &Context, app: Locked) -> Result<String> {
     let name = app.name().clone();
     app.uncommit()?;
     converge(cx, &app).await?;
+    if let Err(error) = app.keep_history(&cx.store) {
+        cx.events.warn(error.chain());
+    }
     let left = blocking(|| app.remove_app())?;
     converge::ports::load(cx).await?;
     cx.machine.daemon_reload().await?;

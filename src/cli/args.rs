@@ -61,8 +61,12 @@ pub enum Command {
     Status(OneApp),
     /// The releases installed on this instance.
     Releases(OneApp),
-    /// The deploys and rollbacks of this instance, and how they ended.
-    History(OneApp),
+    /// What was asked for on this instance, by whom, and how it ended.
+    ///
+    /// Deploys, rollbacks, restarts, stops, starts and removals, the newest last, with times
+    /// in UTC. An app that was removed keeps its history. At a terminal long results are cut;
+    /// in a pipe and with --json they are whole. With --json the newest comes first.
+    History(HistoryArgs),
     /// Fetch and check a release without running it: bake it into an image, or
     /// have it ready on a fleet.
     Stage(StageArgs),
@@ -219,6 +223,18 @@ pub struct OneApp {
 }
 
 #[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The app, which may have been removed; by default all apps.
+    pub app: Option<String>,
+    /// How many of the newest entries to show.
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    pub lines: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Processes {
     /// The app, then a process type (`web`) or a process (`web.1`). The app may
     /// be left out where one is installed.
@@ -325,7 +341,8 @@ impl Cli {
             Command::Stage(args) => args.shown.json,
             Command::Attach(args) => args.shown.json,
             Command::Plan(args) => args.json,
-            Command::Status(args) | Command::Releases(args) | Command::History(args) => args.json,
+            Command::Status(args) | Command::Releases(args) => args.json,
+            Command::History(args) => args.json,
             Command::Restart(args) => args.processes.json,
             Command::Stop(args) | Command::Start(args) => args.json,
             Command::Scale(args) => args.shown.json,

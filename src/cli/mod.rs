@@ -4,6 +4,7 @@ pub mod args;
 mod client;
 mod interrupts;
 pub mod foreground;
+mod history;
 mod render;
 mod tables;
 mod terminal;
@@ -82,7 +83,10 @@ async fn perform(cli: Cli) -> Result<End> {
             question("/v1/releases", args, tables::releases).await.map(End::Shown)
         }
         Command::History(args) => {
-            question("/v1/history", args, tables::history).await.map(End::Shown)
+            let asked = api::History { app: args.app, most: Some(args.lines) };
+            let entries: Vec<api::Recorded> = Client::new()?.get("/v1/history", &asked).await?;
+            let table = |entries: &Vec<_>| history::history(entries, tables::width());
+            show(&entries, args.json, table).map(End::Shown)
         }
         Command::Restart(args) => {
             let words = args.processes.words;

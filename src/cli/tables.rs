@@ -5,7 +5,6 @@ use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
 use model::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ReleaseStatus};
 use model::error::{Error, Result};
-use model::history::Entry;
 use model::release::name::AppName;
 use model::units;
 use serde_json::Value;
@@ -112,25 +111,6 @@ pub fn releases(releases: &[ReleaseStatus]) -> String {
     table(&["app", "release", "state", "", "staged", "files", "size", "url"], rows, "")
 }
 
-pub fn history(entries: &[Entry]) -> String {
-    if entries.is_empty() {
-        return "nothing was deployed yet\n".to_owned();
-    }
-    let rows = entries.iter().map(|entry| {
-        let change = |label: &Option<String>| label.clone().unwrap_or_else(|| "-".into());
-        vec![
-            entry.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-            entry.action.clone(),
-            entry.who.clone(),
-            format!("{} -> {}", change(&entry.before), change(&entry.after)),
-            entry.exit.code().to_string(),
-            format!("{:.1} s", entry.seconds),
-            entry.message.clone(),
-        ]
-    });
-    table(&["at", "action", "who", "ran", "exit", "took", "outcome"], rows, "")
-}
-
 pub fn plan(plan: &PlanStatus) -> String {
     let mut text = format!("{} {} from {}\n", plan.app, plan.release, plan.url);
     let current = plan.current.as_deref().unwrap_or("nothing");
@@ -229,7 +209,11 @@ pub fn written(status: &[Value], words: &[String]) -> Result<Written> {
     }
 }
 
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, indent: &str) -> String {
+pub(super) fn table(
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    indent: &str,
+) -> String {
     let head = header.iter().map(|name| name.to_uppercase()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| {
@@ -261,4 +245,15 @@ fn ago(at: Timestamp) -> String {
 
 fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
+}
+
+/// Cuts each line that is longer than the terminal is wide.
+pub(super) fn fit(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    text.lines().map(|line| format!("{}\n", console::truncate_str(line, width, "…"))).collect()
+}
+
+/// The columns of stdout; none in a pipe or a file, where nothing is cut.
+pub(super) fn width() -> Option<usize> {
+    console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns).max(1))
 }

@@ -97,7 +97,7 @@ pub struct Cancel {
     pub word: Option<String>,
 }
 
-/// The query of every GET: /v1/status, /v1/releases, /v1/history
+/// The query of GET /v1/status, /v1/releases
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Which {
     pub app: Option<String>,
@@ -246,4 +246,21 @@ pub struct PlannedProcess {
     pub command: String,
     /// How the process takes over from the old one, if it starts.
     pub how: String,
+}
+
+/// The query of GET /v1/history, which returns [`Recorded`] entries, newest first.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct History {
+    /// An app, which may have been removed. None: all apps.
+    pub app: Option<String>,
+    /// The most entries of the answer.
+    pub most: Option<usize>,
+}
+
+/// An entry of the history, and the app that it is about.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Recorded {
+    pub app: String,
+    #[serde(flatten)]
+    pub entry: Entry,
 }
