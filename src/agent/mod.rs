@@ -6,6 +6,7 @@ mod cancel;
 mod connections;
 pub mod daemon;
 pub mod log;
+mod logs;
 pub mod processes;
 mod caller;
 mod port_watch;

@@ -6,7 +6,7 @@ use super::jobs::{Followed, Job, Jobs, Request};
 use super::processes::{self, ProcessAction};
 use super::respond::{Reply, ended_stream, stream};
 use super::watch::{self, Watcher};
-use super::{cancel, history, plan, remove, status};
+use super::{cancel, history, logs, plan, remove, status};
 use crate::context::{self, Context};
 use crate::events::Events;
 use crate::host::linux::Linux;
@@ -55,6 +55,7 @@ pub async fn serve(
         .route("/v1/scale", post(post_scale))
         .route("/v1/remove", post(post_remove))
         .route("/v1/cancel", post(post_cancel))
+        .route("/v1/logs", get(get_logs))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
@@ -127,6 +128,10 @@ async fn get_history(
     Query(asked): Query<api::History>,
 ) -> Reply<Json<Vec<api::Recorded>>> {
     Ok(Json(history::newest(&store()?, &asked)?))
+}
+
+async fn get_logs(_: Caller, Query(asked): Query<api::Logs>) -> Reply<Json<Vec<api::Logged>>> {
+    Ok(Json(logs::find(&store()?.apps()?, &asked)?))
 }
 
 async fn post_plan(

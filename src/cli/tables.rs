@@ -1,13 +1,8 @@
 //! Answers as tables for people.
 
-use crate::host::journal::Written;
 use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
 use model::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ReleaseStatus};
-use model::error::{Error, Result};
-use model::release::name::AppName;
-use model::units;
-use serde_json::Value;
 use std::fmt::Write;
 
 const NONE: &str = "no app is installed; `deploy URL` installs one\n";
@@ -159,54 +154,6 @@ pub fn plan(plan: &PlanStatus) -> String {
         }
     }
     text
-}
-
-/// The journal entries of the processes that `[APP] [PROCESS]` names.
-pub fn written(status: &[Value], words: &[String]) -> Result<Written> {
-    let name = |app: &Value| app["app"].as_str().unwrap_or_default().to_owned();
-    let named = |word: &String| status.iter().find(|app| name(app) == *word);
-    let only = || match status {
-        [app] => Ok(app),
-        [] => Err(Error::usage("find an app").because("none is installed")),
-        _ => {
-            let list = status.iter().map(name).collect::<Vec<_>>().join(", ");
-            Err(Error::usage("choose an app").because(format!("there are several: {list}")))
-        }
-    };
-    let (app, process) = match words {
-        [] => (only()?, None),
-        [word] => match named(word) {
-            Some(app) => (app, None),
-            None => (only()?, Some(word)),
-        },
-        [word, process, ..] => match named(word) {
-            Some(app) => (app, Some(process)),
-            None => return Err(Error::usage(format!("find the app {word}"))),
-        },
-    };
-    let processes = app["processes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let is_chosen = |found: &str| {
-        process.is_none_or(|word| {
-            found == word || found.rsplit_once('.').is_some_and(|(kind, _)| kind == word)
-        })
-    };
-    let (mut identifiers, mut units) = (Vec::new(), Vec::new());
-    for one in processes {
-        let Some(found) = one["process"].as_str().filter(|found| is_chosen(found)) else {
-            continue;
-        };
-        identifiers.push(format!("{}.{found}", name(app)));
-        units.extend(one["unit"].as_str().map(str::to_owned));
-    }
-    match (identifiers.is_empty(), process) {
-        (true, Some(word)) => Err(Error::usage(format!("find {word} of {}", name(app)))),
-        (true, None) => Err(Error::usage(format!("{} has no processes", name(app)))),
-        _ => {
-            let what = |e| Error::usage(format!("find the app {}", name(app))).because(e);
-            let app: AppName = name(app).parse().map_err(what)?;
-            Ok(Written { identifiers, slice: units::slice(&app), units })
-        }
-    }
 }
 
 pub(super) fn table(
