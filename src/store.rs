@@ -7,6 +7,7 @@
 //! apps/APP/shared/                   the app's own, kept across releases
 //! apps/APP/reserve/                  room for what must be written to a full disk
 //! apps/APP/history.jsonl, stopped, underway.json, watch.json, known.json, machine, lock
+//! removed/APP.jsonl                  the history of an app that was removed
 //! state-dir                          where the state is, where that is not here
 //! ```
 //!
@@ -21,6 +22,7 @@ mod machine;
 mod ownership;
 mod place;
 pub mod removal;
+mod removed;
 mod reserve;
 mod staging;
 mod underway;

@@ -1,17 +1,19 @@
 //! Operator commands for an installed app: restart, stop, start, remove.
 
+use super::logs;
 use crate::context::{Context, blocking};
 use crate::converge::{self, converge};
 use crate::formation::{Counts, Formation};
 use crate::health::Watch;
+use crate::owner;
 use crate::store::{App, Locked};
-use crate::{owner, preflight};
 use model::error::{Error, Exit, Result};
 use model::event::Step;
 use model::installed::Stopped;
 use model::reason::Reason;
 use model::release::manifest::{Manifest, Process};
 use model::release::name::AppName;
+use model::selector;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An app, and perhaps one process type or process of it.
@@ -21,22 +23,15 @@ pub struct Selected {
     pub process: Option<String>,
 }
 
-/// Parses `[APP] [PROCESS]`. A single word is an app if one has that name.
+/// Parses `[APP] [PROCESS]`.
 pub fn select(apps: &[App], words: &[String]) -> Result<Selected> {
-    let installed = |word: &str| apps.iter().any(|app| app.name().as_str() == word && app.exists());
-    match words {
-        [app, process] => {
-            let app = preflight::which(apps, Some(parse(app)?))?;
-            Ok(Selected { app, process: Some(process.clone()) })
+    let selected = selector::select(&logs::known(apps), words)?;
+    match selected.apps.as_slice() {
+        [app] => Ok(Selected { app: parse(app)?, process: selected.process }),
+        apps => {
+            let error = Error::usage(format!("choose one of {}", apps.join(", ")));
+            Err(error.because("this is done to one app at a time").help("name one app"))
         }
-        [word] if installed(word) => Ok(Selected { app: parse(word)?, process: None }),
-        [word] => match preflight::which(apps, None) {
-            Ok(app) => Ok(Selected { app, process: Some(word.clone()) }),
-            Err(_) => Err(preflight::which(apps, Some(parse(word)?))
-                .err()
-                .unwrap_or_else(|| Error::usage(format!("find {word}")))),
-        },
-        _ => Ok(Selected { app: preflight::which(apps, None)?, process: None }),
     }
 }
 
@@ -188,6 +183,9 @@ pub async fn remove(cx: &Context, app: Locked) -> Result<String> {
     let name = app.name().clone();
     app.uncommit()?;
     converge(cx, &app).await?;
+    if let Err(error) = app.keep_history(&cx.store) {
+        cx.events.warn(error.chain());
+    }
     let left = blocking(|| app.remove_app())?;
     converge::ports::load(cx).await?;
     cx.machine.daemon_reload().await?;
@@ -229,7 +227,7 @@ fn choose(manifest: &Manifest, process: Option<&str>) -> Result<Vec<Process>> {
     let Some(word) = process else { return Ok(all) };
     let chosen: Vec<Process> = all
         .iter()
-        .filter(|process| process.kind.as_str() == word || process.to_string() == word)
+        .filter(|process| selector::covers(word, &process.to_string()))
         .cloned()
         .collect();
     if chosen.is_empty() {

@@ -19,6 +19,9 @@ pub(super) async fn by_force(cx: &Context, app: App) -> Result<String> {
     let mut failed = Vec::new();
     let mut tried = |result: Result<()>| failed.extend(result.err());
     tried(stop(cx, &app).await);
+    if let Err(error) = locked.keep_history(&cx.store) {
+        cx.events.warn(error.chain());
+    }
     // Its units and ports go with its directory.
     let (gone, left) = match blocking(|| locked.remove_app()) {
         Ok(left) => (true, left),

@@ -8,7 +8,7 @@ use super::jobs::{Followed, Job, Jobs, Request};
 use super::processes::{self, ProcessAction};
 use super::respond::{Reply, ended_stream, stream};
 use super::watch::{self, Watcher};
-use super::{cancel, plan, remove, status};
+use super::{cancel, history, logs, plan, remove, status};
 use crate::context::{self, Context};
 use crate::events::Events;
 use crate::host::linux::Linux;
@@ -59,6 +59,7 @@ pub async fn serve(
         .route("/v1/scale", post(post_scale))
         .route("/v1/remove", post(post_remove))
         .route("/v1/cancel", post(post_cancel))
+        .route("/v1/logs", get(get_logs))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
@@ -129,16 +130,15 @@ async fn get_releases(
     Ok(Json(found))
 }
 
-async fn get_history(_: Caller, Query(which): Query<api::Which>) -> Reply<Json<Vec<Entry>>> {
-    let mut found = Vec::new();
-    for app in asked(&which)? {
-        match status::history(&app) {
-            Ok(entries) => found.extend(entries),
-            Err(error) if which.app.is_some() => return Err(error.into()),
-            Err(error) => tracing::warn!("{}", error.chain()),
-        }
-    }
-    Ok(Json(found))
+async fn get_history(
+    _: Caller,
+    Query(asked): Query<api::History>,
+) -> Reply<Json<Vec<api::Recorded>>> {
+    Ok(Json(history::newest(&store()?, &asked)?))
+}
+
+async fn get_logs(_: Caller, Query(asked): Query<api::Logs>) -> Reply<Json<Vec<api::Logged>>> {
+    Ok(Json(logs::find(&store()?.apps()?, &asked)?))
 }
 
 async fn post_plan(
@@ -298,7 +298,9 @@ async fn post_processes(
     let job = jobs.start(request, move |cx| async move {
         let app = lock(&cx, &selected.app)?;
         let process = selected.process.as_deref();
-        Ok(Outcome::done(processes::perform(action, &cx, app, process, asked.own_user).await?))
+        let work = processes::perform(action, &cx, app, process, asked.own_user);
+        let words = [action.name()].into_iter().chain(process).collect::<Vec<_>>().join(" ");
+        Ok(Outcome::done(history::recorded(&cx, &selected.app, words, work).await?))
     })?;
     Ok(stream(&job))
 }
@@ -309,8 +311,8 @@ async fn post_scale(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> R
     let app = preflight::which(&store()?.apps()?, app)?;
     let request = Request::new(&app, "scale", caller.name);
     let job = jobs.start(request, move |cx| async move {
-        let locked = lock(&cx, &app)?;
-        Ok(Outcome::done(processes::scale(&cx, locked, &asked.counts).await?))
+        let work = processes::scale(&cx, lock(&cx, &app)?, &asked.counts);
+        Ok(Outcome::done(history::recorded(&cx, &app, history::scale(&asked), work).await?))
     })?;
     Ok(stream(&job))
 }
@@ -324,11 +326,13 @@ async fn post_remove(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> 
     let request = Request::new(&app, "remove", caller.name);
     let job = jobs.start(request, move |cx| async move {
         let _decided = cx.cut.decide("remove").await;
-        let message = match asked.force {
-            true => remove::by_force(&cx, cx.store.app(&app)).await?,
-            false => processes::remove(&cx, lock(&cx, &app)?).await?,
+        let begun = history::Begun::now(&cx, &app, "remove".to_owned());
+        let result = match asked.force {
+            true => remove::by_force(&cx, cx.store.app(&app)).await,
+            false => processes::remove(&cx, lock(&cx, &app)?).await,
         };
-        Ok(Outcome::done(message))
+        begun.record_removal(&cx, &result);
+        Ok(Outcome::done(result?))
     })?;
     Ok(stream(&job))
 }

@@ -61,8 +61,12 @@ pub enum Command {
     Status(OneApp),
     /// The releases installed on this instance.
     Releases(OneApp),
-    /// The deploys and rollbacks of this instance, and how they ended.
-    History(OneApp),
+    /// What was asked for on this instance, by whom, and how it ended.
+    ///
+    /// Deploys, rollbacks, restarts, stops, starts and removals, the newest last, with times
+    /// in UTC. An app that was removed keeps its history. At a terminal long results are cut;
+    /// in a pipe and with --json they are whole. With --json the newest comes first.
+    History(HistoryArgs),
     /// Fetch and check a release without running it: bake it into an image, or
     /// have it ready on a fleet.
     Stage(StageArgs),
@@ -82,6 +86,9 @@ pub enum Command {
     /// `deploy rollback` that takes a release back.
     Cancel(CancelArgs),
     /// What the processes wrote to stdout and stderr.
+    ///
+    /// Lines of more than one release name theirs; `(candidate)` marks a release that was never
+    /// current. Times are in UTC. What an app wrote before its first success is found too.
     Logs(LogsArgs),
     /// Restart an app, a process type (`web`) or one process (`web.1`), while it serves.
     ///
@@ -219,6 +226,18 @@ pub struct OneApp {
 }
 
 #[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The app, which may have been removed; by default all apps.
+    pub app: Option<String>,
+    /// How many of the newest entries to show.
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    pub lines: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Processes {
     /// The app, then a process type (`web`) or a process (`web.1`). The app may
     /// be left out where one is installed.
@@ -250,15 +269,25 @@ pub struct RestartArgs {
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// The app, then a process type (`web`) or a process (`web.1`).
-    #[arg(value_name = "APP] [PROCESS", num_args = 0..=2)]
+    /// Apps; or an app, then a process type (`web`) or a process (`web.1`). The app may be left
+    /// out where one is installed.
+    #[arg(value_name = "APP...|APP PROCESS", num_args = 0..)]
     pub words: Vec<String>,
+    /// Begin there: `10m` or `2h` ago, or a time as `journalctl --since` takes it.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only the lines of this release.
+    #[arg(long, value_name = "LABEL")]
+    pub release: Option<String>,
     /// Go on printing what is written.
     #[arg(short, long)]
     pub follow: bool,
-    /// How many lines to begin with.
-    #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
-    pub lines: u32,
+    /// How many lines to begin with: 100, or all with --since.
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<u32>,
+    /// Print each line as one JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -325,13 +354,15 @@ impl Cli {
             Command::Stage(args) => args.shown.json,
             Command::Attach(args) => args.shown.json,
             Command::Plan(args) => args.json,
-            Command::Status(args) | Command::Releases(args) | Command::History(args) => args.json,
+            Command::Status(args) | Command::Releases(args) => args.json,
+            Command::History(args) => args.json,
             Command::Restart(args) => args.processes.json,
             Command::Stop(args) | Command::Start(args) => args.json,
             Command::Scale(args) => args.shown.json,
             Command::Remove(args) => args.json,
             Command::Cancel(args) => args.json,
-            Command::Run(_) | Command::Logs(_) => false,
+            Command::Logs(args) => args.json,
+            Command::Run(_) => false,
         };
         let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);
         self.command.as_ref().map_or_else(of_deploy, of_command)

@@ -3,12 +3,13 @@
 pub mod args;
 mod client;
 mod interrupts;
+mod logs;
 pub mod foreground;
+mod history;
 mod render;
 mod tables;
 mod terminal;
 
-use crate::host::journal;
 use args::{Cli, Command, DeployArgs, OneApp, Processes, Shown};
 use clap::CommandFactory;
 use client::{Client, Following};
@@ -20,7 +21,6 @@ use model::reason::Reason;
 use model::text::{self, for_terminal};
 use render::Progress;
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -83,7 +83,10 @@ async fn perform(cli: Cli) -> Result<End> {
             question("/v1/releases", args, tables::releases).await.map(End::Shown)
         }
         Command::History(args) => {
-            question("/v1/history", args, tables::history).await.map(End::Shown)
+            let asked = api::History { app: args.app, most: Some(args.lines) };
+            let entries: Vec<api::Recorded> = Client::new()?.get("/v1/history", &asked).await?;
+            let table = |entries: &Vec<_>| history::history(entries, tables::width());
+            show(&entries, args.json, table).map(End::Shown)
         }
         Command::Restart(args) => {
             let words = args.processes.words;
@@ -109,7 +112,7 @@ async fn perform(cli: Cli) -> Result<End> {
             Ok(End::Outcome(Box::new(outcome)))
         }
         Command::Run(args) => foreground::run(args).await.map(End::Shown),
-        Command::Logs(args) => logs(args).await.map(End::Shown),
+        Command::Logs(args) => logs::logs(args).await.map(End::Shown),
     }
 }
 
@@ -294,13 +297,6 @@ fn show<T: Serialize>(answer: &T, json: bool, table: impl Fn(&T) -> String) -> R
         }
         _ => Ok(Exit::Done),
     }
-}
-
-async fn logs(args: args::LogsArgs) -> Result<Exit> {
-    let status: Vec<Value> = Client::new()?.get("/v1/status", &api::Which::default()).await?;
-    let written = tables::written(&status, &args.words)?;
-    let error = journal::become_reader(&written, args.follow, args.lines);
-    Err(Error::failed("run journalctl").because(error))
 }
 
 fn confirmed(app: &str) -> Result<bool> {

@@ -1,16 +1,10 @@
 //! Answers as tables for people.
 
-use crate::host::journal::Written;
 use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
 use model::api::{
     AppStatus, Health, PlanStatus, PlannedProcess, PlannedType, ProcessStatus, ReleaseStatus,
 };
-use model::error::{Error, Result};
-use model::history::Entry;
-use model::release::name::AppName;
-use model::units;
-use serde_json::Value;
 use std::fmt::Write;
 
 const NONE: &str = "no app is installed; `deploy URL` installs one\n";
@@ -147,25 +141,6 @@ pub fn releases(releases: &[ReleaseStatus]) -> String {
     table(&["app", "release", "state", "", "staged", "files", "size", "url"], rows, "")
 }
 
-pub fn history(entries: &[Entry]) -> String {
-    if entries.is_empty() {
-        return "nothing was deployed yet\n".to_owned();
-    }
-    let rows = entries.iter().map(|entry| {
-        let change = |label: &Option<String>| label.clone().unwrap_or_else(|| "-".into());
-        vec![
-            entry.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-            entry.action.clone(),
-            entry.who.clone(),
-            format!("{} -> {}", change(&entry.before), change(&entry.after)),
-            entry.exit.code().to_string(),
-            format!("{:.1} s", entry.seconds),
-            entry.message.clone(),
-        ]
-    });
-    table(&["at", "action", "who", "ran", "exit", "took", "outcome"], rows, "")
-}
-
 pub fn plan(plan: &PlanStatus) -> String {
     let mut text = format!("{} {} from {}\n", plan.app, plan.release, plan.url);
     let current = plan.current.as_deref().unwrap_or("nothing");
@@ -223,55 +198,11 @@ pub fn plan(plan: &PlanStatus) -> String {
     text
 }
 
-/// The journal entries of the processes that `[APP] [PROCESS]` names.
-pub fn written(status: &[Value], words: &[String]) -> Result<Written> {
-    let name = |app: &Value| app["app"].as_str().unwrap_or_default().to_owned();
-    let named = |word: &String| status.iter().find(|app| name(app) == *word);
-    let only = || match status {
-        [app] => Ok(app),
-        [] => Err(Error::usage("find an app").because("none is installed")),
-        _ => {
-            let list = status.iter().map(name).collect::<Vec<_>>().join(", ");
-            Err(Error::usage("choose an app").because(format!("there are several: {list}")))
-        }
-    };
-    let (app, process) = match words {
-        [] => (only()?, None),
-        [word] => match named(word) {
-            Some(app) => (app, None),
-            None => (only()?, Some(word)),
-        },
-        [word, process, ..] => match named(word) {
-            Some(app) => (app, Some(process)),
-            None => return Err(Error::usage(format!("find the app {word}"))),
-        },
-    };
-    let processes = app["processes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let is_chosen = |found: &str| {
-        process.is_none_or(|word| {
-            found == word || found.rsplit_once('.').is_some_and(|(kind, _)| kind == word)
-        })
-    };
-    let (mut identifiers, mut units) = (Vec::new(), Vec::new());
-    for one in processes {
-        let Some(found) = one["process"].as_str().filter(|found| is_chosen(found)) else {
-            continue;
-        };
-        identifiers.push(format!("{}.{found}", name(app)));
-        units.extend(one["unit"].as_str().map(str::to_owned));
-    }
-    match (identifiers.is_empty(), process) {
-        (true, Some(word)) => Err(Error::usage(format!("find {word} of {}", name(app)))),
-        (true, None) => Err(Error::usage(format!("{} has no processes", name(app)))),
-        _ => {
-            let what = |e| Error::usage(format!("find the app {}", name(app))).because(e);
-            let app: AppName = name(app).parse().map_err(what)?;
-            Ok(Written { identifiers, slice: units::slice(&app), units })
-        }
-    }
-}
-
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, indent: &str) -> String {
+pub(super) fn table(
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    indent: &str,
+) -> String {
     let head = header.iter().map(|name| name.to_uppercase()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| {
@@ -303,4 +234,15 @@ fn ago(at: Timestamp) -> String {
 
 fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
+}
+
+/// Cuts each line that is longer than the terminal is wide.
+pub(super) fn fit(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    text.lines().map(|line| format!("{}\n", console::truncate_str(line, width, "…"))).collect()
+}
+
+/// The columns of stdout; none in a pipe or a file, where nothing is cut.
+pub(super) fn width() -> Option<usize> {
+    console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns).max(1))
 }

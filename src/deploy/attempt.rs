@@ -75,7 +75,12 @@ impl Attempt {
         self.release = Some(label.clone());
     }
 
+    /// Adds the attempt to the history, unless it was a typing error: a request that made no
+    /// sense, and began nothing.
     pub fn record(self, cx: &Context, app: &Locked, result: &Result<Done>) {
+        if !self.is_begun && result.as_ref().is_err_and(|error| error.exit() == Exit::Usage) {
+            return;
+        }
         let (exit, reason, message) = match result {
             Ok(done) => (Exit::Done, None, done.message.clone()),
             Err(error) => (error.exit(), Some(error.reason()), error.chain()),

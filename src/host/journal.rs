@@ -1,11 +1,14 @@
-//! The journal, read by `journalctl`: as a transient unit if the daemon needs a few lines, in
-//! place of this process for an operator.
+//! The journal, read by `journalctl`: as a transient unit if the daemon needs a few lines, as a
+//! child of the command for an operator.
 
 use super::systemd::Systemd;
 use super::transient::Command;
 use serde_json::Value;
-use std::os::unix::process::CommandExt;
+use std::io;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdout};
 use tokio::sync::Mutex;
 
 /// One reader at a time: the units have the same name.
@@ -16,6 +19,9 @@ static READING: Mutex<()> = Mutex::const_new(());
 const UNIT_FAILED: &str = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c";
 
 const JOURNALCTL: &str = "/usr/bin/journalctl";
+
+/// The longest entry that an operator's reader takes: a line of 48 KiB, each byte of it a number.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// The timeout of a read.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -84,30 +90,69 @@ fn entry(line: &str) -> Option<Line> {
 
 /// Selects the output of processes. A writer chooses its identifier itself; journald determines
 /// slice and unit.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Written {
-    pub identifiers: Vec<String>,
-    /// The app's slice, which contains its processes of all releases.
-    pub slice: String,
-    /// The units that run now: if a process ends before journald has read its slice, its stream
-    /// still gives the unit.
+#[derive(Debug, Default)]
+pub struct Query {
+    pub slices: Vec<String>,
     pub units: Vec<String>,
+    /// All, if there are none.
+    pub identifiers: Vec<String>,
+    pub since: Option<String>,
+    /// How many lines to begin with; without it, all.
+    pub lines: Option<u32>,
+    pub follow: bool,
 }
 
-/// Replaces this process by `journalctl`; returns only on failure.
-#[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
-pub fn become_reader(written: &Written, follow: bool, lines: u32) -> std::io::Error {
-    let mut command = std::process::Command::new(JOURNALCTL);
-    command.args(written.identifiers.iter().map(|id| format!("--identifier={id}")));
-    command.arg(format!("_SYSTEMD_SLICE={}", written.slice)).arg("+");
-    command.args(written.units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}")));
-    // Show lines with control characters, such as colours: without it they are "blob data".
-    command.arg("--all");
-    command.arg(format!("--lines={lines}"));
-    if follow {
-        command.arg("--follow");
+/// A `journalctl` that is read by the `deploy` command.
+pub struct Reader {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Reader {
+    /// Starts it. What it has to say about its own work goes to stderr.
+    #[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
+    pub fn start(query: &Query) -> io::Result<Reader> {
+        let mut command = tokio::process::Command::new(JOURNALCTL);
+        // Without --all, long text is null.
+        command
+            .args(["--no-pager", "--all", "--output=json"])
+            .arg("--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_SYSTEMD_UNIT,_SYSTEMD_SLICE");
+        command.args(query.identifiers.iter().map(|id| format!("--identifier={id}")));
+        command.args(query.since.iter().map(|since| format!("--since={since}")));
+        command.args(query.lines.iter().map(|lines| format!("--lines={lines}")));
+        match (query.follow, query.lines) {
+            (true, None) => drop(command.args(["--follow", "--no-tail"])),
+            (true, Some(_)) => drop(command.arg("--follow")),
+            (false, _) => {}
+        }
+        let slices = query.slices.iter().map(|slice| format!("_SYSTEMD_SLICE={slice}"));
+        let units = query.units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
+        // Matches of one field are alternatives; `+` is the alternative of two fields.
+        let between = !query.slices.is_empty() && !query.units.is_empty();
+        command.args(slices).args(between.then_some("+")).args(units);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(Reader { child, output: BufReader::new(output) })
     }
-    command.exec()
+
+    /// Returns the next entry; none at the end. Leaves out entries that are no JSON or longer
+    /// than the limit.
+    pub async fn next(&mut self) -> io::Result<Option<Value>> {
+        loop {
+            let mut line = Vec::new();
+            let read = (&mut self.output).take(MOST_BYTES).read_until(b'\n', &mut line).await?;
+            match serde_json::from_slice(&line) {
+                _ if read == 0 => return Ok(None),
+                Ok(entry) => return Ok(Some(entry)),
+                Err(_) => {}
+            }
+        }
+    }
+
+    pub async fn end(mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
 }
 
 #[cfg(test)]

@@ -14,24 +14,15 @@ use std::path::Path;
 const LONGEST: u64 = 1 << 20;
 
 /// Errors may quote private text: `deploy history` is for operators.
-const MODE: u32 = 0o600;
+pub(super) const MODE: u32 = 0o600;
 
 impl App {
     /// Returns the newest entries, oldest first. Skips a line that a crash has truncated.
     pub fn history(&self, most: usize) -> Result<Vec<Entry>> {
-        let path = self.history_path();
-        let text = match tail(&path, LONGEST) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(super::unreadable(&path, e)),
-        };
-        let entries = text.lines().rev().filter_map(|line| serde_json::from_str(line).ok());
-        let mut newest: Vec<Entry> = entries.take(most).collect();
-        newest.reverse();
-        Ok(newest)
+        newest(&self.history_path(), most)
     }
 
-    fn history_path(&self) -> std::path::PathBuf {
+    pub(super) fn history_path(&self) -> std::path::PathBuf {
         self.dir().join("history.jsonl")
     }
 }
@@ -48,7 +39,19 @@ impl Locked {
     }
 }
 
-fn add(file: &mut File, entry: &Entry) -> io::Result<()> {
+pub(super) fn newest(path: &Path, most: usize) -> Result<Vec<Entry>> {
+    let text = match tail(path, LONGEST) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(super::unreadable(path, e)),
+    };
+    let entries = text.lines().rev().filter_map(|line| serde_json::from_str(line).ok());
+    let mut newest: Vec<Entry> = entries.take(most).collect();
+    newest.reverse();
+    Ok(newest)
+}
+
+pub(super) fn add(file: &mut File, entry: &Entry) -> io::Result<()> {
     // 0.1.0 made it world-readable.
     file.set_permissions(fs::Permissions::from_mode(MODE))?;
     let mut line = serde_json::to_vec(entry)?;
@@ -70,7 +73,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-fn tail(path: &Path, bytes: u64) -> io::Result<String> {
+pub(super) fn tail(path: &Path, bytes: u64) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;

@@ -97,7 +97,7 @@ pub struct Cancel {
     pub word: Option<String>,
 }
 
-/// The query of every GET: /v1/status, /v1/releases, /v1/history
+/// The query of GET /v1/status, /v1/releases
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Which {
     pub app: Option<String>,
@@ -284,4 +284,51 @@ pub struct PlannedProcess {
     pub command: String,
     /// How the process takes over from the old one, if it starts.
     pub how: String,
+}
+
+/// The query of GET /v1/history, which returns [`Recorded`] entries, newest first.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct History {
+    /// An app, which may have been removed. None: all apps.
+    pub app: Option<String>,
+    /// The most entries of the answer.
+    pub most: Option<usize>,
+}
+
+/// An entry of the history, and the app that it is about.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Recorded {
+    pub app: String,
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// The query of GET /v1/logs, which returns [`Logged`] apps.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Logs {
+    /// The words given as `[APP…|APP PROCESS]`, with blanks between them.
+    #[serde(default)]
+    pub word: String,
+    /// The label of a release, if only its lines are wanted.
+    pub release: Option<String>,
+}
+
+/// How the lines of an app are found in the journal, and whose they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Logged {
+    pub app: String,
+    /// The app's slice, which holds its processes of all releases; none if only the units of one
+    /// release are wanted.
+    pub slice: Option<String>,
+    /// The units of installed releases: if a process ends before journald has read its slice,
+    /// its stream still gives the unit.
+    pub units: Vec<String>,
+    /// The syslog identifiers of the processes that are wanted; none if all are.
+    pub identifiers: Vec<String>,
+    /// The process types of the installed releases.
+    pub kinds: Vec<String>,
+    /// The label of the current release.
+    pub current: Option<String>,
+    /// The labels of the releases that are or were current.
+    pub ran: Vec<String>,
 }

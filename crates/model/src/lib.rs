@@ -14,6 +14,7 @@ pub mod installed;
 pub mod reason;
 pub mod release;
 pub mod retention;
+pub mod selector;
 pub mod text;
 pub mod timings;
 pub mod units;
