@@ -194,6 +194,12 @@ async fn answer(question: &Question, instance: &Arc<Instance>) -> Row {
     }
 }
 
+/// Runs a look at files or processes that may take long on a thread of its own; `None` if it
+/// panicked. Unlike [`context::blocking`], it works in the command's runtime of one thread.
+async fn aside<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(look).await.ok()
+}
+
 /// Returns the names joined with commas.
 fn list(names: &[String]) -> String {
     names.join(", ")

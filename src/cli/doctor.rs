@@ -106,12 +106,10 @@ fn page(rows: &[Row], width: Option<usize>) -> String {
         }
     }
     let count = |result| rows.iter().filter(|row| row.result == result).count();
-    match (count(Health::Failed), count(Health::Warning)) {
-        (0, 0) => text.push_str("all is well\n"),
-        (failed, warnings) => {
-            text.push_str(&format!("{failed} failed, {warnings} to be warned of\n"))
-        }
-    }
+    text.push_str(&match (count(Health::Failed), count(Health::Warning)) {
+        (0, 0) => "all is well\n".to_owned(),
+        (failed, warnings) => format!("failed: {failed}, warnings: {warnings}\n"),
+    });
     text
 }
 
@@ -153,7 +151,7 @@ mod tests {
             narrow.contains("FAILED   clock            1000 s behind the store's\n"),
             "{narrow}"
         );
-        assert!(narrow.ends_with("1 failed, 0 to be warned of\n"), "{narrow}");
+        assert!(narrow.ends_with("failed: 1, warnings: 0\n"), "{narrow}");
         let piped = page(&rows, None);
         assert_eq!(piped.lines().count(), 4, "{piped}");
         assert!(page(&rows[..1], Some(3)).ends_with("all is well\n"));

@@ -91,8 +91,8 @@ fn option(instance: &Instance, name: &str) -> Option<String> {
     });
     let values = |text: String| -> Option<String> {
         let pairs = text.lines().filter_map(|line| line.split_once('='));
-        let own = pairs.filter(|(key, _)| key.trim() == name);
-        own.last().map(|(_, value)| value.trim().to_owned())
+        let mut own = pairs.filter(|(key, _)| key.trim() == name);
+        own.next_back().map(|(_, value)| value.trim().to_owned())
     };
     texts.filter_map(values).last()
 }

@@ -34,8 +34,9 @@ pub async fn metadata(instance: &Instance) -> Row {
             Row::warning(Check::Metadata, text, remedy)
         }
         Err(why) => {
-            let why = model::text::line(&why, 200);
-            let text = format!("no metadata service: {why}");
+            // The layers above the last reason only say that the request failed.
+            let why = why.rsplit(": ").next().unwrap_or_default();
+            let text = format!("no metadata service: {}", model::text::shortened(why));
             Row::skipped(Check::Metadata, text)
         }
     }

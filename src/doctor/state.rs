@@ -1,12 +1,12 @@
 //! Settings, users, and the state directory.
 
-use super::Instance;
-use crate::context::{OPERATORS, blocking};
+use super::{Instance, aside};
+use crate::context::OPERATORS;
 use crate::host::disk::Space;
 use crate::store::{App, Seen};
 use indicatif::HumanBytes;
 use model::doctor::{Check, Row};
-use model::error::Result;
+use model::error::{Error, Result};
 use model::release::env::Env;
 use model::release::manifest::{Manifest, Plan};
 use model::release::procfile::Procfile;
@@ -53,7 +53,7 @@ pub async fn taken(instance: &Instance) -> Row {
             Row::skipped(Check::SettingsTaken, text)
         }
         (_, _, 0) => Row::skipped(Check::SettingsTaken, "no app is installed"),
-        (_, _, apps) => Row::ok(Check::SettingsTaken, format!("as in {AGENT_FILE}: {apps} apps")),
+        _ => Row::ok(Check::SettingsTaken, format!("each app runs with those of {AGENT_FILE}")),
     }
 }
 
@@ -131,29 +131,32 @@ pub async fn users(instance: &Instance) -> Row {
 }
 
 pub async fn disk(instance: &Instance) -> Row {
-    match space(instance) {
+    match space(instance).await {
         Ok((path, space)) => judge_bytes(&path, space),
         Err(error) => Row::of_error(Check::Disk, &error),
     }
 }
 
 pub async fn inodes(instance: &Instance) -> Row {
-    match space(instance) {
+    match space(instance).await {
         Ok((path, space)) => judge_inodes(&path, space),
         Err(error) => Row::of_error(Check::Inodes, &error),
     }
 }
 
 /// The space at the state directory, or at the nearest directory above it that exists.
-fn space(instance: &Instance) -> Result<(String, Space)> {
-    let mut path = instance.cx.store.root();
+async fn space(instance: &Instance) -> Result<(String, Space)> {
+    let root = instance.cx.store.root();
+    let mut path = root;
     while let Some(parent) = path.parent()
         && !path.exists()
     {
         path = parent;
     }
-    let space = blocking(|| Space::at(path))?;
-    Ok((instance.cx.store.root().display().to_string(), space))
+    let path = path.to_owned();
+    let failed = || Error::failed(format!("read the free space at {}", root.display()));
+    let space = aside(move || Space::at(&path)).await.ok_or_else(failed)??;
+    Ok((root.display().to_string(), space))
 }
 
 const MAKE_ROOM: &str = "enlarge the disk, or make room: lower DEPLOY_KEEP_RELEASES, \

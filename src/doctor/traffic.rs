@@ -1,8 +1,7 @@
 //! nftables, the port map, the ports of apps, and the kernel's table of connections.
 
-use super::Instance;
 use super::state::current;
-use crate::context::blocking;
+use super::{Instance, aside};
 use crate::converge::ports as map;
 use model::doctor::{Check, Row};
 use model::release::env::Env;
@@ -51,7 +50,13 @@ pub async fn port_map(instance: &Instance) -> Row {
 /// Whether another program has a port of an installed app.
 pub async fn ports(instance: &Instance) -> Row {
     let machine = &instance.cx.machine;
-    let bound = blocking(|| machine.bound_ports());
+    let bound = {
+        let machine = machine.clone();
+        aside(move || machine.bound_ports()).await
+    };
+    let Some(bound) = bound else {
+        return Row::skipped(Check::Ports, "the ports in use cannot be listed");
+    };
     let (mut taken, mut ours) = (Vec::new(), Vec::new());
     for (app, manifest) in current(instance) {
         let own = units::slice(app.name());
@@ -61,7 +66,9 @@ pub async fn ports(instance: &Instance) -> Row {
             if !bound.contains(&port) {
                 continue;
             }
-            if let Some(holder) = blocking(|| machine.listener(port, Some(&own))) {
+            let (machine, own) = (machine.clone(), own.clone());
+            let holder = aside(move || machine.listener(port, Some(&own))).await.flatten();
+            if let Some(holder) = holder {
                 let (name, pid) = (model::text::shortened(&holder.name), holder.pid);
                 taken.push(format!("{name} (pid {pid}) has port {port} of {}", app.name()));
             }

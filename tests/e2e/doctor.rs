@@ -1,13 +1,17 @@
 //! `deploy doctor` on booted instances that are broken one fault at a time.
 
+use crate::metadata::Metadata;
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use testkit::app::{Release, url};
-use testkit::host::{Host, SOON};
+use testkit::host::{ACCESS_KEY, Host, SOON};
 use testkit::s3::Fault;
 
 /// More requests than a test sends.
 const ALWAYS: usize = 10_000;
+
+/// Every row has a deadline, and all run side by side; the rest is for a busy machine.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// The rows of one run.
 struct Page {
@@ -17,7 +21,9 @@ struct Page {
 
 impl Page {
     fn of(host: &Host, arguments: &[&str]) -> Page {
+        let begun = Instant::now();
         let output = host.deploy(&[&["doctor", "--json"], arguments].concat());
+        assert!(begun.elapsed() < LONGEST, "it took {:?}", begun.elapsed());
         let rows = serde_json::from_str(&output.stdout);
         Page { rows: rows.unwrap_or_else(|e| panic!("{e}: {output:?}")), exit: output.status }
     }
@@ -78,6 +84,14 @@ fn a_healthy_instance_gets_a_page_without_faults() {
     let page = host.deploy(&["doctor", &url("r1")]).ok();
     println!("{page}");
     assert!(page.contains("ok       s3:ListBucket    allowed"), "{page}");
+    for columns in [80, 60] {
+        let inside = format!("stty cols {columns} rows 24; deploy doctor {}", url("r1"));
+        let page = host.exec(&["script", "-qec", &inside, "/dev/null"]).ok();
+        println!("{page}");
+        let fits = |line: &str| line.trim_end().chars().count() <= columns;
+        // A URL has no place to break a line at.
+        assert!(page.lines().all(|line| fits(line) || line.contains("s3://")), "{page}");
+    }
     let page = host.deploy_as("deployer", &["doctor"]).ok();
     assert!(page.contains("ok       deployd "), "{page}");
 }
@@ -184,7 +198,7 @@ fn each_permission_and_the_clock_are_tried() {
 }
 
 #[test]
-fn missing_credentials_are_named() {
+fn missing_credentials_and_a_missing_role_are_named() {
     let host = Host::boot();
     host.sh("sed -i '/^AWS_ACCESS_KEY_ID/d; /^AWS_SECRET_ACCESS_KEY/d' /etc/deploy/agent.env");
     host.configure("AWS_EC2_METADATA_DISABLED=true\n");
@@ -192,6 +206,17 @@ fn missing_credentials_are_named() {
     let page = Page::of(&host, &[&url("r1")]);
     page.has("credentials", "failed", "attach a role");
     page.has("metadata", "skipped", "AWS_EC2_METADATA_DISABLED");
+
+    let metadata = Metadata::start(&host.network, ACCESS_KEY);
+    host.sh("sed -i '/^AWS_EC2_METADATA_DISABLED/d' /etc/deploy/agent.env");
+    host.sh("systemctl restart deployd");
+    let page = Page::of(&host, &[&url("r1")]);
+    page.has("metadata", "warning", "no role");
+    page.has("credentials", "failed", "attach a role");
+    metadata.attach_role();
+    let page = Page::of(&host, &[&url("r1")]);
+    page.has("metadata", "ok", "a-role");
+    page.has("credentials", "ok", "eu-central-1");
 }
 
 #[test]
