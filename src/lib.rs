@@ -26,6 +26,7 @@ pub mod deploy;
 pub mod generator;
 pub mod stop;
 pub mod formation;
+pub mod doctor;
 pub mod preflight;
 pub mod converge;
 pub mod health;

@@ -10,6 +10,7 @@ use super::respond::{Reply, ended_stream, stream};
 use super::watch::{self, Watcher};
 use super::{cancel, history, logs, plan, remove, status};
 use crate::context::{self, Context};
+use crate::doctor::{self, Instance};
 use crate::events::Events;
 use crate::host::linux::Linux;
 use crate::host::memory;
@@ -24,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use model::api::{self, AppStatus, PlanStatus, ReleaseStatus};
+use model::doctor::{Ask, Row};
 use model::error::{Error, Result};
 use model::event::{Event, Outcome};
 use model::history::Entry;
@@ -60,6 +62,7 @@ pub async fn serve(
         .route("/v1/remove", post(post_remove))
         .route("/v1/cancel", post(post_cancel))
         .route("/v1/logs", get(get_logs))
+        .route("/v1/doctor", get(get_doctor))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
@@ -344,6 +347,18 @@ async fn post_cancel(
 ) -> Reply<Json<Outcome>> {
     let asked: api::Cancel = body(&bytes)?;
     Ok(Json(cancel::cancel(&jobs, &caller, asked.word.as_deref()).await?))
+}
+
+async fn get_doctor(
+    caller: Caller,
+    State(jobs): State<Jobs>,
+    Query(asked): Query<Ask>,
+) -> Reply<Json<Vec<Row>>> {
+    let url = asked.url.as_deref().map(|url| caller.url(url)).transpose()?;
+    let instance = Instance::open(jobs.common(), jobs.sources(), url).await?;
+    let rows = doctor::examine(instance).await;
+    memory::give_back();
+    Ok(Json(rows))
 }
 
 fn lock(cx: &Context, app: &AppName) -> Result<Locked> {

@@ -112,6 +112,13 @@ pub enum Command {
     Start(Processes),
     /// Stop an app and take it off this instance: releases, shared files, history.
     Remove(RemoveArgs),
+    /// Examine this instance, and say what to do about each fault.
+    ///
+    /// Nothing is changed. With URL, its store is examined too: the pointer, each permission
+    /// by name, the clock. A line is ok, a warning, FAILED, or skipped where it does not
+    /// apply. Exits with 1 if a line has failed, with 0 otherwise. Also works while deployd
+    /// does not, with fewer lines.
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -323,6 +330,16 @@ pub struct RemoveArgs {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// A release that this instance is to deploy, or `current` of its environment.
+    #[arg(value_name = "URL")]
+    pub url: Option<String>,
+    /// Print JSON: one object a line of the page.
+    #[arg(long)]
+    pub json: bool,
+}
+
 impl Cli {
     /// The command in the words of a shell.
     pub fn name(&self) -> &'static str {
@@ -343,6 +360,7 @@ impl Cli {
             Some(Command::Stop(_)) => "deploy stop",
             Some(Command::Start(_)) => "deploy start",
             Some(Command::Remove(_)) => "deploy remove",
+            Some(Command::Doctor(_)) => "deploy doctor",
         }
     }
 
@@ -362,6 +380,7 @@ impl Cli {
             Command::Remove(args) => args.json,
             Command::Cancel(args) => args.json,
             Command::Logs(args) => args.json,
+            Command::Doctor(args) => args.json,
             Command::Run(_) => false,
         };
         let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod client;
+mod doctor;
 mod interrupts;
 mod logs;
 pub mod foreground;
@@ -111,6 +112,7 @@ async fn perform(cli: Cli) -> Result<End> {
             let outcome: Outcome = Client::new()?.post("/v1/cancel", &request).await?;
             Ok(End::Outcome(Box::new(outcome)))
         }
+        Command::Doctor(args) => doctor::run(args).await.map(End::Shown),
         Command::Run(args) => foreground::run(args).await.map(End::Shown),
         Command::Logs(args) => logs::logs(args).await.map(End::Shown),
     }

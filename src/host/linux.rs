@@ -75,6 +75,10 @@ impl ServiceManager for Linux {
         self.0.run(command, line).await
     }
 
+    async fn version(&self) -> Result<String> {
+        self.0.version().await
+    }
+
     async fn uptime(&self) -> Result<Duration> {
         self.0.uptime().await
     }
@@ -154,6 +158,10 @@ impl Users for Linux {
 
     fn is_member(&self, ids: Ids, group: &str) -> bool {
         user::is_member(ids.uid, ids.gid, group)
+    }
+
+    fn has_group(&self, name: &str) -> bool {
+        user::has_group(name)
     }
 
     async fn make_users(&self, wanted: &[Wanted]) -> Result<Vec<Ids>> {

@@ -68,6 +68,9 @@ pub trait ServiceManager: Send + Sync {
     /// Runs a program to its end as a unit, and calls `line` with each line of its output.
     async fn run(&self, command: Command, line: Lines<'_>) -> Result<Ending>;
 
+    /// Returns the version of the service manager, in its own words.
+    async fn version(&self) -> Result<String>;
+
     /// Returns how long this instance has been up.
     async fn uptime(&self) -> Result<Duration>;
 
@@ -140,6 +143,9 @@ pub trait Users: Send + Sync {
 
     /// Whether the user is in the group, by its primary group or the group's list.
     fn is_member(&self, ids: Ids, group: &str) -> bool;
+
+    /// Whether there is a group of this name.
+    fn has_group(&self, name: &str) -> bool;
 
     /// Creates missing users, and returns the ids of all.
     async fn make_users(&self, wanted: &[Wanted]) -> Result<Vec<Ids>>;

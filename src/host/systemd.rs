@@ -319,6 +319,11 @@ impl Systemd {
         Ok(Duration::from(now).saturating_sub(begin))
     }
 
+    /// Returns systemd's version, such as `252.22-1~deb12u1`.
+    pub async fn version(&self) -> Result<String> {
+        self.manager.version().await.map_err(|e| failed("ask systemd for its version", e))
+    }
+
     /// Whether the instance is shutting down, and all units with it.
     pub async fn is_stopping(&self) -> bool {
         self.manager.system_state().await.is_ok_and(|state| state == "stopping")

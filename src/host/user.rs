@@ -133,6 +133,11 @@ pub fn name(uid: u32) -> String {
     }
 }
 
+/// Whether there is a group of this name.
+pub fn has_group(name: &str) -> bool {
+    matches!(Group::from_name(name), Ok(Some(_)))
+}
+
 /// Whether the user is in the group, by its primary group or the group's list.
 pub fn is_member(uid: u32, gid: u32, group: &str) -> bool {
     let Ok(Some(group)) = Group::from_name(group) else { return false };

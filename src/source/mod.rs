@@ -5,6 +5,7 @@
 
 mod download;
 mod encoding;
+mod examine;
 mod file;
 mod pointer;
 mod guard;
@@ -21,6 +22,7 @@ mod unread;
 mod verifier;
 
 pub use download::Download;
+pub use examine::Access;
 pub use model::release::checksum::{Algorithm, Checksum};
 pub use model::release::identity::{Identity, Mark, Sighting, Validator};
 pub use pointer::PointerChange;
@@ -146,9 +148,7 @@ impl Sources {
         };
         Ok(match url.scheme() {
             Scheme::S3 { bucket, prefix } => {
-                let s3 = async || s3::S3::new(self.sdk.as_ref(), &self.timing).await.map(Arc::new);
-                let s3 = self.s3.get_or_try_init(s3).await?.clone();
-                Backend::S3(s3.directory(bucket, &below(prefix)))
+                Backend::S3(self.s3().await?.directory(bucket, &below(prefix)))
             }
             Scheme::Http { base } => {
                 let client = || std::future::ready(http::client(&self.timing));

@@ -4,9 +4,11 @@ mod bounded;
 mod client;
 mod credentials;
 mod endpoint;
+mod examine;
 mod refusal;
 
 pub(super) use client::S3;
+pub(super) use examine::{Attempt, role};
 
 use super::connect_error;
 use super::object::{self, Begun, Body, Fetch, Lookup, Object, Opened};

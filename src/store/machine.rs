@@ -33,6 +33,14 @@ impl App {
     }
 }
 
+impl App {
+    /// Whether a release was current on another machine, whose state this is.
+    pub fn is_left_by_another_machine(&self) -> bool {
+        self.dir.join("current").symlink_metadata().is_ok()
+            && matches!(self.is_of_this_machine_for_sure(), Ok(false))
+    }
+}
+
 impl Locked {
     pub(super) fn mark_as_of_this_machine(&self) -> Result<()> {
         if self.is_of_this_machine() {

@@ -51,6 +51,12 @@ pub struct State {
     /// The number of open connections by private port.
     pub connections: BTreeMap<u16, usize>,
     pub log: Vec<Line>,
+    /// The version of systemd, if not a recent one.
+    pub version: Option<String>,
+    /// Whether no group or user can be found.
+    pub has_nobody: bool,
+    /// The states of further units.
+    pub active: BTreeMap<String, String>,
     /// Each job, and the units that clients of port 5000 reached when it was requested.
     pub reached: Vec<(String, Vec<String>)>,
     /// The recorded runs of `build` and `release`.
@@ -312,6 +318,9 @@ impl ServiceManager for Fake {
     }
 
     async fn active_state(&self, unit: &str) -> Result<String> {
+        if let Some(state) = self.state().active.get(unit) {
+            return Ok(state.clone());
+        }
         let up = self.state().units.get(unit).is_some_and(|unit| unit.is_up);
         Ok(if up { "active" } else { "inactive" }.to_owned())
     }
@@ -335,6 +344,10 @@ impl ServiceManager for Fake {
             true => Ok(Ending::Failure("exit-code, exit status 1".to_owned())),
             false => Ok(Ending::Success),
         }
+    }
+
+    async fn version(&self) -> Result<String> {
+        Ok(self.state().version.clone().unwrap_or_else(|| "252.1".to_owned()))
     }
 
     async fn uptime(&self) -> Result<Duration> {
@@ -363,7 +376,11 @@ impl PortSwitch for Fake {
     }
 
     async fn cannot_load(&self, _: &str) -> Result<Option<Error>> {
-        let missing = || Error::failed("use nftables").because("it is told to be missing");
+        let missing = || {
+            Error::failed("use nftables")
+                .because("it is told to be missing")
+                .help("install nftables")
+        };
         Ok(self.state().no_nft.then(missing))
     }
 
@@ -448,12 +465,19 @@ fn user() -> Ids {
 
 #[async_trait]
 impl Users for Fake {
-    fn ids(&self, _: &str) -> Result<Ids> {
-        Ok(user())
+    fn ids(&self, name: &str) -> Result<Ids> {
+        match self.state().has_nobody {
+            true => Err(Error::failed(format!("look up {name}"))),
+            false => Ok(user()),
+        }
     }
 
     fn is_member(&self, _: Ids, _: &str) -> bool {
         false
+    }
+
+    fn has_group(&self, _: &str) -> bool {
+        !self.state().has_nobody
     }
 
     async fn make_users(&self, wanted: &[Wanted]) -> Result<Vec<Ids>> {

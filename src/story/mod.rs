@@ -81,7 +81,12 @@ impl Story {
         self.machine.state()
     }
 
-    fn cx(&self) -> Context {
+    /// Appends lines to agent.env.
+    pub fn set(&mut self, lines: &str) {
+        self.settings.push_str(lines);
+    }
+
+    pub fn cx(&self) -> Context {
         let env = Env::parse(self.settings.as_bytes()).expect("an env file");
         Context {
             settings: AgentSettings::from_env(&env).expect("settings"),

@@ -12,6 +12,7 @@ mod credentials;
 mod daemon;
 mod deadlines;
 mod deploying;
+mod doctor;
 mod env;
 mod express;
 mod foreground;

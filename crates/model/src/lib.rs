@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod api;
+pub mod doctor;
 pub mod error;
 pub mod event;
 #[cfg(any(test, feature = "fixtures"))]

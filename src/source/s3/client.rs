@@ -35,7 +35,7 @@ pub(in crate::source) struct S3 {
     /// Replaced when S3 reports expired credentials.
     client: RwLock<Client>,
     credentials: Credentials,
-    region: String,
+    pub(super) region: String,
     timing: Timing,
     payer: Option<RequestPayer>,
     trust: Option<TlsContext>,
@@ -200,7 +200,7 @@ impl S3 {
     /// Requests credentials again, since the SDK hides their failure among others. If there are
     /// some, later requests use them; true if they come from a new chain. `None` without a
     /// provider.
-    async fn provided(&self) -> Option<Result<bool, String>> {
+    pub(super) async fn provided(&self) -> Option<Result<bool, String>> {
         let (provider, is_new) = match &self.credentials {
             Credentials::Given(given) => (given.clone()?, false),
             Credentials::Chain => (self.chain().await, true),

@@ -32,7 +32,7 @@ pub(super) async fn fault_of_profile(region: &str) -> Option<String> {
     Some(connect_error::joined(&error))
 }
 
-fn config(region: &str, trust: Option<TlsContext>) -> ProviderConfig {
+pub(super) fn config(region: &str, trust: Option<TlsContext>) -> ProviderConfig {
     // Instance metadata is link-local: never through a proxy.
     ProviderConfig::without_region()
         .with_region(Some(Region::new(region.to_owned())))

@@ -224,6 +224,9 @@ impl S3 for Backend {
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = request.input;
         let prefix = input.prefix.unwrap_or_default();
+        if self.0.is_listing_denied() {
+            return Err(s3_error!(AccessDenied, "Access Denied"));
+        }
         let found = self.0.list(&input.bucket, &prefix).ok_or_else(|| s3_error!(NoSuchBucket))?;
         let mut directories = BTreeSet::new();
         let mut contents = Vec::new();

@@ -84,6 +84,10 @@ impl Objects {
         self.state().listing_denied = true;
     }
 
+    pub fn is_listing_denied(&self) -> bool {
+        self.state().listing_denied
+    }
+
     pub fn put(&self, bucket: &str, key: &str, bytes: Vec<u8>, stored: Stored) -> Entry {
         let etag = hex(Md5::checksum(&bytes));
         self.insert(bucket, key, bytes.into(), etag, stored)

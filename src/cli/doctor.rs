@@ -1,0 +1,159 @@
+//! `deploy doctor`: asks deployd for its rows, or examines what it can if deployd is not there.
+
+use super::args::DoctorArgs;
+use super::client::Client;
+use super::{checked, show};
+use crate::doctor::{self, Instance};
+use crate::host::systemd::Systemd;
+use crate::source::Sources;
+use console::Term;
+use model::api::SOCKET;
+use model::doctor::{Ask, Check, Health, Row};
+use model::error::{Error, Exit, Result};
+use model::reason::Reason;
+use nix::unistd::geteuid;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Lines are not made longer than this, however wide the terminal is.
+const WIDEST: usize = 100;
+/// The width of the columns before the text, and the least of the text.
+const BEFORE: usize = 9 + 17;
+const LEAST: usize = 24;
+/// The longest time for deployd's answer; its rows have shorter deadlines.
+const ANSWER: Duration = Duration::from_secs(30);
+
+pub async fn run(args: DoctorArgs) -> Result<Exit> {
+    let ask = Ask { url: args.url.map(checked).transpose()? };
+    let rows = match tokio::time::timeout(ANSWER, ask_deployd(&ask)).await {
+        Ok(Ok(mut rows)) => {
+            rows.insert(0, Row::ok(Check::Deployd, "it answers"));
+            rows
+        }
+        Ok(Err(error)) if error.reason() == Reason::NoAgent => without_deployd(error).await,
+        Ok(Err(error)) => return Err(error),
+        Err(_) => without_deployd(silent()).await,
+    };
+    let width = Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+    show(&rows, args.json, |rows| page(rows, width))?;
+    let failed = rows.iter().any(|row| row.result == Health::Failed);
+    Ok(if failed { Exit::Failed } else { Exit::Done })
+}
+
+async fn ask_deployd(ask: &Ask) -> Result<Vec<Row>> {
+    Client::new()?.get("/v1/doctor", ask).await
+}
+
+fn silent() -> Error {
+    Error::new(Exit::NoAgent, format!("ask deployd at {SOCKET}"))
+        .because(format!("it does not answer within {} s", ANSWER.as_secs()))
+}
+
+/// Says what is known of deployd, and then, to root, the rows that need no daemon.
+async fn without_deployd(error: Error) -> Vec<Row> {
+    let mut rows = vec![deployd(&error).await];
+    if !geteuid().is_root() {
+        return rows;
+    }
+    match Instance::open(Arc::default(), Arc::new(Sources::new()), None).await {
+        Ok(instance) => rows.extend(doctor::examine_here(instance).await),
+        Err(error) => rows.push(Row::of_error(Check::Systemd, &error)),
+    }
+    rows
+}
+
+async fn deployd(error: &Error) -> Row {
+    let socket = match Path::new(SOCKET).try_exists() {
+        Ok(true) => "the socket is there",
+        Ok(false) => "the socket is not there",
+        Err(_) => "the socket cannot be seen",
+    };
+    let states = [state("deployd.socket").await, state("deployd.service").await].join(", ");
+    let text = format!("{}; {socket}; {states}", error.chain());
+    let last = "read its last lines with `journalctl -u deployd -n 20`";
+    let remedy = match error.advice() {
+        Some(advice) => format!("{advice}; {last}"),
+        None => format!("`systemctl restart deployd.socket deployd`; {last}"),
+    };
+    Row { reason: Some(Reason::NoAgent), ..Row::failed(Check::Deployd, text, remedy) }
+}
+
+async fn state(unit: &str) -> String {
+    let read = async { Systemd::connect().await?.active_state(unit).await };
+    let state = tokio::time::timeout(Duration::from_secs(3), read).await;
+    let state = state.ok().and_then(Result::ok).unwrap_or_else(|| "of unknown state".to_owned());
+    format!("{unit} is {state}")
+}
+
+/// Renders the rows for people: a state, a name and a text on each line, the remedy below it.
+fn page(rows: &[Row], width: Option<usize>) -> String {
+    let wide = width.map(|width| width.clamp(BEFORE + LEAST, WIDEST) - BEFORE);
+    let mut text = String::new();
+    for row in rows {
+        let word = match row.result {
+            Health::Ok => "ok",
+            Health::Warning => "warning",
+            Health::Failed => "FAILED",
+            Health::Skipped => "-",
+        };
+        let remedy = row.remedy.iter().flat_map(|remedy| wrapped(&format!("-> {remedy}"), wide));
+        let lines = wrapped(&row.text, wide).into_iter().chain(remedy);
+        for (nth, line) in lines.enumerate() {
+            let (word, name) = if nth == 0 { (word, row.name.as_str()) } else { ("", "") };
+            text.push_str(format!("{word:<8} {name:<16} {line}").trim_end());
+            text.push('\n');
+        }
+    }
+    let count = |result| rows.iter().filter(|row| row.result == result).count();
+    text.push_str(&match (count(Health::Failed), count(Health::Warning)) {
+        (0, 0) => "all is well\n".to_owned(),
+        (failed, warnings) => format!("failed: {failed}, warnings: {warnings}\n"),
+    });
+    text
+}
+
+/// Breaks a text between words into lines of at most `width` characters; one line without it.
+fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let Some(line) = lines.last_mut() else { break };
+        let longer = line.chars().count() + 1 + word.chars().count();
+        match width {
+            _ if line.is_empty() => line.push_str(word),
+            Some(width) if longer > width => lines.push(word.to_owned()),
+            _ => {
+                line.push(' ');
+                line.push_str(word);
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_fits_its_terminal() {
+        let rows = [
+            Row::ok(Check::Systemd, "version 252"),
+            Row::failed(
+                Check::Clock,
+                "1000 s behind the store's",
+                "set the clock: `timedatectl` shows it",
+            ),
+        ];
+        let narrow = page(&rows, Some(60));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+        assert!(
+            narrow.contains("FAILED   clock            1000 s behind the store's\n"),
+            "{narrow}"
+        );
+        assert!(narrow.ends_with("failed: 1, warnings: 0\n"), "{narrow}");
+        let piped = page(&rows, None);
+        assert_eq!(piped.lines().count(), 4, "{piped}");
+        assert!(page(&rows[..1], Some(3)).ends_with("all is well\n"));
+    }
+}
