@@ -15,3 +15,6 @@ mod server;
 mod status;
 mod watch;
 mod jobs;
+mod env;
+mod exec;
+mod handed;

@@ -6,7 +6,7 @@ use super::jobs::{Followed, Job, Jobs, Request};
 use super::processes::{self, ProcessAction};
 use super::respond::{Reply, ended_stream, stream};
 use super::watch::{self, Watcher};
-use super::{cancel, plan, remove, status};
+use super::{cancel, env, exec, plan, remove, status};
 use crate::context::{self, Context};
 use crate::events::Events;
 use crate::host::linux::Linux;
@@ -21,7 +21,7 @@ use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use model::api::{self, AppStatus, PlanStatus, ReleaseStatus};
+use model::api::{self, AppStatus, EnvStatus, PlanStatus, ReleaseStatus};
 use model::error::{Error, Result};
 use model::event::{Event, Outcome};
 use model::history::Entry;
@@ -55,6 +55,8 @@ pub async fn serve(
         .route("/v1/scale", post(post_scale))
         .route("/v1/remove", post(post_remove))
         .route("/v1/cancel", post(post_cancel))
+        .route("/v1/exec", post(post_exec))
+        .route("/v1/env", get(get_env))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
@@ -319,6 +321,14 @@ async fn post_cancel(
 ) -> Reply<Json<Outcome>> {
     let asked: api::Cancel = body(&bytes)?;
     Ok(Json(cancel::cancel(&jobs, &caller, asked.word.as_deref()).await?))
+}
+
+async fn post_exec(caller: Caller, bytes: Bytes) -> Reply<Response> {
+    Ok(exec::exec(&store()?, &caller, body(&bytes)?).await?)
+}
+
+async fn get_env(_: Caller, Query(asked): Query<api::EnvQuery>) -> Reply<Json<EnvStatus>> {
+    Ok(Json(env::env(&store()?, &asked)?))
 }
 
 fn lock(cx: &Context, app: &AppName) -> Result<Locked> {

@@ -105,6 +105,45 @@ pub enum Command {
     Start(Processes),
     /// Stop an app and take it off this instance: releases, shared files, history.
     Remove(RemoveArgs),
+    /// Run a command of an app: a console, or a one-off.
+    ///
+    /// The command gets what a process of the app has: the current release's directory, env,
+    /// user, HOME and sandbox, and a terminal if it is run at one. PS is run.1, and there is no
+    /// PORT. It goes on during deploys, and ends when its caller does. The exit code is the
+    /// command's own; 128 and the number of the signal that ended it.
+    ///
+    /// `deploy exec my-app -- bin/rails console`, `deploy exec my-app -- bash -c 'ls | wc'`,
+    /// `deploy exec my-app release`.
+    Exec(ExecArgs),
+    /// The names of an app's variables, where each comes from, and what is new or changed.
+    ///
+    /// Values are printed only for the names that are given.
+    Env(EnvArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The app, which may be left out where one is installed; then, instead of CMD, a line of
+    /// the Procfile to run, such as `release`.
+    #[arg(value_name = "APP] [LINE", num_args = 0..=2)]
+    pub words: Vec<String>,
+    /// Run it as a process of this type would run; by default `web`, or else the first type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// The program, found by the app's PATH, and its arguments.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    /// The app, which may be left out where one is installed; then the variables to print with
+    /// their values.
+    #[arg(value_name = "APP] [NAME", num_args = 0..)]
+    pub words: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -314,6 +353,8 @@ impl Cli {
             Some(Command::Stop(_)) => "deploy stop",
             Some(Command::Start(_)) => "deploy start",
             Some(Command::Remove(_)) => "deploy remove",
+            Some(Command::Exec(_)) => "deploy exec",
+            Some(Command::Env(_)) => "deploy env",
         }
     }
 
@@ -331,7 +372,8 @@ impl Cli {
             Command::Scale(args) => args.shown.json,
             Command::Remove(args) => args.json,
             Command::Cancel(args) => args.json,
-            Command::Run(_) | Command::Logs(_) => false,
+            Command::Run(_) | Command::Logs(_) | Command::Exec(_) => false,
+            Command::Env(args) => args.json,
         };
         let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);
         self.command.as_ref().map_or_else(of_deploy, of_command)
