@@ -13,6 +13,7 @@ mod daemon;
 mod deadlines;
 mod deploying;
 mod env;
+mod exec;
 mod express;
 mod foreground;
 mod formation;
