@@ -1,5 +1,6 @@
 //! The life cycle of `deployd`: settings, recovery, the socket, signals, shutdown.
 
+use super::exec;
 use super::jobs::{Jobs, Request};
 use super::port_watch;
 use super::server;
@@ -93,6 +94,7 @@ async fn live(
     tokio::spawn(tell(jobs.clone()));
     tokio::spawn(port_watch::run(jobs.clone()));
     tokio::spawn(port_watch::reserve());
+    tokio::spawn(exec::stop_orphans());
     recover(&jobs);
     let watcher = Watcher::new(jobs.clone());
     let watching = tokio::spawn(watcher.clone().run());

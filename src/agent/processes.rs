@@ -190,7 +190,7 @@ pub async fn remove(cx: &Context, app: Locked) -> Result<String> {
     app.uncommit()?;
     converge(cx, &app).await?;
     // With the slice the one-off commands stop: they would keep the app's user.
-    cx.machine.stop(&[units::slice(&name)], STOP_TIMEOUT).await?;
+    cx.machine.stop(&[model::units::slice(&name)], STOP_TIMEOUT).await?;
     let left = blocking(|| app.remove_app())?;
     converge::ports::load(cx).await?;
     cx.machine.daemon_reload().await?;

@@ -6,7 +6,8 @@ use testkit::host::Host;
 
 /// A release whose `web` takes this long to boot, in seconds.
 fn boots_in(seconds: u32) -> testkit::app::Release {
-    let slow = SERVER.replacen("import ", &format!("__import__('time').sleep({seconds})\nimport "), 1);
+    let slow =
+        SERVER.replacen("import ", &format!("__import__('time').sleep({seconds})\nimport "), 1);
     graceful("r2").file("server.py", slow)
 }
 
@@ -39,7 +40,10 @@ fn no_client_notices_a_scaling_or_a_restart_of_several_processes() {
         host.deploy(&["scale", "my-app", "web=1"]).exits(0);
     });
     assert_ne!(host.pid("web.1"), before);
-    assert_eq!(host.sh("systemctl list-units --plain --no-legend 'deploy-my-app-web-*' | wc -l"), "1\n");
+    assert_eq!(
+        host.sh("systemctl list-units --plain --no-legend 'deploy-my-app-web-*' | wc -l"),
+        "1\n"
+    );
 }
 
 #[test]
