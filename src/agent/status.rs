@@ -184,6 +184,7 @@ pub fn releases(app: &App) -> Result<Vec<ReleaseStatus>> {
         staged_at: manifest.staged_at,
         files: manifest.files,
         bytes: manifest.bytes,
+        why: model::variant::why(manifest, &snapshot.releases),
     };
     Ok(snapshot.releases.iter().rev().map(release).collect())
 }

@@ -59,7 +59,7 @@ pub enum Command {
     /// What runs, since when, health, restarts, memory, ports, the last outcome. Exits with
     /// 12 where an app that is shown is not healthy.
     Status(OneApp),
-    /// The releases installed on this instance.
+    /// The releases installed on this instance: what runs, where a rollback goes, what waits.
     Releases(OneApp),
     /// What was asked for on this instance, by whom, and how it ended.
     ///

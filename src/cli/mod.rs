@@ -9,6 +9,7 @@ mod interrupts;
 mod logs;
 pub mod foreground;
 mod history;
+mod releases;
 mod render;
 mod tables;
 mod terminal;
@@ -86,7 +87,8 @@ async fn perform(cli: Cli) -> Result<End> {
         }
         Command::Status(args) => status(args).await.map(End::Shown),
         Command::Releases(args) => {
-            question("/v1/releases", args, tables::releases).await.map(End::Shown)
+            let table = |list: &[_]| releases::releases(list, tables::width());
+            question("/v1/releases", args, table).await.map(End::Shown)
         }
         Command::History(args) => {
             let asked = api::History { app: args.app, most: Some(args.lines) };

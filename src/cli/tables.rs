@@ -2,12 +2,10 @@
 
 use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
-use model::api::{
-    AppStatus, Health, PlanStatus, PlannedProcess, PlannedType, ProcessStatus, ReleaseStatus,
-};
+use model::api::{AppStatus, Health, PlanStatus, PlannedProcess, PlannedType, ProcessStatus};
 use std::fmt::Write;
 
-const NONE: &str = "no app is installed; `deploy URL` installs one\n";
+pub(super) const NONE: &str = "no app is installed; `deploy URL` installs one\n";
 
 /// The text for a release without a process of `web`.
 const NO_WEB: &str = "  no web    no port is opened: a process is healthy while it stays up\n";
@@ -117,30 +115,6 @@ fn listens(process: &ProcessStatus) -> String {
     }
 }
 
-pub fn releases(releases: &[ReleaseStatus]) -> String {
-    if releases.is_empty() {
-        return NONE.to_owned();
-    }
-    let rows = releases.iter().map(|release| {
-        let role = match (release.current, release.rollback) {
-            (true, _) => "current",
-            (_, true) => "rollback",
-            _ => "",
-        };
-        vec![
-            release.app.clone(),
-            release.release.clone(),
-            release.state.to_string(),
-            role.to_owned(),
-            ago(release.staged_at),
-            release.files.to_string(),
-            size(release.bytes),
-            release.url.clone(),
-        ]
-    });
-    table(&["app", "release", "state", "", "staged", "files", "size", "url"], rows, "")
-}
-
 pub fn plan(plan: &PlanStatus) -> String {
     let mut text = format!("{} {} from {}\n", plan.app, plan.release, plan.url);
     let current = plan.current.as_deref().unwrap_or("nothing");
@@ -222,7 +196,7 @@ pub(super) fn table(
     text
 }
 
-fn ago(at: Timestamp) -> String {
+pub(super) fn ago(at: Timestamp) -> String {
     let seconds = Timestamp::now().duration_since(at).max(SignedDuration::ZERO).as_secs();
     match seconds {
         0..120 => format!("{seconds}s ago"),
@@ -232,7 +206,7 @@ fn ago(at: Timestamp) -> String {
     }
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 

@@ -98,7 +98,7 @@ fn reports_a_deploy_during_which_it_was_killed_before_any_change() {
     assert_eq!(host.pids(), before);
     let last = &host.json(&["history", "--json"])[0];
     assert_eq!((&last["exit"], &last["after"]), (&"failed".into(), &"r1".into()), "{last:#}");
-    assert_eq!(host.status()["last"], *last);
+    assert_eq!(host.status()["last"]["id"], last["id"]);
     assert_eq!(host.sh("ls -A /var/lib/deploy/apps/my-app/releases"), "r1\n");
     host.go();
     host.deploys("r2");

@@ -226,6 +226,9 @@ pub struct ReleaseStatus {
     pub staged_at: Timestamp,
     pub files: u64,
     pub bytes: u64,
+    /// Why its label is not the name that it was published under.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// The output of `deploy plan`: what a deploy would change. Values of env are compared, never

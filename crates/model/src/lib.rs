@@ -19,3 +19,4 @@ pub mod selector;
 pub mod text;
 pub mod timings;
 pub mod units;
+pub mod variant;
