@@ -63,7 +63,7 @@ mod tests {
             let second = release("r5.2", 2, archive, env);
             let all = [first.clone(), second.clone()];
             assert_eq!(why(&second, &all).as_deref(), Some(expected));
-            let alone = why(&second, &[second.clone()]).unwrap();
+            let alone = why(&second, std::slice::from_ref(&second)).unwrap();
             assert!(alone.starts_with("r5 with other content"), "{alone}");
         }
     }
