@@ -2,15 +2,14 @@
 
 use super::{Instance, aside};
 use crate::context::OPERATORS;
+use crate::formation::unapplied;
 use crate::host::disk::Space;
 use crate::store::{App, Seen};
 use indicatif::HumanBytes;
 use model::doctor::{Check, Row};
 use model::error::{Error, Result};
-use model::release::env::Env;
-use model::release::manifest::{Manifest, Plan};
-use model::release::procfile::Procfile;
-use model::release::settings::{AGENT_FILE, ReleaseSettings, WatchSettings};
+use model::release::manifest::Manifest;
+use model::release::settings::{AGENT_FILE, WatchSettings};
 
 pub async fn settings(instance: &Instance) -> Row {
     if let Some(error) = &instance.settings_error {
@@ -32,38 +31,25 @@ pub async fn taken(instance: &Instance) -> Row {
     }
     let (mut changed, mut unknown, mut known) = (Vec::new(), Vec::new(), 0_usize);
     for (app, manifest) in current(instance) {
-        match is_taken(instance, &app, &manifest) {
-            Some(true) => known += 1,
-            Some(false) => changed.push(app.name().to_string()),
-            None => unknown.push(app.name().to_string()),
+        match unapplied(&instance.cx.agent_env, &app, &manifest) {
+            Ok(None) => known += 1,
+            Ok(Some(remedy)) => changed.push((app.name().to_string(), remedy)),
+            Err(_) => unknown.push(app.name().to_string()),
         }
     }
-    let apps = super::list(&changed);
-    match (changed.is_empty(), unknown.is_empty(), known) {
-        (false, _, _) => {
-            let text = format!("{AGENT_FILE} has changed since these were deployed: {apps}");
-            let remedy = format!(
-                "deploy the release of each again (`deploy status` has its URL), or change \
-                 {AGENT_FILE} back"
-            );
-            Row::warning(Check::SettingsTaken, text, remedy)
-        }
-        (_, false, _) => {
+    if !changed.is_empty() {
+        let (apps, remedies): (Vec<String>, Vec<String>) = changed.into_iter().unzip();
+        let text = format!("not in use yet by {}", super::list(&apps));
+        return Row::warning(Check::SettingsTaken, text, remedies.join("; "));
+    }
+    match (unknown.is_empty(), known) {
+        (false, _) => {
             let text = format!("cannot be compared for {}", super::list(&unknown));
             Row::skipped(Check::SettingsTaken, text)
         }
-        (_, _, 0) => Row::skipped(Check::SettingsTaken, "no app is installed"),
+        (_, 0) => Row::skipped(Check::SettingsTaken, "no app is installed"),
         _ => Row::ok(Check::SettingsTaken, format!("each app runs with those of {AGENT_FILE}")),
     }
-}
-
-/// `None` if the release's own files cannot be read.
-fn is_taken(instance: &Instance, app: &App, manifest: &Manifest) -> Option<bool> {
-    let env = Env::parse(&app.environment_file(&manifest.label).ok()?).ok()?;
-    let settings = ReleaseSettings::merge(&instance.cx.agent_env, &env).ok()?;
-    let procfile = Procfile::parse(&app.procfile(&manifest.label).ok()??).ok()?;
-    let plan = Plan::new(&procfile, &settings, &manifest.plan.user);
-    Some(plan.is_same(&manifest.plan))
 }
 
 /// The apps that can be read, with their current releases.
