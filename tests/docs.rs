@@ -30,6 +30,7 @@ cat \"${3/#-//dev/stdin}\" >\"$to\"
 #[test]
 fn the_commands_of_the_pages_do_what_the_pages_say() {
     let host = Host::boot();
+    host.configure("DEPLOY_SETTLE=0s\n");
     host.write("/usr/local/bin/aws", AWS);
     host.sh("chmod 755 /usr/local/bin/aws; mkdir /root/docs");
     for page in PAGES {
