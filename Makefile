@@ -79,7 +79,8 @@ failpoints-deb:
 
 test: requirements root deb failpoints-deb
 	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) $(TEST) --no-fail-fast
-	DEPLOY_DEB=$(DEB) $(TEST) --test apps -- express django worker
+	DEPLOY_DEB=$(DEB) $(TEST) --test apps -- \
+	    express django worker examples::python examples::static_files
 	DEPLOY_DEB=$(DEB) $(TEST) --test demo
 
 # The commit of 0.1.0.
@@ -99,7 +100,7 @@ stores: requirements root deb
 crash-matrix: requirements root failpoints-deb
 	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) $(TEST) --test crash
 
-# `make test` plays three of them, with two handovers each.
+# `make test` plays three of them, with two handovers each, and two of examples/.
 apps: requirements root deb
 	HANDOVERS=$(or $(HANDOVERS),10) DEPLOY_DEB=$(DEB) $(TEST) --no-fail-fast --test apps -- \
 	    --nocapture $(APPS)

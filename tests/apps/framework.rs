@@ -51,7 +51,7 @@ const PACK: &str = r#"
 
 impl Runtime {
     /// Returns the base image with the Debian packages of the runtime.
-    fn image(self) -> Image {
+    pub fn image(self) -> Image {
         let base = Image::base();
         match self {
             Runtime::Base => base,

@@ -6,10 +6,12 @@
 //! with the build server's steps before packing. The app responds to `/` at once and to `/slow`
 //! after 6 s with $GREETING, and cannot start without it.
 //!
-//! `make test` plays the first three, and `make apps` all, with more handovers.
+//! `make test` plays the first three, and `make apps` all, with more handovers. The apps of
+//! `examples/` are played as well, in `examples`.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
+mod examples;
 mod framework;
 mod handovers;
 mod reach;

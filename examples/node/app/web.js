@@ -10,8 +10,12 @@ const pages = { '/': `${greeting} ${version}\n`, '/health': 'ok\n' };
 
 const server = http.createServer((request, response) => {
   const page = pages[request.url];
-  response.writeHead(page ? 200 : 404, { 'Content-Type': 'text/plain; charset=utf-8' });
-  response.end(page || 'no such page\n');
+  const body = page || 'no such page\n';
+  response.writeHead(page ? 200 : 404, {
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Content-Length': Buffer.byteLength(body),
+  });
+  response.end(body);
 });
 
 server.listen(process.env.PORT || 5000, '0.0.0.0', () => {
