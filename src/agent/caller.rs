@@ -1,6 +1,7 @@
 //! Access control of the control socket.
 
 use super::connections::Bounded;
+use super::handed::Handed;
 use super::respond::Failure;
 use crate::context::{self, OPERATORS};
 use crate::host::user;
@@ -13,13 +14,19 @@ use model::error::{Error, Result};
 use model::release::url::{ReleaseUrl, Scheme};
 
 /// The peer of a connection; unix(7), SO_PEERCRED.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(Option<(u32, u32)>);
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    ids: Option<(u32, u32)>,
+    handed: Handed,
+}
 
 impl Connected<IncomingStream<'_, Bounded>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
         let credentials = stream.io().stream.peer_cred().ok();
-        Peer(credentials.map(|peer| (peer.uid(), peer.gid())))
+        Peer {
+            ids: credentials.map(|peer| (peer.uid(), peer.gid())),
+            handed: stream.io().handed.clone(),
+        }
     }
 }
 
@@ -29,6 +36,9 @@ const HIDDEN: [&str; 4] = ["/tmp", "/var/tmp", "/home", "/run/user"];
 /// A permitted user: root, or a member of the group `deploy`.
 pub(super) struct Caller {
     pub(super) name: String,
+    pub(super) uid: u32,
+    /// The file descriptors that the caller passed along.
+    pub(super) handed: Handed,
     is_root: bool,
 }
 
@@ -64,7 +74,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             Failure(error.help(format!("run it with sudo, or join the group {OPERATORS}")))
         };
         match peer {
-            Ok(ConnectInfo(Peer(Some((uid, gid))))) => {
+            Ok(ConnectInfo(Peer { ids: Some((uid, gid)), handed })) => {
                 let name = user::name(uid);
                 if uid != 0 && !user::is_member(uid, gid, OPERATORS) {
                     return Err(refused(&name));
@@ -72,7 +82,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
                 if uid != 0 && runs_an_app(uid, &name)? {
                     return Err(refused_to_an_app(&name));
                 }
-                Ok(Caller { name, is_root: uid == 0 })
+                Ok(Caller { name, uid, handed, is_root: uid == 0 })
             }
             _ => Err(refused("a caller without credentials")),
         }

@@ -1,6 +1,7 @@
 //! The connections to the control socket: limits on their number, and on the time that a
 //! request may take to arrive. 4,600 idle ones took 104 MB.
 
+use super::handed::{self, Handed};
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -113,6 +114,8 @@ impl Drop for Guard {
 /// A connection whose request must arrive in time.
 pub struct Connection {
     pub stream: UnixStream,
+    /// The file descriptors that came along with its bytes.
+    pub handed: Handed,
     /// None once the head of the request has come.
     head: Option<Head>,
     _guard: Guard,
@@ -128,7 +131,12 @@ struct Head {
 impl Connection {
     fn new(stream: UnixStream, patience: Duration, guard: Guard) -> Connection {
         let end = Box::pin(tokio::time::sleep(patience));
-        Connection { stream, head: Some(Head { end, matched: 0 }), _guard: guard }
+        Connection {
+            stream,
+            handed: Handed::default(),
+            head: Some(Head { end, matched: 0 }),
+            _guard: guard,
+        }
     }
 }
 
@@ -155,7 +163,7 @@ impl AsyncRead for Connection {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        let read = handed::poll_read(&self.stream, &self.handed, cx, into);
         let Some(head) = &mut self.head else { return read };
         if read.is_ready() {
             let come = into.filled().get(before..).unwrap_or_default();

@@ -19,3 +19,6 @@ mod status;
 mod watch;
 mod history;
 mod jobs;
+mod env;
+mod exec;
+mod handed;

@@ -6,6 +6,7 @@ use crate::converge::{self, converge};
 use crate::formation::{Counts, Formation};
 use crate::health::Watch;
 use crate::owner;
+use crate::host::transient::STOP_TIMEOUT;
 use crate::store::{App, Locked};
 use model::error::{Error, Exit, Result};
 use model::event::Step;
@@ -186,6 +187,8 @@ pub async fn remove(cx: &Context, app: Locked) -> Result<String> {
     if let Err(error) = app.keep_history(&cx.store) {
         cx.events.warn(error.chain());
     }
+    // With the slice the one-off commands stop: they would keep the app's user.
+    cx.machine.stop(&[units::slice(&name)], STOP_TIMEOUT).await?;
     let left = blocking(|| app.remove_app())?;
     converge::ports::load(cx).await?;
     cx.machine.daemon_reload().await?;
@@ -211,7 +214,7 @@ fn unstop(app: &Locked, manifest: &Manifest, chosen: &[Process]) -> Result<()> {
     app.set_stopped(&Stopped(still.filter(|name| !started(name)).collect()))
 }
 
-fn current(app: &Locked) -> Result<Manifest> {
+pub(super) fn current(app: &App) -> Result<Manifest> {
     let Some(label) = app.current()? else {
         let what = format!("find the current release of {}", app.name());
         return Err(Error::usage(what)

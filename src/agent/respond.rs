@@ -47,7 +47,7 @@ pub(super) fn ended_stream(begun: Event, outcome: Outcome) -> Response {
     lines(Body::from_stream(futures_util::stream::iter(events)))
 }
 
-fn lines(body: Body) -> Response {
+pub(super) fn lines(body: Body) -> Response {
     ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 

@@ -8,7 +8,7 @@ use super::jobs::{Followed, Job, Jobs, Request};
 use super::processes::{self, ProcessAction};
 use super::respond::{Reply, ended_stream, stream};
 use super::watch::{self, Watcher};
-use super::{cancel, history, logs, plan, remove, status};
+use super::{cancel, env, exec, history, logs, plan, remove, status};
 use crate::context::{self, Context};
 use crate::doctor::{self, Instance};
 use crate::events::Events;
@@ -24,7 +24,7 @@ use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use model::api::{self, AppStatus, PlanStatus, ReleaseStatus};
+use model::api::{self, AppStatus, EnvStatus, PlanStatus, ReleaseStatus};
 use model::doctor::{Ask, Row};
 use model::error::{Error, Result};
 use model::event::{Event, Outcome};
@@ -63,6 +63,8 @@ pub async fn serve(
         .route("/v1/cancel", post(post_cancel))
         .route("/v1/logs", get(get_logs))
         .route("/v1/doctor", get(get_doctor))
+        .route("/v1/exec", post(post_exec))
+        .route("/v1/env", get(get_env))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
@@ -359,6 +361,14 @@ async fn get_doctor(
     let rows = doctor::examine(instance).await;
     memory::give_back();
     Ok(Json(rows))
+}
+
+async fn post_exec(caller: Caller, bytes: Bytes) -> Reply<Response> {
+    Ok(exec::exec(&store()?, &caller, body(&bytes)?).await?)
+}
+
+async fn get_env(_: Caller, Query(asked): Query<api::EnvQuery>) -> Reply<Json<EnvStatus>> {
+    Ok(Json(env::env(&store()?, &asked)?))
 }
 
 fn lock(cx: &Context, app: &AppName) -> Result<Locked> {

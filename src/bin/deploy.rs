@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     let arguments = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => ExitCode::from(runtime.block_on(cli::run(arguments)).code()),
+        Ok(runtime) => ExitCode::from(runtime.block_on(cli::run(arguments))),
         Err(error) => {
             eprintln!("start the runtime: {error}");
             ExitCode::from(1)

@@ -119,6 +119,45 @@ pub enum Command {
     /// apply. Exits with 1 if a line has failed, with 0 otherwise. Also works while deployd
     /// does not, with fewer lines.
     Doctor(DoctorArgs),
+    /// Run a command of an app: a console, or a one-off.
+    ///
+    /// The command gets what a process of the app has: the current release's directory, env,
+    /// user, HOME and sandbox, and a terminal if it is run at one. PS is run.1, and there is no
+    /// PORT. It goes on during deploys, and ends when its caller does. The exit code is the
+    /// command's own; 128 and the number of the signal that ended it.
+    ///
+    /// `deploy exec my-app -- bin/rails console`, `deploy exec my-app -- bash -c 'ls | wc'`,
+    /// `deploy exec my-app release`.
+    Exec(ExecArgs),
+    /// The names of an app's variables, where each comes from, and what is new or changed.
+    ///
+    /// Values are printed only for the names that are given.
+    Env(EnvArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The app, which may be left out where one is installed; then, instead of CMD, a line of
+    /// the Procfile to run, such as `release`.
+    #[arg(value_name = "APP] [LINE", num_args = 0..=2)]
+    pub words: Vec<String>,
+    /// Run it as a process of this type would run; by default `web`, or else the first type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// The program, found by the app's PATH, and its arguments.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    /// The app, which may be left out where one is installed; then the variables to print with
+    /// their values.
+    #[arg(value_name = "APP] [NAME", num_args = 0..)]
+    pub words: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -361,6 +400,8 @@ impl Cli {
             Some(Command::Start(_)) => "deploy start",
             Some(Command::Remove(_)) => "deploy remove",
             Some(Command::Doctor(_)) => "deploy doctor",
+            Some(Command::Exec(_)) => "deploy exec",
+            Some(Command::Env(_)) => "deploy env",
         }
     }
 
@@ -381,7 +422,8 @@ impl Cli {
             Command::Cancel(args) => args.json,
             Command::Logs(args) => args.json,
             Command::Doctor(args) => args.json,
-            Command::Run(_) => false,
+            Command::Run(_) | Command::Exec(_) => false,
+            Command::Env(args) => args.json,
         };
         let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);
         self.command.as_ref().map_or_else(of_deploy, of_command)

@@ -1,16 +1,21 @@
 //! The caller's side of the control socket.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use http_body_util::Full;
+use hyper_util::rt::TokioIo;
 use model::api::SOCKET;
 use model::error::{Error, Exit, Result};
 use model::event::{Event, Outcome};
 use model::reason::Reason;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::error::Error as StdError;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
 
 /// The longest line or document that a response may have; bytes.
 const LONGEST: usize = 16 << 20;
@@ -84,6 +89,28 @@ impl Client {
         following(send(self.request(Method::GET, "/v1/attach").query(query)).await?).await
     }
 
+    /// Asks over a connection of its own, which also carries these file descriptors.
+    pub async fn follow_with(
+        path: &str,
+        body: &impl Serialize,
+        fds: &[OwnedFd],
+    ) -> Result<Following> {
+        let stream = handing_over(fds).map_err(unreachable)?;
+        let stream = UnixStream::from_std(stream).map_err(unreachable)?;
+        let io = TokioIo::new(stream);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(io).await.map_err(unreachable)?;
+        tokio::spawn(connection);
+        let body = serde_json::to_vec(body).map_err(unreachable)?;
+        let request = hyper::Request::post(path)
+            .header("host", "deployd")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(unreachable)?;
+        let response = sender.send_request(request).await.map_err(unreachable)?;
+        following(Response::from(response.map(reqwest::Body::wrap))).await
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.0.request(method, format!("http://deployd{path}"))
     }
@@ -100,6 +127,18 @@ async fn patiently<T>(ask: impl AsyncFn() -> Result<T>) -> Result<T> {
             asked => return asked,
         }
     }
+}
+
+/// Connects, and passes file descriptors with the empty line that may precede a request;
+/// RFC 9112, section 2.2.
+fn handing_over(fds: &[OwnedFd]) -> io::Result<std::os::unix::net::UnixStream> {
+    let stream = std::os::unix::net::UnixStream::connect(SOCKET)?;
+    let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let line = [IoSlice::new(b"\r\n")];
+    sendmsg::<()>(stream.as_raw_fd(), &line, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
 }
 
 async fn send(request: RequestBuilder) -> Result<Response> {
@@ -159,6 +198,11 @@ async fn collect(mut response: Response) -> Result<BytesMut> {
 impl Following {
     /// The next event; none when deployd has closed the connection. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<Event>> {
+        self.next_as().await
+    }
+
+    /// The next event, of a response that has another kind of them.
+    pub async fn next_as<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line = self.rest.split_to(end + 1);

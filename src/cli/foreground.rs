@@ -75,9 +75,12 @@ fn refused_to_root() -> Error {
     let error = error.because("its commands could change all of this machine");
     error.help(match env::var("SUDO_USER") {
         Ok(user) if user != "root" => {
-            "run it without sudo; --as-root runs it as root all the same".to_owned()
+            "`deploy exec` runs a command of an installed app; to try a release, run it without \
+             sudo; --as-root runs it as root all the same"
+                .to_owned()
         }
-        _ => "run it as another user, such as `runuser -u USER -- deploy run …` or `sudo -u USER \
+        _ => "`deploy exec` runs a command of an installed app; to try a release, run it as \
+              another user, such as `runuser -u USER -- deploy run …` or `sudo -u USER \
               deploy run …`; --as-root runs it as root all the same"
             .to_owned(),
     })

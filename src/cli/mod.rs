@@ -3,6 +3,8 @@
 pub mod args;
 mod client;
 mod doctor;
+mod env;
+mod exec;
 mod interrupts;
 mod logs;
 pub mod foreground;
@@ -37,15 +39,16 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 }
 
 /// Does what the command line asks; the exit code is the answer in short.
-pub async fn run(cli: Cli) -> Exit {
+pub async fn run(cli: Cli) -> u8 {
     let (name, json) = (cli.name(), cli.wants_json());
     let outcome = match perform(cli).await {
-        Ok(End::Shown(exit)) => return exit,
+        Ok(End::Shown(exit)) => return exit.code(),
+        Ok(End::Status(status)) => return status,
         Ok(End::Outcome(outcome)) => *outcome,
         Err(error) => Outcome::from(&error),
     };
     render::outcome(&outcome, name, json);
-    outcome.exit
+    outcome.exit.code()
 }
 
 /// How a command ends.
@@ -54,6 +57,8 @@ enum End {
     Shown(Exit),
     /// With an outcome, yet to be printed.
     Outcome(Box<Outcome>),
+    /// With the status of a command that ran.
+    Status(u8),
 }
 
 async fn perform(cli: Cli) -> Result<End> {
@@ -115,6 +120,8 @@ async fn perform(cli: Cli) -> Result<End> {
         Command::Doctor(args) => doctor::run(args).await.map(End::Shown),
         Command::Run(args) => foreground::run(args).await.map(End::Shown),
         Command::Logs(args) => logs::logs(args).await.map(End::Shown),
+        Command::Exec(args) => exec::exec(args).await.map(End::Status),
+        Command::Env(args) => env::env(args).await.map(End::Shown),
     }
 }
 

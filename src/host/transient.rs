@@ -1,7 +1,9 @@
 //! Transient units: they run programs for the agent, which never has a child.
 
+mod one_off;
 mod property;
 
+pub use one_off::OneOff;
 pub use property::properties;
 
 use super::seams::Lines;
@@ -89,7 +91,8 @@ impl Systemd {
         let mut removed = self.manager.receive_job_removed().await.map_err(cannot)?;
         self.reset_failed(&unit).await;
         reach!("systemd: before run {unit}");
-        let properties = all_properties(command, writer).map_err(cannot)?;
+        let streams = Streams::output(writer).map_err(cannot)?;
+        let properties = all_properties(command, streams).map_err(cannot)?;
         let job = self
             .manager
             .start_transient_unit(unit.clone(), "fail".into(), properties, Vec::new())
@@ -153,7 +156,23 @@ fn literal(word: &str) -> String {
     word.replace('$', "$$")
 }
 
-fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String, OwnedVariant)>> {
+/// The standard streams of a unit.
+pub struct Streams {
+    /// None: /dev/null.
+    pub input: Option<OwnedFd>,
+    pub output: OwnedFd,
+    pub error: OwnedFd,
+}
+
+impl Streams {
+    /// No input, and one file for both outputs.
+    fn output(output: OwnedFd) -> zbus::Result<Streams> {
+        let error = output.try_clone().map_err(|e| zbus::Error::InputOutput(e.into()))?;
+        Ok(Streams { input: None, output, error })
+    }
+}
+
+fn all_properties(command: Command, streams: Streams) -> zbus::Result<Vec<(String, OwnedVariant)>> {
     let own = |value: Variant<'_>| OwnedVariant::try_from(value);
     let program = command.argv.first().cloned().unwrap_or_default();
     // Not ExecStartEx: systemd 252 writes it into the unit's file and cannot read it again, so a
@@ -161,7 +180,6 @@ fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String
     let argv: Vec<_> = command.argv.iter().map(|word| literal(word)).collect();
     let exec = vec![(program, argv, false)];
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let error = output.try_clone().map_err(|e| zbus::Error::InputOutput(e.into()))?;
     let mut list = vec![
         ("Description".to_owned(), own(Variant::from(command.description))?),
         ("Type".to_owned(), own(Variant::from("oneshot"))?),
@@ -171,9 +189,12 @@ fn all_properties(command: Command, output: OwnedFd) -> zbus::Result<Vec<(String
         // Processes that the program leaves running are killed at once, without affecting its
         // success.
         ("KillMode".to_owned(), own(Variant::from("mixed"))?),
-        ("StandardOutputFileDescriptor".to_owned(), own(Variant::from(Fd::from(output)))?),
-        ("StandardErrorFileDescriptor".to_owned(), own(Variant::from(Fd::from(error)))?),
+        ("StandardOutputFileDescriptor".to_owned(), own(Variant::from(Fd::from(streams.output)))?),
+        ("StandardErrorFileDescriptor".to_owned(), own(Variant::from(Fd::from(streams.error)))?),
     ];
+    if let Some(input) = streams.input {
+        list.push(("StandardInputFileDescriptor".to_owned(), own(Variant::from(Fd::from(input)))?));
+    }
     for (name, property) in command.properties {
         let value = match property {
             Property::Bool(value) => own(Variant::from(value))?,

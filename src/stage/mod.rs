@@ -2,6 +2,7 @@
 //! runs.
 
 mod build;
+pub mod confined;
 mod once;
 mod unit_names;
 pub mod phase;

@@ -1,16 +1,15 @@
 //! The release phase: runs the Procfile's `release` once for a staged release, under the same
 //! conditions as its processes: the app's user, its tree and sandbox, its env.
 
+use super::confined;
 use super::once::{self, Once};
 use crate::context::Context;
-use crate::host::namespaces::kernel;
-use crate::host::transient::{Command, Property, properties};
+use crate::host::transient::Command;
 use crate::store::{App, Locked};
 use model::error::Result;
 use model::reason::Reason;
 use model::release::manifest::{Manifest, Service};
 use model::release::procfile::Procfile;
-use model::units;
 use std::time::Duration;
 
 /// The Procfile type of the release phase.
@@ -63,26 +62,14 @@ fn unit(
     command: String,
     timeout: Duration,
 ) -> Result<Command> {
-    let snapshot = app.snapshot()?;
-    let (label, plan) = (&manifest.label, &manifest.plan);
-    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let label = &manifest.label;
     let argv = vec!["/bin/bash".to_owned(), "-c".to_owned(), command.clone()];
     let process = Service { kind: RELEASE.parse()?, command, count: 1 };
-    let mut properties =
-        properties(&kernel().possible(units::confinement(&snapshot, manifest, &process)))?;
-    properties.extend([
-        // When memory runs out, the OOM killer takes this before any running process.
-        ("OOMScoreAdjust", Property::Int(1000)),
-        ("User", Property::Text(plan.user.clone())),
-        ("Slice", Property::Text(units::slice(app.name()))),
-        ("WorkingDirectory", Property::Text(text(snapshot.tree(label)))),
-        ("EnvironmentFiles", Property::EnvironmentFiles(vec![text(snapshot.env_path(label))])),
-    ]);
     Ok(Command {
         unit: once::name(RELEASE, app.name(), label),
         description: format!("Release phase of {} release {label}", app.name()),
         argv,
         timeout: cx.remaining(timeout),
-        properties,
+        properties: confined::like(&app.snapshot()?, manifest, &process)?,
     })
 }

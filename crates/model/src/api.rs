@@ -332,3 +332,58 @@ pub struct Logged {
     /// The labels of the releases that are or were current.
     pub ran: Vec<String>,
 }
+
+/// POST /v1/exec, on a connection over which the caller has passed its terminal, or three pipes,
+/// by SCM_RIGHTS of unix(7). The response is a stream of [`ExecEvent`]s. The command ends when
+/// the connection does.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// The words given as `[APP] [LINE]`: an app, and a line of its Procfile.
+    pub words: Vec<String>,
+    /// The process type whose conditions the command gets.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The program and its arguments; empty if a line is to run.
+    pub command: Vec<String>,
+    /// The caller's TERM.
+    pub term: Option<String>,
+}
+
+/// The stages of a one-off command.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecEvent {
+    /// It runs, as this unit.
+    Begun { unit: String },
+    /// It ended with this status; `why` is a reason that was not the command's own.
+    Ended { status: u8, why: Option<String> },
+}
+
+/// The query of GET /v1/env
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct EnvQuery {
+    /// The words given as `[APP] [NAME…]`, separated by blanks.
+    pub words: String,
+}
+
+/// The variables of an app's processes, as `deploy env` shows them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EnvStatus {
+    pub app: String,
+    pub release: String,
+    /// The release that the variables are compared with: the target of a rollback.
+    pub before: Option<String>,
+    pub variables: Vec<Variable>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Variable {
+    pub name: String,
+    /// `release`, `agent.env` or `agent`.
+    pub from: String,
+    /// `same`, `new`, `changed` or `gone`; none if there is no release before.
+    pub change: Option<String>,
+    /// Only if the name was asked for; a value of the release before is never shown.
+    pub value: Option<String>,
+}

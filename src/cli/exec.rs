@@ -1,0 +1,136 @@
+//! `deploy exec`: runs a command of an app at this terminal, or between pipes.
+
+mod terminal;
+
+use super::args::ExecArgs;
+use super::client::{Client, Following};
+use crate::signals;
+use model::api::{Exec, ExecEvent};
+use model::error::{Error, Exit, Result};
+use model::text::for_terminal;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::OwnedFd;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use terminal::Terminal;
+
+/// How long the rest of the output may take after the end of the command.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Returns the exit status of the command.
+pub async fn exec(args: ExecArgs) -> Result<u8> {
+    let at_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let term = std::env::var("TERM").ok().filter(|_| at_terminal);
+    let request = Exec { words: args.words, kind: args.kind, command: args.command, term };
+    match at_terminal {
+        true => in_terminal(&request).await,
+        false => in_pipes(&request).await,
+    }
+}
+
+async fn in_terminal(request: &Exec) -> Result<u8> {
+    let cannot = |e: io::Error| Error::failed("make a terminal").because(e);
+    let (terminal, its_end) = Terminal::open().map_err(cannot)?;
+    let mut signals = signals::receive(&[SIGWINCH, SIGHUP, SIGTERM, SIGINT])?;
+    let following = begin(request, vec![its_end]).await?;
+    // The window may have changed since.
+    terminal.resize();
+    let raw = terminal.make_raw().map_err(cannot)?;
+    let copy = || terminal.copy().map_err(cannot);
+    // Blocks in a read until the process ends.
+    let _keyboard = copied(File::from(stdin()?), copy()?);
+    let screen = copied(copy()?, File::from(stdout()?));
+    let mut ended = std::pin::pin!(end(following));
+    let ended = loop {
+        tokio::select! {
+            ended = &mut ended => break ended,
+            signal = signals.recv() => match signal {
+                Some(SIGWINCH) => terminal.resize(),
+                Some(signal) => return Ok(128 + u8::try_from(signal).unwrap_or_default()),
+                None => {}
+            },
+        }
+    };
+    finish(&[screen]).await;
+    drop(raw);
+    report(ended)
+}
+
+async fn in_pipes(request: &Exec) -> Result<u8> {
+    let make = || pipe2(OFlag::O_CLOEXEC);
+    let pipes = || Ok::<_, nix::Error>([make()?, make()?, make()?]);
+    let pipes = pipes().map_err(|e| Error::failed("make pipes").because(e))?;
+    let [(input, to_input), (from_output, output), (from_error, error)] = pipes;
+    let following = begin(request, vec![input, output, error]).await?;
+    let _input = copied(File::from(stdin()?), to_input.into());
+    let stderr = duplicate(&io::stderr())?;
+    let outputs = [
+        copied(from_output.into(), File::from(stdout()?)),
+        copied(from_error.into(), File::from(stderr)),
+    ];
+    let ended = end(following).await;
+    finish(&outputs).await;
+    report(ended)
+}
+
+/// Asks for the command, and waits until it runs. The streams are closed here after that.
+async fn begin(request: &Exec, streams: Vec<OwnedFd>) -> Result<Following> {
+    let mut following = Client::follow_with("/v1/exec", request, &streams).await?;
+    match following.next_as().await? {
+        Some(ExecEvent::Begun { .. }) => Ok(following),
+        _ => Err(lost()),
+    }
+}
+
+async fn end(mut following: Following) -> Result<(u8, Option<String>)> {
+    match following.next_as().await? {
+        Some(ExecEvent::Ended { status, why }) => Ok((status, why)),
+        _ => Err(lost()),
+    }
+}
+
+fn lost() -> Error {
+    let error = Error::new(Exit::NoAgent, "follow the command to its end");
+    error.because("deployd closed the connection").help("see `journalctl -u deployd`")
+}
+
+fn report(ended: Result<(u8, Option<String>)>) -> Result<u8> {
+    let (status, why) = ended?;
+    if let Some(why) = why {
+        eprintln!("deploy exec: {}", for_terminal(&why));
+    }
+    Ok(status)
+}
+
+/// Copies until either side ends.
+fn copied(mut from: File, mut to: File) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+    })
+}
+
+/// Waits for the rest of the output: all processes of the command have ended.
+async fn finish(copies: &[JoinHandle<()>]) {
+    let deadline = Instant::now() + LAST_WORDS;
+    while !copies.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn stdin() -> Result<OwnedFd> {
+    duplicate(&io::stdin())
+}
+
+fn stdout() -> Result<OwnedFd> {
+    duplicate(&io::stdout())
+}
+
+fn duplicate(stream: &impl std::os::fd::AsFd) -> Result<OwnedFd> {
+    let copy = stream.as_fd().try_clone_to_owned();
+    copy.map_err(|e| Error::failed("use the standard streams").because(e))
+}
