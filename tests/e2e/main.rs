@@ -14,6 +14,7 @@ mod deadlines;
 mod deploying;
 mod doctor;
 mod env;
+mod exec;
 mod express;
 mod foreground;
 mod formation;
