@@ -185,6 +185,8 @@ fn properties(
     own.extend(term.filter(|term| term.chars().all(plain)).map(|term| format!("TERM={term}")));
     for (name, property) in &mut all {
         if let ("Environment", Property::List(variables)) = (*name, property) {
+            // systemd refuses a name that is there twice.
+            variables.retain(|variable| !variable.starts_with("PS="));
             variables.append(&mut own);
         }
     }
