@@ -1,6 +1,7 @@
 //! The life cycle of `deployd`: settings, recovery, the socket, signals, shutdown.
 
 use super::environment::Environment;
+use super::exec;
 use super::health_watch::HealthWatch;
 use super::jobs::{Jobs, Request};
 use super::port_watch;
@@ -92,6 +93,7 @@ async fn live(
     tokio::spawn(tell(jobs.clone()));
     tokio::spawn(port_watch::run(jobs.clone()));
     tokio::spawn(port_watch::reserve());
+    tokio::spawn(exec::stop_orphans());
     recover(&jobs);
     let health = HealthWatch::default();
     tokio::spawn(health.clone().run(jobs.clone()));

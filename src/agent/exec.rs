@@ -10,7 +10,7 @@ use super::caller::Caller;
 use super::processes;
 use super::respond::lines;
 use crate::host::systemd::Systemd;
-use crate::host::transient::{Command, OneOff, Property, Streams};
+use crate::host::transient::{Command, OneOff, Property, STOP_TIMEOUT, Streams};
 use crate::host::user;
 use crate::stage::confined;
 use crate::store::{App, Store};
@@ -26,6 +26,8 @@ use nix::sys::stat::{SFlag, fstat};
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::fchown;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -42,8 +44,7 @@ pub(super) async fn exec(store: &Store, caller: &Caller, asked: Exec) -> Result<
         None => of_command(&manifest, &asked)?,
     };
     let streams = streams(caller, &manifest.plan.user)?;
-    let id = format!("{:08x}", fastrand::u32(..));
-    let unit = format!("deploy-{}-exec:{}:{id}", app.name(), manifest.label);
+    let unit = format!("deploy-{}-exec:{}:{}", app.name(), manifest.label, new_id());
     // Arguments may hold secrets.
     let program = asked.command.first().unwrap_or(&service.command);
     tracing::info!(DEPLOY_APP = %app.name(), "exec for {} ({unit}): {program}", caller.name);
@@ -61,6 +62,30 @@ pub(super) async fn exec(store: &Store, caller: &Caller, asked: Exec) -> Result<
     tokio::spawn(watch(one_off, sender));
     let events = futures_util::stream::unfold(receiver, next);
     Ok(lines(Body::from_stream(events)))
+}
+
+/// The first part of the ids that this deployd gives.
+fn own_ids() -> &'static str {
+    static IDS: OnceLock<String> = OnceLock::new();
+    IDS.get_or_init(|| format!("{:08x}-", fastrand::u32(..)))
+}
+
+fn new_id() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    format!("{}{}", own_ids(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Stops the commands of an earlier deployd, whose callers have lost their connection with it.
+pub(super) async fn stop_orphans() {
+    let stop = async {
+        let systemd = Systemd::connect().await?;
+        let mut units = OneOff::running(&systemd, "deploy-*-exec:*.service").await?;
+        units.retain(|unit| !unit.contains(own_ids()));
+        systemd.stop(&units, STOP_TIMEOUT).await
+    };
+    if let Err(error) = stop.await {
+        tracing::warn!("{}", error.chain());
+    }
 }
 
 /// Reports the end of the command, or stops it as soon as its caller is gone.

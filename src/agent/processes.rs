@@ -5,8 +5,8 @@ use crate::context::{Context, blocking};
 use crate::converge::{self, converge};
 use crate::formation::{Counts, Formation};
 use crate::health::Watch;
-use crate::owner;
 use crate::host::transient::STOP_TIMEOUT;
+use crate::owner;
 use crate::store::{App, Locked};
 use model::error::{Error, Exit, Result};
 use model::event::Step;
@@ -188,7 +188,7 @@ pub async fn remove(cx: &Context, app: Locked) -> Result<String> {
         cx.events.warn(error.chain());
     }
     // With the slice the one-off commands stop: they would keep the app's user.
-    cx.machine.stop(&[units::slice(&name)], STOP_TIMEOUT).await?;
+    cx.machine.stop(&[model::units::slice(&name)], STOP_TIMEOUT).await?;
     let left = blocking(|| app.remove_app())?;
     converge::ports::load(cx).await?;
     cx.machine.daemon_reload().await?;

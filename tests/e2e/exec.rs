@@ -184,6 +184,15 @@ fn a_one_off_goes_on_during_a_deploy_and_ends_with_its_caller() {
         (sleeps().is_empty() && one_offs(&host).is_empty()).then_some(())
     });
 
+    // A deployd that is gone cannot tell whether the caller is.
+    let running = host.command(&["deploy", "exec", "--", "sleep", "4711"]).spawn();
+    host.wait_for("sleep", SOON, || (!sleeps().is_empty()).then_some(()));
+    host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();
+    running.output().exits(41);
+    host.wait_for("end", SOON, || {
+        (sleeps().is_empty() && one_offs(&host).is_empty()).then_some(())
+    });
+
     // An app is removed with its one-offs.
     let running = host.command(&["deploy", "exec", "--", "sleep", "4711"]).spawn();
     host.wait_for("sleep", SOON, || (!sleeps().is_empty()).then_some(()));

@@ -40,6 +40,15 @@ impl OneOff {
         Ok(OneOff { systemd, unit, removed, job })
     }
 
+    /// The units of this name pattern that run.
+    pub async fn running(systemd: &Systemd, pattern: &str) -> Result<Vec<String>> {
+        let states = ["activating", "active", "deactivating"].map(str::to_owned).to_vec();
+        let found = systemd.manager.list_units_by_patterns(states, vec![pattern.to_owned()]);
+        let found = found.await;
+        let found = found.map_err(|e| Error::failed(format!("list {pattern}")).because(e))?;
+        Ok(found.into_iter().map(|unit| unit.0).collect())
+    }
+
     /// The unit's name.
     pub fn unit(&self) -> &str {
         &self.unit
