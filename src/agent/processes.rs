@@ -189,6 +189,8 @@ pub async fn remove(cx: &Context, app: Locked) -> Result<String> {
     if let Err(error) = app.keep_history(&cx.store) {
         cx.events.warn(error.chain());
     }
+    // With the slice the one-off commands stop: they would keep the app's user.
+    cx.machine.stop(&[model::units::slice(&name)], STOP_TIMEOUT).await?;
     let left = blocking(|| app.remove_app())?;
     converge::ports::load(cx).await?;
     cx.machine.daemon_reload().await?;

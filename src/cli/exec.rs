@@ -42,13 +42,19 @@ async fn in_terminal(request: &Exec) -> Result<u8> {
     terminal.resize();
     let raw = terminal.make_raw().map_err(cannot)?;
     let copy = || terminal.copy().map_err(cannot);
-    // Blocks in a read until the process ends.
-    let _keyboard = copied(File::from(stdin()?), copy()?);
     let screen = copied(copy()?, File::from(stdout()?));
+    // Blocks in a read until this program ends.
+    let mut keyboard = Some((File::from(stdin()?), copy()?));
     let mut ended = std::pin::pin!(end(following));
+    let mut taken = std::pin::pin!(terminal.taken());
     let ended = loop {
         tokio::select! {
             ended = &mut ended => break ended,
+            () = &mut taken, if keyboard.is_some() => {
+                if let Some((keyboard, command)) = keyboard.take() {
+                    copied(keyboard, command);
+                }
+            }
             signal = signals.recv() => match signal {
                 Some(SIGWINCH) => terminal.resize(),
                 Some(signal) => return Ok(128 + u8::try_from(signal).unwrap_or_default()),

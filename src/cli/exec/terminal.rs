@@ -1,10 +1,15 @@
 //! A pseudo terminal for a command, and this terminal meanwhile.
 
 use nix::pty::{OpenptyResult, Winsize, openpty};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use std::fs::File;
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcgetsid, tcsetattr};
+use std::fs::{self, File};
 use std::io::{self, Stdin};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long a command may take to execute its program before it gets what is typed.
+const LONGEST_START: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(5);
 
 nix::ioctl_read_bad!(window_size, nix::libc::TIOCGWINSZ, Winsize);
 nix::ioctl_write_ptr_bad!(set_window_size, nix::libc::TIOCSWINSZ, Winsize);
@@ -34,6 +39,22 @@ impl Terminal {
                 let _ = set_window_size(self.0.as_raw_fd(), &size);
             }
         }
+    }
+
+    /// Waits until the command has the terminal. What is typed before would be lost: systemd
+    /// flushes a terminal that it gives to a process.
+    pub async fn taken(&self) {
+        let deadline = Instant::now() + LONGEST_START;
+        while !self.is_taken() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn is_taken(&self) -> bool {
+        let Ok(leader) = tcgetsid(&self.0) else { return false };
+        // A process of systemd's that has not executed its program is called `(program)`.
+        let name = fs::read_to_string(format!("/proc/{leader}/comm"));
+        !name.is_ok_and(|name| name.starts_with('('))
     }
 
     pub fn copy(&self) -> io::Result<File> {
