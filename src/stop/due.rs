@@ -142,13 +142,14 @@ mod tests {
 
     #[test]
     fn a_server_ends_its_workers_itself() {
-        // This process, which SIGQUIT would end, stands for the server.
+        // This process, which SIGXCPU would end, stands for the server: a shell lets what it starts in
+        // the background ignore SIGQUIT.
         let pid = i32::try_from(std::process::id()).expect("a pid");
         let workers = [-9, -10].map(|worker| Process { parent: pid, ..process(worker, "", &[]) });
         let [one, other] = workers;
         let main = process(pid, "", &[]);
         let began = Instant::now();
-        let mut progress = Progress::new(Signal::SIGQUIT, Some(pid), began);
+        let mut progress = Progress::new(Signal::SIGXCPU, Some(pid), began);
         let all = [main, one.clone(), other.clone()];
         assert_eq!(pids(progress.due(&all, began)), [pid]);
         assert!(progress.due(&all, began).is_empty());
