@@ -142,8 +142,8 @@ mod tests {
 
     #[test]
     fn a_server_ends_its_workers_itself() {
-        // This process, which SIGXCPU would end, stands for the server: a shell lets what it starts in
-        // the background ignore SIGQUIT.
+        // This process, which SIGXCPU would end, stands for the server. Not SIGQUIT: a shell lets
+        // what it starts in the background ignore that.
         let pid = i32::try_from(std::process::id()).expect("a pid");
         let workers = [-9, -10].map(|worker| Process { parent: pid, ..process(worker, "", &[]) });
         let [one, other] = workers;

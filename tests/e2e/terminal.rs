@@ -1,12 +1,13 @@
 //! What a person sees at a terminal, rendered by a terminal emulator.
 
 use std::num::NonZeroU16;
+use std::{env, fs};
 use testkit::app::{Release, url};
 use testkit::host::{Host, SOON};
 use testkit::instance::Output;
 use vt100::Parser;
 
-const ROWS: u16 = 24;
+const ROWS: u16 = 40;
 
 /// The screens of a command, one after the other.
 struct Screens {
@@ -28,6 +29,16 @@ impl Screens {
             }
         }
         Screens { raw: output.stdout.clone(), all }
+    }
+
+    fn last(&self) -> &str {
+        self.all.last().expect("a screen")
+    }
+
+    /// The first screen with this text.
+    #[track_caller]
+    fn first_with(&self, text: &str) -> &str {
+        self.all.iter().find(|screen| screen.contains(text)).expect("a screen with it")
     }
 
     /// Whether a screen had a line with all of these.
@@ -127,4 +138,57 @@ fn an_interrupt_says_what_goes_on_and_a_second_one_cancels() {
     let output = deploying.output().exits(43);
     assert!(output.stdout.contains(&format!("`deploy attach {id}`")), "{output:?}");
     assert_eq!(host.served().as_deref(), Some("r1"));
+}
+
+#[test]
+fn the_pictures_in_the_documentation_are_true() {
+    let host = Host::running_r1();
+    host.publish(&slow("r2"));
+    let deploy = host.at_terminal(80, "LANG=C.UTF-8", &format!("deploy {}", url("r2")));
+    let crash = "web: echo 'no database at db.example.com:5432' >&2; exit 1\n";
+    host.publish(&Release::new("r3").procfile(crash));
+    let failing = host.at_terminal(80, "LANG=C.UTF-8", &format!("deploy {}", url("r3")));
+    host.publish(&Release::new("r4").set("GREETING=hi").set("DEPLOY_CONCURRENCY=web=2"));
+    let shown = |command: &str| host.at_terminal(80, "LANG=C.UTF-8", command).last().to_owned();
+    let pictures = [
+        ("proving", deploy.first_with("web.1: it does not listen")),
+        ("settling", deploy.first_with("watching")),
+        ("deploy", deploy.last()),
+        ("failing", failing.last()),
+        ("status", &shown("deploy status")),
+        ("history", &shown("deploy history")),
+        ("releases", &shown("deploy releases")),
+        ("plan", &shown(&format!("deploy plan {}", url("r4")))),
+        ("doctor", &shown(&format!("deploy doctor {}", url("r4")))),
+    ];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/terminal.md");
+    let before = fs::read_to_string(path).expect("the page");
+    let mut page = before.clone();
+    for (name, picture) in pictures {
+        let mark = format!("<!-- picture: {name} -->\n```text\n");
+        let begin = page.find(&mark).unwrap_or_else(|| panic!("no {name}")) + mark.len();
+        let end = begin + page[begin..].find("```").expect("its end");
+        let picture: Vec<&str> = picture.lines().map(str::trim_end).collect();
+        page.replace_range(begin..end, &(picture.join("\n").trim_end().to_owned() + "\n"));
+    }
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path, &page).expect("write the page");
+        return;
+    }
+    assert_eq!(words_of(&before), words_of(&page), "UPDATE_GOLDEN=1 renews it");
+}
+
+/// The words of a page without numbers, units, spinners and ids.
+fn words_of(page: &str) -> Vec<String> {
+    let units = ["ms", "s", "min", "h", "d", "m", "B", "KiB", "MiB", "GiB", "bytes", "ago"];
+    let mut words = Vec::new();
+    for word in page.split_whitespace() {
+        let plain: String = word.chars().filter(|c| c.is_ascii_alphabetic()).collect();
+        let is_id = word.trim_matches(['(', ')']).len() == 12
+            && word.trim_matches(['(', ')']).chars().all(|c| c.is_ascii_hexdigit());
+        if !plain.is_empty() && !is_id && !units.contains(&plain.as_str()) {
+            words.push(plain);
+        }
+    }
+    words
 }
