@@ -10,6 +10,7 @@ use crate::source::Sources;
 use crate::store::{Store, last_place, remember_place};
 use crate::switched::Switched;
 use model::error::{Error, Result};
+use model::reason::Reason;
 use model::release::env::Env;
 use model::release::settings::{AGENT_FILE, AgentSettings, STATE_DIR};
 use std::io::ErrorKind;
@@ -122,8 +123,37 @@ pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
 /// Reads the agent's settings; a missing file means the built-in ones.
 pub fn load_settings() -> Result<(Env, AgentSettings)> {
     let env = load_env()?;
-    let settings = AgentSettings::from_env(&env)?;
+    let settings = AgentSettings::from_env(&env).map_err(with_line)?;
     Ok((env, settings))
+}
+
+/// Adds the line of agent.env that an error is about.
+fn with_line(error: Error) -> Error {
+    let text = std::fs::read_to_string(AGENT_FILE).unwrap_or_default();
+    let what = error.to_string();
+    let Some(line) = line_of(&text, &what) else {
+        return error.with_reason(Reason::InvalidAgentSetting);
+    };
+    let about = what.trim_start_matches(AGENT_FILE).trim_start_matches([':', ' ']);
+    let why =
+        error.chain().trim_start_matches(what.as_str()).trim_start_matches([':', ' ']).to_owned();
+    let outer = Error::new(error.exit(), format!("{AGENT_FILE}, line {line}: {about}"));
+    let outer = outer.with_reason(Reason::InvalidAgentSetting).because(why);
+    match error.advice() {
+        Some(help) => outer.help(help.to_owned()),
+        None => outer,
+    }
+}
+
+/// Returns the number of the last line that sets the variable that an error names.
+fn line_of(text: &str, error: &str) -> Option<usize> {
+    let after = error.strip_prefix(AGENT_FILE)?.trim_start_matches([':', ' ']);
+    let name = after.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next()?;
+    let sets = |line: &str| {
+        let line = line.trim_start().trim_start_matches("export ").trim_start();
+        !name.is_empty() && line.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
+    };
+    text.lines().enumerate().filter(|(_, line)| sets(line)).map(|(nth, _)| nth + 1).last()
 }
 
 /// Returns the state directory; while agent.env has a mistake, the last valid one.
@@ -147,4 +177,17 @@ pub fn load_env() -> Result<Env> {
         let help = e.help.clone().unwrap_or_else(|| format!("correct {AGENT_FILE}"));
         what().because(e).help(help)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_mistake_is_the_last_that_sets_the_variable() {
+        let text = "# DEPLOY_SETTLE=1s\nDEPLOY_SETTLE=1s\nPORT=1\nexport DEPLOY_SETTLE=soon\n";
+        let error = format!("{AGENT_FILE}: DEPLOY_SETTLE=\"soon\"");
+        assert_eq!(line_of(text, &error), Some(4));
+        assert_eq!(line_of(text, "another error"), None);
+    }
 }

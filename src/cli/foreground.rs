@@ -11,7 +11,7 @@ use futures_util::future::select_all;
 use interrupts::Interrupts;
 use model::error::{Error, Exit, Result};
 use model::release::manifest::Plan;
-use model::release::settings::Strategy;
+use model::release::settings::{STATE_DIR, Strategy};
 use model::units;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
@@ -26,6 +26,13 @@ use tree::Tree;
 pub async fn run(args: RunArgs) -> Result<Exit> {
     if geteuid().is_root() && !args.as_root {
         return Err(refused_to_root());
+    }
+    if let Some(app) = installed(Path::new(&args.target)) {
+        let error = Error::usage(format!("run {}", args.target));
+        let error = error.because(format!("it is a release of the installed app {app}"));
+        return Err(error.help(format!(
+            "`deploy exec {app} -- CMD` runs a command in it, with its env, user and sandbox"
+        )));
     }
     let interrupts = Interrupts::catch()?;
     descendants::adopt().map_err(|e| Error::failed("adopt what processes leave").because(e))?;
@@ -66,6 +73,14 @@ pub async fn run(args: RunArgs) -> Result<Exit> {
         }
         None => run.services(&args.types).await,
     }
+}
+
+/// Returns the app whose release on this instance contains this path.
+fn installed(path: &Path) -> Option<String> {
+    let path = path.canonicalize().ok()?;
+    let rest = path.strip_prefix(Path::new(STATE_DIR).join("apps")).ok()?;
+    let app = rest.components().next()?;
+    Some(app.as_os_str().to_string_lossy().into_owned())
 }
 
 /// What a release holds is not to be run as root by mistake: on an instance its processes

@@ -95,7 +95,8 @@ fn a_mistake_in_agent_env_stops_deploys_and_nothing_else() {
     host.configure("DEPLOY_SETTLE=soon\n");
     host.publish(&Release::new("r2"));
     let said = host.deploy(&[&url("r2")]).exits(2);
-    assert!(said.stdout.contains("DEPLOY_SETTLE"), "{said:?}");
+    assert!(said.stdout.contains("agent.env, line "), "{said:?}");
+    assert!(said.stdout.contains("DEPLOY_SETTLE=\"soon\": not a duration"), "{said:?}");
     let shown = host.deploy(&["status"]).exits(0).stdout;
     assert!(shown.contains("no deploy until this is mended"), "{shown}");
     host.deploy(&["logs", "-n", "1"]).exits(0);
