@@ -92,6 +92,8 @@ async fn a_restart_that_the_end_of_the_daemon_cut_off_is_taken_back() {
         }
         story.starts_anew();
         story.recover().await.expect("it is good");
+        let manifest = story.app().manifest(&"r1".parse().expect("a label")).expect("a manifest");
+        assert_eq!((manifest.plan.private_ports.len(), manifest.rolling), (1, None));
         assert_eq!(
             (story.runs(), story.served_by()),
             (vec!["web-r1@1".into()], vec!["web-r1@1".into()])
