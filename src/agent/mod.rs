@@ -22,3 +22,4 @@ mod jobs;
 mod env;
 mod exec;
 mod handed;
+mod metrics;

@@ -7,8 +7,9 @@ use super::health_watch::HealthWatch;
 use super::jobs::{Followed, Job, Jobs, Request};
 use super::processes::{self, ProcessAction};
 use super::respond::{Reply, ended_stream, stream};
+use super::status::Look;
 use super::watch::{self, Watcher};
-use super::{cancel, env, exec, history, logs, plan, remove, status};
+use super::{cancel, env, exec, history, logs, metrics, plan, remove, status};
 use crate::context::{self, Context};
 use crate::doctor::{self, Instance};
 use crate::events::Events;
@@ -65,6 +66,7 @@ pub async fn serve(
         .route("/v1/doctor", get(get_doctor))
         .route("/v1/exec", post(post_exec))
         .route("/v1/env", get(get_env))
+        .route("/v1/metrics", get(metrics::get_metrics))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
@@ -114,7 +116,7 @@ async fn get_status(
     apps.append(&mut to_come);
     let mut found = Vec::new();
     for app in apps {
-        found.push(status::status(&machine, &jobs, &watcher, &health, &app).await?);
+        found.push(status::status(&machine, &jobs, &watcher, &health, &app, Look::Now).await?);
     }
     Ok(Json(found))
 }

@@ -21,6 +21,14 @@ use model::units;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Whether the processes are probed for the answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    Now,
+    /// The answer has what deployd's own last look found.
+    Earlier,
+}
+
 /// How many entries of the history are shown.
 pub const ENTRIES: usize = 50;
 /// Restarts from which a process that is not up for long is in a crash loop.
@@ -33,6 +41,7 @@ pub async fn status(
     watcher: &Watcher,
     health: &HealthWatch,
     app: &App,
+    look: Look,
 ) -> Result<AppStatus> {
     let Seen { snapshot, damage, .. } = app.seen();
     let damaged = damage.map(|damage| match damage.advice() {
@@ -73,13 +82,16 @@ pub async fn status(
         }
         let mut watch = Watch::new(machine, manifest);
         watch.retain(|process| !snapshot.stopped.covers(process));
-        if !watch.is_empty() {
+        if look == Look::Now && !watch.is_empty() {
             let look = watch.look().await?;
             health.record(app.name(), manifest.label.as_str(), look.fault.clone(), look.slowest);
             status.fault = look.fault;
         }
-        status.healthy = status.fault.is_none();
         status.health = health.of(app.name(), manifest.label.as_str());
+        if look == Look::Earlier {
+            status.fault = status.health.as_ref().and_then(|health| health.fault.clone());
+        }
+        status.healthy = status.fault.is_none();
         status.scaled = scaled(manifest);
         status.settings = settings(app, manifest);
     }
@@ -149,6 +161,8 @@ async fn one(
         ended: (!stopped && !found.is_running() && found.exec_main_code != 0)
             .then(|| found.ending()),
         crash_loop: is_crash_loop(&found),
+        cpu_seconds: found.cpu.map(|cpu| cpu.as_secs_f64()),
+        connections: process.port.and_then(|port| machine.connections(port).ok()),
     })
 }
 

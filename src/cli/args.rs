@@ -133,6 +133,11 @@ pub enum Command {
     ///
     /// Values are printed only for the names that are given.
     Env(EnvArgs),
+    /// What `deploy status` knows, as text for Prometheus, with deployd and the disk.
+    ///
+    /// Nothing is probed: health is what deployd found at its last look, ten seconds ago at
+    /// most. The timer deployd-metrics.timer writes it for node_exporter's textfile collector.
+    Metrics(MetricsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -158,6 +163,13 @@ pub struct EnvArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Replace this file at once, instead of printing. Its directory must exist.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -402,6 +414,7 @@ impl Cli {
             Some(Command::Doctor(_)) => "deploy doctor",
             Some(Command::Exec(_)) => "deploy exec",
             Some(Command::Env(_)) => "deploy env",
+            Some(Command::Metrics(_)) => "deploy metrics",
         }
     }
 
@@ -422,7 +435,7 @@ impl Cli {
             Command::Cancel(args) => args.json,
             Command::Logs(args) => args.json,
             Command::Doctor(args) => args.json,
-            Command::Run(_) | Command::Exec(_) => false,
+            Command::Run(_) | Command::Exec(_) | Command::Metrics(_) => false,
             Command::Env(args) => args.json,
         };
         let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);

@@ -70,6 +70,15 @@ impl Client {
         document(send(self.request(Method::GET, path).query(query)).await?).await
     }
 
+    /// Asks for one document that is text.
+    pub async fn get_text(&self, path: &str) -> Result<String> {
+        let response = send(self.request(Method::GET, path)).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        String::from_utf8(collect(response).await?.to_vec()).map_err(unreachable)
+    }
+
     /// Asks for an action whose result is one document.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         patiently(async || document(send(self.request(Method::POST, path).json(body)).await?).await)

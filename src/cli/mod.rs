@@ -7,6 +7,7 @@ mod env;
 mod exec;
 mod interrupts;
 mod logs;
+mod metrics;
 pub mod foreground;
 mod history;
 mod releases;
@@ -124,6 +125,7 @@ async fn perform(cli: Cli) -> Result<End> {
         Command::Logs(args) => logs::logs(args).await.map(End::Shown),
         Command::Exec(args) => exec::exec(args).await.map(End::Status),
         Command::Env(args) => env::env(args).await.map(End::Shown),
+        Command::Metrics(args) => metrics::metrics(args).await.map(End::Shown),
     }
 }
 
@@ -300,6 +302,10 @@ fn show<T: Serialize>(answer: &T, json: bool, table: impl Fn(&T) -> String) -> R
         true => serde_json::to_string(answer).unwrap_or_default() + "\n",
         false => for_terminal(&table(answer)),
     };
+    print(&text)
+}
+
+fn print(text: &str) -> Result<Exit> {
     let mut stdout = std::io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // A closed pipe (`deploy status | head -1`) is the reader's choice.

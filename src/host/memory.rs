@@ -24,9 +24,20 @@ pub fn share() {
 /// Returns the total memory of the instance in bytes. proc_meminfo(5)
 pub fn total() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    kibibytes(&text, "MemTotal:")
+}
+
+/// Returns the resident memory of this process in bytes. proc_pid_status(5)
+pub fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    kibibytes(&text, "VmRSS:")
+}
+
+/// Returns the bytes of a line such as `MemTotal:  1024 kB`.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
+    kibibytes.checked_mul(1024)
 }
 
 /// Returns freed memory to the kernel after work; glibc would keep it. malloc_trim(3)

@@ -74,6 +74,8 @@ pub struct ServiceStatus {
     pub active_since_monotonic: u64,
     /// Bytes; `None` without memory accounting.
     pub memory: Option<u64>,
+    /// `None` without CPU accounting.
+    pub cpu: Option<Duration>,
     pub control_group: String,
     /// Whether it has Type=notify.
     pub notifies: bool,
@@ -377,6 +379,7 @@ fn property<T: TryFrom<OwnedVariant> + Default>(properties: &Properties, name: &
 
 fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
     let memory: u64 = property(service, "MemoryCurrent");
+    let cpu: u64 = property(service, "CPUUsageNSec");
     let id: Vec<u8> = property(unit, "InvocationID");
     ServiceStatus {
         active_state: property(unit, "ActiveState"),
@@ -389,6 +392,7 @@ fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
         active_since: property(unit, "ActiveEnterTimestamp"),
         active_since_monotonic: property(unit, "ActiveEnterTimestampMonotonic"),
         memory: (memory != u64::MAX && memory != 0).then_some(memory),
+        cpu: (cpu != u64::MAX && cpu != 0).then(|| Duration::from_nanos(cpu)),
         control_group: property(service, "ControlGroup"),
         notifies: property::<String>(service, "Type") == "notify",
         status_text: property(service, "StatusText"),

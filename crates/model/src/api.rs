@@ -201,6 +201,12 @@ pub struct ProcessStatus {
     /// Whether it ends again and again.
     #[serde(default)]
     pub crash_loop: bool,
+    /// CPU time of its control group.
+    #[serde(default)]
+    pub cpu_seconds: Option<f64>,
+    /// Open connections to its port.
+    #[serde(default)]
+    pub connections: Option<usize>,
 }
 
 /// Processes of a release that is no longer current. They still run for the clients that are

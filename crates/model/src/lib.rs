@@ -12,6 +12,7 @@ pub mod event;
 pub mod fixtures;
 pub mod history;
 pub mod installed;
+pub mod metrics;
 pub mod reason;
 pub mod release;
 pub mod retention;
