@@ -23,6 +23,7 @@ mod homes;
 mod logs;
 mod isolation;
 mod metadata;
+mod metrics;
 mod network;
 mod nftables;
 mod operating;

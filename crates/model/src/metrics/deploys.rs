@@ -60,7 +60,7 @@ pub(super) fn render(text: &mut Exposition, apps: &[App]) {
     }
 }
 
-/// The seconds by part: some parts, such as `reload`, occur more than once.
+/// The seconds by part. A part that an entry has twice must not become two series.
 fn sums(entry: &Entry) -> BTreeMap<&str, f64> {
     let mut sums = BTreeMap::new();
     for part in &entry.timings.parts {
