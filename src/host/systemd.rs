@@ -399,3 +399,20 @@ fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
         invocation_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_does_not_account_is_unknown() {
+        let status = |cpu: u64| {
+            let service = [("CPUUsageNSec".to_owned(), OwnedVariant::from(cpu))];
+            status_of(&Properties::new(), &service.into_iter().collect())
+        };
+        assert_eq!(status(1_500_000_000).cpu, Some(Duration::from_millis(1500)));
+        // "[not set]"
+        assert_eq!(status(u64::MAX).cpu, None);
+        assert_eq!(status(0).cpu, None);
+    }
+}

@@ -7,6 +7,9 @@ use testkit::host::{Host, SOON};
 const DIRECTORY: &str = "/var/lib/prometheus/node-exporter";
 const FILE: &str = "/var/lib/prometheus/node-exporter/deploy.prom";
 
+/// Labels that a sample has, beside others.
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
 /// The samples of a text.
 #[derive(Debug)]
 struct Samples(Vec<Sample>);
@@ -46,7 +49,7 @@ impl Samples {
         Samples(samples)
     }
 
-    fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    fn get(&self, name: &str, labels: Labels<'_>) -> Option<f64> {
         let has = |sample: &Sample, (name, value): &(&str, &str)| {
             sample.labels.get(*name).is_some_and(|found| found == value)
         };
@@ -100,7 +103,7 @@ fn metrics(host: &Host) -> Samples {
 
 /// Waits until a series of `my-app` has a value for which `is_so` holds.
 #[track_caller]
-fn wait_for(host: &Host, name: &str, labels: &[(&str, &str)], is_so: impl Fn(f64) -> bool) -> f64 {
+fn wait_for(host: &Host, name: &str, labels: Labels<'_>, is_so: impl Fn(f64) -> bool) -> f64 {
     host.wait_for(name, 3 * SOON, || metrics(host).get(name, labels).filter(|value| is_so(*value)))
 }
 
@@ -121,7 +124,7 @@ fn a_scrape_sees_what_happens_to_an_app() {
         assert_eq!(sample.labels.get("host").map(String::as_str), Some(name.trim()), "{sample:?}");
     }
     let info = [app, ("environment", "production"), ("release", "r1")];
-    let rows: [(&str, &[(&str, &str)], f64); 9] = [
+    let rows: [(&str, Labels<'_>, f64); 9] = [
         ("deploy_release_info", &info, 1.0),
         ("deploy_release_state", &[app, ("state", "good")], 1.0),
         ("deploy_release_state", &[app, ("state", "failed")], 0.0),
@@ -135,7 +138,7 @@ fn a_scrape_sees_what_happens_to_an_app() {
     for (name, labels, expected) in rows {
         assert_eq!(first.get(name, labels), Some(expected), "{name} in\n{text}");
     }
-    let more_than_nothing: [(&str, &[(&str, &str)]); 7] = [
+    let more_than_nothing: [(&str, Labels<'_>); 7] = [
         ("deployd_memory_bytes", &[]),
         ("deployd_cpu_seconds_total", &[]),
         ("deploy_state_free_bytes", &[]),

@@ -67,12 +67,15 @@ fn health(text: &mut Exposition, apps: &[App]) {
     }
 }
 
+/// A gauge of releases: name, help, the value of a release of so many bytes.
+type Summed = (&'static str, &'static str, fn(u64) -> u64);
+
 fn installed(text: &mut Exposition, apps: &[App]) {
     let of = |app: &App, state: State, value: fn(u64) -> u64| -> f64 {
         let releases = app.releases.iter().filter(|release| release.state == state);
         float(releases.map(|release| value(release.bytes)).fold(0, u64::saturating_add))
     };
-    let families: [(_, _, fn(u64) -> u64); 2] = [
+    let families: [Summed; 2] = [
         ("deploy_installed_releases", "Releases on the disk by state.", |_| 1),
         ("deploy_installed_bytes", "Size of the files of these releases.", |bytes| bytes),
     ];

@@ -34,8 +34,11 @@ fn counts(app: &App) -> BTreeMap<&str, Count> {
     counts
 }
 
+/// A gauge of a type: name, help, value.
+type Counted = (&'static str, &'static str, fn(Count) -> u64);
+
 fn types(text: &mut Exposition, apps: &[App]) {
-    let families: [(_, _, fn(Count) -> u64); 2] = [
+    let families: [Counted; 2] = [
         ("deploy_processes_wanted", "Processes of a type that should run.", |count| count.wanted),
         ("deploy_processes_up", "Processes of a type that run.", |count| count.up),
     ];
