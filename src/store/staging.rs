@@ -10,6 +10,7 @@ pub use homes::Homes;
 use super::durable::{self, unwritable};
 use super::lock::manifest_json;
 use super::{App, Locked, doomed, report_left};
+use crate::host::disk;
 use crate::host::user::Ids;
 use model::error::{Error, Result};
 use model::release::manifest::Manifest;
@@ -21,7 +22,7 @@ use nix::unistd::{Gid, Uid, fchownat};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 /// Prefix of a staging directory's name, before the label.
@@ -87,8 +88,27 @@ impl Locked {
         let (destination, label, finished) = (dir.clone(), label.clone(), true);
         let release = Staging { dir, destination, shared, label, tree, owner, builder, finished };
         let Some(homes) = release.begin_homes()? else { return Ok(()) };
-        let missing = |process: &&String| !release.dir.join("home").join(process).exists();
-        release.make_homes(&homes, processes.iter().filter(missing).cloned())
+        for process in processes {
+            let home = release.dir.join("home").join(process);
+            match home.symlink_metadata() {
+                Ok(found) if found.is_dir() => continue,
+                Ok(_) => durable::remove(&home)?,
+                Err(_) => {}
+            }
+            match release.make_homes(&homes, std::iter::once(process.clone())) {
+                Err(error) if disk::is_full(&error) => self.share_home(&home, process)?,
+                made => made?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a process use the home of the first of its type: on a full disk that is better than
+    /// no restart.
+    fn share_home(&self, home: &Path, process: &str) -> Result<()> {
+        let first = format!("{}.1", process.rsplit_once('.').map_or(process, |(kind, _)| kind));
+        durable::remove_tree(home)?;
+        self.write_with_reserve(|| symlink(&first, home).map_err(|error| unwritable(home, error)))
     }
 }
 
