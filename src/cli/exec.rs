@@ -20,6 +20,8 @@ use terminal::Terminal;
 
 /// How long the rest of the output may take after the end of the command.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The exit code of a command whose terminal is gone: 128 and SIGHUP.
+const HANGUP: u8 = 129;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Returns the exit status of the command.
@@ -45,6 +47,7 @@ async fn in_terminal(request: &Exec) -> Result<u8> {
     let screen = copied(copy()?, File::from(stdout()?));
     // Blocks in a read until this program ends.
     let mut keyboard = Some((File::from(stdin()?), copy()?));
+    let mut typing = None;
     let mut ended = std::pin::pin!(end(following));
     let mut taken = std::pin::pin!(terminal.taken());
     let ended = loop {
@@ -52,7 +55,14 @@ async fn in_terminal(request: &Exec) -> Result<u8> {
             ended = &mut ended => break ended,
             () = &mut taken, if keyboard.is_some() => {
                 if let Some((keyboard, command)) = keyboard.take() {
-                    copied(keyboard, command);
+                    typing = Some(copied(keyboard, command));
+                }
+            }
+            () = all_ended(typing.as_slice()), if typing.is_some() => {
+                // The command has ended, or this terminal is gone.
+                match tokio::time::timeout(LAST_WORDS, &mut ended).await {
+                    Ok(ended) => break ended,
+                    Err(_) => return Ok(HANGUP),
                 }
             }
             signal = signals.recv() => match signal {
@@ -123,7 +133,11 @@ fn copied(mut from: File, mut to: File) -> JoinHandle<()> {
 /// Waits for the rest of the output: all processes of the command have ended.
 async fn finish(copies: &[JoinHandle<()>]) {
     let deadline = Instant::now() + LAST_WORDS;
-    while !copies.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
+    let _ = tokio::time::timeout_at(deadline.into(), all_ended(copies)).await;
+}
+
+async fn all_ended(copies: &[JoinHandle<()>]) {
+    while !copies.iter().all(JoinHandle::is_finished) {
         tokio::time::sleep(LOOK).await;
     }
 }
