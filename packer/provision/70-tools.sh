@@ -1,0 +1,28 @@
+#!/bin/bash
+# Tools for the one who looks at a slow instance, and a record of the hours before: sysstat and
+# atop write one every ten minutes.
+set -euo pipefail
+# shellcheck source=packer/provision/distribution.sh
+. "$(dirname "${BASH_SOURCE[0]}")/distribution.sh"
+
+case $ID in
+    debian) perf=(linux-perf) ;;
+    ubuntu) perf=(linux-tools-common linux-tools-aws) ;;
+    *) perf=(perf) ;;
+esac
+install_available "${perf[@]}" \
+    atop bpftrace htop iotop jq lsof nethogs procps psmisc strace sysstat tcpdump
+
+if [ -e /etc/default/sysstat ]; then
+    # The defaults of Debian collect nothing.
+    sed --in-place 's/^ENABLED=.*/ENABLED="true"/' /etc/default/sysstat
+fi
+enable_unit sysstat.service
+enable_unit sysstat-collect.timer
+enable_unit sysstat-summary.timer
+
+if [ -e /etc/default/atop ]; then
+    # One week instead of four; a day is up to 100 MB on a busy instance.
+    sed --in-place 's/^LOGGENERATIONS=.*/LOGGENERATIONS=7/' /etc/default/atop
+fi
+enable_unit atop.service
