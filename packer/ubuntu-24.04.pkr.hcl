@@ -39,7 +39,7 @@ build {
   }
 
   provisioner "shell" {
-    inline = ["mkdir -p ${local.uploads}"]
+    inline = ["rm -rf ${local.uploads}", "mkdir -p ${local.uploads}/packages"]
   }
 
   provisioner "file" {

@@ -138,9 +138,12 @@ check_provisioning() {
     [ ! -s "$work/root/etc/machine-id" ] || fail 'the image has a machine id'
     [ -z "$(find "$work/root/etc/ssh" -name 'ssh_host_*')" ] || fail 'the image has host keys'
     [ -z "$(find "$work/root/var/log" -type f)" ] || fail 'the image has logs'
+    # shellcheck disable=SC2016 # the shell in the tree expands it
     in_tree sh -euxc 'deploy --version; node --version; npm --version; ruby --version
         bundle --version; python3 -m venv /tmp/venv; java -version; collectd -t; nft --version
-        command -v atop bpftrace htop iotop jq nethogs perf sar strace tcpdump'
+        for tool in atop bpftrace htop iotop jq nethogs perf sar strace tcpdump; do
+            command -v "$tool"
+        done'
     echo 'provisioning: the second run changes nothing'
 }
 

@@ -54,7 +54,7 @@ build {
   sources = ["source.null.instance"]
 
   provisioner "shell" {
-    inline = ["mkdir -p /tmp/deploy-image"]
+    inline = ["rm -rf /tmp/deploy-image", "mkdir -p /tmp/deploy-image/packages"]
   }
 
   provisioner "file" {

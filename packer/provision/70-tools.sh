@@ -25,4 +25,11 @@ if [ -e /etc/default/atop ]; then
     # One week instead of four; a day is up to 100 MB on a busy instance.
     sed --in-place 's/^LOGGENERATIONS=.*/LOGGENERATIONS=7/' /etc/default/atop
 fi
+if [ "$FAMILY" = apt ]; then
+    # Process accounting, by which atop shows processes that have ended, fails in containers.
+    write_file /etc/systemd/system/atopacct.service.d/deploy-image.conf <<'END'
+[Unit]
+ConditionVirtualization=!container
+END
+fi
 enable_unit atop.service

@@ -91,6 +91,10 @@ enable_unit() {
         echo "no unit $1: not enabled"
         return
     fi
+    if [ "$(systemctl is-enabled "$1" 2>/dev/null)" = masked ]; then
+        echo "the unit $1 is masked: not enabled"
+        return
+    fi
     systemctl --quiet enable "$1"
     if running; then
         systemctl start "$1" || echo "$1 does not run on this machine"
