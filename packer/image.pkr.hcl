@@ -46,20 +46,20 @@ variable "instance_profile" {
 }
 
 locals {
-  # Of the machine that is provisioned.
+  # On the machine that is provisioned.
   uploads = "/tmp/deploy-image"
 
   environment = [
     "FRAMEWORKS=${var.frameworks}",
-    "PACKAGES=/tmp/deploy-image/packages",
+    "PACKAGES=${local.uploads}/packages",
     "RELEASE=${var.release}",
   ]
 
   # The exit code of cloud-init says how the vendor's user-data ended, which is not ours.
   commands = [
     "cloud-init status --wait >/dev/null || true",
-    "bash /tmp/deploy-image/provision/run.sh",
-    "rm -rf /tmp/deploy-image",
+    "bash ${local.uploads}/provision/run.sh",
+    "rm -rf ${local.uploads}",
   ]
 }
 

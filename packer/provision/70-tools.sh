@@ -6,12 +6,12 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/distribution.sh"
 
 case $ID in
-    debian) perf=(linux-perf) ;;
-    ubuntu) perf=(linux-tools-common linux-tools-aws) ;;
-    *) perf=(perf) ;;
+    debian) names=(linux-perf procps) ;;
+    ubuntu) names=(linux-tools-common linux-tools-aws procps) ;;
+    *) names=(perf procps-ng) ;;
 esac
-install_available "${perf[@]}" \
-    atop bpftrace htop iotop jq lsof nethogs procps psmisc strace sysstat tcpdump
+install_available "${names[@]}" \
+    atop bpftrace htop iotop jq lsof nethogs psmisc strace sysstat tcpdump
 
 if [ -e /etc/default/sysstat ]; then
     # The defaults of Debian collect nothing.
