@@ -19,10 +19,12 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check deny deb dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
+	@echo 'make packer        the scripts and templates of images; PROVISION=1 runs them twice on a fresh'
+	@echo '                   Debian 12, which needs root and a network'
 	@echo 'make deny          licences, banned and doubled crates, and advisories where they can be fetched'
 	@echo 'make deb           the package: $(DEB)'
 	@echo 'make test          all tests, on instances that it boots; needs root'
@@ -47,6 +49,9 @@ check:
 	cargo clippy --locked --workspace --features failpoints --lib --bins --test demo -- -D warnings
 	$(TEST) --lib --bins --test purity
 	cargo xtask check
+
+packer:
+	DEPLOY_DEB=$(DEB) tests/packer.sh $(if $(PROVISION),--provision)
 
 # Not part of `make check`, which would have to compile cargo-deny first.
 deny:
