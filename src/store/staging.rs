@@ -22,7 +22,7 @@ use nix::unistd::{Gid, Uid, fchownat};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// Prefix of a staging directory's name, before the label.
@@ -108,7 +108,7 @@ impl Locked {
     fn share_home(&self, home: &Path, process: &str) -> Result<()> {
         let first = format!("{}.1", process.rsplit_once('.').map_or(process, |(kind, _)| kind));
         durable::remove_tree(home)?;
-        self.write_with_reserve(|| symlink(&first, home).map_err(|error| unwritable(home, error)))
+        self.write_with_reserve(|| durable::replace_symlink(home, Path::new(&first)))
     }
 }
 
