@@ -47,7 +47,7 @@ fn main() {
     run(&host, "deploy rollback", 0, "rolled back to hello r1");
     run(&host, "curl -sS http://localhost:5000/", 0, "Hello from r1");
     run(&host, "deploy logs web -n 1000 | grep -v /health", 0, "r1 listens on port 29000");
-    run(&host, "deploy history", 0, "r2 -> r1");
+    run(&host, "deploy history", 0, "rollback");
     say("\nAll of it was as expected; the instance is gone.");
 }
 
