@@ -110,7 +110,7 @@ pub enum Command {
     Stop(Processes),
     /// Start what was stopped.
     Start(Processes),
-    /// Stop an app and take it off this instance: releases, shared files, history.
+    /// Stop an app and take it off this instance: releases and shared files. Its history stays.
     Remove(RemoveArgs),
     /// Examine this instance, and say what to do about each fault.
     ///

@@ -321,7 +321,7 @@ fn confirmed(app: &str) -> Result<bool> {
         let error = Error::usage(format!("remove {app}")).because("there is no terminal to ask on");
         return Err(error.help("say --yes"));
     }
-    eprint!("Remove {app} with its releases, shared files and history? [y/N] ");
+    eprint!("Remove {app} with its releases and shared files? [y/N] ");
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
     Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
