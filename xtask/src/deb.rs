@@ -45,8 +45,18 @@ pub fn make(built: &Path, output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies every asset below `tree`; returns their relative paths.
+/// Copies every asset and the changelog below `tree`; returns their relative paths.
 fn lay(package: &Package, built: &Path, tree: &Path) -> Result<Vec<String>> {
+    let mut laid = assets(package, built, tree)?;
+    let changelog = format!("usr/share/doc/{}/changelog.Debian", package.text("name")?);
+    copy(&package.root.join(package.deb("changelog")?), &tree.join(&changelog), 0o644)?;
+    run(Command::new("gzip").arg("-9n").arg(tree.join(&changelog)))?;
+    laid.push(format!("{changelog}.gz"));
+    Ok(laid)
+}
+
+/// Copies every asset below `tree`; returns their relative paths.
+pub fn assets(package: &Package, built: &Path, tree: &Path) -> Result<Vec<String>> {
     let mut laid = Vec::new();
     for [from, to, mode] in package.assets()? {
         let mode = u32::from_str_radix(mode, 8)?;
@@ -57,10 +67,6 @@ fn lay(package: &Package, built: &Path, tree: &Path) -> Result<Vec<String>> {
             laid.push(compressed(tree, path)?);
         }
     }
-    let changelog = format!("usr/share/doc/{}/changelog.Debian", package.text("name")?);
-    copy(&package.root.join(package.deb("changelog")?), &tree.join(&changelog), 0o644)?;
-    run(Command::new("gzip").arg("-9n").arg(tree.join(&changelog)))?;
-    laid.push(format!("{changelog}.gz"));
     Ok(laid)
 }
 
@@ -97,7 +103,8 @@ fn sources(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+/// Copies a file, creates the directories above it, and sets its mode.
+pub fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
     if let Some(dir) = to.parent() {
         fs::create_dir_all(dir)?;
     }

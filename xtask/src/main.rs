@@ -3,6 +3,7 @@
 //! ```text
 //! cargo xtask packaging DIR             man pages and completions of `deploy`
 //! cargo xtask deb PROFILE_DIR OUTPUT    a package of programs that were built there
+//! cargo xtask rpm PROFILE_DIR OUTPUT [VERSION]  the same for distributions with rpm
 //! cargo xtask check                     whether the docs have each setting and exit code
 //! ```
 //!
@@ -16,6 +17,7 @@ mod deb;
 mod manifest;
 mod packaging;
 mod process;
+mod rpm;
 
 use std::error::Error;
 use std::path::Path;
@@ -26,6 +28,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage: cargo xtask packaging DIR
        cargo xtask deb PROFILE_DIR OUTPUT
+       cargo xtask rpm PROFILE_DIR OUTPUT [VERSION]
        cargo xtask check";
 
 fn main() -> ExitCode {
@@ -34,6 +37,10 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["packaging", dir] => packaging::write(Path::new(dir)),
         ["deb", built, output] => deb::make(Path::new(built), Path::new(output)),
+        ["rpm", built, output] => rpm::make(Path::new(built), Path::new(output), None),
+        ["rpm", built, output, version] => {
+            rpm::make(Path::new(built), Path::new(output), Some(version))
+        }
         ["check"] => check::all(),
         _ => {
             eprintln!("{USAGE}");
