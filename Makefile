@@ -5,6 +5,8 @@ CARGO_DENY = 0.20.2
 CARGO_FUZZ = 0.13.2
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 DEB = $(TARGET)/debian/deploy-agent.deb
+RPM = $(TARGET)/rpm/deploy-agent.rpm
+NEXT_RPM = $(RPM:.rpm=-next.rpm)
 DEV_DEB = $(DEB:.deb=-dev.deb)
 FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
 
@@ -19,7 +21,7 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check packer deny deb dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -27,6 +29,7 @@ help:
 	@echo '                   Debian 12, which needs root and a network'
 	@echo 'make deny          licences, banned and doubled crates, and advisories where they can be fetched'
 	@echo 'make deb           the package: $(DEB)'
+	@echo 'make rpm           the package for distributions with rpm: $(RPM)'
 	@echo 'make test          all tests, on instances that it boots; needs root'
 	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
 	@echo 'make upgrade FROM=COMMIT  installs the package over that of a commit, 0.1.0 without one,'
@@ -66,6 +69,15 @@ deb: cargo-deb
 	cargo xtask packaging target/packaging
 	cargo deb --locked --no-build --output $(DEB)
 
+rpm: requirements
+	cargo build --locked --release
+	cargo xtask packaging target/packaging
+	cargo xtask rpm $(TARGET)/release $(RPM)
+
+# The same programs under a later version, to test an upgrade; never publish it.
+next-rpm: rpm
+	cargo xtask rpm $(TARGET)/release $(NEXT_RPM) 99.0
+
 .PHONY: cargo-deb
 cargo-deb:
 	@cargo deb --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DEB) cargo-deb
@@ -82,8 +94,9 @@ failpoints-deb:
 	$(XTASK) packaging target/packaging
 	$(XTASK) deb $(TARGET)/debug $(FAILPOINTS_DEB)
 
-test: requirements root deb failpoints-deb
-	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) $(TEST) --no-fail-fast
+test: requirements root deb failpoints-deb rpm next-rpm
+	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) \
+	    DEPLOY_RPM=$(RPM) DEPLOY_RPM_NEXT=$(NEXT_RPM) $(TEST) --no-fail-fast
 	DEPLOY_DEB=$(DEB) $(TEST) --test apps -- \
 	    express django worker examples::python examples::static_files
 	DEPLOY_DEB=$(DEB) $(TEST) --test demo

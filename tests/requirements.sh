@@ -13,6 +13,8 @@ packages='
     mmdebstrap
     mount
     nftables
+    rpm
+    rpmlint
     systemd
     systemd-container
     util-linux

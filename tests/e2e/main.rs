@@ -35,6 +35,7 @@ mod refused;
 mod removal;
 mod resources;
 mod rollback;
+mod rpm;
 mod same;
 mod sandbox;
 mod stop;

@@ -36,19 +36,19 @@ fn dpkg(machine: &Instance, words: &[&str]) -> Output {
 
 /// Every process that runs as an app, with its start time in clock ticks since boot, so that a
 /// reused pid does not look like the same process.
-fn processes(machine: &Instance) -> String {
+pub fn processes(machine: &Instance) -> String {
     machine.sh("for pid in $(pgrep -u app-my-app,build-my-app); do
             echo \"$pid $(cut -d' ' -f22 /proc/$pid/stat) $(tr '\\0' ' ' </proc/$pid/cmdline)\"
         done")
 }
 
-fn main_pid(machine: &Instance, unit: &str) -> u64 {
+pub fn main_pid(machine: &Instance, unit: &str) -> u64 {
     let pid = machine.sh(&format!("systemctl show --value --property=MainPID {unit}"));
     pid.trim().parse().expect("a pid")
 }
 
 /// Sends requests to the app while `work` runs; every request must get a response.
-fn served_throughout<T>(host: &Host, work: impl FnOnce() -> T) -> T {
+pub fn served_throughout<T>(host: &Host, work: impl FnOnce() -> T) -> T {
     let (ended, asked) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
         let asking = scope.spawn(|| {

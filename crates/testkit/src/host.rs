@@ -61,9 +61,14 @@ impl Host {
         Host::image_with(image, name, &package())
     }
 
-    /// The same with another package.
+    /// The same with another package: a .deb, or an .rpm if the image has rpm.
     pub fn image_with(image: Image, name: &str, package: &Path) -> Image {
-        let script = format!("dpkg --install ./*.deb\n{}", furnish());
+        let install = match package.extension() {
+            // None of Debian's packages is known to rpm.
+            Some(end) if end == "rpm" => "rpm --install --nodeps --force-debian ./*.rpm",
+            _ => "dpkg --install ./*.deb",
+        };
+        let script = format!("{install}\n{}", furnish());
         image.layer(name, &[package], &script)
     }
 
