@@ -69,7 +69,7 @@ deb: cargo-deb
 	cargo xtask packaging target/packaging
 	cargo deb --locked --no-build --output $(DEB)
 
-rpm: requirements
+rpm:
 	cargo build --locked --release
 	cargo xtask packaging target/packaging
 	cargo xtask rpm $(TARGET)/release $(RPM)

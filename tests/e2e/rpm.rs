@@ -14,6 +14,7 @@ use testkit::instance::{Image, Instance, Network, Output, package, package_of};
 
 const RPM: &str = "/root/agent.rpm";
 const NEXT: &str = "/root/next.rpm";
+const LINK: &str = "/home/deploy/bin/deploy";
 const SETTINGS: &str = "/etc/deploy/agent.env";
 
 fn ours() -> PathBuf {
@@ -137,6 +138,18 @@ fn removal_leaves_the_apps_running_and_their_data() {
     host.publish(&Release::new("r2"));
     host.deploys("r2");
     assert_eq!(host.served().as_deref(), Some("r2"));
+}
+
+#[test]
+fn the_old_path_of_the_command_lies_in_the_home_of_a_user_deploy() {
+    let machine = clean_machine();
+    machine.sh("useradd --user-group --create-home deploy");
+    rpm(&machine, &["--install", RPM]).exits(0);
+    assert_eq!(machine.sh(&format!("readlink {LINK}")), "/usr/bin/deploy\n");
+    assert_eq!(machine.sh("stat -c %U /home/deploy/bin"), "deploy\n");
+    rpm(&machine, &["--erase", "deploy-agent"]).exits(0);
+    machine.exec(&["test", "-L", LINK]).exits(1);
+    machine.exec(&["test", "-d", "/home/deploy"]).exits(0);
 }
 
 /// Runs a script with the package as `$1`; returns the lines of its output.

@@ -39,7 +39,8 @@ pub fn text(package: &Package, version: &str, tree: &Path, laid: &[String]) -> R
     let name = package.text("name")?;
     let fields = [
         ("Name", name),
-        ("Version", version),
+        // 0.2.0-rc.1 comes before 0.2.0.
+        ("Version", &version.replace('-', "~")),
         ("Release", "1"),
         ("Summary", package.text("description")?),
         ("License", package.text("license")?),
