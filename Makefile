@@ -21,7 +21,7 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo instance fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -38,6 +38,7 @@ help:
 	@echo 'make apps          applications on Node, Python, Ruby, Go, Java and PHP, each handed over'
 	@echo '                   HANDOVERS=10 times under load, with what APPS names alone; needs root'
 	@echo 'make demo          a release deployed, rolled back and refused, to watch; needs root'
+	@echo 'make instance      boots an instance with an S3 beside it, to try things by hand; needs root'
 	@echo 'make fuzz          parsers and unpacker on input made up for SECONDS=$(SECONDS) each; needs root'
 	@echo 'make soak STEPS=1000 SEED=1  a random walk of deploys, kills, reboots and faults; needs root'
 	@echo 'make bench-handover  requests that fail while releases are handed over, and beside it'
@@ -129,6 +130,9 @@ demo: requirements root
 	@echo 'Boots an instance, whose image of Debian 12 takes half a minute the first time.'
 	@echo 'The times that it shows are those of a build without optimisation.'
 	@DEPLOY_DEB=$(DEV_DEB) $(TEST) --quiet --test demo
+
+instance: requirements root dev-deb
+	@DEPLOY_DEB=$(DEV_DEB) $(TEST) --quiet --test instance
 
 fuzz: root $(FUZZ)
 

@@ -94,7 +94,7 @@ impl<'a> Invocation<'a> {
         command
             .arg(format!("--bounding-set={DROPPED}"))
             .args(["nsenter", "--target", &leader.to_string()])
-            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"])
+            .args(NAMESPACES)
             .args(["--", "env", "--ignore-environment"])
             .args(ENVIRONMENT)
             .args(&self.environment)
@@ -182,6 +182,10 @@ impl Drop for Job {
     }
 }
 
+/// What a command shares with the instance, as options of nsenter.
+const NAMESPACES: [&str; 8] =
+    ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"];
+
 impl Instance {
     /// Runs a command as root, outside of systemd: use [`Instance::run`] to test a service.
     #[track_caller]
@@ -213,6 +217,15 @@ impl Instance {
     #[track_caller]
     pub fn sh(&self, script: &str) -> String {
         self.exec(&["bash", "-euo", "pipefail", "-c", script]).ok()
+    }
+
+    /// Returns the command line that opens a shell in the instance, as root.
+    pub fn shell(&self) -> String {
+        let (_, leader) = self.inside();
+        let namespaces = NAMESPACES.join(" ");
+        format!(
+            "nsenter --target {leader} {namespaces} -- env -i HOME=/root TERM=$TERM bash --login"
+        )
     }
 
     /// Copies a file of this machine, with its mode, to the path `to`.
