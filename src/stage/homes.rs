@@ -30,7 +30,7 @@ pub(super) fn processes(procfile: &Procfile, plan: &Plan) -> impl Iterator<Item 
     plan.instances().map(|process| process.to_string()).chain(phase).collect::<Vec<_>>().into_iter()
 }
 
-/// Lists the directories of which each process sees its own: those that the tree has, and, if the
+/// Lists the directories that each process has to itself: those that the tree has, and, if the
 /// setting was given explicitly, all that it names.
 pub(super) fn process_dirs(
     cx: &Context,

@@ -1,7 +1,7 @@
 //! The wire types of the control socket: JSON over HTTP.
 //!
-//! A POST returns a stream of [`Event`](crate::event::Event)s, one JSON object per line, the
-//! last of which is `ended`. A GET returns one document, or an
+//! A POST returns a stream of [`Event`](crate::event::Event)s, one JSON object per line; `ended`
+//! is the last one. A GET returns one document, or an
 //! [`Outcome`](crate::event::Outcome) and a status that is not 200.
 
 use crate::error::Exit;

@@ -128,8 +128,8 @@ impl Error {
         self
     }
 
-    /// Names the reason for programs; without it, an error has that of its cause, or the one
-    /// that its exit code implies.
+    /// Sets the reason that programs read. An error without one takes its cause's reason, or the
+    /// reason that its exit code implies.
     pub fn with_reason(mut self, reason: Reason) -> Self {
         self.reason = Some(reason);
         self

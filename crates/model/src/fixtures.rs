@@ -54,7 +54,7 @@ pub fn release_of(app: &str, label: &str, staged_at: i64, procfile: &str, env: &
     }
 }
 
-/// `my-app` with these releases, oldest first, of which `current` runs.
+/// `my-app` with these releases, oldest first. The release `current` runs.
 ///
 /// # Panics
 ///

@@ -83,7 +83,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Returns the reason of a failure of which only the exit code is known.
+    /// Returns the reason of a failure when nothing but its exit code is known.
     pub fn of_exit(exit: Exit) -> Reason {
         match exit {
             Exit::Done | Exit::Failed => Reason::AgentFailed,

@@ -1,4 +1,4 @@
-//! The directories of the tree of which each process sees its own.
+//! The directories of the tree that each process has to itself.
 
 use super::{Staging, open_beneath};
 use model::error::{Error, Result};

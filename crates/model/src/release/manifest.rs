@@ -44,7 +44,7 @@ pub struct Manifest {
     /// Whether each process has a home of its own. Releases of 0.1.0 had only `shared/`.
     #[serde(default)]
     pub homes: bool,
-    /// The directories of the tree of which each process actually has its own.
+    /// Directories of the tree that each process has to itself.
     #[serde(default)]
     pub process_dirs: Vec<String>,
     /// A restart or scaling that is under way.
@@ -116,8 +116,8 @@ impl Manifest {
         services.for_each(|service| service.count = count);
     }
 
-    /// The types of which more or fewer processes run than the release was staged with: the type,
-    /// its count now, and that of the release.
+    /// The types whose number of processes was changed after staging: type, number now, and number
+    /// as staged.
     pub fn deviations(&self) -> Vec<(&ProcessType, u16, u16)> {
         let services = self.plan.processes.iter();
         let staged = |kind| self.staged_counts.get(kind).copied();
@@ -167,7 +167,7 @@ pub struct Plan {
     #[serde(default)]
     pub stop_signal: StopSignal,
     pub stop_timeout: Duration,
-    /// Types of which no two releases run at once.
+    /// Types that must never run in two releases at once.
     pub singleton: Vec<ProcessType>,
     /// Paths below `app/` that the processes may write to.
     pub writable: Vec<String>,

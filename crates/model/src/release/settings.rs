@@ -60,13 +60,14 @@ pub struct ReleaseSettings {
     pub stop_timeout: Duration,
     pub build_timeout: Duration,
     pub release_phase: ReleasePhase,
-    /// Types of which no two releases may run at once.
+    /// Types that must never run in two releases at once.
     pub singleton: Vec<ProcessType>,
     /// Whether clients reach `web` over UDP too.
     pub udp: bool,
     /// Writable paths below the release's tree, which need no quotes in a unit file.
     pub writable: Vec<String>,
-    /// Directories below the release's tree of which each process gets its own, empty one.
+    /// Directories below the release's tree. Each process gets an empty one of its own in their
+    /// place.
     pub process_dirs: Vec<String>,
     pub sandbox: Sandbox,
     /// In bytes, for each process.

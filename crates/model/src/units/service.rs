@@ -69,7 +69,7 @@ PrivateUsers=yes
 /// How a process of one app sees the directory with the state of all apps.
 const HIDDEN: &str = "ro,mode=0755";
 
-/// A directory of which each process has its own: small, and writable for any user.
+/// A directory that each process has to itself: small, and writable for any user.
 const PROCESS_DIR: &str = "mode=1777,nosuid,nodev,size=16m";
 
 pub(super) fn text(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
