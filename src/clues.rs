@@ -71,6 +71,28 @@ fn help(log: &[String], sandbox: Sandbox) -> Option<String> {
         }
         .to_owned());
     }
+    if says(&is_registry_unreachable) {
+        return Some(
+            "this instance does not reach the package registry: pack the dependencies into the              archive (`pip wheel -w wheels -r requirements.txt`, `npm ci --omit=dev`, `bundle              install`), or give the instance a way out"
+                .to_owned(),
+        );
+    }
+    if says(&is_python_module_missing) {
+        return Some(
+            "install it into a virtual environment in `build`, and start the program from there: \
+             `build: python3 -m venv .venv && .venv/bin/pip install -r requirements.txt`, `web: \
+             .venv/bin/gunicorn …`"
+                .to_owned(),
+        );
+    }
+    if says(&|line| line.contains("Cannot find module '") || line.contains("Cannot find package '"))
+    {
+        return Some(
+            "run `npm ci --omit=dev` before the archive is made, and pack node_modules; or let \
+             `build: npm ci --omit=dev` do it on the instance"
+                .to_owned(),
+        );
+    }
     if says(&is_command_missing) {
         let hidden = match sandbox {
             Sandbox::Strict => {
@@ -80,7 +102,7 @@ fn help(log: &[String], sandbox: Sandbox) -> Option<String> {
         };
         return Some(format!(
             "install the command in /usr/local/bin, name it by its path in the release \
-             (./bin/server), or set PATH in the release's env; a script is not found either where \
+             (./bin/server, .venv/bin/gunicorn), or set PATH in the release's env; a script is not found either where \
              its `#!` line names a program that is not there{hidden}"
         ));
     }
@@ -121,6 +143,22 @@ fn is_home_hidden(line: &str) -> bool {
         line.find(path).is_some_and(|at| !before(at).is_some_and(inside))
     });
     named && HIDDEN.iter().any(|words| line.contains(words))
+}
+
+/// Whether a line of pip, npm, bundler or another package manager reports that it has no network.
+fn is_registry_unreachable(line: &str) -> bool {
+    let of_npm = line.contains("npm ") && line.to_ascii_lowercase().contains("npm err");
+    let npm = ["ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH"];
+    let pip = ["NewConnectionError(", "ConnectTimeoutError(", "NameResolutionError("];
+    let bundler = ["Could not reach host ", "Could not fetch specs from "];
+    of_npm && npm.iter().any(|words| line.contains(words))
+        || pip.iter().chain(&bundler).any(|words| line.contains(words))
+}
+
+fn is_python_module_missing(line: &str) -> bool {
+    ["ModuleNotFoundError: No module named", "ImportError: No module named"]
+        .iter()
+        .any(|words| line.contains(words))
 }
 
 /// Whether a line reports a missing command, in the wording of bash, dash or env(1).
@@ -177,6 +215,23 @@ mod tests {
             assert!(advice(line, Sandbox::Strict).contains("/usr/local/bin"), "{line}");
         }
         assert_eq!(advice("web.1: GET /x 404 not found", Sandbox::Strict), "");
+    }
+
+    #[test]
+    fn says_how_dependencies_get_in() {
+        for (line, words) in [
+            ("web.1: ModuleNotFoundError: No module named 'flask'", ".venv/bin/pip install"),
+            ("web.1: Error: Cannot find module 'express'", "pack node_modules"),
+            ("build: npm ERR! code EAI_AGAIN", "does not reach the package registry"),
+            ("build: npm error errno ECONNREFUSED", "does not reach the package registry"),
+            (
+                "build: WARNING: Retrying after connection broken by 'NewConnectionError('<pip._",
+                "pip wheel -w wheels",
+            ),
+        ] {
+            assert!(advice(line, Sandbox::Strict).contains(words), "{line}");
+        }
+        assert_eq!(advice("web.1: connect ECONNREFUSED 127.0.0.1:5432", Sandbox::Strict), "");
     }
 
     #[test]

@@ -187,8 +187,9 @@ pub async fn forget_removed(cx: &Context) -> Result<()> {
         name.starts_with("deploy-") && name.ends_with(".service")
     });
     if services.any(|entry| fs::read_to_string(entry.path()).is_ok_and(|text| of_nobody(&text))) {
-        ports::load(cx).await?;
+        // Without units nothing starts again, whether the port map can be loaded or not.
         cx.machine.daemon_reload().await?;
+        ports::load(cx).await?;
     }
     Ok(())
 }

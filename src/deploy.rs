@@ -78,7 +78,10 @@ pub async fn deploy(
     let result = deploy_steps(cx, &app, url, run_release, &mut attempt).await;
     match result.is_err() && !attempt.is_begun() && app.is_new() {
         true => forget(cx, app),
-        false => attempt.record(cx, &app, &result),
+        false => {
+            attempt.record(cx, &app, &result);
+            app.sweep_in_background();
+        }
     }
     result
 }
@@ -205,6 +208,9 @@ async fn stage_steps(cx: &Context, app: &Locked, found: Found) -> Result<Staged>
     }
     let mut staged = staged?;
     if staged.reused {
+        if app.current()?.as_ref() != Some(&staged.manifest.label) {
+            staged.manifest.forget_scaling();
+        }
         preflight::private_ports(cx, app, &mut staged.manifest).await?;
     }
     if let Err(refused) = preflight::release(cx, app, &staged.manifest) {

@@ -365,7 +365,7 @@ fn needs_deploy(manifest: &Manifest, now: &Plan) -> Vec<&'static str> {
     let plan = &manifest.plan;
     let scaled = !manifest.staged_counts.is_empty();
     let rows = [
-        ("PORT", plan.port != now.port),
+        ("PORT", !manifest.port_is_own && plan.port != now.port),
         ("DEPLOY_STRATEGY", plan.strategy != now.strategy),
         ("DEPLOY_CONCURRENCY", !scaled && plan.counts() != now.counts()),
     ];

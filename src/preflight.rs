@@ -141,11 +141,12 @@ fn others_than(cx: &Context, app: &App) -> Result<impl Iterator<Item = Snapshot>
 }
 
 /// A release that is installed has its private ports, but a stranger may have
-/// taken one while it did not run: then it gets others.
+/// taken one while it did not run, or it was scaled: then it gets others.
 pub async fn private_ports(cx: &Context, app: &Locked, manifest: &mut Manifest) -> Result<()> {
     let bound = cx.machine.bound_ports();
     let taken = manifest.plan.private_ports.iter().any(|port| bound.contains(port));
-    if !taken || !converge::live_of(cx, app, &manifest.label).await?.is_empty() {
+    let missing = manifest.plan.private_ports.len() != manifest.plan.private_ports_needed();
+    if !(taken || missing) || !converge::live_of(cx, app, &manifest.label).await?.is_empty() {
         return Ok(());
     }
     let _turn = cx.common.allocating.lock().await;
@@ -191,7 +192,18 @@ pub fn rollback(app: &Locked, to: Option<Label>) -> Result<Manifest> {
     match to {
         None => snapshot.rollback_target().map(whole).ok_or_else(|| {
             let why = "no earlier release that was good is installed";
-            what("").because(why).help(format!("`deploy releases {}`", app.name()))
+            let current = snapshot.current.as_ref();
+            let later = |m: &&Manifest| m.state.is_good() && Some(&m.label) != current;
+            let help = match snapshot.releases.iter().rev().find(later) {
+                Some(later) => format!(
+                    "`deploy rollback {} --to {}` goes forward to {}",
+                    app.name(),
+                    later.label,
+                    later.label
+                ),
+                None => format!("`deploy releases {}` lists what is installed", app.name()),
+            };
+            what("").because(why).help(help)
         }),
         Some(label) => match snapshot.release(&label) {
             Some(manifest) if manifest.state.is_good() => Ok(whole(manifest)),

@@ -62,6 +62,7 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
         homes: true,
         process_dirs: settings.process_dirs.clone(),
         rolling: None,
+        port_is_own: true,
         staged_counts: Default::default(),
         plan: plan(procfile, agent, settings),
     };

@@ -143,9 +143,18 @@ fn app_and_line(store: &Store, asked: &Exec) -> Result<(App, Option<String>)> {
 
 /// A line of the Procfile, run by the shell as a service or the release phase would be.
 fn of_line(app: &App, manifest: &Manifest, line: &str) -> Result<(Service, Vec<String>)> {
+    if line == "web" {
+        let error = Error::usage(format!("run web of {} once", app.name()));
+        let why = "it serves on a port of its own, which a one-off does not have";
+        return Err(error.because(why).help(format!(
+            "`deploy scale {} web=N` starts more of them, `deploy run` runs one on a laptop",
+            app.name()
+        )));
+    }
     let text = app.procfile(&manifest.label)?;
     let procfile = text.and_then(|text| Procfile::parse(&text).ok());
     let services = procfile.iter().flat_map(Procfile::services);
+    let services = services.filter(|(kind, _)| kind.as_str() != "web");
     let release = procfile.as_ref().and_then(Procfile::release);
     let mut known: Vec<(&str, &str)> =
         services.map(|(kind, command)| (kind.as_str(), command)).collect();
@@ -236,6 +245,9 @@ fn streams(caller: &Caller, user: &str) -> Result<Streams> {
         if found.st_uid != caller.uid || !(is_pipe || fd.is_terminal()) {
             return Err(what().because("what came along is no terminal or pipe of the caller's"));
         }
+    }
+    // Only now: stdout and stderr may be the same pipe.
+    for fd in &passed {
         fchown(fd, Some(owner.uid), None).map_err(|e| what().because(e))?;
     }
     let copy = |fd: &OwnedFd| fd.try_clone().map_err(|e| what().because(e));

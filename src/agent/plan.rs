@@ -7,7 +7,7 @@ use crate::store::App;
 use crate::{owner, preflight};
 use jiff::Timestamp;
 use model::api::{PlanStatus, PlannedPhase, PlannedProcess, PlannedType};
-use model::error::{Error, Result};
+use model::error::{Error, Exit, Result};
 use model::installed::Snapshot;
 use model::release::env::Env;
 use model::release::identity::Identity;
@@ -40,13 +40,19 @@ pub async fn plan(cx: &Context, app: &App, url: &ReleaseUrl) -> Result<PlanStatu
         None => app.free_label(resolved.name()),
     };
     let nothing = snapshot.current.as_ref() == Some(&label);
-    let refused = match nothing {
+    let refusals = match nothing {
         true => Vec::new(),
         false => refusals(cx, app, &resolved, here.as_ref(), &label, &plan),
     };
     let (start, stop) = match nothing {
         true => (Vec::new(), Vec::new()),
-        false => (processes(app, &label, &plan), running(app, &snapshot)),
+        false => {
+            let mut start = processes(app, &label, &plan);
+            if snapshot.current.is_none() {
+                start.iter_mut().for_each(|process| process.how = String::new());
+            }
+            (start, running(app, &snapshot))
+        }
     };
     let names = compare(&installed_env(app, &snapshot)?, &effective(&env));
     Ok(PlanStatus {
@@ -56,7 +62,8 @@ pub async fn plan(cx: &Context, app: &App, url: &ReleaseUrl) -> Result<PlanStatu
         current: snapshot.current.as_ref().map(Label::to_string),
         nothing,
         fetch: here.is_none(),
-        refused,
+        exit: refusals.first().map_or(Exit::Done, Error::exit),
+        refused: refusals.into_iter().map(refusal).collect(),
         build: procfile.build().filter(|_| here.is_none()).map(str::to_owned),
         release_phase: procfile.release().map(|command| PlannedPhase {
             command: command.to_owned(),
@@ -79,7 +86,7 @@ fn refusals(
     here: Option<&Manifest>,
     label: &Label,
     plan: &Plan,
-) -> Vec<String> {
+) -> Vec<Error> {
     let mut manifest = here.cloned().unwrap_or_else(|| Manifest {
         format: FORMAT,
         label: label.clone(),
@@ -95,6 +102,7 @@ fn refusals(
         homes: true,
         process_dirs: Vec::new(),
         rolling: None,
+        port_is_own: true,
         staged_counts: BTreeMap::new(),
         plan: plan.clone(),
     });
@@ -117,11 +125,14 @@ fn refusals(
         disk(),
         ports.and_then(|()| preflight::release(cx, app, &manifest)),
     ];
-    let text = |error: Error| match error.advice() {
+    checks.into_iter().filter_map(Result::err).collect()
+}
+
+fn refusal(error: Error) -> String {
+    match error.advice() {
         Some(help) => format!("{} ({help})", error.chain()),
         None => error.chain(),
-    };
-    checks.into_iter().filter_map(Result::err).map(text).collect()
+    }
 }
 
 fn types(plan: &Plan, current: Option<&Manifest>) -> Vec<PlannedType> {

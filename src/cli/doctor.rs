@@ -2,6 +2,7 @@
 
 use super::args::DoctorArgs;
 use super::client::Client;
+use super::tables::wrapped;
 use super::{checked, show};
 use crate::doctor::{self, Instance};
 use crate::host::systemd::Systemd;
@@ -111,24 +112,6 @@ fn page(rows: &[Row], width: Option<usize>) -> String {
         (failed, warnings) => format!("failed: {failed}, warnings: {warnings}\n"),
     });
     text
-}
-
-/// Breaks a text between words into lines of at most `width` characters; one line without it.
-fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let Some(line) = lines.last_mut() else { break };
-        let longer = line.chars().count() + 1 + word.chars().count();
-        match width {
-            _ if line.is_empty() => line.push_str(word),
-            Some(width) if longer > width => lines.push(word.to_owned()),
-            _ => {
-                line.push(' ');
-                line.push_str(word);
-            }
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

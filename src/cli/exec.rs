@@ -9,10 +9,11 @@ use model::api::{Exec, ExecEvent};
 use model::error::{Error, Exit, Result};
 use model::text::for_terminal;
 use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
 use nix::unistd::pipe2;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -81,13 +82,16 @@ async fn in_pipes(request: &Exec) -> Result<u8> {
     let make = || pipe2(OFlag::O_CLOEXEC);
     let pipes = || Ok::<_, nix::Error>([make()?, make()?, make()?]);
     let pipes = pipes().map_err(|e| Error::failed("make pipes").because(e))?;
-    let [(input, to_input), (from_output, output), (from_error, error)] = pipes;
+    let [(input, to_input), (from_output, output), (from_error, mut error)] = pipes;
+    if are_one()? {
+        // Through one pipe the lines keep their order.
+        error = duplicate(&output)?;
+    }
     let following = begin(request, vec![input, output, error]).await?;
     let _input = copied(File::from(stdin()?), to_input.into());
-    let stderr = duplicate(&io::stderr())?;
     let outputs = [
         copied(from_output.into(), File::from(stdout()?)),
-        copied(from_error.into(), File::from(stderr)),
+        copied(from_error.into(), File::from(duplicate(&io::stderr())?)),
     ];
     let ended = end(following).await;
     finish(&outputs).await;
@@ -126,8 +130,31 @@ fn report(ended: Result<(u8, Option<String>)>) -> Result<u8> {
 /// Copies until either side ends.
 fn copied(mut from: File, mut to: File) -> JoinHandle<()> {
     thread::spawn(move || {
-        let _ = io::copy(&mut from, &mut to);
+        // Not io::copy, which calls splice(2): where stdout and stderr share one position in a
+        // file, two of those at once write over each other, and two write(2) do not.
+        let mut buffer = [0; 1 << 16];
+        while let Ok(read @ 1..) = read(&mut from, &mut buffer) {
+            if to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
     })
+}
+
+fn read(from: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Whether stdout and stderr lead to the same file or pipe.
+fn are_one() -> Result<bool> {
+    let what = |e| Error::failed("examine the standard streams").because(e);
+    let (out, err) = (fstat(io::stdout()).map_err(what)?, fstat(io::stderr()).map_err(what)?);
+    Ok((out.st_dev, out.st_ino) == (err.st_dev, err.st_ino))
 }
 
 /// Waits for the rest of the output: all processes of the command have ended.

@@ -7,6 +7,10 @@ use model::text::line;
 
 /// Characters of a name that a column of a terminal shows.
 const NAME: usize = 20;
+/// A terminal with fewer columns shows neither the release before nor who asked.
+const WIDE: usize = 110;
+/// The columns that a narrow terminal lacks.
+const SPARE: [usize; 2] = [4, 5];
 
 /// Renders the entries, which come newest first, with the newest last. With a width, no line is
 /// longer.
@@ -14,14 +18,18 @@ pub fn history(entries: &[Recorded], width: Option<usize>) -> String {
     if entries.is_empty() {
         return "nothing was deployed yet\n".to_owned();
     }
-    let header = ["began", "app", "asked", "release", "from", "by", "took", "result"];
+    let narrow = width.is_some_and(|width| width < WIDE);
+    let shown = |column: &usize| !(narrow && SPARE.contains(column));
+    let header = ["began", "app", "asked", "release", "from", "by", "took", "exit", "result"];
+    let columns: Vec<usize> = (0..header.len()).filter(shown).collect();
     let rows = entries.iter().rev().map(|recorded| {
         let mut cells = cells(recorded);
         if width.is_some() {
             cells[1..6].iter_mut().for_each(|cell| *cell = shortened(cell));
         }
-        cells
+        columns.iter().map(|column| std::mem::take(&mut cells[*column])).collect()
     });
+    let header: Vec<&str> = columns.iter().map(|column| header[*column]).collect();
     fit(&table(&header, rows, ""), width)
 }
 
@@ -44,7 +52,8 @@ fn cells(Recorded { app, entry }: &Recorded) -> Vec<String> {
         entry.before.clone().unwrap_or_else(none),
         entry.who.clone(),
         seconds(entry.seconds),
-        result(recorded_reason(entry.reason), entry.exit.code(), &entry.message),
+        entry.exit.code().to_string(),
+        result(recorded_reason(entry.reason), &entry.message),
     ]
 }
 
@@ -53,12 +62,11 @@ fn recorded_reason(reason: Option<Reason>) -> Option<String> {
     Some(word.as_str()?.replace('_', " "))
 }
 
-fn result(reason: Option<String>, code: u8, message: &str) -> String {
+fn result(reason: Option<String>, message: &str) -> String {
     let message = line(message, usize::MAX);
-    match (code, reason) {
-        (0, _) => format!("ok: {message}"),
-        (_, Some(reason)) => format!("{reason} (exit {code}): {message}"),
-        (_, None) => format!("exit {code}: {message}"),
+    match reason {
+        Some(reason) => format!("{reason}: {message}"),
+        None => message,
     }
 }
 
@@ -113,10 +121,10 @@ mod tests {
     #[test]
     fn the_newest_comes_last_and_a_pipe_gets_whole_messages() {
         let expected = "\
-BEGAN        APP     ASKED        RELEASE  FROM  BY   TOOK   RESULT
-11-26 03:02  my-app  deploy r2    r2       r1    ann  65.2s  health timeout (exit 12): \
+BEGAN        APP     ASKED        RELEASE  FROM  BY   TOOK   EXIT  RESULT
+11-26 03:02  my-app  deploy r2    r2       r1    ann  65.2s  12    health timeout: \
             r2 failed, r1 runs on: web.1 has not opened a port after 60 s, and more
-11-26 03:02  my-app  restart web  r1       r1    ann  65.2s  ok: restarted my-app web.1
+11-26 03:02  my-app  restart web  r1       r1    ann  65.2s  0     restarted my-app web.1
 ";
         assert_eq!(history(&entries(), None), expected);
     }
@@ -131,7 +139,7 @@ BEGAN        APP     ASKED        RELEASE  FROM  BY   TOOK   RESULT
             assert!(text.contains('…'), "{text}");
         }
         let text = history(&super::tests::entries(), Some(80));
-        assert!(text.contains("health timeout (ex…"), "{text}");
+        assert!(text.contains("12    health timeout: r2"), "{text}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use model::reason::Reason;
 use model::text::{self, for_terminal};
 use render::Progress;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,10 @@ use std::time::{Duration, Instant};
 /// a second after it has ended.
 const AGAIN: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(250);
+/// A failure quotes fewer lines.
+const QUOTED: usize = 500;
+/// After so long without an event it is said what is waited for.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Parses `90s` or `10m` on the command line.
 fn duration(text: &str) -> std::result::Result<Duration, String> {
@@ -80,8 +84,10 @@ async fn perform(cli: Cli) -> Result<End> {
         }
         Command::Plan(args) => {
             let request = api::Release { url: checked(args.url)? };
-            let plan = Client::new()?.post("/v1/plan", &request).await?;
-            show(&plan, args.json, tables::plan).map(End::Shown)
+            let plan: api::PlanStatus = Client::new()?.post("/v1/plan", &request).await?;
+            let exit = plan.exit;
+            show(&plan, args.json, |plan| tables::plan(plan, tables::width()))?;
+            Ok(End::Shown(exit))
         }
         Command::Attach(args) => {
             watch(Client::new()?.attach(&api::Attach { id: args.id }).await?, args.shown).await
@@ -158,7 +164,10 @@ fn no_command(word: &str) -> Error {
     let known: Vec<String> = names.collect();
     let alias = ALIASES.iter().find(|(other, _)| *other == word).map(|(_, own)| *own);
     let distance = |name: &&String| strsim::damerau_levenshtein(word, name);
-    let near = known.iter().min_by_key(distance).filter(|name| distance(name) <= 2);
+    // A mistyped command has most of its letters; `shop` is an app, and not `stop`.
+    let most = if word.chars().count() > 5 { 2 } else { 1 };
+    let near = known.iter().min_by_key(distance).filter(|name| distance(name) <= most);
+    let near = near.filter(|name| !HARMFUL.contains(&name.as_str()));
     let meant = alias.map(str::to_owned).or_else(|| near.cloned());
     let error = Error::usage(format!("deploy {}", text::quoted(word)))
         .because("that is no command, and a release's URL begins with s3://, https:// or file://");
@@ -167,6 +176,9 @@ fn no_command(word: &str) -> Error {
         None => error.help("`deploy --help` lists the commands"),
     }
 }
+
+/// Commands that are never suggested to someone who may have meant an app.
+const HARMFUL: [&str; 2] = ["remove", "stop"];
 
 /// Words of other tools.
 const ALIASES: [(&str, &str); 12] = [
@@ -225,6 +237,8 @@ async fn follow(path: &str, request: &impl Serialize, shown: Shown) -> Result<En
 async fn watch(mut events: Following, shown: Shown) -> Result<End> {
     let mut progress = Progress::new(shown.json, shown.quiet);
     let mut work = None;
+    // The newest lines that a build or the release phase wrote: they are not quoted again.
+    let mut output: VecDeque<String> = VecDeque::new();
     let mut interrupts = Interrupts::new(shown);
     loop {
         let next = tokio::select! {
@@ -235,9 +249,18 @@ async fn watch(mut events: Following, shown: Shown) -> Result<End> {
                 }
                 continue;
             }
+            () = tokio::time::sleep(SILENCE) => {
+                progress.remind();
+                continue;
+            }
         };
         match next {
-            Some(Event::Ended { outcome }) => {
+            Some(Event::Ended { mut outcome }) => {
+                let is_shown =
+                    |line: &String| output.iter().any(|one| line.ends_with(one.as_str()));
+                if !shown.json && outcome.log.iter().all(is_shown) {
+                    outcome.log.clear();
+                }
                 progress.show(&Event::Ended { outcome: outcome.clone() });
                 if shown.timings && !shown.json {
                     render::timings(&outcome.timings);
@@ -245,8 +268,13 @@ async fn watch(mut events: Following, shown: Shown) -> Result<End> {
                 return Ok(End::Outcome(Box::new(outcome)));
             }
             Some(event) => {
-                if let Event::Begun { id, .. } = &event {
-                    work = Some(id.clone());
+                match &event {
+                    Event::Begun { id, .. } => work = Some(id.clone()),
+                    Event::Output { line } if !shown.quiet => {
+                        output.truncate(QUOTED - 1);
+                        output.push_front(line.clone());
+                    }
+                    _ => {}
                 }
                 progress.show(&event);
             }
@@ -282,7 +310,7 @@ async fn status(args: OneApp) -> Result<Exit> {
     let (json, status) = (args.json, ask::<AppStatus>("/v1/status", args.app).await?);
     let is_ill = |app: &AppStatus| app.release.is_some() && !app.healthy;
     let exit = if status.iter().any(is_ill) { Exit::Unhealthy } else { Exit::Done };
-    show(&status, json, |status| tables::status(status)).map(|_| exit)
+    show(&status, json, |status| tables::status(status, tables::width())).map(|_| exit)
 }
 
 async fn question<T>(path: &str, args: OneApp, table: impl Fn(&[T]) -> String) -> Result<Exit>

@@ -5,11 +5,14 @@ use model::api::ReleaseStatus;
 use model::release::state::State;
 use std::fmt::Write;
 
+const HEADER: [&str; 7] = ["app", "release", "state", "role", "staged", "size", "url"];
+
 /// Renders the releases. With a width, no line is longer.
 pub fn releases(releases: &[ReleaseStatus], width: Option<usize>) -> String {
     if releases.is_empty() {
         return NONE.to_owned();
     }
+    let room = width.map(|width| width.saturating_sub(before_url(releases)).max(12));
     let rows = releases.iter().map(|release| {
         let role = match (release.current, release.rollback) {
             (true, _) => "current",
@@ -23,11 +26,39 @@ pub fn releases(releases: &[ReleaseStatus], width: Option<usize>) -> String {
             role.to_owned(),
             ago(release.staged_at),
             size(release.bytes),
-            release.url.clone(),
+            end_of(&release.url, room),
         ]
     });
-    let header = ["app", "release", "state", "role", "staged", "size", "url"];
-    fit(&(table(&header, rows, "") + &notes(releases)), width)
+    fit(&(table(&HEADER, rows, "") + &notes(releases)), width)
+}
+
+/// The width of the columns before the URL, by the widest app, release and state.
+fn before_url(releases: &[ReleaseStatus]) -> usize {
+    let widest = |cell: &dyn Fn(&ReleaseStatus) -> usize, header: &str| {
+        releases.iter().map(cell).max().unwrap_or(0).max(header.len()) + 2
+    };
+    let [app, label, state, ..] = HEADER;
+    widest(&|release| release.app.chars().count(), app)
+        + widest(&|release| release.release.chars().count(), label)
+        + widest(&|release| release.state.to_string().len(), state)
+        + widest(
+            &|release| if release.rollback { "rollback".len() } else { "current".len() },
+            "role",
+        )
+        + widest(&|release| ago(release.staged_at).len(), "staged")
+        + widest(&|release| size(release.bytes).len(), "size")
+}
+
+/// The end of a URL: only that differs between releases.
+fn end_of(url: &str, room: Option<usize>) -> String {
+    let length = url.chars().count();
+    match room {
+        Some(room) if length > room => {
+            let end: String = url.chars().skip(length - (room - 1)).collect();
+            format!("…{end}")
+        }
+        _ => url.to_owned(),
+    }
 }
 
 fn notes(releases: &[ReleaseStatus]) -> String {
@@ -82,10 +113,10 @@ mod tests {
         ];
         let expected = "\
 APP     RELEASE  STATE       ROLE      STAGED  SIZE      URL
-my-app  r6       staged      -         3h ago  4.00 KiB  s3://releases/with/a/l…
-my-app  r5.2     good        current   3h ago  4.00 KiB  s3://releases/with/a/l…
-my-app  r5       good        rollback  3h ago  4.00 KiB  s3://releases/with/a/l…
-my-app  r4       taken back  -         3h ago  4.00 KiB  s3://releases/with/a/l…
+my-app  r6       staged      -         3h ago  4.00 KiB  …x/my-app/production/r6
+my-app  r5.2     good        current   3h ago  4.00 KiB  …my-app/production/r5.2
+my-app  r5       good        rollback  3h ago  4.00 KiB  …x/my-app/production/r5
+my-app  r4       taken back  -         3h ago  4.00 KiB  …x/my-app/production/r4
 
 my-app r6 waits: its deploy need not fetch it
 my-app r5.2 is the archive of r5, with another env

@@ -29,7 +29,9 @@ impl Progress {
             (true, _) => Progress::Json,
             (false, true) => Progress::Quiet,
             (false, false) if Terminal::is_there() => Progress::Terminal(Terminal::new()),
-            (false, false) => Progress::Lines(Lines { printed: Instant::now() }),
+            (false, false) => {
+                Progress::Lines(Lines { printed: Instant::now(), waiting: String::new() })
+            }
         }
     }
 
@@ -45,6 +47,15 @@ impl Progress {
         }
     }
 
+    /// Says again what is waited for; a terminal shows it all the time.
+    pub fn remind(&self) {
+        if let Progress::Lines(Lines { waiting, .. }) = self
+            && !waiting.is_empty()
+        {
+            line(&format!("{:<9} {}", "waits", for_terminal(waiting)));
+        }
+    }
+
     /// Prints a line that is about the command itself.
     pub fn say(&self, text: &str) {
         match self {
@@ -57,6 +68,8 @@ impl Progress {
 /// Plain lines.
 pub struct Lines {
     printed: Instant,
+    /// What the step waits for.
+    waiting: String,
 }
 
 impl Lines {
@@ -71,12 +84,14 @@ impl Lines {
                 ));
             }
             Event::Step { step, text, .. } => {
+                self.waiting.clear();
                 line(&format!("{:<9} {}", step.name(), for_terminal(text)))
             }
             Event::Output { line: text } => line(&format!("  | {}", for_terminal(text))),
             Event::Warning { text } => line(&format!("warning: {}", for_terminal(text))),
             Event::Progress { bytes, total, files } => self.progress(*bytes, *total, *files),
-            Event::Waiting { .. } | Event::Ended { .. } | Event::Unknown => {}
+            Event::Waiting { text } => self.waiting.clone_from(text),
+            Event::Ended { .. } | Event::Unknown => {}
         }
     }
 
@@ -122,12 +137,12 @@ pub fn outcome(outcome: &Outcome, command: &str, json: bool) {
     for line in &outcome.log {
         let _ = writeln!(stderr(), "  | {}", for_terminal(line));
     }
-    if let Some(help) = &outcome.help {
-        let _ = writeln!(stderr(), "{} {}", style("help:").for_stderr().cyan(), for_terminal(help));
-    }
     let text = for_terminal(&outcome.message);
     let failed = style(format!("{command} failed (exit {})", outcome.exit.code())).red().bold();
     let _ = writeln!(stdout(), "{failed}: {text}");
+    if let Some(help) = &outcome.help {
+        let _ = writeln!(stderr(), "{} {}", style("help:").for_stderr().cyan(), for_terminal(help));
+    }
 }
 
 /// The parts in which the agent waits, and for what.

@@ -10,14 +10,12 @@ pub(super) const NONE: &str = "no app is installed; `deploy URL` installs one\n"
 /// The text for a release without a process of `web`.
 const NO_WEB: &str = "  no web    no port is opened: a process is healthy while it stays up\n";
 
-pub fn status(apps: &[AppStatus]) -> String {
+pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
     let mut text = String::new();
     for (index, app) in apps.iter().enumerate() {
         if index > 0 {
             text.push('\n');
         }
-        let environment = app.environment.as_deref().unwrap_or("-");
-        let release = app.release.as_deref().unwrap_or("no release");
         let stopped = app.processes.iter().all(|process| process.state == "stopped");
         let health = match (stopped && app.release.is_some(), app.healthy) {
             _ if app.damaged.is_some() => "damaged",
@@ -26,7 +24,15 @@ pub fn status(apps: &[AppStatus]) -> String {
             _ => "not healthy",
         };
         let state = app.state.map(|state| format!("{state}, ")).unwrap_or_default();
-        let _ = writeln!(text, "{} ({environment}): {release}, {state}{health}", app.app);
+        let _ = match (&app.release, &app.environment) {
+            (Some(release), Some(environment)) => {
+                writeln!(text, "{} ({environment}): {release}, {state}{health}", app.app)
+            }
+            _ if app.damaged.is_some() => writeln!(text, "{}: {health}", app.app),
+            _ => writeln!(text, "{}: no release runs here", app.app),
+        };
+        let health = app.health.as_ref().filter(|_| health != "stopped");
+        let health = health.map(|health| health_text(health, app.port.is_some()));
         let port = app.port.map(|port| port.to_string());
         let leaving = app.leaving.as_ref().map(|leaving| {
             let left = leaving.until.duration_since(Timestamp::now()).as_secs().max(0);
@@ -38,7 +44,7 @@ pub fn status(apps: &[AppStatus]) -> String {
         for (name, value) in [
             ("damaged", &app.damaged),
             ("fault", &app.fault),
-            ("health", &app.health.as_ref().map(health_text)),
+            ("health", &health),
             ("scaled", &app.scaled),
             ("settings", &app.settings),
             ("url", &app.url),
@@ -55,11 +61,8 @@ pub fn status(apps: &[AppStatus]) -> String {
         if let Some(last) = &app.last {
             let code = last.exit.code();
             let when = ago(last.at);
-            let _ = writeln!(
-                text,
-                "  {:<9} {} {when}: exit {code}, {}",
-                "last", last.action, last.message
-            );
+            let last = format!("{} {when}: exit {code}, {}", last.action, last.message);
+            text.push_str(&paragraph("last", &last, width));
         }
         if let Some(watch) = &app.watch {
             let url = watch.url.as_ref().map(|url| format!("{url}: ")).unwrap_or_default();
@@ -86,10 +89,12 @@ pub fn status(apps: &[AppStatus]) -> String {
 }
 
 /// When the app last answered and how fast, and since when it does not.
-fn health_text(health: &Health) -> String {
+fn health_text(health: &Health, has_port: bool) -> String {
     let answered = match (health.answered, health.milliseconds) {
+        (Some(at), _) if !has_port => format!("all processes were up {}", ago(at)),
         (Some(at), Some(ms)) => format!("answered {} in {ms:.0} ms", ago(at)),
-        _ => "has not answered yet".to_owned(),
+        _ if has_port => "has not answered yet".to_owned(),
+        _ => "not all processes were up yet".to_owned(),
     };
     match health.healthy {
         true => answered,
@@ -115,7 +120,8 @@ fn listens(process: &ProcessStatus) -> String {
     }
 }
 
-pub fn plan(plan: &PlanStatus) -> String {
+/// Renders a plan. With a width, reasons and lists are broken between words.
+pub fn plan(plan: &PlanStatus, width: Option<usize>) -> String {
     let mut text = format!("{} {} from {}\n", plan.app, plan.release, plan.url);
     let current = plan.current.as_deref().unwrap_or("nothing");
     let _ = writeln!(text, "  runs now  {current}");
@@ -124,7 +130,7 @@ pub fn plan(plan: &PlanStatus) -> String {
         return text;
     }
     for refused in &plan.refused {
-        let _ = writeln!(text, "  refused   {refused}");
+        text.push_str(&paragraph("refused", refused, width));
     }
     let fetch = if plan.fetch { "the archive" } else { "nothing: it is staged already" };
     let _ = writeln!(text, "  fetch     {fetch}");
@@ -153,23 +159,52 @@ pub fn plan(plan: &PlanStatus) -> String {
     }
     let mut list = |title: &str, processes: &[PlannedProcess]| {
         for process in processes {
-            let how = if title == "start" { format!(" {}", process.how) } else { String::new() };
+            let how = match title == "start" && !process.how.is_empty() {
+                true => format!(" {}", process.how),
+                false => String::new(),
+            };
             let _ = writeln!(text, "  {title:<9} {}{how}: {}", process.unit, process.command);
         }
     };
     list("stop", &plan.stop);
     list("start", &plan.start);
-    let names = [
-        ("env new", &plan.env_added),
-        ("env gone", &plan.env_removed),
-        ("env other", &plan.env_changed),
-    ];
-    for (title, names) in names {
-        if !names.is_empty() {
-            let _ = writeln!(text, "  {title:<9} {}", names.join(" "));
-        }
+    let names =
+        [("new", &plan.env_added), ("gone", &plan.env_removed), ("changed", &plan.env_changed)];
+    let said = names.iter().filter(|(_, names)| !names.is_empty());
+    let said: Vec<_> = said.map(|(word, names)| format!("{word} {}", names.join(" "))).collect();
+    if !said.is_empty() {
+        text.push_str(&paragraph("env", &said.join("; "), width));
     }
     text
+}
+
+/// A row whose value is broken between words.
+fn paragraph(title: &str, value: &str, width: Option<usize>) -> String {
+    let wide = width.map(|width| width.saturating_sub(12).max(20));
+    let mut text = String::new();
+    for (nth, line) in wrapped(value, wide).iter().enumerate() {
+        let title = if nth == 0 { title } else { "" };
+        let _ = writeln!(text, "  {title:<9} {line}");
+    }
+    text
+}
+
+/// Breaks a text between words into lines of at most `width` characters; one line without it.
+pub(super) fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let Some(line) = lines.last_mut() else { break };
+        let longer = line.chars().count() + 1 + word.chars().count();
+        match width {
+            _ if line.is_empty() => line.push_str(word),
+            Some(width) if longer > width => lines.push(word.to_owned()),
+            _ => {
+                line.push(' ');
+                line.push_str(word);
+            }
+        }
+    }
+    lines
 }
 
 pub(super) fn table(

@@ -27,6 +27,8 @@ pub(super) struct Watched {
     pub kind: ProcessType,
     pub name: String,
     pub unit: String,
+    /// The command that prints its log.
+    logs: String,
     pub port: Option<u16>,
     /// In bytes; none means no limit.
     memory_max: Option<u64>,
@@ -89,6 +91,11 @@ impl Watched {
             kind: process.kind.clone(),
             name: process.to_string(),
             unit: units::service(manifest.url.app(), &manifest.label, process),
+            logs: format!(
+                "deploy logs {} {process} --release {}",
+                manifest.url.app(),
+                manifest.label
+            ),
             port: process.port,
             memory_max: manifest.plan.memory_max,
             ready: manifest.plan.ready,
@@ -126,7 +133,7 @@ impl Watched {
 
     /// Returns the advice for an exit status that has a meaning: bash(1), EXIT STATUS.
     fn help_for_exit(&self, status: &ServiceStatus) -> String {
-        let read = format!("read what it wrote: `journalctl -u {}`", self.unit);
+        let read = format!("read all that it wrote: `{}`", self.logs);
         let kind = &self.kind;
         match (status.exec_main_code, status.exec_main_status) {
             (1, 0) if kind.as_str() == "web" => {

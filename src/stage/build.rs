@@ -31,8 +31,8 @@ pub(super) async fn build(
     command: &str,
 ) -> Result<()> {
     let run = unit(cx, app, staging, found, user, command)?;
-    let help = "run it where the release is made, or try it with `deploy run`; \
-                DEPLOY_BUILD_TIMEOUT says how long it may take";
+    let help = "correct what the lines above name; `deploy run DIRECTORY` tries the build on a \
+                laptop";
     let label = staging.label();
     let once = Once {
         kind: BUILD,

@@ -283,6 +283,7 @@ async fn fill(
         homes: homes.is_some(),
         process_dirs,
         rolling: None,
+        port_is_own: env.get("PORT").is_some(),
         staged_counts: Default::default(),
         plan,
     })))

@@ -73,7 +73,13 @@ pub(super) async fn run(
             Err(over().with_log(last.into_lines()))
         }
         Ending::Failure(why) => {
-            let error = Error::unusable(what).help(once.help).with_reason(once.reason);
+            let error = Error::unusable(what).with_reason(once.reason);
+            let error = match why.contains("timeout") {
+                true => {
+                    error.help("give it more time with DEPLOY_BUILD_TIMEOUT, or make it faster")
+                }
+                false => error.help(once.help),
+            };
             let error = match ran_out_of_space(app, &last) {
                 // As the kernel says it: whoever stages looks for it.
                 true => error

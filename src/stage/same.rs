@@ -25,7 +25,7 @@ pub(super) fn known(
         }
         let Some(text) = app.procfile(&manifest.label)? else { continue };
         let Ok(procfile) = Procfile::parse(&text) else { continue };
-        if Plan::new(&procfile, settings, &app.name().user()).is_same(&manifest.plan) {
+        if Plan::new(&procfile, settings, &app.name().user()).is_same(&manifest.plan_as_staged()) {
             return Ok(Some(manifest));
         }
     }
@@ -35,7 +35,8 @@ pub(super) fn known(
 /// Returns the installed release with the same bytes and the same plan.
 pub(super) fn installed(app: &App, content: &Content, plan: &Plan) -> Result<Option<Manifest>> {
     let same = |manifest: &Manifest| {
-        manifest.identity.content.as_ref() == Some(content) && manifest.plan.is_same(plan)
+        manifest.identity.content.as_ref() == Some(content)
+            && manifest.plan_as_staged().is_same(plan)
     };
     Ok(candidates(app)?.find(same))
 }

@@ -35,7 +35,10 @@ fn warnings(env: &Env, procfile: &Procfile, settings: &ReleaseSettings) -> Vec<S
                 "the Procfile has {kind} and no web: only web, in small letters, gets $PORT and \
                  the clients of port {port}"
             ),
-            None => format!("the Procfile has no web: nothing answers on port {port}"),
+            None => {
+                "the Procfile has no web: no port is opened, and healthy means that all stay up"
+                    .to_owned()
+            }
         });
     }
     warnings
@@ -70,7 +73,10 @@ mod tests {
     #[test]
     fn names_a_procfile_without_web() {
         let said = of("PORT=80", "worker: x");
-        assert_eq!(said, ["the Procfile has no web: nothing answers on port 80"]);
+        assert_eq!(
+            said,
+            ["the Procfile has no web: no port is opened, and healthy means that all stay up"]
+        );
         let said = of("", "Web: x");
         assert!(said[0].contains("has Web and no web"), "{said:?}");
     }

@@ -155,3 +155,29 @@ async fn a_scaling_that_fails_changes_nothing() {
     let error = story.scale("clock", 1).await.expect_err("there is none");
     assert!(error.chain().contains("its Procfile has web"), "{}", error.chain());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_the_release_sets_has_not_changed_in_agent_env() {
+    let story = serving(WEB, "export PORT=5002").await;
+    assert_eq!(story.unapplied(), None);
+    let mut story = serving(WEB, "").await;
+    assert_eq!(story.unapplied(), None);
+    story.configure("PORT=5003");
+    let said = story.unapplied().expect("the port of agent.env has changed");
+    assert!(said.contains("PORT in agent.env changed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_was_scaled_is_the_same_release() {
+    for scaled_to in [1, 3] {
+        let story = serving(WEB, "export DEPLOY_CONCURRENCY=web=2").await;
+        story.scale("web", scaled_to).await.expect("it is scaled");
+        let again = story.deploy("r1").await.expect("it runs");
+        assert!(again.message.contains("already"), "{}", again.message);
+        story.publish("r2", WEB, "");
+        story.deploy("r2").await.expect("it is good");
+        story.deploy("r1").await.expect("it is good");
+        assert_eq!(story.installed(), ["r1", "r2"], "r1 was staged once");
+        assert_eq!(story.runs(), ["web-r1@1", "web-r1@2"], "the count of the release counts");
+    }
+}

@@ -131,3 +131,14 @@ async fn does_not_go_back_to_a_release_of_the_same_content() {
     story.roll_back(None).await.expect("r2 was good");
     assert_eq!(story.served_by(), ["web-r2@1"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rollback_the_way_forward_is_named() {
+    let story = Story::serving_r1().await;
+    story.publish("r2", WEB, "");
+    story.deploy("r2").await.expect("r2 is good");
+    story.roll_back(None).await.expect("r1 is good");
+    let error = Story::fails(story.roll_back(None).await, Exit::Usage);
+    let help = error.advice().unwrap_or_default();
+    assert!(help.contains("`deploy rollback my-app --to r2`"), "{help}");
+}

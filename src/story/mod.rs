@@ -206,6 +206,14 @@ impl Story {
         processes::scale(&self.cx(), self.app().lock()?, &counts).await
     }
 
+    /// What status says of settings that the current release does not run by yet.
+    pub fn unapplied(&self) -> Option<String> {
+        let label = self.app().current().expect("readable").expect("a current release");
+        let manifest = self.app().manifest(&label).expect("readable");
+        let cx = self.cx();
+        crate::formation::unapplied(&cx.agent_env, &self.app(), &manifest).expect("readable")
+    }
+
     /// Changes the lines of agent.env after the short settings of all stories.
     pub fn configure(&mut self, settings: &str) {
         self.settings = format!("{SETTINGS}{settings}");

@@ -126,6 +126,14 @@ fn a_one_off_has_pipes_an_exit_code_and_the_conditions_of_a_process() {
     let words = exec(&["--", "printf", "%s|", "a b", "$HOME", "%n", "100%"]).output();
     assert_eq!(words.ok(), "a b|$HOME|%n|100%|");
 
+    // Both streams lead to one file, whose lines and order are the command's.
+    let script = "for i in $(seq 500); do echo out$i; echo err$i >&2; done";
+    host.sh(&format!(
+        "{{ echo HEAD; deploy exec -- bash -c '{script}'; echo TAIL; }} >/run/whole 2>&1
+        {{ echo HEAD; bash -c '{script}'; echo TAIL; }} >/run/expected 2>&1
+        cmp /run/whole /run/expected"
+    ));
+
     // As a process of web.
     let of = |script: &str| exec(&["--", "bash", "-c", script]).output();
     assert_eq!(
@@ -142,7 +150,9 @@ fn a_one_off_has_pipes_an_exit_code_and_the_conditions_of_a_process() {
     assert_eq!(exec(&["console"]).output().ok(), "console as run.1\n");
 
     let said = exec(&["my-app", "nothing"]).output().exits(2);
-    assert!(said.stdout.contains("has web, worker, console, release"), "{said:?}");
+    assert!(said.stdout.contains("has worker, console, release"), "{said:?}");
+    let said = exec(&["my-app", "web"]).output().exits(2);
+    assert!(said.stderr.contains("deploy scale my-app web=N"), "{said:?}");
     let said = exec(&["my-app"]).output().exits(2);
     assert!(said.stderr.contains("`deploy exec APP -- bash`"), "{said:?}");
     exec(&["other", "--", "true"]).output().exits(2);

@@ -108,7 +108,7 @@ fn a_mistake_in_agent_env_stops_deploys_and_nothing_else() {
 fn a_plan_says_what_a_deploy_would_refuse() {
     let host = Host::running_r1();
     Release::new("r1").publish_as(host.s3(), "other");
-    let said = host.deploy(&["plan", "s3://releases/other/production/r1"]).exits(0);
+    let said = host.deploy(&["plan", "s3://releases/other/production/r1"]).exits(10);
     assert!(said.stdout.contains("refused   use port 5000"), "{said:?}");
     assert!(said.stdout.contains("the app my-app has it"), "{said:?}");
     host.publish(&Release::new("r2").set("DEPLOY_CONCURRENCY=web=2"));

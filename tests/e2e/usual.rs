@@ -72,6 +72,7 @@ fn a_write_to_a_read_only_file_system_is_explained() {
     let said = fails(&host, 12, "r1", &release);
     let build = Release::new("r0").procfile("web: python3 app.py web\nbuild: touch /usr/x\n");
     let failed = fails(&host, 10, "r0", &build);
+    assert_eq!(failed.matches("Read-only file system").count(), 1, "quoted twice");
     says(&failed, &["Read-only file system", "help: write below $HOME, $DEPLOY_SHARED, /tmp"]);
     says(&said, &["Read-only file system", "DEPLOY_WRITABLE", "$DEPLOY_SHARED, /tmp"]);
     host.publish(

@@ -237,6 +237,10 @@ pub struct ReleaseStatus {
     pub why: Option<String>,
 }
 
+fn done() -> Exit {
+    Exit::Done
+}
+
 /// The output of `deploy plan`: what a deploy would change. Values of env are compared, never
 /// shown.
 #[derive(Debug, Serialize, Deserialize)]
@@ -249,6 +253,9 @@ pub struct PlanStatus {
     pub nothing: bool,
     /// Whether the archive has to be fetched.
     pub fetch: bool,
+    /// The exit code with which `deploy` would refuse it now; 0 if it would not.
+    #[serde(default = "done")]
+    pub exit: Exit,
     /// Why `deploy` would refuse it now, and what to do about that.
     #[serde(default)]
     pub refused: Vec<String>,

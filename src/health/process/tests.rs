@@ -15,6 +15,7 @@ fn watched(port: Option<u16>) -> Watched {
         kind,
         name,
         unit,
+        logs: String::new(),
         port,
         memory_max: None,
         ready: Readiness::Port,

@@ -50,6 +50,10 @@ pub struct Manifest {
     /// A restart or scaling that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolling: Option<Rolling>,
+    /// Whether the release's env sets PORT; if not, the port is that of agent.env. Not known of
+    /// releases of 0.1.0.
+    #[serde(default = "yes")]
+    pub port_is_own: bool,
     /// The counts that the release was staged with, of a release that was scaled since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub staged_counts: BTreeMap<ProcessType, u16>,
@@ -108,6 +112,20 @@ impl Manifest {
     pub fn remember_counts(&mut self) {
         if self.staged_counts.is_empty() {
             self.staged_counts = self.plan.counts();
+        }
+    }
+
+    /// The plan with the counts that the release was staged with.
+    pub fn plan_as_staged(&self) -> Plan {
+        let mut manifest = self.clone();
+        manifest.forget_scaling();
+        manifest.plan
+    }
+
+    /// Restores the counts that the release was staged with.
+    pub fn forget_scaling(&mut self) {
+        for (kind, count) in std::mem::take(&mut self.staged_counts) {
+            self.set_count(&kind, count);
         }
     }
 
