@@ -13,6 +13,7 @@ packages='
     mmdebstrap
     mount
     nftables
+    python3-venv
     rpm
     rpmlint
     systemd
