@@ -22,4 +22,5 @@ mod jobs;
 mod env;
 mod exec;
 mod handed;
+mod lifecycle;
 mod metrics;

@@ -9,7 +9,7 @@ use super::processes::{self, ProcessAction};
 use super::respond::{Reply, ended_stream, stream};
 use super::status::Look;
 use super::watch::{self, Watcher};
-use super::{cancel, env, exec, history, logs, metrics, plan, remove, status};
+use super::{cancel, env, exec, history, lifecycle, logs, metrics, plan, remove, status};
 use crate::context::{self, Context};
 use crate::doctor::{self, Instance};
 use crate::events::Events;
@@ -30,6 +30,7 @@ use model::doctor::{Ask, Row};
 use model::error::{Error, Result};
 use model::event::{Event, Outcome};
 use model::history::Entry;
+use model::reason::Reason;
 use model::release::name::AppName;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,6 +68,7 @@ pub async fn serve(
         .route("/v1/exec", post(post_exec))
         .route("/v1/env", get(get_env))
         .route("/v1/metrics", get(metrics::get_metrics))
+        .route("/v1/lifecycle", post(post_lifecycle))
         .layer(DefaultBodyLimit::max(LONGEST))
         .layer(from_fn(|request, next| in_time(PATIENCE, LONGEST, request, next)))
         .layer(Extension(watcher))
@@ -371,6 +373,20 @@ async fn post_exec(caller: Caller, bytes: Bytes) -> Reply<Response> {
 
 async fn get_env(_: Caller, Query(asked): Query<api::EnvQuery>) -> Reply<Json<EnvStatus>> {
     Ok(Json(env::env(&store()?, &asked)?))
+}
+
+async fn post_lifecycle(
+    caller: Caller,
+    State(jobs): State<Jobs>,
+    Extension(environment): Extension<Environment>,
+    bytes: Bytes,
+) -> Reply<Json<api::LifecycleAnswer>> {
+    match environment.must_be_current(&jobs) {
+        Err(error) if error.reason() == Reason::Interrupted => return Err(error.into()),
+        // A heartbeat is for the job that is under way: it cannot wait for its end.
+        _ => {}
+    }
+    Ok(Json(lifecycle::lifecycle(&jobs, &caller, &body(&bytes)?).await?))
 }
 
 fn lock(cx: &Context, app: &AppName) -> Result<Locked> {

@@ -1,7 +1,7 @@
 //! What `deploy doctor` asks the store of a release.
 
 use super::s3::{self, Attempt, S3Backend};
-use super::{Backend, Sources};
+use super::{Backend, Query, QueryRefused, Sources};
 use model::error::{Error, Result};
 use model::release::compression::Compression;
 use model::release::url::ReleaseUrl;
@@ -27,6 +27,15 @@ impl Sources {
     /// Returns the role that the instance's metadata offers, or why it cannot be read.
     pub async fn role(&self) -> Result<Option<String>, String> {
         s3::role().await
+    }
+
+    /// Calls Auto Scaling with the credentials that S3 is read with.
+    ///
+    /// # Errors
+    ///
+    /// `Exit::Source` if there are no credentials or no answer.
+    pub async fn query(&self, query: &Query<'_>) -> Result<Result<(), QueryRefused>> {
+        self.s3().await?.query(query).await
     }
 
     /// Returns the store's time; `None` if it tells none.

@@ -10,6 +10,7 @@ mod file;
 mod pointer;
 mod guard;
 mod http;
+mod metadata;
 mod connect_error;
 mod object;
 mod stall_guard;
@@ -23,10 +24,12 @@ mod verifier;
 
 pub use download::Download;
 pub use examine::Access;
+pub use metadata::InstanceMetadata;
 pub use model::release::checksum::{Algorithm, Checksum};
 pub use model::release::identity::{Identity, Mark, Sighting, Validator};
 pub use pointer::PointerChange;
 pub use retry::Timing;
+pub use s3::{Query, QueryRefused};
 
 use aws_config::SdkConfig;
 use futures_util::future::{join, join_all};

@@ -5,10 +5,12 @@ mod client;
 mod credentials;
 mod endpoint;
 mod examine;
+mod query;
 mod refusal;
 
 pub(super) use client::S3;
-pub(super) use examine::{Attempt, role};
+pub(super) use examine::{Attempt, imds, role};
+pub use query::{Query, QueryRefused};
 
 use super::connect_error;
 use super::object::{self, Begun, Body, Fetch, Lookup, Object, Opened};

@@ -403,3 +403,35 @@ pub struct Variable {
     /// Only if the name was asked for; a value of the release before is never shown.
     pub value: Option<String>,
 }
+
+/// POST /v1/lifecycle, a call about the launching hook of the instance's Auto Scaling group,
+/// with a [`LifecycleAnswer`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifecycle {
+    pub call: LifecycleCall,
+    pub group: String,
+    pub hook: String,
+    /// The id of the instance.
+    pub instance: String,
+    /// The region of the instance, which the release's store need not be in.
+    #[serde(default)]
+    pub region: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LifecycleCall {
+    /// Prolong the time that the hook waits.
+    Heartbeat,
+    /// The instance may go into service.
+    Continue,
+    /// The instance is to be terminated.
+    Abandon,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct LifecycleAnswer {
+    /// Whether the hook waited for this instance.
+    pub active: bool,
+}

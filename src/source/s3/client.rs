@@ -36,9 +36,11 @@ pub(in crate::source) struct S3 {
     client: RwLock<Client>,
     credentials: Credentials,
     pub(super) region: String,
-    timing: Timing,
+    pub(super) timing: Timing,
     payer: Option<RequestPayer>,
-    trust: Option<TlsContext>,
+    pub(super) trust: Option<TlsContext>,
+    /// The server that gets the requests to Auto Scaling, if not Amazon's.
+    pub(super) scaling: Option<Endpoint>,
     /// The proxy for the server, for messages.
     proxy: Option<String>,
 }
@@ -65,7 +67,8 @@ impl S3 {
                 (loaded.map_err(|_| no_metadata())?, Credentials::Chain)
             }
         };
-        let endpoint = Endpoint::of(&sdk)?;
+        let endpoint = Endpoint::of(&sdk, "AWS_ENDPOINT_URL_S3")?;
+        let scaling = Endpoint::of(&sdk, "AWS_ENDPOINT_URL_AUTO_SCALING")?;
         let elsewhere = endpoint.is_some();
         let region = sdk.region().map(|region| region.as_ref().to_owned());
         let region = region.or_else(|| elsewhere.then(|| REGION_OF_OTHERS.to_owned()));
@@ -78,7 +81,7 @@ impl S3 {
         let amazon = || format!("https://s3.{region}.amazonaws.com/");
         let proxy = proxy::on_the_way_to(&endpoint.map_or_else(amazon, |endpoint| endpoint.0));
         let timing = timing.clone();
-        Ok(S3 { client, credentials, region, timing, payer, trust, proxy })
+        Ok(S3 { client, credentials, region, timing, payer, trust, scaling, proxy })
     }
 
     pub(super) fn payer(&self) -> Option<RequestPayer> {
@@ -145,6 +148,14 @@ impl S3 {
         }
     }
 
+    /// Returns the provider, without what an earlier one has cached; `None` without credentials.
+    pub(super) async fn provider(&self) -> Option<SharedCredentialsProvider> {
+        match &self.credentials {
+            Credentials::Given(given) => given.clone(),
+            Credentials::Chain => Some(self.chain().await),
+        }
+    }
+
     async fn chain(&self) -> SharedCredentialsProvider {
         credentials::chain(&self.region, self.trust.clone()).await
     }
@@ -201,10 +212,8 @@ impl S3 {
     /// some, later requests use them; true if they come from a new chain. `None` without a
     /// provider.
     pub(super) async fn provided(&self) -> Option<Result<bool, String>> {
-        let (provider, is_new) = match &self.credentials {
-            Credentials::Given(given) => (given.clone()?, false),
-            Credentials::Chain => (self.chain().await, true),
-        };
+        let is_new = matches!(self.credentials, Credentials::Chain);
+        let provider = self.provider().await?;
         let given = timeout(longest(&self.timing), provider.provide_credentials());
         match given.await {
             Err(_) => Some(Err("they did not come in time".to_owned())),
@@ -248,16 +257,24 @@ pub(super) fn http_client(proxy: ProxyConfig, trust: Option<TlsContext>) -> Shar
         let mut connector = smithy::Connector::builder().proxy_config(proxy.clone());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(runtime.and_then(|runtime| runtime.sleep_impl()));
-        let connector = connector.tls_provider(Provider::Rustls(CryptoMode::Ring));
-        match &trust {
-            Some(trust) => connector.tls_context(trust.clone()).build(),
-            None => connector.build(),
-        }
+        with_tls(connector, trust.as_ref())
     })
 }
 
+/// Completes a connector with the one TLS stack.
+pub(super) fn with_tls(
+    connector: smithy::ConnectorBuilder,
+    trust: Option<&TlsContext>,
+) -> smithy::Connector {
+    let connector = connector.tls_provider(Provider::Rustls(CryptoMode::Ring));
+    match trust {
+        Some(trust) => connector.tls_context(trust.clone()).build(),
+        None => connector.build(),
+    }
+}
+
 /// Timeout for finding credentials or a region.
-fn longest(timing: &Timing) -> Duration {
+pub(super) fn longest(timing: &Timing) -> Duration {
     timing.connect + timing.stall
 }
 

@@ -41,7 +41,11 @@ pub(super) fn config(region: &str, trust: Option<TlsContext>) -> ProviderConfig 
 
 /// Lists the providers that were tried, with advice for the one that is at fault.
 pub(super) fn explain(asked: &str, cause: String) -> Error {
-    let what = format!("{asked} cannot be read without AWS credentials");
+    missing(format!("{asked} cannot be read without AWS credentials"), cause)
+}
+
+/// The error of a request that needs credentials.
+pub(super) fn missing(what: String, cause: String) -> Error {
     let (why, help) = describe(cause);
     Error::source(what).because(why).with_reason(Reason::CredentialsMissing).help(help)
 }

@@ -17,14 +17,15 @@ use std::env::{self, VarError};
 pub(super) struct Endpoint(pub String);
 
 impl Endpoint {
-    /// Returns the endpoint of the environment or the profile, whichever the SDK uses.
-    pub fn of(sdk: &SdkConfig) -> Result<Option<Endpoint>> {
+    /// Returns the endpoint of the environment or the profile, whichever the SDK uses; `name` is
+    /// the variable of the service alone.
+    pub fn of(sdk: &SdkConfig, name: &str) -> Result<Option<Endpoint>> {
         let is_set = |name| variable(name).map(|value| value.is_some_and(|v| v == "true"));
         if is_set("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")? {
             return Ok(None);
         }
-        if let Some(url) = variable("AWS_ENDPOINT_URL_S3")? {
-            return Endpoint::parse("AWS_ENDPOINT_URL_S3", &url).map(Some);
+        if let Some(url) = variable(name)? {
+            return Endpoint::parse(name, &url).map(Some);
         }
         let url = sdk.endpoint_url().filter(|url| !url.is_empty());
         url.map(|url| Endpoint::parse("AWS_ENDPOINT_URL", url)).transpose()

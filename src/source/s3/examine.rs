@@ -109,12 +109,16 @@ impl S3 {
     }
 }
 
+/// Creates a client of the instance's metadata, without retries.
+pub(in crate::source) fn imds() -> imds::Client {
+    let config = credentials::config("us-east-1", None);
+    imds::Client::builder().configure(&config).max_attempts(1).build()
+}
+
 /// Returns the name of the role that the instance's metadata offers; `None` if there is no role.
 /// The error says why the metadata cannot be read.
 pub(in crate::source) async fn role() -> Result<Option<String>, String> {
-    let config = credentials::config("us-east-1", None);
-    let client = imds::Client::builder().configure(&config).max_attempts(1).build();
-    match client.get("/latest/meta-data/iam/security-credentials/").await {
+    match imds().get("/latest/meta-data/iam/security-credentials/").await {
         Ok(names) => {
             let first = names.as_ref().lines().next().unwrap_or_default();
             Ok((!first.is_empty()).then(|| text::line(first, LONGEST_ROLE)))
