@@ -138,6 +138,39 @@ pub enum Command {
     /// Nothing is probed: health is what deployd found at its last look, ten seconds ago at
     /// most. The timer deployd-metrics.timer writes it for node_exporter's textfile collector.
     Metrics(MetricsArgs),
+    /// Deploy what this instance is to run: for user-data, and at every boot.
+    ///
+    /// Without URL, the instance's tags say what: deploy:url, or deploy:store
+    /// (s3://BUCKET/PREFIX), deploy:app and deploy:environment, whose `current` is deployed.
+    /// Tags are read from the instance's metadata (InstanceMetadataTags=enabled).
+    ///
+    /// In an Auto Scaling group with a launching hook it sends heartbeats while it works, then
+    /// CONTINUE if the release is good, and ABANDON if it is not; for a warm pool it only stages
+    /// the release. The hook's name is the tag deploy:hook, the group's is in the tag that Auto
+    /// Scaling sets. Exit codes are those of `deploy URL`; 1 also if the hook cannot be completed.
+    Boot(BootArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct BootArgs {
+    /// A release, or `current` of its environment, in place of the tags.
+    #[arg(value_name = "URL")]
+    pub url: Option<String>,
+    /// The launching hook to complete, in place of the tag deploy:hook.
+    #[arg(long, value_name = "NAME")]
+    pub hook: Option<String>,
+    /// The Auto Scaling group, in place of the tag aws:autoscaling:groupName.
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+    /// Send no ABANDON if the release is not good, so that the instance can be examined until
+    /// the hook's own timeout.
+    #[arg(long)]
+    pub keep: bool,
+    /// Give up when the release is not committed by then, waits included, such as 90s or 10m.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub shown: Shown,
 }
 
 #[derive(Debug, Args)]
@@ -415,6 +448,7 @@ impl Cli {
             Some(Command::Exec(_)) => "deploy exec",
             Some(Command::Env(_)) => "deploy env",
             Some(Command::Metrics(_)) => "deploy metrics",
+            Some(Command::Boot(_)) => "deploy boot",
         }
     }
 
@@ -437,6 +471,7 @@ impl Cli {
             Command::Doctor(args) => args.json,
             Command::Run(_) | Command::Exec(_) | Command::Metrics(_) => false,
             Command::Env(args) => args.json,
+            Command::Boot(args) => args.shown.json,
         };
         let of_deploy = || self.deploy.as_ref().is_some_and(|args| args.json);
         self.command.as_ref().map_or_else(of_deploy, of_command)

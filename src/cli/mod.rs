@@ -1,6 +1,7 @@
 //! The `deploy` command: parse, ask, print, exit code.
 
 pub mod args;
+mod boot;
 mod client;
 mod doctor;
 mod env;
@@ -132,6 +133,7 @@ async fn perform(cli: Cli) -> Result<End> {
         Command::Exec(args) => exec::exec(args).await.map(End::Status),
         Command::Env(args) => env::env(args).await.map(End::Shown),
         Command::Metrics(args) => metrics::metrics(args).await.map(End::Shown),
+        Command::Boot(args) => boot::boot(args).await,
     }
 }
 
