@@ -4,6 +4,7 @@ call, and has the tests' own requests below /_test/.
 
 import io
 import json
+import re
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
@@ -11,6 +12,7 @@ import botocore.session
 
 from signature import fault_of_signature
 
+CODE = re.compile(rb"<Code>([^<]*)</Code>")
 SESSION = botocore.session.get_session()
 
 
@@ -75,7 +77,8 @@ class Front:
             return start_response(line, headers, *rest)
 
         answer = list(self.moto(environ, begin))
-        self.add(call, environ, status[0])
+        code = CODE.search(b"".join(answer)) if status[0] >= 400 else None
+        self.add(call, environ, status[0], code and code[1].decode())
         return answer
 
     def fault(self, call, environ, body):

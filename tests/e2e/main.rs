@@ -22,6 +22,7 @@ mod handover;
 mod homes;
 mod logs;
 mod isolation;
+mod launch;
 mod metadata;
 mod metrics;
 mod network;

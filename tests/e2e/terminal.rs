@@ -10,7 +10,7 @@ use vt100::Parser;
 const ROWS: u16 = 40;
 
 /// The screens of a command, one after the other.
-struct Screens {
+pub struct Screens {
     raw: String,
     all: Vec<String>,
 }
@@ -31,7 +31,7 @@ impl Screens {
         Screens { raw: output.stdout.clone(), all }
     }
 
-    fn last(&self) -> &str {
+    pub fn last(&self) -> &str {
         self.all.last().expect("a screen")
     }
 
@@ -48,12 +48,12 @@ impl Screens {
     }
 
     #[track_caller]
-    fn must_have_shown(&self, words: &[&str]) {
+    pub fn must_have_shown(&self, words: &[&str]) {
         assert!(self.showed(words), "no {words:?} in\n{}", self.all.join("\n----\n"));
     }
 }
 
-trait AtTerminal {
+pub trait AtTerminal {
     fn at_terminal(&self, columns: u16, environment: &str, command: &str) -> Screens;
 }
 

@@ -14,6 +14,7 @@
 
 pub mod app;
 pub mod archive;
+pub mod aws;
 pub mod graceful;
 pub mod host;
 pub mod hostile;
