@@ -74,7 +74,7 @@ async fn a_healthy_instance_has_no_fault() {
 async fn faults_of_the_machine_are_named_with_a_remedy() {
     let (story, root) = (serving().await, root());
     story.state().version = Some("247.3".to_owned());
-    has(&row(&story, &root, Check::Systemd).await, Health::Failed, "older than 249");
+    has(&row(&story, &root, Check::Systemd).await, Health::Failed, "older than 252");
     write(root.path(), "sys/fs/cgroup/cgroup.controllers", "cpu pids\n");
     has(&row(&story, &root, Check::Cgroup).await, Health::Warning, "without memory");
     fs::remove_dir_all(root.path().join("sys")).expect("removed");
