@@ -105,6 +105,16 @@ async fn faults_of_the_logs_are_named_with_a_remedy() {
         write(root.path(), "etc/systemd/journald.conf.d/10.conf", &text_of);
         has(&row(&story, &root, Check::Rsyslog).await, result, text);
     }
+    // The file of Debian 13, whose name comes after that of most others.
+    let vendor = "[Journal]\nForwardToSyslog=yes\n";
+    write(root.path(), "usr/lib/systemd/journald.conf.d/syslog.conf", vendor);
+    has(&row(&story, &root, Check::Rsyslog).await, Health::Warning, "twice");
+    for name in ["zz-no-forward.conf", "syslog.conf"] {
+        let path = format!("etc/systemd/journald.conf.d/{name}");
+        write(root.path(), &path, "[Journal]\nForwardToSyslog=no\n");
+        has(&row(&story, &root, Check::Rsyslog).await, Health::Ok, "reads the journal");
+        fs::remove_file(root.path().join(path)).expect("removed");
+    }
     for (unit, check) in
         [("rsyslog.service", Check::Rsyslog), ("amazon-ssm-agent.service", Check::SsmAgent)]
     {

@@ -12,13 +12,15 @@ use testkit::app::Release;
 use testkit::host::{Host, SOON};
 use testkit::instance::{Image, poll};
 
-/// Sets up the metrics as for an image. Only `promtool` is taken of the package prometheus.
+/// Sets up the metrics as for an image. `promtool` is in the package prometheus, of which nothing
+/// else is taken, and since Debian 13 in one of its own.
 const PROVISION: &str = "
     apt-get update -q
     bash provision/60-metrics.sh
+    cp -r provision /root/
     apt-get install -q --yes --no-install-recommends prometheus-node-exporter
-    apt-get download prometheus
-    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x -C / ./usr/bin/promtool
+    apt-get download promtool || apt-get download prometheus
+    dpkg-deb --fsys-tarfile prom*.deb | tar -x -C / ./usr/bin/promtool
     rm -rf /var/cache/apt /var/lib/apt/lists
     mkdir -p /var/cache/apt/archives/partial
 ";
@@ -43,6 +45,8 @@ fn host() -> Host {
     let provision = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/packer/provision"));
     let image = Image::base().layer("collectd", &[provision], PROVISION);
     let host = Host::of(&Host::image_on(image, "collectd-agent"));
+    let again = host.exec(&["bash", "/root/provision/60-metrics.sh"]);
+    assert!(again.status == Some(0) && !again.stdout.contains("wrote"), "{again:?}");
     host.write(&format!("{CONFIG}/test.conf"), "<Plugin df>\n    FSType overlay\n</Plugin>\n");
     host.sh("sed -i 's/^Interval 10$/Interval 1/' /etc/collectd/collectd.conf
         systemctl restart collectd.service");
