@@ -11,10 +11,10 @@ if [ "$FAMILY" = apt ]; then
         exit
     fi
     # The plugins are in collectd-core; the libraries of those below are recommended only.
-    # Those of the last line are for sending by HTTP.
+    # Those of the last line are for sending by HTTP and by collectd's own protocol.
     install_packages collectd-core libprotobuf-c1 \
         "$(first_package libmicrohttpd12t64 libmicrohttpd12)" \
-        "$(first_package libcurl3t64-gnutls libcurl3-gnutls)" libyajl2
+        "$(first_package libcurl3t64-gnutls libcurl3-gnutls)" libyajl2 libgcrypt20
     main=/etc/collectd/collectd.conf
 else
     install_packages collectd collectd-disk collectd-write_prometheus
