@@ -112,7 +112,7 @@ CORE = boot:: collectd:: daemon:: deploying:: doctor:: exec:: handover:: logs:: 
     nftables:: operating:: package:: phase:: rollback:: sandbox:: stop:: stopping:: units:: walls::
 FEW = the_app_is_up_after_a_reboot_without_deployd its_units_are_accepted_and_safe \
     a_reload_of_systemd_ends_neither_build_nor_release_phase no_line_of_a_burst_is_lost \
-    installs_on_a_clean_machine rollback::
+    package::installs_on_a_clean_machine rolls_back_and_forth_without_the_network
 
 test-debian-13: requirements root deb failpoints-deb
 	$(DEBIAN_13) --test-threads=2 $(CORE)

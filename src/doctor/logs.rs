@@ -109,7 +109,7 @@ fn option(instance: &Instance, name: &str) -> Option<String> {
         let mut own = pairs.filter(|(key, _)| key.trim() == name);
         own.next_back().map(|(_, value)| value.trim().to_owned())
     };
-    texts.filter_map(values).last()
+    texts.filter_map(values).next_back()
 }
 
 /// Returns the paths of a directory's `*.conf`, by name.
