@@ -21,7 +21,7 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test stores upgrade crash-matrix apps soak bench bench-handover demo instance fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores upgrade crash-matrix apps soak bench bench-handover demo instance fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -31,6 +31,8 @@ help:
 	@echo 'make deb           the package: $(DEB)'
 	@echo 'make rpm           the package for distributions with rpm: $(RPM)'
 	@echo 'make test          all tests, on instances that it boots; needs root'
+	@echo 'make test-debian-13  the core of them on instances of Debian 13, all of e2e with CORE=;'
+	@echo '                   needs root'
 	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
 	@echo 'make upgrade FROM=COMMIT  installs the package over that of a commit, 0.1.0 without one,'
 	@echo '                   while its apps serve; needs root'
@@ -101,6 +103,19 @@ test: requirements root deb failpoints-deb rpm next-rpm
 	DEPLOY_DEB=$(DEB) $(TEST) --test apps -- \
 	    express django worker examples::python examples::static_files
 	DEPLOY_DEB=$(DEB) $(TEST) --test demo
+	$(DEBIAN_13) $(FEW)
+
+# The tests on the other release of Debian, whose systemd is 257; `make test` plays a few.
+DEBIAN_13 = DEPLOY_TEST_SUITE=trixie DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) \
+    $(TEST) --test e2e --
+CORE = boot:: collectd:: daemon:: deploying:: doctor:: exec:: handover:: logs:: metrics:: \
+    nftables:: operating:: package:: phase:: rollback:: sandbox:: stop:: stopping:: units:: walls::
+FEW = the_app_is_up_after_a_reboot_without_deployd its_units_are_accepted_and_safe \
+    a_reload_of_systemd_ends_neither_build_nor_release_phase no_line_of_a_burst_is_lost \
+    package::installs_on_a_clean_machine rolls_back_and_forth_without_the_network
+
+test-debian-13: requirements root deb failpoints-deb
+	$(DEBIAN_13) --test-threads=2 $(CORE)
 
 # The commit of 0.1.0.
 FROM = b950430

@@ -90,13 +90,13 @@ check_templates() {
 check_user_data() {
     [ "$(head -n 1 packer/user-data/cloud-init.yaml)" = '#cloud-config' ] ||
         fail 'cloud-init.yaml does not begin with #cloud-config'
-    python3 - packer/user-data/cloud-init.yaml packer/ssm-deploy.yaml <<'END'
+    python3 - packer/user-data/cloud-init.yaml packer/ssm-deploy.yaml packaging/collectd/datadog.yaml <<'END'
 import sys, yaml
 for path in sys.argv[1:]:
     with open(path) as file:
         yaml.safe_load(file)
 END
-    echo 'user-data: valid YAML'
+    echo 'user-data, examples: valid YAML'
 }
 
 # Runs a script in the tree, as root, with the network of this machine and without systemd.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # collectd: metrics of the instance, and those that apps send by statsd, on 127.0.0.1:9103 for
-# Prometheus. Add a file with another `write_` plugin to send them elsewhere.
+# Prometheus. The package of deploy-agent has examples that send them elsewhere as well.
 set -euo pipefail
 # shellcheck source=packer/provision/distribution.sh
 . "$(dirname "${BASH_SOURCE[0]}")/distribution.sh"
@@ -11,11 +11,14 @@ if [ "$FAMILY" = apt ]; then
         exit
     fi
     # The plugins are in collectd-core; the libraries of those below are recommended only.
+    # Those of the last line are for sending by HTTP and by collectd's own protocol.
     install_packages collectd-core libprotobuf-c1 \
-        "$(first_package libmicrohttpd12t64 libmicrohttpd12)"
+        "$(first_package libmicrohttpd12t64 libmicrohttpd12)" \
+        "$(first_package libcurl3t64-gnutls libcurl3-gnutls)" libyajl2 libgcrypt20
     main=/etc/collectd/collectd.conf
 else
     install_packages collectd collectd-disk collectd-write_prometheus
+    install_available collectd-write_http
     main=/etc/collectd.conf
 fi
 

@@ -2,7 +2,9 @@
 
 use super::Instance;
 use model::doctor::{Check, Row};
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 pub async fn journal(instance: &Instance) -> Row {
     let storage = option(instance, "Storage");
@@ -41,7 +43,10 @@ pub async fn rsyslog(instance: &Instance) -> Row {
         }
         Err(error) => return Row::of_error(Check::Rsyslog, &error),
     }
-    let files = texts(instance, &["/etc/rsyslog.conf"], "/etc/rsyslog.d");
+    let mut paths = vec![instance.path("/etc/rsyslog.conf")];
+    paths.extend(parts(instance, "/etc/rsyslog.d"));
+    let files: Vec<String> =
+        paths.into_iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
     let is_loaded = |line: &str| !line.trim_start().starts_with('#') && line.contains("imjournal");
     let reads = files.iter().flat_map(|text| text.lines()).any(is_loaded);
     // Debian's journald forwards unless told otherwise; others do not.
@@ -84,27 +89,36 @@ pub async fn ssm_agent(instance: &Instance) -> Row {
     }
 }
 
-/// Returns the last value of an option in the files of journald.conf(5).
+/// Returns the last value of an option in the files of journald.conf(5): the first main file,
+/// then those of all directories by name. A file replaces one of the same name in a directory
+/// named earlier here.
 fn option(instance: &Instance, name: &str) -> Option<String> {
-    let texts = ["/usr/lib/systemd", "/etc/systemd"].into_iter().flat_map(|dir| {
-        texts(instance, &[&format!("{dir}/journald.conf")], &format!("{dir}/journald.conf.d"))
-    });
+    const DIRS: [&str; 4] =
+        ["/usr/lib/systemd", "/usr/local/lib/systemd", "/run/systemd", "/etc/systemd"];
+    let main = DIRS.iter().rev().map(|dir| instance.path(&format!("{dir}/journald.conf")));
+    let main = main.into_iter().find(|path| path.exists());
+    let parts: BTreeMap<_, _> = DIRS
+        .iter()
+        .flat_map(|dir| parts(instance, &format!("{dir}/journald.conf.d")))
+        .map(|path| (path.file_name().map(ToOwned::to_owned), path))
+        .collect();
+    let paths = main.into_iter().chain(parts.into_values());
+    let texts = paths.filter_map(|path| fs::read_to_string(path).ok());
     let values = |text: String| -> Option<String> {
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         let mut own = pairs.filter(|(key, _)| key.trim() == name);
         own.next_back().map(|(_, value)| value.trim().to_owned())
     };
-    texts.filter_map(values).last()
+    texts.filter_map(values).next_back()
 }
 
-/// Returns the texts of these files, then those of a directory's `*.conf`, by name.
-fn texts(instance: &Instance, files: &[&str], dir: &str) -> Vec<String> {
+/// Returns the paths of a directory's `*.conf`, by name.
+fn parts(instance: &Instance, dir: &str) -> Vec<PathBuf> {
     /// More than any system has.
     const MOST: usize = 200;
     let entries = fs::read_dir(instance.path(dir)).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).take(MOST).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
     paths.sort();
-    let first = files.iter().map(|file| instance.path(file));
-    first.chain(paths).filter_map(|path| fs::read_to_string(path).ok()).collect()
+    paths
 }

@@ -2,10 +2,7 @@
 
 use super::Instance;
 use crate::host::namespaces;
-use model::doctor::{Check, Row};
-
-/// The oldest systemd that the units work with; the package depends on it.
-const OLDEST: u32 = 249;
+use model::doctor::{Check, OLDEST_SYSTEMD, Row};
 
 pub async fn systemd(instance: &Instance) -> Row {
     match instance.cx.machine.version().await {
@@ -20,10 +17,15 @@ fn version(text: &str) -> Row {
     let digits: String =
         text.trim_start_matches('v').chars().take_while(char::is_ascii_digit).collect();
     match digits.parse::<u32>() {
-        Ok(number) if number >= OLDEST => Row::ok(Check::Systemd, format!("version {text}")),
+        Ok(number) if number >= OLDEST_SYSTEMD => {
+            Row::ok(Check::Systemd, format!("version {text}"))
+        }
         Ok(_) => {
-            let remedy = format!("upgrade the system to one with systemd {OLDEST} or later");
-            let text = format!("version {text} is older than {OLDEST}, and ignores lines of units");
+            let remedy =
+                format!("upgrade the system to one with systemd {OLDEST_SYSTEMD} or later");
+            let text = format!(
+                "version {text} is older than {OLDEST_SYSTEMD}, with which nothing is tested"
+            );
             Row::failed(Check::Systemd, text, remedy)
         }
         Err(_) => Row::skipped(Check::Systemd, format!("its version {text} has no number")),
@@ -73,7 +75,8 @@ mod tests {
     fn a_version_is_judged_by_its_number() {
         for (text, result) in [
             ("252.22-1~deb12u1", Health::Ok),
-            ("v249.11", Health::Ok),
+            ("v255.4", Health::Ok),
+            ("249.11-0ubuntu3", Health::Failed),
             ("247.3-7+deb11u4", Health::Failed),
             ("rolling", Health::Skipped),
         ] {

@@ -74,7 +74,7 @@ async fn a_healthy_instance_has_no_fault() {
 async fn faults_of_the_machine_are_named_with_a_remedy() {
     let (story, root) = (serving().await, root());
     story.state().version = Some("247.3".to_owned());
-    has(&row(&story, &root, Check::Systemd).await, Health::Failed, "older than 249");
+    has(&row(&story, &root, Check::Systemd).await, Health::Failed, "older than 252");
     write(root.path(), "sys/fs/cgroup/cgroup.controllers", "cpu pids\n");
     has(&row(&story, &root, Check::Cgroup).await, Health::Warning, "without memory");
     fs::remove_dir_all(root.path().join("sys")).expect("removed");
@@ -104,6 +104,16 @@ async fn faults_of_the_logs_are_named_with_a_remedy() {
         let text_of = format!("[Journal]\nForwardToSyslog={forward}\n");
         write(root.path(), "etc/systemd/journald.conf.d/10.conf", &text_of);
         has(&row(&story, &root, Check::Rsyslog).await, result, text);
+    }
+    // The file of Debian 13, whose name comes after that of most others.
+    let vendor = "[Journal]\nForwardToSyslog=yes\n";
+    write(root.path(), "usr/lib/systemd/journald.conf.d/syslog.conf", vendor);
+    has(&row(&story, &root, Check::Rsyslog).await, Health::Warning, "twice");
+    for name in ["zz-no-forward.conf", "syslog.conf"] {
+        let path = format!("etc/systemd/journald.conf.d/{name}");
+        write(root.path(), &path, "[Journal]\nForwardToSyslog=no\n");
+        has(&row(&story, &root, Check::Rsyslog).await, Health::Ok, "reads the journal");
+        fs::remove_file(root.path().join(path)).expect("removed");
     }
     for (unit, check) in
         [("rsyslog.service", Check::Rsyslog), ("amazon-ssm-agent.service", Check::SsmAgent)]

@@ -102,7 +102,7 @@ fn faults_of_the_instance_are_named() {
     host.sh("systemctl stop syslog.socket rsyslog");
     of(&host).has("rsyslog", "failed", "systemctl enable --now rsyslog");
     host.sh("systemctl start rsyslog");
-    host.write("/etc/systemd/journald.conf.d/10.conf", "[Journal]\nForwardToSyslog=no\n");
+    host.write("/etc/systemd/journald.conf.d/zz.conf", "[Journal]\nForwardToSyslog=no\n");
     of(&host).has("rsyslog", "failed", "gets no lines");
     host.sh("rm -rf /etc/systemd/journald.conf.d /var/log/journal");
     of(&host).has("journal", "warning", "lost at a reboot");

@@ -9,7 +9,7 @@ use testkit::host::{Host, SOON};
 /// Debian's rsyslog drops lines that come faster than it reads.
 const READ_THE_JOURNAL: &str = "\
 cd /usr/share/doc/deploy-agent/examples/rsyslog
-install -D -m 644 journald.conf /etc/systemd/journald.conf.d/10-no-forward.conf
+install -D -m 644 journald.conf /etc/systemd/journald.conf.d/zz-no-forward.conf
 install -m 644 journal.conf /etc/rsyslog.d/10-journal.conf
 systemctl restart systemd-journald rsyslog";
 

@@ -7,6 +7,7 @@ mod archives;
 mod boot;
 mod budgets;
 mod callers;
+mod collectd;
 mod commands;
 mod credentials;
 mod daemon;

@@ -1,8 +1,10 @@
 //! Checks that the docs of settings and exit codes match the code: each setting with its
 //! built-in value and each exit code is in the README, the manual, agent.env, `deploy --help`
-//! and docs/operations.md.
+//! and docs/operations.md. The oldest systemd is the same in all of them.
 
+use crate::manifest::Package;
 use crate::{Result, cli};
+use model::doctor::OLDEST_SYSTEMD;
 use model::error::Exit;
 use model::release::settings::{Setting, catalog};
 use std::fs;
@@ -31,10 +33,24 @@ pub fn all() -> Result<()> {
         let line = format!("\n{code:>4}  ");
         wrong.extend((!help.contains(&line)).then(|| format!("--help: no line for {code}")));
     }
+    let depends = Package::read()?.deb("depends")?.to_owned();
+    wrong.extend(claims(
+        "Cargo.toml: depends",
+        &depends,
+        &format!("systemd (>= {OLDEST_SYSTEMD})"),
+    ));
+    for (file, text) in [("README.md", &readme), ("docs/operations.md", &operations)] {
+        wrong.extend(claims(file, text, &format!("systemd {OLDEST_SYSTEMD}")));
+    }
     match wrong.is_empty() {
         true => Ok(()),
         false => Err(wrong.join("\n").into()),
     }
+}
+
+/// Expects the oldest systemd in these words.
+fn claims(place: &str, text: &str, words: &str) -> Option<String> {
+    (!text.contains(words)).then(|| format!("{place}: no {words:?}, as in model::doctor"))
 }
 
 fn in_agent_env(setting: &Setting, text: &str) -> Option<String> {

@@ -91,7 +91,7 @@ fn entry(path: &str, metadata: &Metadata) -> String {
     format!("{config}%attr({mode:04o},root,root) /{path}")
 }
 
-/// Debian's `systemd (>= 249)` in the syntax of rpm, which finds shared libraries by itself.
+/// Debian's `systemd (>= 252)` in the syntax of rpm, which finds shared libraries by itself.
 fn relations(list: &str) -> impl Iterator<Item = String> {
     let all = list.split(',').map(str::trim).filter(|one| *one != "$auto");
     all.map(|one| one.replace(['(', ')'], ""))
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn relations_are_those_of_debian_without_its_libraries() {
-        let found: Vec<String> = relations("$auto, dbus, systemd (>= 249)").collect();
-        assert_eq!(found, ["dbus", "systemd >= 249"]);
+        let found: Vec<String> = relations("$auto, dbus, systemd (>= 252)").collect();
+        assert_eq!(found, ["dbus", "systemd >= 252"]);
     }
 
     #[test]

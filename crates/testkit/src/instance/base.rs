@@ -1,15 +1,14 @@
-//! The base image: a minimal Debian 12 with what an instance has before our
+//! The base image: a minimal Debian with what an instance has before our
 //! package comes. Made once by mmdebstrap, from wherever this machine's apt
 //! takes Debian; any change to this file makes a new one.
 
 use super::Must;
 use super::lifeline::Lifeline;
+use super::suite::Suite;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-const SUITE: &str = "bookworm";
 
 const PACKAGES: [&str; 21] = [
     "bash",
@@ -70,8 +69,8 @@ pub fn recipe() -> &'static str {
     include_str!("base.rs")
 }
 
-/// Makes the base at `root`, a directory that does not exist yet.
-pub fn make(root: &Path) {
+/// Makes the base of this suite at `root`, a directory that does not exist yet.
+pub fn make(suite: Suite, root: &Path) {
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--mode=root", "--variant=minbase"]);
     command.arg(format!("--include={}", PACKAGES.join(",")));
@@ -81,13 +80,13 @@ pub fn make(root: &Path) {
     for option in apt_options() {
         command.arg(format!("--aptopt={option}"));
     }
-    let mut sources = apt_sources();
+    let mut sources = apt_sources(suite);
     if sources.is_empty() {
         // Its sources may be set up but never have been read.
         output(&["apt-get", "update"]);
-        sources = apt_sources();
+        sources = apt_sources(suite);
     }
-    command.arg(SUITE).arg(root).args(sources);
+    command.arg(suite.name()).arg(root).args(sources);
     let group = Lifeline::get().group().job("mmdebstrap");
     group.enter(&mut command);
     let made = command.stdin(Stdio::null()).stdout(Stdio::null()).output().must("start mmdebstrap");
@@ -125,14 +124,14 @@ fn furnish(root: &Path) {
 
 /// This machine's sources of the suite, as lines of a sources.list. None when
 /// apt here is set up for another suite: then mmdebstrap's own default serves.
-fn apt_sources() -> Vec<String> {
+fn apt_sources(suite: Suite) -> Vec<String> {
     let format = "$(ORIGIN) $(CODENAME) deb $(REPO_URI) $(RELEASE) $(COMPONENT)";
     let listed = output(&["apt-get", "indextargets", "--format", format, "Created-By: Packages"]);
     listed
         .lines()
         .filter_map(|line| line.strip_prefix("Debian "))
         .filter_map(|line| line.split_once(' '))
-        .filter(|(codename, _)| codename.split('-').next() == Some(SUITE))
+        .filter(|(codename, _)| codename.split('-').next() == Some(suite.name()))
         .map(|(_, source)| source.to_owned())
         .collect()
 }

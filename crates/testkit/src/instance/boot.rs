@@ -7,6 +7,7 @@ use super::cgroup::Group;
 use super::image::{mount_overlay, with};
 use super::lifeline::Lifeline;
 use super::network::Network;
+use super::suite::Suite;
 use super::{Image, Must, base, disk, on_a_thread, poll};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -277,6 +278,7 @@ impl Instance {
             .args(["--kill-signal=SIGRTMIN+3", "--console=pipe"])
             .arg("--capability=CAP_NET_ADMIN,CAP_BPF,CAP_SYS_RESOURCE,CAP_IPC_LOCK")
             .args(["--system-call-filter=bpf", "--", base::INIT])
+            .args(Suite::get().init_arguments())
             .stdin(Stdio::null())
             .stdout(console.try_clone().must("share the console"))
             .stderr(console)

@@ -3,6 +3,7 @@
 
 use super::boot::{NSPAWN, private_mounts};
 use super::lifeline::{Lifeline, cache, lock};
+use super::suite::Suite;
 use super::{Must, base, on_a_thread};
 use nix::mount::{MsFlags, mount, umount};
 use std::env;
@@ -24,10 +25,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// A minimal Debian 12; created at its first use (half a minute).
+    /// A minimal Debian 12, or the suite that `$DEPLOY_TEST_SUITE` names; created at its first
+    /// use (half a minute).
     pub fn base() -> Image {
         let nothing = Image { dirs: Vec::new(), key: 0, held: Vec::new() };
-        nothing.topped("base", key(&base::recipe()), base::make)
+        let suite = Suite::get();
+        let key = key(&(base::recipe(), suite.name()));
+        nothing.topped("base", key, |root| base::make(suite, root))
     }
 
     /// Returns this image after `script` ran in it, as root, with this machine's network and
@@ -73,9 +77,10 @@ impl Image {
         let images = cache().join("images");
         fs::create_dir_all(&images).must(format_args!("make {}", images.display()));
         let _order = lock(&cache().join("images.lock"));
+        let name = Suite::get().layer(name);
         let dir = images.join(format!("{name}-{key:016x}"));
         if !dir.exists() {
-            remove_older(&images, name);
+            remove_older(&images, &name);
             // Created elsewhere and renamed, so that a directory with this name is complete.
             let work = lifeline.scratch("image");
             let made = work.join("made");

@@ -23,6 +23,7 @@ mod image;
 mod lifeline;
 mod network;
 mod requirements;
+mod suite;
 
 pub use boot::{Builder, Instance};
 pub use disk::loop_files;
