@@ -23,3 +23,4 @@ mod env;
 mod exec;
 mod handed;
 mod metrics;
+mod forwarding;

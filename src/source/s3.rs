@@ -8,7 +8,7 @@ mod examine;
 mod refusal;
 
 pub(super) use client::S3;
-pub(super) use examine::{Attempt, role};
+pub(super) use examine::{Attempt, instance_id, role};
 
 use super::connect_error;
 use super::object::{self, Begun, Body, Fetch, Lookup, Object, Opened};

@@ -21,3 +21,4 @@ pub mod instance;
 pub mod load;
 pub mod s3;
 pub mod stores;
+pub mod syslog;
