@@ -35,6 +35,7 @@ const STOP: Duration = Duration::from_secs(5);
 pub struct Place {
     /// Files of the instance are looked up below it: `/`, except in tests.
     root: PathBuf,
+    machine_id: String,
     files: ForwardingFiles,
 }
 
@@ -62,8 +63,9 @@ impl Place {
     pub fn new(root: &Path) -> Place {
         let at = |absolute: &str| root.join(absolute.trim_start_matches('/'));
         let machine = fs::read_to_string(at("/etc/machine-id")).unwrap_or_default();
-        let files = ForwardingFiles::at(&at(STATE_DIR), machine.trim());
-        Place { root: root.to_owned(), files }
+        let machine_id = machine.trim().to_owned();
+        let files = ForwardingFiles::at(&at(STATE_DIR), &machine_id);
+        Place { root: root.to_owned(), machine_id, files }
     }
 
     fn path(&self, absolute: &str) -> PathBuf {
@@ -77,7 +79,7 @@ impl Place {
 
     /// Returns when the last entry that was sent was written, in microseconds since the epoch.
     pub fn sent_until(&self) -> Option<i64> {
-        let cursor = fs::read_to_string(self.path(syslog::CURSOR)).ok()?;
+        let cursor = fs::read_to_string(self.path(&syslog::cursor(&self.machine_id))).ok()?;
         let time = cursor.trim().split(';').find_map(|part| part.strip_prefix("t="))?;
         i64::from_str_radix(time, 16).ok()
     }
@@ -92,8 +94,9 @@ impl Place {
         if !self.path(RSYSLOGD).exists() {
             return Err(cannot().because(format!("{RSYSLOGD} is not there")).help(INSTALL));
         }
+        let machine_id = &self.machine_id;
         if settings.server.transport != Transport::Tls {
-            let config = Forwarding { settings, host, tls: None }.config();
+            let config = Forwarding { settings, machine_id, host, tls: None }.config();
             return Ok(Prepared { config, certificates: None });
         }
         let Some(module) = TlsModule::ALL.into_iter().find(|module| self.has(*module)) else {
@@ -110,7 +113,8 @@ impl Place {
             }
         };
         let tls = Some((module, trusted.to_str().unwrap_or_default()));
-        Ok(Prepared { config: Forwarding { settings, host, tls }.config(), certificates })
+        let config = Forwarding { settings, machine_id, host, tls }.config();
+        Ok(Prepared { config, certificates })
     }
 
     /// Whether rsyslog has this module.

@@ -147,7 +147,7 @@ async fn faults_of_the_forwarding_are_named_with_a_remedy() {
         unit_result: None,
     };
     story.state().log = vec![line(said), line("action 'forward' suspended")];
-    write(root.path(), "var/lib/deployd-syslog/cursor", "s=1;i=2;b=3;m=4;t=6612d1646c7bd;x=5");
+    write(root.path(), "var/lib/deployd-syslog/m1.cursor", "s=1;i=2;b=3;m=4;t=6612d1646c7bd;x=5");
     let red = row(&story, &root, Check::Forwarding).await;
     has(&red, Health::Failed, "refused; lines of the last");
     story.set("DEPLOY_SYSLOG=\n");

@@ -13,8 +13,11 @@ pub const UNIT: &str = "deployd-syslog.service";
 
 pub const RSYSLOGD: &str = "/usr/sbin/rsyslogd";
 
-/// The file with the cursor of the last entry that was sent, in the unit's `StateDirectory=`.
-pub const CURSOR: &str = "/var/lib/deployd-syslog/cursor";
+/// Returns the path of the file with the cursor of the last entry that was sent, in the unit's
+/// `StateDirectory=`. A cursor that an image brings along is of another journal.
+pub fn cursor(machine_id: &str) -> String {
+    format!("/var/lib/deployd-syslog/{machine_id}.cursor")
+}
 
 /// The most lines that are sent twice after rsyslogd was killed. Writing the cursor after each one
 /// would limit it to a thousand lines a second.
@@ -59,6 +62,7 @@ impl TlsModule {
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarding<'a> {
     pub settings: &'a SyslogSettings,
+    pub machine_id: &'a str,
     /// The instance id; the machine's own name if there is none.
     pub host: Option<&'a str>,
     /// Of TLS alone: the module, and the file with the trusted certificates.
@@ -100,7 +104,7 @@ global(maxMessageSize=\"64k\"{ca})
 main_queue(queue.type=\"Direct\")
 
 # rsyslogd can be killed at any time: the lines after the cursor are sent again.
-module(load=\"imjournal\" StateFile=\"{CURSOR}\" PersistStateInterval=\"{STEP}\" Ratelimit.Interval=\"0\")
+module(load=\"imjournal\" StateFile=\"{cursor}\" PersistStateInterval=\"{STEP}\" Ratelimit.Interval=\"0\")
 
 # RFC 5424. The name of an app has at most 48 characters.
 template(name=\"forward\" type=\"string\" string=\"<%PRI%>1 %timereported:::date-rfc3339,date-utc% \
@@ -124,6 +128,7 @@ action(type=\"omfwd\" name=\"forward\" template=\"forward\" queue.type=\"Direct\
     action.resumeRetryCount=\"-1\" action.resumeInterval=\"2\" action.resumeIntervalMax=\"30\")
 ",
             heading = heading(self.settings),
+            cursor = cursor(self.machine_id),
             ca = self.tls.map_or(String::new(), |(_, file)| format!(
                 "\n    DefaultNetstreamDriverCAFile=\"{file}\""
             )),
@@ -164,7 +169,8 @@ mod tests {
     fn a_configuration_says_what_it_was_made_from() {
         let settings = settings("logs5.papertrailapp.com:12345");
         let tls = Some((TlsModule::GnuTls, "/ca.pem"));
-        let forwarding = Forwarding { settings: &settings, host: Some("i-0123"), tls };
+        let host = Some("i-0123");
+        let forwarding = Forwarding { settings: &settings, machine_id: "m1", host, tls };
         let config = forwarding.config();
         assert_eq!(config.lines().next(), Some(heading(&settings).as_str()));
         assert_eq!(server_of(&config), Some("syslog+tls://logs5.papertrailapp.com:12345"));
@@ -183,7 +189,10 @@ mod tests {
     fn only_tls_has_a_driver() {
         for (server, protocol) in [("syslog+tcp://a:1", "tcp"), ("syslog+udp://a:1", "udp")] {
             let settings = settings(server);
-            let config = Forwarding { settings: &settings, host: None, tls: None }.config();
+            let machine_id = "m1";
+            let forwarding = Forwarding { settings: &settings, machine_id, host: None, tls: None };
+            let config = forwarding.config();
+            assert!(config.contains("/var/lib/deployd-syslog/m1.cursor"), "{config}");
             assert!(config.contains(&format!("protocol=\"{protocol}\"")), "{config}");
             assert!(config.contains("date-utc% %$myhostname% "), "{config}");
             assert!(!config.contains("StreamDriver") && !config.contains("CAFile"), "{config}");

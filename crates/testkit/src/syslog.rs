@@ -15,7 +15,11 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// The messages that a server has received, in their order.
 #[derive(Clone, Default)]
-pub struct Messages(Arc<Mutex<Vec<String>>>);
+pub struct Messages {
+    all: Arc<Mutex<Vec<String>>>,
+    /// While it is held, connections are not read.
+    reading: Arc<Mutex<()>>,
+}
 
 /// A running server. Dropping it closes its connections.
 pub struct SyslogServer {
@@ -27,23 +31,31 @@ pub struct SyslogServer {
 impl Messages {
     /// Returns those that contain a text.
     pub fn with(&self, text: &str) -> Vec<String> {
-        let all = locked(&self.0);
+        let all = locked(&self.all);
         all.iter().filter(|message| message.contains(text)).cloned().collect()
     }
 
     /// Counts those that contain a text.
     pub fn count(&self, text: &str) -> usize {
-        locked(&self.0).iter().filter(|message| message.contains(text)).count()
+        locked(&self.all).iter().filter(|message| message.contains(text)).count()
+    }
+
+    /// Lets no connection be read while `meanwhile` runs: what clients send stays in the buffers
+    /// of the kernels.
+    pub fn unread<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        let _unread = locked(&self.reading);
+        meanwhile()
     }
 
     fn add(&self, message: &[u8]) {
-        locked(&self.0).push(String::from_utf8_lossy(message).into_owned());
+        locked(&self.all).push(String::from_utf8_lossy(message).into_owned());
     }
 
     /// Reads messages with their lengths before them until the connection ends.
     fn read_from(&self, stream: impl Read) -> io::Result<()> {
         let mut stream = BufReader::new(stream);
         loop {
+            drop(locked(&self.reading));
             let mut digits = Vec::new();
             if stream.read_until(b' ', &mut digits)? == 0 {
                 return Ok(());
