@@ -82,7 +82,7 @@ async fn running(
     // These only refer to the one before.
     let telling =
         |text: &&str| !["action '", "invalid cert info"].iter().any(|no| text.starts_with(no));
-    match errors.map(|line| line.text.as_str()).filter(telling).next_back() {
+    match errors.map(|line| line.text.as_str()).rfind(telling) {
         None => Row::ok(CHECK, format!("to {server}")),
         Some(text) => {
             let text = text.split(" [v").next().unwrap_or(text);
