@@ -252,6 +252,9 @@ fn a_removed_package_leaves_nothing_of_the_forwarding() {
     let world = World::new();
     world.configure(SETTINGS, "logs are forwarded to");
     world.arrives("r1 web begins");
+    // It knows where to begin.
+    let log = world.host.journal(&["-u", "deployd-syslog"]);
+    assert!(!log.contains("state file"), "{log}");
     world.host.sh("dpkg --remove deploy-agent");
     let left = "pgrep -x rsyslogd | wc -l; ls -d /var/lib/deploy/syslog /var/lib/*deployd-syslog* \\
         /var/lib/private/deployd-syslog 2>/dev/null";
