@@ -128,7 +128,7 @@ pub fn load_settings() -> Result<(Env, AgentSettings)> {
 }
 
 /// Adds the line of agent.env that an error is about.
-fn with_line(error: Error) -> Error {
+pub fn with_line(error: Error) -> Error {
     let text = std::fs::read_to_string(AGENT_FILE).unwrap_or_default();
     let what = error.to_string();
     let Some(line) = line_of(&text, &what) else {

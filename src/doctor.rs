@@ -2,6 +2,7 @@
 //!
 //! Rows run side by side, each with its own deadline. No row changes anything.
 
+mod forwarding;
 mod logs;
 mod machine;
 mod source;
@@ -134,7 +135,7 @@ macro_rules! questions {
 }
 
 /// The rows that need nothing but this instance, in the order in which they are printed.
-const LOCAL: [Question; 17] = questions! {
+const LOCAL: [Question; 18] = questions! {
     Settings, HERE, state::settings;
     SettingsTaken, HERE, state::taken;
     Machine, HERE, state::machine;
@@ -150,6 +151,7 @@ const LOCAL: [Question; 17] = questions! {
     Conntrack, HERE, traffic::conntrack;
     Journal, HERE, logs::journal;
     Rsyslog, HERE, logs::rsyslog;
+    Forwarding, THERE, forwarding::forwarding;
     SsmAgent, HERE, logs::ssm_agent;
     Metadata, THERE, source::metadata;
 };

@@ -26,6 +26,7 @@ pub mod deploy;
 pub mod generator;
 pub mod stop;
 pub mod doctor;
+pub mod forwarding;
 pub mod formation;
 pub mod preflight;
 pub mod converge;

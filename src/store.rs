@@ -8,6 +8,7 @@
 //! apps/APP/reserve/                  room for what must be written to a full disk
 //! apps/APP/history.jsonl, stopped, underway.json, watch.json, known.json, machine, lock
 //! removed/APP.jsonl                  the history of an app that was removed
+//! syslog/MACHINE/                     the configuration that forwards logs
 //! state-dir                          where the state is, where that is not here
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! change a path down to them; anything inside them is opened by handle only.
 
 mod durable;
+mod forwarding;
 mod history;
 mod known;
 mod lock;
@@ -29,6 +31,7 @@ mod staging;
 mod underway;
 mod watched;
 
+pub use forwarding::ForwardingFiles;
 pub use known::Seen;
 pub use lock::Locked;
 pub use ownership::Held;

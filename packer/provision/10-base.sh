@@ -5,9 +5,9 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/distribution.sh"
 
 refresh_packages
-# nftables moves the traffic; rsyslog sends the logs; zstd, tar and unzip are for builds of apps.
+# nftables moves the traffic; zstd, tar and unzip are for builds of apps.
 # On Amazon Linux, curl would conflict with the curl-minimal that is there.
-install_packages ca-certificates chrony jq nftables rsyslog rsyslog-gnutls tar unzip zstd
+install_packages ca-certificates chrony jq nftables tar unzip zstd
 if [ "$FAMILY" = apt ]; then
     install_packages curl
 fi

@@ -7,8 +7,8 @@ set -euo pipefail
 # Programs that would write more logs until the machine is off. They are enabled, and so start
 # with the next boot.
 if running; then
-    for unit in atop.service collectd.service sysstat-collect.timer syslog.socket rsyslog.service \
-        unattended-upgrades.service; do
+    for unit in atop.service collectd.service deployd-syslog.service sysstat-collect.timer \
+        syslog.socket rsyslog.service unattended-upgrades.service; do
         systemctl stop "$unit" 2>/dev/null || true
     done
     # The journal goes on in memory.
@@ -16,6 +16,8 @@ if running; then
 fi
 find /var/log -mindepth 1 -type f -delete
 find /var/log/journal -mindepth 1 -delete
+# The configuration of the log forwarding and its place in the journal.
+rm -rf /var/lib/deploy/syslog /var/lib/private/deployd-syslog
 
 if command -v cloud-init >/dev/null; then
     cloud-init clean --logs

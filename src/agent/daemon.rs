@@ -2,6 +2,7 @@
 
 use super::environment::Environment;
 use super::exec;
+use super::forwarding::Forwarder;
 use super::health_watch::HealthWatch;
 use super::jobs::{Jobs, Request};
 use super::port_watch;
@@ -94,6 +95,8 @@ async fn live(
     tokio::spawn(port_watch::run(jobs.clone()));
     tokio::spawn(port_watch::reserve());
     tokio::spawn(exec::stop_orphans());
+    let forwarder = Forwarder::default();
+    tokio::spawn(forwarder.clone().run(jobs.sources()));
     recover(&jobs);
     let health = HealthWatch::default();
     tokio::spawn(health.clone().run(jobs.clone()));
@@ -121,6 +124,7 @@ async fn live(
         }
         tracing::info!("read the settings again");
         watcher.reload();
+        forwarder.reload();
     };
     watching.abort();
     stop.send_replace(true);

@@ -24,3 +24,4 @@ mod exec;
 mod handed;
 mod lifecycle;
 mod metrics;
+mod forwarding;

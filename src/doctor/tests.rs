@@ -1,8 +1,11 @@
 //! Each row that a machine in memory can make fail has been seen to fail.
 
 use super::{Instance, examine};
+use crate::forwarding;
+use crate::host::journal::Line;
 use crate::story::Story;
 use model::doctor::{Check, Health, Row};
+use model::syslog::{UNIT, heading};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -123,6 +126,42 @@ async fn faults_of_the_logs_are_named_with_a_remedy() {
     }
     write(root.path(), "etc/systemd/journald.conf", "[Journal]\nStorage=volatile\n");
     has(&row(&story, &root, Check::Journal).await, Health::Warning, "lost at a reboot");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_forwarding_are_named_with_a_remedy() {
+    let (mut story, root) = (serving().await, root());
+    has(&row(&story, &root, Check::Forwarding).await, Health::Skipped, "not set");
+    story.set("DEPLOY_SYSLOG=syslog+tls://logs.example.com\n");
+    has(&row(&story, &root, Check::Forwarding).await, Health::Failed, "no port");
+    story.set("DEPLOY_SYSLOG=syslog+tls://logs.example.com:6514\n");
+    has(&row(&story, &root, Check::Forwarding).await, Health::Failed, "rsyslogd is not there");
+    write(root.path(), "usr/sbin/rsyslogd", "");
+    has(&row(&story, &root, Check::Forwarding).await, Health::Failed, "no module for TLS");
+    write(root.path(), "usr/lib64/rsyslog/lmnsd_gtls.so", "");
+    has(&row(&story, &root, Check::Forwarding).await, Health::Failed, "install ca-certificates");
+    write(root.path(), "etc/pki/tls/certs/ca-bundle.crt", "");
+    write(root.path(), "etc/machine-id", "m1\n");
+    has(&row(&story, &root, Check::Forwarding).await, Health::Failed, "are not in use");
+
+    let settings = forwarding::settings(&story.cx().agent_env).expect("valid").expect("set");
+    let config = format!("{}\n", heading(&settings));
+    write(root.path(), "var/lib/deploy/syslog/m1/rsyslog.conf", &config);
+    has(&row(&story, &root, Check::Forwarding).await, Health::Failed, "is inactive");
+    story.state().active.insert(UNIT.to_owned(), "active".to_owned());
+    has(&row(&story, &root, Check::Forwarding).await, Health::Ok, "syslog+tls://logs.example.com");
+    let said = "cannot connect to logs.example.com:6514: refused [v8.2302.0 try https://x ]";
+    let line = |text: &str| Line {
+        identifier: "rsyslogd".to_owned(),
+        text: text.to_owned(),
+        unit_result: None,
+    };
+    story.state().log = vec![line(said), line("action 'forward' suspended")];
+    write(root.path(), "var/lib/deployd-syslog/m1.cursor", "s=1;i=2;b=3;m=4;t=6612d1646c7bd;x=5");
+    let red = row(&story, &root, Check::Forwarding).await;
+    has(&red, Health::Failed, "refused; lines of the last");
+    story.set("DEPLOY_SYSLOG=\n");
+    has(&row(&story, &root, Check::Forwarding).await, Health::Warning, "still forwarded");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,11 @@
 use std::fs;
 use std::sync::OnceLock;
 
+/// Returns the EC2 instance id, if the firmware has it.
+pub fn instance_id() -> Option<&'static str> {
+    identity().split(' ').nth(1)
+}
+
 /// Returns machine-id(5), together with the EC2 instance id if the firmware has it (on Nitro;
 /// "Identify EC2 instances" in Amazon's guide), since an image may have been created without
 /// resetting the machine id.

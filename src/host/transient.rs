@@ -27,11 +27,12 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The units of the agent's own runs, without a suffix.
-pub const OWN: [&str; 6] = [
+pub const OWN: [&str; 7] = [
     "deployd-journal",
     "deployd-nft",
     "deployd-nft-check",
     "deployd-reserve",
+    "deployd-syslog-check",
     "deployd-sysusers",
     "deployd-userdel",
 ];
@@ -54,6 +55,8 @@ pub enum Property {
     Bool(bool),
     Int(i32),
     Text(String),
+    /// A text that is ignored where the kernel lacks its subject.
+    IfPossible(String),
     List(Vec<String>),
     /// Bytes, or flags.
     Number(u64),
@@ -200,6 +203,7 @@ fn all_properties(command: Command, streams: Streams) -> zbus::Result<Vec<(Strin
             Property::Bool(value) => own(Variant::from(value))?,
             Property::Int(value) => own(Variant::from(value))?,
             Property::Text(value) => own(Variant::from(value))?,
+            Property::IfPossible(value) => own(Variant::from((true, value)))?,
             Property::Bytes(value) => own(Variant::from(value))?,
             Property::List(value) => own(Variant::from(value))?,
             Property::Number(value) => own(Variant::from(value))?,

@@ -38,6 +38,11 @@ impl Sources {
         self.s3().await?.query(query).await
     }
 
+    /// Returns the id of this EC2 instance; `None` if the metadata service does not answer.
+    pub async fn instance_id(&self) -> Option<String> {
+        s3::instance_id().await
+    }
+
     /// Returns the store's time; `None` if it tells none.
     pub async fn date(&self, url: &ReleaseUrl) -> Result<Option<SystemTime>> {
         match self.s3_directory(url).await? {

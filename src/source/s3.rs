@@ -9,7 +9,7 @@ mod query;
 mod refusal;
 
 pub(super) use client::S3;
-pub(super) use examine::{Attempt, imds, role};
+pub(super) use examine::{Attempt, imds, instance_id, role};
 pub use query::{Query, QueryRefused};
 
 use super::connect_error;

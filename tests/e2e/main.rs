@@ -43,6 +43,7 @@ mod sandbox;
 mod stop;
 mod stopping;
 mod stores;
+mod syslog;
 mod units;
 mod terminal;
 mod usual;

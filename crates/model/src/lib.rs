@@ -17,6 +17,7 @@ pub mod reason;
 pub mod release;
 pub mod retention;
 pub mod selector;
+pub mod syslog;
 pub mod text;
 pub mod timings;
 pub mod units;

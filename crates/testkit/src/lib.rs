@@ -22,3 +22,4 @@ pub mod instance;
 pub mod load;
 pub mod s3;
 pub mod stores;
+pub mod syslog;

@@ -15,6 +15,9 @@ use model::text;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+/// More digits than an instance id has.
+const LONGEST_ID: usize = 32;
+
 /// The longest name of a role that is shown; IAM allows 64 characters.
 const LONGEST_ROLE: usize = 64;
 
@@ -113,6 +116,15 @@ impl S3 {
 pub(in crate::source) fn imds() -> imds::Client {
     let config = credentials::config("us-east-1", None);
     imds::Client::builder().configure(&config).max_attempts(1).build()
+}
+
+/// Returns the instance id, by one request to the metadata service.
+pub(in crate::source) async fn instance_id() -> Option<String> {
+    let answer = imds().get("/latest/meta-data/instance-id").await.ok()?;
+    let id = answer.as_ref().trim();
+    let digits = id.strip_prefix("i-")?;
+    let is_id = !digits.is_empty() && digits.len() <= LONGEST_ID;
+    (is_id && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| id.to_owned())
 }
 
 /// Returns the name of the role that the instance's metadata offers; `None` if there is no role.

@@ -6,6 +6,7 @@
 mod limits;
 mod merged;
 mod names;
+mod syslog;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use names::{Owner, SET_BY_AGENT, STATE_DIR, Setting, catalog};
+pub use syslog::{SyslogServer, SyslogSettings, Transport};
 
 /// The file with the agent's own settings.
 pub const AGENT_FILE: &str = "/etc/deploy/agent.env";

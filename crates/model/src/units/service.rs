@@ -100,11 +100,15 @@ SuccessExitStatus=143
 StandardOutput=journal
 StandardError=journal
 SyslogIdentifier={app}.{kind}.%i
+LogExtraFields=DEPLOY_APP={app}
+LogExtraFields=DEPLOY_ENVIRONMENT={stage}
+LogExtraFields=DEPLOY_RELEASE={label}
 LogRateLimitIntervalSec=0
 LimitNOFILE=65536
 OOMPolicy=continue
 {limits}{sandbox}",
         kind_of_start = kind_of_start(plan),
+        stage = manifest.url.environment(),
         user = plan.user,
         slice = super::slice(app),
         tree = path(&snapshot.tree(label)),

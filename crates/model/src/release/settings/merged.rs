@@ -58,6 +58,9 @@ pub(super) struct AgentText {
     pub deploy_boot_timeout: String,
     pub deploy_watch: String,
     pub deploy_watch_interval: String,
+    pub deploy_syslog: String,
+    pub deploy_syslog_ca: String,
+    pub deploy_syslog_peer: String,
 }
 
 /// The layers that were read, lowest first; the built-in values are below both.

@@ -43,7 +43,7 @@ pub(super) const FOR_ANYONE: [(&str, &str); 24] = [
 ];
 
 /// The settings of agent.env alone, with their built-in values.
-pub(super) const FOR_AGENT: [(&str, &str); 17] = [
+pub(super) const FOR_AGENT: [(&str, &str); 20] = [
     ("DEPLOY_STATE_DIR", STATE_DIR),
     ("DEPLOY_USER", ""),
     ("DEPLOY_KEEP_RELEASES", "3"),
@@ -61,6 +61,9 @@ pub(super) const FOR_AGENT: [(&str, &str); 17] = [
     ("DEPLOY_BOOT_TIMEOUT", "5m"),
     ("DEPLOY_WATCH", ""),
     ("DEPLOY_WATCH_INTERVAL", "30s"),
+    ("DEPLOY_SYSLOG", ""),
+    ("DEPLOY_SYSLOG_CA", ""),
+    ("DEPLOY_SYSLOG_PEER", ""),
 ];
 
 /// The description of a setting.
