@@ -17,7 +17,6 @@ pub mod buffer_channel;
 mod resolve;
 pub mod disk_space;
 pub mod unpack;
-mod surprises;
 mod writable;
 mod writeback;
 
@@ -35,6 +34,7 @@ use model::event::Step;
 use model::release::ParseError;
 use model::release::digest::Sha256;
 use model::release::env::Env;
+use model::release::formation;
 use model::release::identity::{Content, Identity};
 use model::release::manifest::{FORMAT, Manifest, Plan};
 use model::release::name::{AppName, Label};
@@ -237,8 +237,9 @@ async fn fill(
     let fetch::Fetched { unpacked, digest } = fetched.map_err(named)?;
     let (mut files, mut bytes) = (unpacked.files, unpacked.bytes);
     let procfile = procfile(staging, resolved)?;
-    surprises::warn(&cx.events, env, &procfile, settings);
-    check_formation(&procfile, settings).map_err(named)?;
+    let types = procfile.types();
+    formation::warnings(env, &types, settings).into_iter().for_each(|text| cx.events.warn(text));
+    formation::check(&types, settings).map_err(named)?;
     let plan = Plan::new(&procfile, settings, &runs_as.user);
     let content = digest.map(|archive| Content { archive, env: env_digest.clone() });
     if let Some(content) = &content
@@ -315,27 +316,6 @@ fn procfile(staging: &Staging, resolved: &Resolved) -> Result<Procfile> {
     let procfile = Procfile::parse(&text).map_err(|e| refused(resolved, "Procfile", e))?;
     staging.write_procfile(&text)?;
     Ok(procfile)
-}
-
-/// Refuses a formation with a type that the Procfile lacks: it would silently run nothing.
-fn check_formation(procfile: &Procfile, settings: &ReleaseSettings) -> Result<()> {
-    let alone = settings.singleton.iter().any(|kind| kind.as_str() == "web");
-    if alone && settings.strategy == Strategy::Handover {
-        let error = Error::unusable("DEPLOY_SINGLETON names web");
-        let why = "in a handover the old and the new one run at once";
-        return Err(error.because(why).help("set DEPLOY_STRATEGY=restart"));
-    }
-    let known = |name: &_| procfile.services().any(|(kind, _)| kind == name);
-    let names = settings.concurrency.keys().chain(&settings.singleton);
-    for name in names {
-        if !known(name) {
-            let types: Vec<_> = procfile.services().map(|(kind, _)| kind.to_string()).collect();
-            let what = format!("DEPLOY_CONCURRENCY or DEPLOY_SINGLETON names {name}");
-            let why = format!("the Procfile has {}", types.join(", "));
-            return Err(Error::unusable(what).because(why).help("name one of those"));
-        }
-    }
-    Ok(())
 }
 
 /// Adds the release's URL to an error that lacks it.

@@ -5,6 +5,7 @@ pub mod checksum;
 pub mod compression;
 pub mod digest;
 pub mod env;
+pub mod formation;
 pub mod identity;
 pub mod manifest;
 pub mod name;

@@ -69,6 +69,11 @@ impl Procfile {
             .map(|(name, command)| (name, command.as_str()))
     }
 
+    /// Returns the types of the services, in the order of the file.
+    pub fn types(&self) -> Vec<ProcessType> {
+        self.services().map(|(kind, _)| kind.clone()).collect()
+    }
+
     /// The command that runs once while the release is staged.
     pub fn build(&self) -> Option<&str> {
         self.command("build")
