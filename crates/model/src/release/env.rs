@@ -19,6 +19,8 @@ use super::ParseError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub use parse::{Command, Word};
+
 /// The longest env file, in bytes.
 const LONGEST_FILE: usize = 1024 * 1024;
 /// The longest `NAME=value`, in bytes: execve(2) allows MAX_ARG_STRLEN, 32 pages, with the NUL.
@@ -60,6 +62,11 @@ impl Env {
         let text = super::text(bytes, LONGEST_FILE)?;
         let (variables, ignored) = parse::parse(text, path)?;
         Ok(Env { variables, ignored })
+    }
+
+    /// Returns where the assignments of an env file are, for programs that change one of them.
+    pub fn commands(text: &str) -> Result<Vec<Command>, ParseError> {
+        parse::commands(super::text(text.as_bytes(), LONGEST_FILE)?, STANDARD_PATH)
     }
 
     /// Names whose assignment in the file has no effect: every shell between it and the app

@@ -31,6 +31,11 @@ impl<'a> Cursor<'a> {
         self.place
     }
 
+    /// How many bytes are left.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     pub fn peek(&self) -> Option<char> {
         self.rest.chars().next()
     }

@@ -5,31 +5,80 @@ use super::reserved;
 use super::value::{self, Scope};
 use crate::release::ParseError;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 pub(super) type Result<T> = std::result::Result<T, ParseError>;
 
 /// The variables that a text assigns, and the names whose assignment has no effect.
 pub(super) type Parsed = (BTreeMap<String, String>, BTreeSet<&'static str>);
 
+/// A command of a text, with the newline or `;` and the comment after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub bytes: Range<usize>,
+    /// Whether it begins with `export`.
+    pub exports: bool,
+    pub words: Vec<Word>,
+}
+
+/// A word of a command: `NAME=value`, or `NAME` after `export`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    pub bytes: Range<usize>,
+    pub name: Range<usize>,
+}
+
 /// Parses a text; `path` is the initial PATH.
 pub(super) fn parse(text: &str, path: &str) -> Result<Parsed> {
-    let scope = Scope { path: path.to_owned(), ..Scope::default() };
-    let mut parser = Parser { cursor: Cursor::new(text), scope, ignored: BTreeSet::new() };
+    let mut parser = Parser::new(text, path);
     while parser.cursor.peek().is_some() {
         parser.command()?;
     }
     Ok((parser.scope.variables, parser.ignored))
 }
 
+/// Returns the commands of a text that have words.
+pub(super) fn commands(text: &str, path: &str) -> Result<Vec<Command>> {
+    let mut parser = Parser::new(text, path);
+    let mut commands = Vec::new();
+    while parser.cursor.peek().is_some() {
+        let start = text.len() - parser.cursor.left();
+        let exports = parser.command()?;
+        let bytes = start..text.len() - parser.cursor.left();
+        if !parser.words.is_empty() {
+            let place = |word: &(usize, usize, usize)| {
+                let (start, name, end) = (text.len() - word.0, word.1, text.len() - word.2);
+                Word { bytes: start..end, name: start..start + name }
+            };
+            let words = parser.words.iter().map(place).collect();
+            commands.push(Command { bytes, exports, words });
+        }
+    }
+    Ok(commands)
+}
+
 struct Parser<'a> {
     cursor: Cursor<'a>,
     scope: Scope,
     ignored: BTreeSet<&'static str>,
+    /// The words of this command: bytes left at its start, length of its name, bytes left at
+    /// its end.
+    words: Vec<(usize, usize, usize)>,
+}
+
+impl<'a> Parser<'a> {
+    fn new(text: &'a str, path: &str) -> Parser<'a> {
+        let scope = Scope { path: path.to_owned(), ..Scope::default() };
+        let (cursor, words) = (Cursor::new(text), Vec::new());
+        Parser { cursor, scope, ignored: BTreeSet::new(), words }
+    }
 }
 
 impl Parser<'_> {
-    /// Parses one command and the newline or `;` after it.
-    fn command(&mut self) -> Result<()> {
+    /// Parses one command and the newline or `;` after it. Returns whether it is an `export`.
+    fn command(&mut self) -> Result<bool> {
+        let mut exports = false;
+        self.words.clear();
         self.skip_blanks();
         let start = self.cursor.place();
         match self.cursor.peek() {
@@ -40,7 +89,10 @@ impl Parser<'_> {
                     .refuse("a byte order mark")
                     .help("save the file as UTF-8 without BOM"));
             }
-            Some(_) if self.takes_export() || self.takes_declare() => self.export(start)?,
+            Some(_) if self.takes_export() || self.takes_declare() => {
+                exports = true;
+                self.export(start)?;
+            }
             Some(_) => self.assignments()?,
         }
         if self.cursor.peek() == Some('#') {
@@ -48,7 +100,7 @@ impl Parser<'_> {
         }
         // The newline or `;` that ended the command.
         self.cursor.next();
-        Ok(())
+        Ok(exports)
     }
 
     fn takes_export(&mut self) -> bool {
@@ -142,6 +194,7 @@ impl Parser<'_> {
 
     /// Parses `NAME=value`, or in an `export` also `NAME`.
     fn assignment(&mut self, start: Place, exports: bool) -> Result<(String, Option<String>)> {
+        let left = self.cursor.left();
         let name = self.cursor.take_name().ok_or_else(|| not_an_assignment(start))?.to_owned();
         let next = self.cursor.peek();
         if let Some(c @ ('.' | '-')) = next
@@ -169,11 +222,13 @@ impl Parser<'_> {
                 .help("use another name"));
         }
         if marks_only {
+            self.words.push((left, name.len(), self.cursor.left()));
             return Ok((name, None));
         }
         self.cursor.next();
         self.scope.locale_changed |= name == "LANG" || name.starts_with("LC_");
         let value = value::read(&mut self.cursor, &self.scope, start, name.len(), exports)?;
+        self.words.push((left, name.len(), self.cursor.left()));
         self.scope.total += name.len() + value.len() + 2;
         Ok((name, Some(value)))
     }

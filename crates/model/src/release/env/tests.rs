@@ -249,3 +249,24 @@ proptest! {
         let _ = Env::parse(text.as_bytes());
     }
 }
+
+#[test]
+fn a_command_tells_where_its_words_are() {
+    let text = "# a\nexport A='x\n=y'  B # c=1\nC=3; D=$A\n\n";
+    let commands = Env::commands(text).unwrap();
+    let words = |command: &Command| -> Vec<(String, String)> {
+        let word = |word: &Word| (text[word.name.clone()].into(), text[word.bytes.clone()].into());
+        command.words.iter().map(word).collect()
+    };
+    let seen: Vec<_> = commands
+        .iter()
+        .map(|command| (command.exports, &text[command.bytes.clone()], words(command)))
+        .collect();
+    let pair = |name: &str, word: &str| (name.to_owned(), word.to_owned());
+    let expected = [
+        (true, "export A='x\n=y'  B # c=1\n", vec![pair("A", "A='x\n=y'"), pair("B", "B")]),
+        (false, "C=3;", vec![pair("C", "C=3")]),
+        (false, " D=$A\n", vec![pair("D", "D=$A")]),
+    ];
+    assert_eq!(seen, expected);
+}
