@@ -1,0 +1,139 @@
+//! The command line: parse, do, print, exit code.
+
+pub mod args;
+mod config;
+mod print;
+
+pub use args::Cli;
+
+use crate::context::Context;
+use crate::maker::{self, Order};
+use crate::objects::{Bucket, connect};
+use crate::place::Place;
+use crate::publish::Published;
+use crate::report::Report;
+use crate::settings::{Given, Settings, Target};
+use crate::signature::Signer;
+use crate::source::Wanted;
+use crate::{promote, releases};
+use args::{Command, Global, Maker, PromoteArgs, ReleaseArgs, ReleasesArgs};
+use model::error::{Error, Exit, Result};
+use model::release::name::EnvironmentName;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Does what the command line asks for; returns the exit code.
+pub async fn run(cli: Cli) -> u8 {
+    let (name, json) = (cli.command.name(), cli.global.json);
+    match perform(cli).await {
+        Ok(()) => Exit::Done.code(),
+        Err(error) => {
+            print::failed(&error, name, json);
+            error.exit().code()
+        }
+    }
+}
+
+async fn perform(cli: Cli) -> Result<()> {
+    let Cli { global, command } = cli;
+    let here = std::env::current_dir()
+        .map_err(|why| Error::failed("find the working directory").because(why))?;
+    let settings = Settings::find(&here)?;
+    let desk = Desk { global, settings, here };
+    match command {
+        Command::Release(args) => desk.release(args).await,
+        Command::Releases(args) => desk.releases(args).await,
+        Command::Promote(args) => desk.promote(args).await,
+        Command::Config(args) => config::config(&desk, args).await,
+    }
+}
+
+/// What every command is told.
+struct Desk {
+    global: Global,
+    settings: Settings,
+    here: PathBuf,
+}
+
+impl Desk {
+    fn target(&self, environment: Option<EnvironmentName>) -> Result<Target> {
+        let Global { app, store, region, .. } = self.global.clone();
+        self.settings.target(&Given { app, store, environment, region })
+    }
+
+    /// Connects to the store of an environment.
+    async fn open(&self, target: Target, maker: Maker) -> Result<Context> {
+        let directory = |path: &Path| match &self.settings.directory {
+            Some(directory) => Signer::new(path, directory),
+            None => Signer::new(path, &self.here),
+        };
+        let signer = match (&maker.sign, &self.settings.sign) {
+            (Some(key), _) => Some(Signer::new(key, &self.here)?),
+            (None, Some(key)) => Some(directory(key)?),
+            (None, None) => None,
+        };
+        let by = maker::person(maker.by, &self.here);
+        let config = connect(target.region.as_deref()).await?;
+        let store = Arc::new(Bucket::new(&config, target.store));
+        let report = Report { quiet: self.global.json };
+        Ok(Context { store, place: target.place, by, signer, report })
+    }
+
+    /// Connects in order to read.
+    async fn look(&self, environment: Option<EnvironmentName>) -> Result<Context> {
+        let target = self.target(environment)?;
+        let directory = self.here.clone();
+        let mut cx = self.open(target, Maker { by: Some("-".to_owned()), sign: None }).await?;
+        cx.by = maker::person(None, &directory);
+        Ok(cx)
+    }
+
+    async fn release(&self, args: ReleaseArgs) -> Result<()> {
+        let cx = self.open(self.target(args.environment)?, args.maker).await?;
+        let app = self.settings.directory.clone();
+        let wanted = Wanted { source: args.source, dirty: args.dirty, app };
+        let made = maker::release(&cx, Order { here: self.here.clone(), wanted, tag: args.tag });
+        let made = made.await?;
+        self.published(&cx.place, &made.published)?;
+        made.untagged.map_or(Ok(()), Err)
+    }
+
+    async fn promote(&self, args: PromoteArgs) -> Result<()> {
+        let (from, to) = (self.target(Some(args.from))?, self.target(Some(args.to))?);
+        if from.store != to.store {
+            let error = Error::usage(format!("promote from {} to {}", from.place, to.place));
+            let why = "their stores differ, and a store copies within itself alone";
+            return Err(error.because(why).help("make the release again: `ship release`"));
+        }
+        let cx = self.open(to, args.maker).await?;
+        let published = promote::promote(&cx, &from.place, args.release).await?;
+        self.published(&cx.place, &published)
+    }
+
+    async fn releases(&self, args: ReleasesArgs) -> Result<()> {
+        let cx = self.look(args.environment).await?;
+        let (listed, now) = releases::list(&cx, args.lines).await?;
+        if self.global.json {
+            return print::json(&listed);
+        }
+        if listed.is_empty() {
+            let help = format!("`ship release {}` makes one", cx.place.environment);
+            return print::text(&format!("{} has no release; {help}\n", cx.place));
+        }
+        print::text(&releases::table(&listed, now, print::width()))
+    }
+
+    /// Prints the number of a release: the result of the command.
+    fn published(&self, place: &Place, published: &Published) -> Result<()> {
+        let Published { number, document } = published;
+        if !self.global.json {
+            return print::text(&format!("{number}\n"));
+        }
+        let Place { app, environment } = place;
+        let release = number.to_string();
+        print::json(&json!({
+            "app": app, "environment": environment, "release": release, "document": document,
+        }))
+    }
+}

@@ -1,0 +1,205 @@
+//! The command line: types only. Help and man pages are made of them.
+
+use crate::place::Number;
+use clap::{Args, Parser, Subcommand};
+use model::release::name::{AppName, EnvironmentName};
+use std::path::PathBuf;
+
+/// Makes releases from Git and keeps their config.
+///
+/// A release is an archive and an env in an S3 bucket, under a number: r1, r2 … The program
+/// `deploy` on an instance deploys it as it is. ship itself has no state: all of it is in the
+/// bucket. Credentials are found as by the AWS CLI.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ship",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_help = "\
+Examples:
+  ship release production              a release of the commit that is checked out
+  ship releases production             what there is, and what is current
+  ship promote staging production      the release of staging, with production's config
+  ship config set -e production A=1    a variable of the next release
+
+ship.toml in the app's repository saves most options:
+  app = \"my-app\"
+  store = \"s3://releases\"
+  [environments.production]
+  region = \"eu-central-1\"
+
+Exit codes:
+   0  done
+   1  ship itself failed
+   2  usage
+  10  the release or the config is unusable; nothing is changed
+  11  the store refuses the request
+  40  someone else has changed it meanwhile
+  41  AWS cannot be reached"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The app; otherwise that of ship.toml.
+    #[arg(long, global = true, env = "SHIP_APP", value_name = "APP")]
+    pub app: Option<AppName>,
+    /// Where releases are: s3://BUCKET or s3://BUCKET/PREFIX; otherwise that of ship.toml.
+    #[arg(long, global = true, env = "SHIP_STORE", value_name = "URL")]
+    pub store: Option<String>,
+    /// The AWS region; otherwise that of ship.toml, AWS_REGION or the profile.
+    #[arg(long, global = true, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Print the result, or the failure, as a line of JSON, and no progress.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a release: pack, check, number, upload. Prints its number.
+    ///
+    /// Packs the commit that is checked out, without what .deployignore and the attribute
+    /// export-ignore name. The same commit makes the same bytes everywhere. Procfile, config and
+    /// settings are checked as the agent checks them; nothing is uploaded if they are refused.
+    Release(ReleaseArgs),
+    /// List the releases of an environment, the newest first; * marks the one that `current`
+    /// names.
+    Releases(ReleasesArgs),
+    /// Copy a release into another environment, with that environment's config.
+    ///
+    /// The store copies the archive itself: the same bytes, under the next number.
+    Promote(PromoteArgs),
+    /// Read and change the variables of the next release.
+    ///
+    /// What runs is not touched: a release never changes. Values are printed only if they are
+    /// asked for by name.
+    Config(ConfigArgs),
+}
+
+impl Command {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Release(_) => "release",
+            Command::Releases(_) => "releases",
+            Command::Promote(_) => "promote",
+            Command::Config(_) => "config",
+        }
+    }
+}
+
+/// Who makes a release.
+#[derive(Debug, Args)]
+pub struct Maker {
+    /// Who makes it, for release.json; otherwise user.name of Git.
+    #[arg(long, env = "SHIP_BY", value_name = "NAME")]
+    pub by: Option<String>,
+    /// Sign it with this SSH key: a private key's file, or the public half of a key that the SSH
+    /// agent holds; otherwise `sign` of ship.toml.
+    #[arg(long, value_name = "KEY")]
+    pub sign: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReleaseArgs {
+    /// The environment; not needed where ship.toml has only one.
+    #[arg(value_name = "ENV")]
+    pub environment: Option<EnvironmentName>,
+    /// A directory, whose files are packed as they are, or a branch, a tag or a commit.
+    #[arg(long, value_name = "DIR|COMMIT", conflicts_with = "dirty")]
+    pub source: Option<String>,
+    /// Pack the working tree with its changes: files that Git tracks, and new ones that it does
+    /// not ignore.
+    #[arg(long)]
+    pub dirty: bool,
+    /// Put the annotated Git tag rN on the commit.
+    #[arg(long, conflicts_with = "dirty")]
+    pub tag: bool,
+    #[command(flatten)]
+    pub maker: Maker,
+}
+
+#[derive(Debug, Args)]
+pub struct ReleasesArgs {
+    /// The environment; not needed where ship.toml has only one.
+    #[arg(value_name = "ENV")]
+    pub environment: Option<EnvironmentName>,
+    /// How many to list.
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    pub lines: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// The environment that has the release.
+    #[arg(value_name = "FROM")]
+    pub from: EnvironmentName,
+    /// The environment that gets it.
+    #[arg(value_name = "TO")]
+    pub to: EnvironmentName,
+    /// The release; otherwise the one that FROM's `current` names, or its newest.
+    #[arg(value_name = "rN")]
+    pub release: Option<Number>,
+    #[command(flatten)]
+    pub maker: Maker,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The environment; not needed where ship.toml has only one.
+    #[arg(short, long, global = true, value_name = "ENV")]
+    pub environment: Option<EnvironmentName>,
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the names of all variables, or the values of those that are named.
+    Get {
+        /// One name prints its value; several print assignments.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Set variables: NAME=VALUE, or NAME with the value on standard input, which keeps it out
+    /// of the shell's history.
+    Set {
+        #[arg(value_name = "NAME[=VALUE]", required = true)]
+        assignments: Vec<String>,
+        #[command(flatten)]
+        release: AndRelease,
+    },
+    /// Remove variables.
+    Unset {
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        release: AndRelease,
+    },
+    /// Edit all of it with $VISUAL or $EDITOR, in a private file in memory.
+    Edit {
+        #[command(flatten)]
+        release: AndRelease,
+    },
+    /// Print the names that differ from a release: + new, ~ changed, - removed.
+    Diff {
+        /// The release; otherwise the one that `current` names, or the newest.
+        #[arg(value_name = "rN")]
+        release: Option<Number>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct AndRelease {
+    /// Also make a release: the archive of the newest one, with the new config.
+    #[arg(long)]
+    pub release: bool,
+    #[command(flatten)]
+    pub maker: Maker,
+}

@@ -1,0 +1,26 @@
+//! ship: makes releases from a commit, and keeps their config. It has no state of its own: all of
+//! it is in the store.
+
+#![allow(clippy::disallowed_methods, reason = "it is the operator's program, not the agent")]
+
+pub mod cli;
+
+mod config;
+mod maker;
+mod promote;
+mod releases;
+
+mod archive;
+mod check;
+mod context;
+mod document;
+mod objects;
+mod place;
+mod program;
+mod publish;
+mod report;
+mod settings;
+mod signature;
+mod source;
+#[cfg(test)]
+mod testing;

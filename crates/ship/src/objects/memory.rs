@@ -1,0 +1,133 @@
+//! An object store in memory, for tests of logic.
+
+use super::{Condition, Listing, Object, Objects, Written};
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use model::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Keeps objects with conditions as S3 does. Its clock stands still until it is moved.
+#[derive(Default)]
+pub struct Memory {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    objects: BTreeMap<String, Object>,
+    /// The keys of all writes, in their order.
+    writes: Vec<String>,
+    clock: SignedDuration,
+    /// How many further writes succeed; no limit if none.
+    writes_left: Option<u64>,
+}
+
+impl Memory {
+    /// Moves the clock.
+    pub fn pass(&self, time: SignedDuration) {
+        self.lock().clock += time;
+    }
+
+    /// Refuses all writes after this many.
+    pub fn fail_after(&self, writes: u64) {
+        self.lock().writes_left = Some(writes);
+    }
+
+    pub fn keys(&self) -> Vec<String> {
+        self.lock().objects.keys().cloned().collect()
+    }
+
+    /// Returns the keys of all writes, in their order.
+    pub fn writes(&self) -> Vec<String> {
+        self.lock().writes.clone()
+    }
+
+    pub fn text(&self, key: &str) -> Option<String> {
+        let inner = self.lock();
+        inner.objects.get(key).map(|object| String::from_utf8_lossy(&object.bytes).into_owned())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn write(&mut self, key: &str, bytes: Vec<u8>, condition: &Condition) -> Result<Written> {
+        if let Some(left) = &mut self.writes_left {
+            *left = left.checked_sub(1).ok_or_else(|| Error::source(format!("write {key}")))?;
+        }
+        let now = self.objects.get(key).map(|object| object.etag.as_str());
+        let holds = match condition {
+            Condition::Any => true,
+            Condition::Absent => now.is_none(),
+            Condition::Unchanged(etag) => now == Some(etag),
+        };
+        if !holds {
+            return Ok(Written::Conflict);
+        }
+        self.writes.push(key.to_owned());
+        let etag = format!("\"{}\"", self.writes.len());
+        self.objects.insert(key.to_owned(), Object { bytes, etag: etag.clone() });
+        Ok(Written::Done(etag))
+    }
+}
+
+#[async_trait]
+impl Objects for Memory {
+    async fn get(&self, key: &str) -> Result<Option<Object>> {
+        Ok(self.lock().objects.get(key).cloned())
+    }
+
+    async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Written> {
+        self.lock().write(key, bytes, &condition)
+    }
+
+    async fn upload(&self, key: &str, file: &Path) -> Result<()> {
+        let bytes = std::fs::read(file).map_err(|e| Error::failed("read").because(e))?;
+        self.lock().write(key, bytes, &Condition::Any).map(drop)
+    }
+
+    async fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let mut inner = self.lock();
+        let object = inner.objects.get(from).cloned();
+        let object = object.ok_or_else(|| Error::source(format!("copy {from}")))?;
+        inner.write(to, object.bytes, &Condition::Any).map(drop)
+    }
+
+    async fn delete(&self, key: &str, etag: &str) -> Result<Written> {
+        let mut inner = self.lock();
+        if inner.objects.get(key).is_none_or(|object| object.etag != etag) {
+            return Ok(Written::Conflict);
+        }
+        inner.objects.remove(key);
+        Ok(Written::Done(String::new()))
+    }
+
+    async fn list(&self, prefix: &str, most: usize) -> Result<Listing> {
+        let inner = self.lock();
+        let below = inner.objects.keys().filter_map(|key| key.strip_prefix(prefix));
+        let (mut directories, mut objects) = (BTreeSet::new(), Vec::new());
+        for name in below {
+            match name.split_once('/') {
+                Some((directory, _)) => drop(directories.insert(directory.to_owned())),
+                None => objects.push(name.to_owned()),
+            }
+        }
+        let mut directories: Vec<String> = directories.into_iter().collect();
+        directories.truncate(most);
+        objects.truncate(most);
+        Ok(Listing { directories, objects })
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        let start = Timestamp::from_second(1_800_000_000).unwrap_or_default();
+        Ok(start + self.lock().clock)
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("s3://releases/{key}")
+    }
+}

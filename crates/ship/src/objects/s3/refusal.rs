@@ -1,0 +1,67 @@
+//! Why S3 did not do what it was asked for.
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use model::error::{Error, Exit};
+use model::reason::Reason;
+use std::error::Error as StdError;
+
+/// The answers that callers tell apart.
+pub enum Refused {
+    Missing,
+    /// A condition did not hold, or another writer was faster.
+    Conflict,
+    Denied(String),
+    /// No answer of AWS at all.
+    Unreachable(String),
+    Other(String),
+}
+
+/// Reads what an operation ended with.
+pub fn refused<E>(error: SdkError<E, HttpResponse>) -> Refused
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    let SdkError::ServiceError(answer) = &error else {
+        return Refused::Unreachable(DisplayErrorContext(&error).to_string());
+    };
+    let code = answer.err().code().unwrap_or_default();
+    let text = match answer.err().message() {
+        Some(message) => format!("{code}: {message}"),
+        None => format!("HTTP status {}", answer.raw().status().as_u16()),
+    };
+    match (code, answer.raw().status().as_u16()) {
+        ("NoSuchKey", _) => Refused::Missing,
+        ("PreconditionFailed" | "ConditionalRequestConflict", _) | (_, 409 | 412) => {
+            Refused::Conflict
+        }
+        (_, 401 | 403) => Refused::Denied(text),
+        _ => Refused::Other(text),
+    }
+}
+
+impl Refused {
+    /// Makes it the error of an operation, which `what` names.
+    pub fn error(self, what: String) -> Error {
+        let error = Error::source(what);
+        match self {
+            Refused::Missing => {
+                error.because("it does not exist").with_reason(Reason::ReleaseMissing)
+            }
+            Refused::Conflict => error
+                .because("someone else has changed it meanwhile")
+                .with_exit(Exit::Busy)
+                .help("look at it again, and repeat the command"),
+            Refused::Denied(why) => error
+                .because(why)
+                .with_reason(Reason::AccessDenied)
+                .help("allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"),
+            Refused::Unreachable(why) => error
+                .because(why)
+                .with_exit(Exit::NoAgent)
+                .with_reason(Reason::SourceFailed)
+                .help("check credentials (aws sts get-caller-identity), region and network"),
+            Refused::Other(why) => error.because(why),
+        }
+    }
+}

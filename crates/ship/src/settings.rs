@@ -1,0 +1,195 @@
+//! `ship.toml`: what daily commands need not say.
+
+use crate::place::Place;
+use model::error::{Error, Result};
+use model::release::name::{AppName, EnvironmentName};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The name of the file, looked for in the working directory and those above it.
+pub const FILE: &str = "ship.toml";
+
+/// What `ship.toml` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub app: Option<AppName>,
+    /// `s3://BUCKET[/PREFIX]`.
+    pub store: Option<String>,
+    /// The key that signs releases: a file, or the public half of a key that the SSH agent holds.
+    pub sign: Option<PathBuf>,
+    #[serde(default)]
+    pub environments: BTreeMap<EnvironmentName, Environment>,
+    /// Where the file is.
+    #[serde(skip)]
+    pub directory: Option<PathBuf>,
+}
+
+/// One environment of an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    pub region: Option<String>,
+    /// The Auto Scaling group, where its tags do not say which it is.
+    pub group: Option<String>,
+    /// Another store than that of the file.
+    pub store: Option<String>,
+}
+
+/// What flags and environment variables say; each is stronger than the file.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    pub app: Option<AppName>,
+    pub store: Option<String>,
+    pub environment: Option<EnvironmentName>,
+    pub region: Option<String>,
+}
+
+/// What a command works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub place: Place,
+    pub store: Store,
+    pub region: Option<String>,
+    pub group: Option<String>,
+}
+
+/// A bucket and a prefix, which is empty or ends with `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    pub bucket: String,
+    pub prefix: String,
+}
+
+impl Settings {
+    /// Reads the nearest file, from `directory` upwards; the default if there is none.
+    pub fn find(directory: &Path) -> Result<Settings> {
+        for directory in directory.ancestors() {
+            let path = directory.join(FILE);
+            let text = match fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    return Err(Error::usage(format!("read {}", path.display())).because(error));
+                }
+            };
+            let mut settings = Settings::parse(&text).map_err(|why| {
+                let error = Error::usage(format!("read {}", path.display()));
+                error.because(why).help("correct that line; docs/ship.md has an example")
+            })?;
+            settings.directory = Some(directory.to_owned());
+            return Ok(settings);
+        }
+        Ok(Settings::default())
+    }
+
+    /// Parses the text of the file.
+    pub fn parse(text: &str) -> Result<Settings, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// Returns what a command works on.
+    pub fn target(&self, given: &Given) -> Result<Target> {
+        let app = given.app.clone().or_else(|| self.app.clone()).ok_or_else(|| {
+            Error::usage("no app is named").help(format!("give --app, or `app = \"…\"` in {FILE}"))
+        })?;
+        let environment = match (&given.environment, self.environments.keys().next()) {
+            (Some(environment), _) => environment.clone(),
+            (None, Some(only)) if self.environments.len() == 1 => only.clone(),
+            _ => return Err(self.no_environment()),
+        };
+        let own = self.environments.get(&environment).cloned().unwrap_or_default();
+        let store = given.store.clone().or(own.store).or_else(|| self.store.clone());
+        let store = store.ok_or_else(|| {
+            let help = format!("give --store s3://BUCKET, or `store = \"s3://BUCKET\"` in {FILE}");
+            Error::usage("no store is named").help(help)
+        })?;
+        Ok(Target {
+            place: Place { app, environment },
+            store: store.parse()?,
+            region: given.region.clone().or(own.region),
+            group: own.group,
+        })
+    }
+
+    fn no_environment(&self) -> Error {
+        let names: Vec<&str> = self.environments.keys().map(EnvironmentName::as_str).collect();
+        let help = match names.as_slice() {
+            [] => "name one, such as `production`".to_owned(),
+            _ => format!("name one of {}", names.join(", ")),
+        };
+        Error::usage("no environment is named").help(help)
+    }
+}
+
+impl std::str::FromStr for Store {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Store> {
+        let help = "a store is s3://BUCKET or s3://BUCKET/PREFIX";
+        let rest = text.strip_prefix("s3://").ok_or_else(|| {
+            Error::usage(format!("{} is no store", model::text::quoted(text))).help(help)
+        })?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_matches('/');
+        if bucket.is_empty() || prefix.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(Error::usage(format!("{text} names no bucket")).help(help));
+        }
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        Ok(Store { bucket: bucket.to_owned(), prefix })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "app = \"shop\"\nstore = \"s3://releases/team\"\n\
+        [environments.production]\nregion = \"eu-central-1\"\ngroup = \"shop-asg\"\n";
+
+    #[test]
+    fn the_only_environment_need_not_be_named() {
+        let settings = Settings::parse(TEXT).unwrap();
+        let target = settings.target(&Given::default()).unwrap();
+        assert_eq!(target.place.to_string(), "shop/production");
+        assert_eq!(target.store.prefix, "team/");
+        assert_eq!(target.group.as_deref(), Some("shop-asg"));
+    }
+
+    #[test]
+    fn flags_are_stronger_than_the_file() {
+        let settings = Settings::parse(TEXT).unwrap();
+        let given = Given {
+            app: Some("blog".parse().unwrap()),
+            environment: Some("staging".parse().unwrap()),
+            store: Some("s3://other".to_owned()),
+            region: Some("eu-west-1".to_owned()),
+        };
+        let target = settings.target(&given).unwrap();
+        assert_eq!(target.place.to_string(), "blog/staging");
+        assert_eq!(target.store, Store { bucket: "other".to_owned(), prefix: String::new() });
+        assert_eq!(target.region.as_deref(), Some("eu-west-1"));
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        let why = |text: &str| match Settings::parse(text) {
+            Ok(settings) => {
+                let error = settings.target(&Given::default()).unwrap_err();
+                format!("{}; {}", error.chain(), error.advice().unwrap_or_default())
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(why("").contains("--app"));
+        assert!(why("app = \"shop\"").contains("no environment"));
+        let two = format!("{TEXT}[environments.staging]\n");
+        assert!(why(&two).contains("name one of production, staging"), "{}", why(&two));
+        assert!(why("app = \"shop\"\n[environments.production]\n").contains("--store"));
+        assert!(why("aap = \"shop\"").contains("unknown field `aap`"));
+        assert!(why("app = \"a/b\"").contains("not an app name"));
+        assert!("http://x".parse::<Store>().is_err());
+        assert!("s3:///x".parse::<Store>().is_err());
+    }
+}
