@@ -15,8 +15,8 @@ use crate::report::Report;
 use crate::settings::{Given, Settings, Target};
 use crate::signature::Signer;
 use crate::source::Wanted;
-use crate::{promote, releases};
-use args::{Command, Global, Maker, PromoteArgs, ReleaseArgs, ReleasesArgs};
+use crate::{lock, promote, releases};
+use args::{Command, Global, LockArgs, Maker, PromoteArgs, ReleaseArgs, ReleasesArgs, UnlockArgs};
 use model::error::{Error, Exit, Result};
 use model::release::name::EnvironmentName;
 use serde_json::json;
@@ -46,6 +46,8 @@ async fn perform(cli: Cli) -> Result<()> {
         Command::Releases(args) => desk.releases(args).await,
         Command::Promote(args) => desk.promote(args).await,
         Command::Config(args) => config::config(&desk, args).await,
+        Command::Lock(args) => desk.lock(args).await,
+        Command::Unlock(args) => desk.unlock(args).await,
     }
 }
 
@@ -122,6 +124,29 @@ impl Desk {
             return print::text(&format!("{} has no release; {help}\n", cx.place));
         }
         print::text(&releases::table(&listed, now, print::width()))
+    }
+
+    async fn lock(&self, args: LockArgs) -> Result<()> {
+        let LockArgs { environment, why, by } = args;
+        let mut cx = self.look(environment).await?;
+        cx.by = maker::person(by, &self.here);
+        let held = lock::take(&cx, &why, None).await?;
+        if self.global.json {
+            return print::json(&held.lock);
+        }
+        let environment = &cx.place.environment;
+        cx.report.step("locked", format!("{}; `ship unlock {environment}` ends it", cx.place));
+        Ok(())
+    }
+
+    async fn unlock(&self, args: UnlockArgs) -> Result<()> {
+        let cx = self.look(args.environment).await?;
+        let lock = lock::unlock(&cx, args.force).await?;
+        if self.global.json {
+            return print::json(&lock);
+        }
+        cx.report.step("unlocked", format!("{}: {} had it for {}", cx.place, lock.by, lock.why));
+        Ok(())
     }
 
     /// Prints the number of a release: the result of the command.

@@ -133,3 +133,6 @@ pub async fn diff(cx: &Context, number: Option<Number>) -> Result<(String, Diffe
         Env::parse(&bytes).map_err(|why| check::refused(&title, Reason::InvalidEnv, why))?;
     Ok((name, Differences::between(&released, &config)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 pub mod cli;
 
 mod config;
+pub mod lock;
 mod maker;
 mod promote;
 mod releases;

@@ -66,3 +66,6 @@ async fn chosen(cx: &Context, from: &Place, number: Option<Number>) -> Result<(N
     })?;
     Ok((number, document::ready(store, from, number).await?))
 }
+
+#[cfg(test)]
+mod tests;

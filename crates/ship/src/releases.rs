@@ -125,3 +125,6 @@ pub fn age(at: Timestamp, now: Timestamp) -> String {
         _ => format!("{}d", seconds / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,6 +81,10 @@ pub enum Command {
     /// What runs is not touched: a release never changes. Values are printed only if they are
     /// asked for by name.
     Config(ConfigArgs),
+    /// Keep others from deploying to an environment, until it is unlocked.
+    Lock(LockArgs),
+    /// Remove the lock of an environment.
+    Unlock(UnlockArgs),
 }
 
 impl Command {
@@ -90,6 +94,8 @@ impl Command {
             Command::Releases(_) => "releases",
             Command::Promote(_) => "promote",
             Command::Config(_) => "config",
+            Command::Lock(_) => "lock",
+            Command::Unlock(_) => "unlock",
         }
     }
 }
@@ -202,4 +208,27 @@ pub struct AndRelease {
     pub release: bool,
     #[command(flatten)]
     pub maker: Maker,
+}
+
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// The environment; not needed where ship.toml has only one.
+    #[arg(value_name = "ENV")]
+    pub environment: Option<EnvironmentName>,
+    /// Why: others see it.
+    #[arg(short = 'm', long = "message", value_name = "WHY")]
+    pub why: String,
+    /// Who locks it; otherwise user.name of Git.
+    #[arg(long, env = "SHIP_BY", value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct UnlockArgs {
+    /// The environment; not needed where ship.toml has only one.
+    #[arg(value_name = "ENV")]
+    pub environment: Option<EnvironmentName>,
+    /// Also remove a lock whose lease has not run out: of a deploy that is surely gone.
+    #[arg(long)]
+    pub force: bool,
 }

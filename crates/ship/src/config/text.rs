@@ -122,3 +122,6 @@ fn appended(text: &str, commands: &[Command], changes: &[(&str, Option<&str>)]) 
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

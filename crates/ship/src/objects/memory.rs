@@ -44,6 +44,12 @@ impl Memory {
         self.lock().writes.clone()
     }
 
+    /// Writes as another program does.
+    pub fn overwrite(&self, key: &str, text: &str) {
+        let written = self.lock().write(key, text.into(), &Condition::Any);
+        written.expect("a write");
+    }
+
     pub fn text(&self, key: &str) -> Option<String> {
         let inner = self.lock();
         inner.objects.get(key).map(|object| String::from_utf8_lossy(&object.bytes).into_owned())
