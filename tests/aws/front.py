@@ -5,6 +5,7 @@ call, and has the tests' own requests below /_test/.
 import io
 import json
 import re
+import threading
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
@@ -55,6 +56,7 @@ class Front:
     def __init__(self, moto, record, fleet, keys):
         self.moto, self.record, self.fleet, self.keys = moto, record, fleet, keys
         self.faults = []
+        self.conditional = threading.Lock()
 
     def __call__(self, environ, start_response):
         length = int(environ.get("CONTENT_LENGTH") or 0)
@@ -62,6 +64,10 @@ class Front:
             return self.own(environ, environ["wsgi.input"].read(length), start_response)
         is_object = "form" not in environ.get("CONTENT_TYPE", "") and "HTTP_X_AMZ_TARGET" not in environ
         if is_object:  # of S3: large, and not looked into
+            if "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ:
+                # moto looks and writes in two steps, and answers other requests in between.
+                with self.conditional:
+                    return list(self.moto(environ, start_response))
             return self.moto(environ, start_response)
         body = environ["wsgi.input"].read(length)
         environ["wsgi.input"] = io.BytesIO(body)

@@ -12,6 +12,7 @@ pub enum Refused {
     /// A condition did not hold, or another writer was faster.
     Conflict,
     Denied(String),
+    NoBucket(String),
     /// No answer of AWS at all.
     Unreachable(String),
     Other(String),
@@ -35,6 +36,7 @@ where
         ("PreconditionFailed" | "ConditionalRequestConflict", _) | (_, 409 | 412) => {
             Refused::Conflict
         }
+        ("NoSuchBucket", _) => Refused::NoBucket(text),
         (_, 401 | 403) => Refused::Denied(text),
         _ => Refused::Other(text),
     }
@@ -45,9 +47,13 @@ impl Refused {
     pub fn error(self, what: String) -> Error {
         let error = Error::source(what);
         match self {
-            Refused::Missing => {
-                error.because("it does not exist").with_reason(Reason::ReleaseMissing)
-            }
+            Refused::Missing => error
+                .because("it does not exist")
+                .with_reason(Reason::ReleaseMissing)
+                .help("`ship releases` lists what there is"),
+            Refused::NoBucket(why) => error
+                .because(why)
+                .help("name a bucket that exists: --store, SHIP_STORE, or `store` in ship.toml"),
             Refused::Conflict => error
                 .because("someone else has changed it meanwhile")
                 .with_exit(Exit::Busy)
@@ -61,7 +67,9 @@ impl Refused {
                 .with_exit(Exit::NoAgent)
                 .with_reason(Reason::SourceFailed)
                 .help("check credentials (aws sts get-caller-identity), region and network"),
-            Refused::Other(why) => error.because(why),
+            Refused::Other(why) => {
+                error.because(why).help("check bucket and region, and repeat the command")
+            }
         }
     }
 }
