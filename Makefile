@@ -21,7 +21,7 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores upgrade crash-matrix apps soak bench bench-handover demo instance fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores ship upgrade crash-matrix apps soak bench bench-handover demo instance fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -34,6 +34,8 @@ help:
 	@echo 'make test-debian-13  the core of them on instances of Debian 13, all of e2e with CORE=;'
 	@echo '                   needs root'
 	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
+	@echo 'make ship          the program ship against a fake of S3, and what it releases on an instance; needs'
+	@echo '                   root and, the first time, a network'
 	@echo 'make upgrade FROM=COMMIT  installs the package over that of a commit, 0.1.0 without one,'
 	@echo '                   while its apps serve; needs root'
 	@echo 'make crash-matrix  a deploy dies at each of its points, in every way; needs root'
@@ -103,6 +105,7 @@ test: requirements root deb failpoints-deb rpm next-rpm
 	DEPLOY_DEB=$(DEB) $(TEST) --test apps -- \
 	    express django worker examples::python examples::static_files
 	DEPLOY_DEB=$(DEB) $(TEST) --test demo
+	DEPLOY_DEB=$(DEB) $(TEST) --test store
 	$(DEBIAN_13) $(FEW)
 
 # The tests on the other release of Debian, whose systemd is 257; `make test` plays a few.
@@ -130,6 +133,9 @@ upgrade: requirements root deb
 stores: requirements root deb
 	DEPLOY_DEB=$(DEB) $(TEST) --test stores
 	DEPLOY_DEB=$(DEB) $(TEST) --test e2e -- stores::
+
+ship: requirements root deb
+	DEPLOY_DEB=$(DEB) $(TEST) --test store
 
 crash-matrix: requirements root failpoints-deb
 	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) $(TEST) --test crash

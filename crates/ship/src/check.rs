@@ -1,5 +1,6 @@
 //! The agent's own checks of a release, before anything of it is in the store.
 
+use crate::publish::ENV;
 use crate::report::Report;
 use model::error::{Error, Result};
 use model::reason::Reason;
@@ -21,9 +22,12 @@ pub fn refused(file: &str, reason: Reason, why: ParseError) -> Error {
 /// Parses an `env`, and checks the settings in it; `name` says whose it is.
 pub fn env(bytes: &[u8], name: &str) -> Result<Env> {
     let env = Env::parse(bytes).map_err(|why| refused(name, Reason::InvalidEnv, why))?;
-    ReleaseSettings::merge(&Env::default(), &env)
-        .map_err(|why| Error::unusable(name).with_reason(Reason::InvalidEnv).because(why))?;
-    Ok(env)
+    match ReleaseSettings::merge(&Env::default(), &env) {
+        Ok(_) => Ok(env),
+        // The error begins with this name itself.
+        Err(why) if name == ENV => Err(why.with_reason(Reason::InvalidEnv)),
+        Err(why) => Err(Error::unusable(name).with_reason(Reason::InvalidEnv).because(why)),
+    }
 }
 
 /// Checks that an `env` and the process types of a release fit together.

@@ -53,7 +53,7 @@ pub async fn release(cx: &Context, order: Order) -> Result<Made> {
         None => None,
         Some((directory, commit)) => {
             let message = format!("{} {name}", cx.place);
-            cx.report.step("tag", format!("{name} on {commit}"));
+            cx.report.step("tag", format!("{name} on {}", git::short(source.origin())));
             let tagged = blocking(move || git::tag(&directory, &name, &message, &commit)).await;
             tagged.err().map(|why| untagged(&published, why))
         }

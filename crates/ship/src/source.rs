@@ -105,7 +105,12 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Source::Commit { origin, .. } => format!("commit {}", git::short(origin)),
-            Source::Files { directory, .. } => format!("directory {}", directory.display()),
+            Source::Files { directory, origin, .. } => match origin {
+                Origin { commit: Some(_), dirty: true, .. } => {
+                    format!("{}, which differs from {}", directory.display(), git::short(origin))
+                }
+                _ => directory.display().to_string(),
+            },
         }
     }
 

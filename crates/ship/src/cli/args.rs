@@ -34,8 +34,8 @@ Exit codes:
    1  ship itself failed
    2  usage
   10  the release or the config is unusable; nothing is changed
-  11  the store refuses the request
-  40  someone else has changed it meanwhile
+  11  the store refuses the request, or there are no credentials
+  40  someone else has changed it meanwhile, or has locked it
   41  AWS cannot be reached"
 )]
 pub struct Cli {
@@ -46,6 +46,7 @@ pub struct Cli {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The app; otherwise that of ship.toml.
     #[arg(long, global = true, env = "SHIP_APP", value_name = "APP")]
@@ -81,7 +82,7 @@ pub enum Command {
     /// What runs is not touched: a release never changes. Values are printed only if they are
     /// asked for by name.
     Config(ConfigArgs),
-    /// Keep others from deploying to an environment, until it is unlocked.
+    /// Ask others to leave an environment alone, until it is unlocked.
     Lock(LockArgs),
     /// Remove the lock of an environment.
     Unlock(UnlockArgs),

@@ -95,7 +95,7 @@ async fn an_edit_that_cannot_be_parsed_is_shown_and_then_refused() {
     assert_eq!(store.text(KEY).unwrap(), "A=1\n");
     let hand = Hand::new(|_: &str| "DEPLOY_SETTLE=soon\n".to_owned());
     let error = edit(&cx, hand).await.unwrap_err();
-    assert!(error.chain().starts_with("env: env: DEPLOY_SETTLE=\"soon\""), "{}", error.chain());
+    assert!(error.chain().starts_with("env: DEPLOY_SETTLE=\"soon\""), "{}", error.chain());
 }
 
 #[tokio::test]

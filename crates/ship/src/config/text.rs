@@ -64,10 +64,10 @@ fn in_place(text: &str, commands: &[Command], changes: &[(&str, Option<&str>)]) 
     let mut new = Vec::new();
     for (name, value) in changes {
         if let Some(value) = value {
-            let words = commands.iter().flat_map(|command| &command.words);
+            let mut words = commands.iter().flat_map(|command| &command.words);
             let assigns =
                 |word: &&Word| text[word.name.clone()] == **name && word.bytes != word.name;
-            match words.filter(assigns).next_back() {
+            match words.rfind(assigns) {
                 Some(word) => edits.push((word.bytes.clone(), assignment(name, value))),
                 None => new.push((*name, Some(*value))),
             }

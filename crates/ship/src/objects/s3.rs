@@ -190,7 +190,7 @@ impl Objects for Bucket {
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let Store { bucket, prefix } = &self.store;
         let request = self.s3.copy_object().bucket(bucket).key(self.key(to));
-        let copied = request.copy_source(format!("{bucket}/{prefix}{from}")).send().await;
+        let copied = request.copy_source(encoded(&format!("{bucket}/{prefix}{from}"))).send().await;
         let what = || format!("copy {} to {}", self.url(from), self.url(to));
         copied.map(drop).map_err(|e| refused(e).error(what()))
     }
@@ -239,6 +239,17 @@ impl Objects for Bucket {
     fn url(&self, key: &str) -> String {
         format!("s3://{}/{}{key}", self.store.bucket, self.store.prefix)
     }
+}
+
+/// Returns a name as the header of a copy has it: percent-encoded.
+fn encoded(name: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    name.bytes().map(byte).collect()
 }
 
 /// The time by the Date header of the last response, and when that came.

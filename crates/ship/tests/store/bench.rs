@@ -148,6 +148,12 @@ impl Bench {
         self.start(command, "")
     }
 
+    pub fn without_credentials(&self, words: &[&str]) -> Ended {
+        let mut command = self.command(words);
+        command.env_remove("AWS_ACCESS_KEY_ID").env("AWS_EC2_METADATA_DISABLED", "true");
+        self.start(command, "")
+    }
+
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ship"));
         command.current_dir(self.path()).args(words).env_clear();

@@ -109,6 +109,10 @@ fn failures_have_exit_codes_and_say_what_to_do() {
 
     let out = bench.unreachable(&["releases", "staging"]);
     assert_eq!(out.code, 41, "{}", out.stderr);
+    assert!(out.stderr.contains("Connection refused") && out.stderr.len() < 400, "{}", out.stderr);
+    let out = bench.without_credentials(&["releases", "staging", "--json"]);
+    assert_eq!(out.code, 11, "{}", out.stdout);
+    assert!(out.stdout.contains("credentials_missing"), "{}", out.stdout);
     let out = bench.run(&["promote", "staging", "production", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&out.stdout).expect("JSON");
     assert_eq!((&json["code"], &json["reason"]), (&10.into(), &"release_missing".into()));

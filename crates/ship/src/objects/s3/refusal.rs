@@ -1,7 +1,7 @@
 //! Why S3 did not do what it was asked for.
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use model::error::{Error, Exit};
 use model::reason::Reason;
 use std::error::Error as StdError;
@@ -13,6 +13,7 @@ pub enum Refused {
     Conflict,
     Denied(String),
     NoBucket(String),
+    NoCredentials(String),
     /// No answer of AWS at all.
     Unreachable(String),
     Other(String),
@@ -24,7 +25,11 @@ where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     let SdkError::ServiceError(answer) = &error else {
-        return Refused::Unreachable(DisplayErrorContext(&error).to_string());
+        let text = chain(&error);
+        return match text.contains("credentials") {
+            true => Refused::NoCredentials(text),
+            false => Refused::Unreachable(text),
+        };
     };
     let code = answer.err().code().unwrap_or_default();
     let text = match answer.err().message() {
@@ -62,14 +67,33 @@ impl Refused {
                 .because(why)
                 .with_reason(Reason::AccessDenied)
                 .help("allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"),
+            Refused::NoCredentials(why) => error
+                .because(why)
+                .with_reason(Reason::CredentialsMissing)
+                .help("log in (aws sso login), or set AWS_PROFILE; `aws sts get-caller-identity` must work"),
             Refused::Unreachable(why) => error
                 .because(why)
                 .with_exit(Exit::NoAgent)
                 .with_reason(Reason::SourceFailed)
-                .help("check credentials (aws sts get-caller-identity), region and network"),
+                .help("check network, proxy and region, and repeat the command"),
             Refused::Other(why) => {
                 error.because(why).help("check bucket and region, and repeat the command")
             }
         }
     }
+}
+
+/// Returns the messages of an error and of its causes, each once.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let line = model::text::line(&error.to_string(), 200);
+        if !text.contains(&line) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&line);
+        }
+        next = error.source();
+    }
+    text
 }
