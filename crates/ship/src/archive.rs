@@ -75,7 +75,7 @@ fn no_procfile(source: &Source, similar: Option<String>) -> Error {
     })
 }
 
-/// Writes the entries of the archive, and remembers what the checks need.
+/// Writes the entries of the archive, and keeps the Procfile for the checks.
 struct Packer {
     tar: Builder<zstd::Encoder<'static, Sums>>,
     ignored: Gitignore,

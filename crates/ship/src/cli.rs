@@ -51,7 +51,7 @@ async fn perform(cli: Cli) -> Result<()> {
     }
 }
 
-/// What every command is told.
+/// The settings and options of every command.
 struct Desk {
     global: Global,
     settings: Settings,

@@ -26,7 +26,7 @@ use model::release::env::Env;
 use std::collections::BTreeMap;
 use text::Applied;
 
-/// How often a change is merged with those of others.
+/// The most times that a change is merged with those of others.
 const TRIES: u32 = 20;
 
 /// The variables to set, and those to remove.

@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 
 /// The name of the object.
 pub const NAME: &str = "release.json";
-/// How often a number is tried to get: of those who try at once, one succeeds each time.
+/// The most tries to take a number: of the callers that try at once, one succeeds each time.
 const TRIES: u32 = 200;
-/// How many releases are looked at to find one that is ready.
+const TRIES_TO_COMPLETE: u32 = 5;
+/// The most releases that are read to find one that is ready.
 const MOST_UNFINISHED: usize = 100;
 
-/// How far a release has come.
+/// The state of a release in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
@@ -138,13 +139,18 @@ pub async fn complete(
 ) -> Result<Document> {
     document.state = Progress::Ready;
     let (key, bytes) = (place.of(reserved.number, NAME), document.to_bytes()?);
-    let unchanged = Condition::Unchanged(reserved.etag);
-    if let Written::Done(_) = store.put(&key, bytes.clone(), unchanged).await? {
-        return Ok(document);
-    }
-    // When the answer to a write is lost, the SDK repeats it, and is told that it conflicts.
-    if store.get(&key).await?.is_some_and(|object| object.bytes == bytes) {
-        return Ok(document);
+    for _ in 0..TRIES_TO_COMPLETE {
+        let unchanged = Condition::Unchanged(reserved.etag.clone());
+        if let Written::Done(_) = store.put(&key, bytes.clone(), unchanged).await? {
+            return Ok(document);
+        }
+        match store.get(&key).await? {
+            // The answer to the write was lost, and the SDK repeated it.
+            Some(object) if object.bytes == bytes => return Ok(document),
+            // S3 could not decide between two requests (409).
+            Some(object) if object.etag == reserved.etag => {}
+            _ => break,
+        }
     }
     let error = Error::failed(format!("complete {place} {}", reserved.number));
     let why = format!("another program has changed {}", store.url(&key));

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-/// How often a lock is tried to get that others take and leave at the same time.
+/// The most tries to take or renew a lock while others take it and give it back.
 const TRIES: u32 = 20;
 
-/// Who has an environment, and for what.
+/// The owner of an environment's lock, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
     /// Tells two locks of the same person apart.
@@ -81,16 +81,23 @@ pub async fn take(cx: &Context, why: &str, lease: Option<SignedDuration>) -> Res
 
 /// Makes the lease longer: to this long from now. Fails if another has taken it over.
 pub async fn renew(cx: &Context, held: Held, lease: SignedDuration) -> Result<Held> {
-    let found = find(cx).await?;
-    let now = cx.store.now().await?;
-    let Some(Found { etag, .. }) = found.filter(|found| found.lock.id == held.lock.id) else {
-        return Err(lost(cx));
-    };
-    let lock = Lock { until: Some(end(now, lease)), ..held.lock };
-    match put(cx, &lock, Condition::Unchanged(etag)).await? {
-        Written::Done(etag) => Ok(Held { lock, etag }),
-        Written::Conflict => Err(lost(cx)),
+    let mut lock = held.lock;
+    for _ in 0..TRIES {
+        let found = find(cx).await?;
+        let Some(Found { lock: now, etag }) = found.filter(|found| found.lock.id == lock.id) else {
+            break;
+        };
+        if now.until > lock.until {
+            // The answer to the write was lost, and the SDK repeated it.
+            return Ok(Held { lock: now, etag });
+        }
+        let renewed = Lock { until: Some(end(cx.store.now().await?, lease)), ..now.clone() };
+        if let Written::Done(etag) = put(cx, &renewed, Condition::Unchanged(etag)).await? {
+            return Ok(Held { lock: renewed, etag });
+        }
+        lock = now;
     }
+    Err(lost(cx))
 }
 
 /// Gives the lock back; one that another has taken over stays.

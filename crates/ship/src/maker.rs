@@ -10,7 +10,7 @@ use model::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What is asked for.
+/// A request for a release.
 pub struct Order {
     /// The working directory.
     pub here: PathBuf,

@@ -19,7 +19,7 @@ pub struct Object {
     pub etag: String,
 }
 
-/// What has to be true for a write to happen.
+/// The condition of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     Any,
@@ -29,7 +29,7 @@ pub enum Condition {
     Unchanged(String),
 }
 
-/// How a conditional write ended.
+/// The result of a conditional write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
     /// The new ETag.

@@ -1,4 +1,4 @@
-//! Where the objects of an app's environment lie in the store.
+//! The keys of an environment's objects in the store.
 
 use model::error::{Error, Result};
 use model::release::name::{AppName, EnvironmentName};

@@ -28,7 +28,7 @@ pub struct Draft<'a> {
     pub env: Vec<u8>,
 }
 
-/// Where the archive is.
+/// The place of the archive's bytes.
 pub enum Content<'a> {
     File(&'a Path),
     /// Another object of the store.

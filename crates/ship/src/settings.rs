@@ -1,4 +1,4 @@
-//! `ship.toml`: what daily commands need not say.
+//! `ship.toml`, which keeps the options of daily commands.
 
 use crate::place::Place;
 use model::error::{Error, Result};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The name of the file, looked for in the working directory and those above it.
 pub const FILE: &str = "ship.toml";
 
-/// What `ship.toml` says.
+/// The content of `ship.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -22,7 +22,7 @@ pub struct Settings {
     pub sign: Option<PathBuf>,
     #[serde(default)]
     pub environments: BTreeMap<EnvironmentName, Environment>,
-    /// Where the file is.
+    /// The directory of the file.
     #[serde(skip)]
     pub directory: Option<PathBuf>,
 }
@@ -38,7 +38,7 @@ pub struct Environment {
     pub store: Option<String>,
 }
 
-/// What flags and environment variables say; each is stronger than the file.
+/// The values of flags and environment variables, which override the file.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     pub app: Option<AppName>,
@@ -47,7 +47,7 @@ pub struct Given {
     pub region: Option<String>,
 }
 
-/// What a command works on.
+/// The environment that a command works on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub place: Place,
@@ -90,7 +90,7 @@ impl Settings {
         toml::from_str(text)
     }
 
-    /// Returns what a command works on.
+    /// Returns the environment that a command works on.
     pub fn target(&self, given: &Given) -> Result<Target> {
         let app = given.app.clone().or_else(|| self.app.clone()).ok_or_else(|| {
             Error::usage("no app is named").help(format!("give --app, or `app = \"…\"` in {FILE}"))

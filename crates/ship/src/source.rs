@@ -1,4 +1,4 @@
-//! What a release is made from: a commit, the working tree of a repository, or a directory.
+//! The files that a release is made from: a commit, a working tree, or a directory.
 
 pub mod git;
 
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// The file that names what stays out of a release, in the syntax of `.gitignore`.
 pub const IGNORE: &str = ".deployignore";
 
-/// Where a release comes from, as its `release.json` says.
+/// The origin of a release, as `release.json` has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ pub struct Origin {
     pub dirty: bool,
 }
 
-/// What to pack.
+/// The files to pack.
 #[derive(Debug)]
 pub enum Source {
     /// The files of a commit that are below a directory of its repository.
@@ -37,7 +37,7 @@ pub enum Source {
     Files { directory: PathBuf, files: Vec<PathBuf>, origin: Origin },
 }
 
-/// What the caller asks for.
+/// The caller's choice of a source.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// A directory, or a revision of the repository.
@@ -130,7 +130,7 @@ impl Source {
     }
 }
 
-/// What `.deployignore` keeps out of a release.
+/// Parses the text of `.deployignore`.
 pub fn ignored(text: &[u8]) -> Result<Gitignore> {
     let what = || Error::usage(format!("read {IGNORE}"));
     let mut builder = GitignoreBuilder::new("");

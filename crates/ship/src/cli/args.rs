@@ -51,7 +51,7 @@ pub struct Global {
     /// The app; otherwise that of ship.toml.
     #[arg(long, global = true, env = "SHIP_APP", value_name = "APP")]
     pub app: Option<AppName>,
-    /// Where releases are: s3://BUCKET or s3://BUCKET/PREFIX; otherwise that of ship.toml.
+    /// The bucket of the releases, s3://BUCKET or s3://BUCKET/PREFIX; otherwise that of ship.toml.
     #[arg(long, global = true, env = "SHIP_STORE", value_name = "URL")]
     pub store: Option<String>,
     /// The AWS region; otherwise that of ship.toml, AWS_REGION or the profile.
@@ -79,7 +79,7 @@ pub enum Command {
     Promote(PromoteArgs),
     /// Read and change the variables of the next release.
     ///
-    /// What runs is not touched: a release never changes. Values are printed only if they are
+    /// Running processes are not affected: a release never changes. Values are printed only if they are
     /// asked for by name.
     Config(ConfigArgs),
     /// Ask others to leave an environment alone, until it is unlocked.
@@ -101,10 +101,10 @@ impl Command {
     }
 }
 
-/// Who makes a release.
+/// The maker of a release.
 #[derive(Debug, Args)]
 pub struct Maker {
-    /// Who makes it, for release.json; otherwise user.name of Git.
+    /// Name of the maker, for release.json; otherwise user.name of Git.
     #[arg(long, env = "SHIP_BY", value_name = "NAME")]
     pub by: Option<String>,
     /// Sign it with this SSH key: a private key's file, or the public half of a key that the SSH
@@ -137,7 +137,7 @@ pub struct ReleasesArgs {
     /// The environment; not needed where ship.toml has only one.
     #[arg(value_name = "ENV")]
     pub environment: Option<EnvironmentName>,
-    /// How many to list.
+    /// The most releases to list.
     #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
     pub lines: usize,
 }
@@ -216,10 +216,10 @@ pub struct LockArgs {
     /// The environment; not needed where ship.toml has only one.
     #[arg(value_name = "ENV")]
     pub environment: Option<EnvironmentName>,
-    /// Why: others see it.
+    /// The reason, which others see.
     #[arg(short = 'm', long = "message", value_name = "WHY")]
     pub why: String,
-    /// Who locks it; otherwise user.name of Git.
+    /// Name of the owner; otherwise user.name of Git.
     #[arg(long, env = "SHIP_BY", value_name = "NAME")]
     pub by: Option<String>,
 }

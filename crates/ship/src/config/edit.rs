@@ -12,7 +12,7 @@ use model::error::{Error, Result};
 use model::release::env::Env;
 use std::sync::Arc;
 
-/// What changes a text: a person, or a test.
+/// A way to change a text: a person's editor, or a test's function.
 #[async_trait]
 pub trait Editor: Send + Sync {
     /// Returns the changed text.

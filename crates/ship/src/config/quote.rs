@@ -49,7 +49,7 @@ pub fn check_name(name: &str) -> Result<()> {
     Err(error.help("a name has letters, digits and _, and begins with no digit"))
 }
 
-/// What looks like no name may be a part of a value.
+/// Returns the name for an error, unless it may be a part of a value.
 fn shown(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     match name.chars().count() <= 40 && name.chars().all(plain) {

@@ -62,6 +62,19 @@ async fn of_changes_at_once_none_is_lost() {
 }
 
 #[tokio::test]
+async fn a_lost_answer_is_no_change_of_someone_else() {
+    let (cx, store) = context("production");
+    put(&cx, KEY, "A=1\n").await;
+    store.lose_answers(1);
+    let changed = change(&cx, &changes(&[("A", Some("2"))])).await.unwrap();
+    assert_eq!(changed.differences.lines(), "~ A\n");
+    store.lose_answers(1);
+    let changed = edit(&cx, Hand::new(|text: &str| text.replace('2', "3 # mine"))).await.unwrap();
+    assert_eq!(changed.differences.lines(), "~ A\n");
+    assert_eq!(store.text(KEY).unwrap(), "A=3 # mine\n");
+}
+
+#[tokio::test]
 async fn two_who_change_the_same_name_are_told() {
     let (cx, store) = context("production");
     put(&cx, KEY, "A=1\nB=1\n").await;

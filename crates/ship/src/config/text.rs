@@ -1,6 +1,6 @@
 //! Changes the text of an `env`, and keeps what people wrote in it: comments, order, quotes.
 //!
-//! Whatever is done to the text, its variables are compared with those wanted before it is used.
+//! Before a changed text is used, its variables are compared with those wanted.
 
 use super::Changes;
 use super::quote::assignment;

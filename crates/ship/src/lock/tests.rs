@@ -88,3 +88,20 @@ async fn a_person_s_lock_has_no_end_and_anybody_may_remove_it() {
     unlock(&bob, true).await.unwrap();
     assert!(store.keys().is_empty());
 }
+
+#[tokio::test]
+async fn a_lost_answer_or_an_undecided_write_costs_no_lock() {
+    let (ada, bob, store) = two();
+    store.leave_undecided(2);
+    let held = take(&ada, "deploy r7", Some(LEASE)).await.unwrap();
+    pass(&store, 10);
+    store.lose_answers(1);
+    let held = renew(&ada, held, LEASE).await.unwrap();
+    pass(&store, 10);
+    store.leave_undecided(1);
+    let held = renew(&ada, held, LEASE).await.unwrap();
+    assert!(take(&bob, "x", Some(LEASE)).await.is_err());
+    give_back(&ada, held).await.unwrap();
+    store.lose_answers(1);
+    take(&bob, "x", Some(LEASE)).await.unwrap();
+}

@@ -89,6 +89,29 @@ async fn a_release_that_was_interrupted_is_not_ready_and_costs_its_number() {
     }
 }
 
+#[tokio::test]
+async fn an_undecided_write_costs_nothing_and_a_lost_answer_a_number() {
+    let (cx, store) = context("production");
+    let repository = Repository::new(&[PROCFILE]);
+    store.leave_undecided(1);
+    let made = release(&cx, repository.path(), Wanted::default()).await.unwrap();
+    assert_eq!(made.published.number, Number(1));
+    store.lose_answers(1);
+    let made = release(&cx, repository.path(), Wanted::default()).await.unwrap();
+    assert_eq!(made.published.number, Number(3));
+    assert_eq!(document(&cx, 3).await.state, Progress::Ready);
+    let begun = Document::begun("Ada", cx.store.now().await.unwrap(), Default::default());
+    for lost in [false, true] {
+        let reserved = document::reserve(&*cx.store, &cx.place, &begun).await.unwrap();
+        if lost {
+            store.lose_answers(1)
+        } else {
+            store.leave_undecided(1)
+        }
+        document::complete(&*cx.store, &cx.place, reserved, begun.clone()).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_24_releases_at_once_each_gets_a_number_of_its_own() {
     let store = Arc::new(Memory::default());

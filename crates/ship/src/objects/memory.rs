@@ -20,6 +20,11 @@ struct Inner {
     /// The keys of all writes, in their order.
     writes: Vec<String>,
     clock: SignedDuration,
+    /// How many of the next conditional writes S3 cannot decide (409).
+    undecided: u32,
+    /// How many of the next conditional writes are done without an answer: the SDK repeats them,
+    /// and has a conflict with itself.
+    unanswered: u32,
     /// How many further writes succeed; no limit if none.
     writes_left: Option<u64>,
 }
@@ -33,6 +38,16 @@ impl Memory {
     /// Refuses all writes after this many.
     pub fn fail_after(&self, writes: u64) {
         self.lock().writes_left = Some(writes);
+    }
+
+    /// Answers the next conditional writes with a conflict, although there is none.
+    pub fn leave_undecided(&self, writes: u32) {
+        self.lock().undecided = writes;
+    }
+
+    /// Does the next conditional writes, and answers with a conflict.
+    pub fn lose_answers(&self, writes: u32) {
+        self.lock().unanswered = writes;
     }
 
     pub fn keys(&self) -> Vec<String> {
@@ -71,14 +86,25 @@ impl Inner {
             Condition::Absent => now.is_none(),
             Condition::Unchanged(etag) => now == Some(etag),
         };
-        if !holds {
+        let takes = |left: &mut u32| *condition != Condition::Any && take(left);
+        if !holds || takes(&mut self.undecided) {
             return Ok(Written::Conflict);
         }
         self.writes.push(key.to_owned());
         let etag = format!("\"{}\"", self.writes.len());
         self.objects.insert(key.to_owned(), Object { bytes, etag: etag.clone() });
-        Ok(Written::Done(etag))
+        match *condition != Condition::Any && take(&mut self.unanswered) {
+            true => Ok(Written::Conflict),
+            false => Ok(Written::Done(etag)),
+        }
     }
+}
+
+/// Counts down; false at zero.
+fn take(left: &mut u32) -> bool {
+    let is_left = *left > 0;
+    *left = left.saturating_sub(1);
+    is_left
 }
 
 #[async_trait]

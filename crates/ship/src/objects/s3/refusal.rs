@@ -1,4 +1,4 @@
-//! Why S3 did not do what it was asked for.
+//! The reasons for which S3 refuses a request, and their errors.
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -19,7 +19,7 @@ pub enum Refused {
     Other(String),
 }
 
-/// Reads what an operation ended with.
+/// Returns the reason for which an operation failed.
 pub fn refused<E>(error: SdkError<E, HttpResponse>) -> Refused
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
