@@ -15,7 +15,8 @@ use model::release::env::Env;
 pub async fn promote(cx: &Context, from: &Place, number: Option<Number>) -> Result<Published> {
     if *from == cx.place {
         let error = Error::usage(format!("promote a release of {from}"));
-        return Err(error.because("both environments are the same one"));
+        let error = error.because("both environments are the same one");
+        return Err(error.help("name two: `ship promote FROM TO`"));
     }
     let (number, document) = chosen(cx, from, number).await?;
     let (env, name) = canonical_env(cx).await?;

@@ -100,7 +100,12 @@ impl Settings {
             (None, Some(only)) if self.environments.len() == 1 => only.clone(),
             _ => return Err(self.no_environment()),
         };
-        let own = self.environments.get(&environment).cloned().unwrap_or_default();
+        let own = match self.environments.get(&environment) {
+            Some(own) => own.clone(),
+            // A misspelt name would make an environment of its own.
+            None if !self.environments.is_empty() => return Err(self.unknown(&environment)),
+            None => Environment::default(),
+        };
         let store = given.store.clone().or(own.store).or_else(|| self.store.clone());
         let store = store.ok_or_else(|| {
             let help = format!("give --store s3://BUCKET, or `store = \"s3://BUCKET\"` in {FILE}");
@@ -115,12 +120,22 @@ impl Settings {
     }
 
     fn no_environment(&self) -> Error {
-        let names: Vec<&str> = self.environments.keys().map(EnvironmentName::as_str).collect();
-        let help = match names.as_slice() {
-            [] => "name one, such as `production`".to_owned(),
-            _ => format!("name one of {}", names.join(", ")),
+        let help = match self.names() {
+            names if names.is_empty() => "name one, such as `production`".to_owned(),
+            names => format!("name one of {names}"),
         };
         Error::usage("no environment is named").help(help)
+    }
+
+    fn unknown(&self, environment: &EnvironmentName) -> Error {
+        let error = Error::usage(format!("{FILE} has no environment {environment}"));
+        let names = self.names();
+        error.help(format!("name one of {names}, or add `[environments.{environment}]`"))
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.environments.keys().map(EnvironmentName::as_str).collect();
+        names.join(", ")
     }
 }
 
@@ -163,14 +178,28 @@ mod tests {
         let settings = Settings::parse(TEXT).unwrap();
         let given = Given {
             app: Some("blog".parse().unwrap()),
-            environment: Some("staging".parse().unwrap()),
+            environment: Some("production".parse().unwrap()),
             store: Some("s3://other".to_owned()),
             region: Some("eu-west-1".to_owned()),
         };
         let target = settings.target(&given).unwrap();
-        assert_eq!(target.place.to_string(), "blog/staging");
+        assert_eq!(target.place.to_string(), "blog/production");
         assert_eq!(target.store, Store { bucket: "other".to_owned(), prefix: String::new() });
         assert_eq!(target.region.as_deref(), Some("eu-west-1"));
+    }
+
+    #[test]
+    fn a_misspelt_environment_is_refused_where_the_file_has_some() {
+        let given = Given {
+            environment: Some("prodution".parse().unwrap()),
+            app: Some("shop".parse().unwrap()),
+            store: Some("s3://releases".to_owned()),
+            region: None,
+        };
+        let error = Settings::parse(TEXT).unwrap().target(&given).unwrap_err();
+        assert_eq!(error.chain(), "ship.toml has no environment prodution");
+        assert!(error.advice().unwrap().starts_with("name one of production, or add"));
+        assert!(Settings::default().target(&given).is_ok());
     }
 
     #[test]
