@@ -1,24 +1,23 @@
 //! S3, by the SDK.
 
+mod connection;
 mod refusal;
+
+pub use connection::connect;
 
 use super::{Condition, Listing, Object, Objects, Written};
 use crate::settings::Store;
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use connection::{Clock, patient};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use model::error::{Error, Result};
 use refusal::{Refused, refused};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// A document is never larger than this; it is read into memory.
 const LARGEST_DOCUMENT: i64 = 1 << 20;
@@ -35,24 +34,6 @@ pub struct Bucket {
     s3: Client,
     store: Store,
     clock: Clock,
-}
-
-/// Loads credentials and region by the SDK's own chain; AWS_ENDPOINT_URL and profiles work.
-pub async fn connect(region: Option<&str>) -> Result<SdkConfig> {
-    use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-        .build_https();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-    if let Some(region) = region {
-        loader = loader.region(Region::new(region.to_owned()));
-    }
-    let config = loader.load().await;
-    if config.region().is_none() {
-        let help = "give --region, AWS_REGION, or `region` of the environment in ship.toml";
-        return Err(Error::usage("no AWS region is set").help(help));
-    }
-    Ok(config)
 }
 
 impl Bucket {
@@ -117,7 +98,8 @@ impl Bucket {
                 .part_number(number)
                 .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
                 .body(body.map_err(|e| Error::failed(what()).because(e))?);
-            let sent = request.send().await.map_err(|e| refused(e).error(what()))?;
+            let sent = request.customize().config_override(patient()).send().await;
+            let sent = sent.map_err(|e| refused(e).error(what()))?;
             let part = CompletedPart::builder().part_number(number);
             let part = part.set_e_tag(sent.e_tag).set_checksum_crc64_nvme(sent.checksum_crc64_nvme);
             Ok(part.build())
@@ -135,7 +117,7 @@ impl Bucket {
             .upload_id(id)
             .checksum_type(ChecksumType::FullObject)
             .multipart_upload(parts);
-        let done = request.send().await;
+        let done = request.customize().config_override(patient()).send().await;
         done.map(drop).map_err(|e| refused(e).error(format!("upload {}", self.url(key))))
     }
 }
@@ -184,13 +166,15 @@ impl Objects for Bucket {
         let body = body.map_err(|e| Error::failed(what()).because(e))?;
         let request = self.s3.put_object().bucket(&self.store.bucket).key(self.key(key));
         let request = request.checksum_algorithm(ChecksumAlgorithm::Sha256).body(body);
-        request.send().await.map(drop).map_err(|e| refused(e).error(what()))
+        let sent = request.customize().config_override(patient()).send().await;
+        sent.map(drop).map_err(|e| refused(e).error(what()))
     }
 
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
         let Store { bucket, prefix } = &self.store;
         let request = self.s3.copy_object().bucket(bucket).key(self.key(to));
-        let copied = request.copy_source(encoded(&format!("{bucket}/{prefix}{from}"))).send().await;
+        let request = request.copy_source(encoded(&format!("{bucket}/{prefix}{from}")));
+        let copied = request.customize().config_override(patient()).send().await;
         let what = || format!("copy {} to {}", self.url(from), self.url(to));
         copied.map(drop).map_err(|e| refused(e).error(what()))
     }
@@ -250,35 +234,4 @@ fn encoded(name: &str) -> String {
         _ => format!("%{byte:02X}"),
     };
     name.bytes().map(byte).collect()
-}
-
-/// The time by the Date header of the last response, and when that came.
-#[derive(Clone, Debug, Default)]
-struct Clock(Arc<Mutex<Option<(Timestamp, std::time::Instant)>>>);
-
-impl Clock {
-    fn last(&self) -> Option<Timestamp> {
-        let (time, at) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
-        time.checked_add(at.elapsed()).ok()
-    }
-}
-
-impl Intercept for Clock {
-    fn name(&self) -> &'static str {
-        "clock of the store"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> std::result::Result<(), BoxError> {
-        let date = context.response().headers().get("date");
-        if let Some(time) = date.and_then(|date| rfc2822::parse(date).ok()) {
-            let now = (time.timestamp(), std::time::Instant::now());
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        }
-        Ok(())
-    }
 }
