@@ -20,7 +20,7 @@ use args::{Command, Global, LockArgs, Maker, PromoteArgs, ReleaseArgs, ReleasesA
 use model::error::{Error, Exit, Result};
 use model::release::name::EnvironmentName;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Does what the command line asks for; returns the exit code.
@@ -65,34 +65,27 @@ impl Desk {
     }
 
     /// Connects to the store of an environment.
-    async fn open(&self, target: Target, maker: Maker) -> Result<Context> {
-        let directory = |path: &Path| match &self.settings.directory {
-            Some(directory) => Signer::new(path, directory),
-            None => Signer::new(path, &self.here),
-        };
+    async fn open(&self, target: Target) -> Result<Context> {
+        let config = connect(target.region.as_deref()).await?;
+        let store = Arc::new(Bucket::new(&config, target.store));
+        let (by, report) = (maker::person(None, &self.here), Report { quiet: self.global.json });
+        Ok(Context { store, place: target.place, by, signer: None, report })
+    }
+
+    /// Connects in order to make a release. Only that needs the key.
+    async fn make(&self, target: Target, maker: Maker) -> Result<Context> {
+        let base = self.settings.directory.as_deref().unwrap_or(&self.here);
         let signer = match (&maker.sign, &self.settings.sign) {
             (Some(key), _) => Some(Signer::new(key, &self.here)?),
-            (None, Some(key)) => Some(directory(key)?),
+            (None, Some(key)) => Some(Signer::new(key, base)?),
             (None, None) => None,
         };
         let by = maker::person(maker.by, &self.here);
-        let config = connect(target.region.as_deref()).await?;
-        let store = Arc::new(Bucket::new(&config, target.store));
-        let report = Report { quiet: self.global.json };
-        Ok(Context { store, place: target.place, by, signer, report })
-    }
-
-    /// Connects in order to read.
-    async fn look(&self, environment: Option<EnvironmentName>) -> Result<Context> {
-        let target = self.target(environment)?;
-        let directory = self.here.clone();
-        let mut cx = self.open(target, Maker { by: Some("-".to_owned()), sign: None }).await?;
-        cx.by = maker::person(None, &directory);
-        Ok(cx)
+        Ok(Context { by, signer, ..self.open(target).await? })
     }
 
     async fn release(&self, args: ReleaseArgs) -> Result<()> {
-        let cx = self.open(self.target(args.environment)?, args.maker).await?;
+        let cx = self.make(self.target(args.environment)?, args.maker).await?;
         let app = self.settings.directory.clone();
         let wanted = Wanted { source: args.source, dirty: args.dirty, app };
         let made = maker::release(&cx, Order { here: self.here.clone(), wanted, tag: args.tag });
@@ -108,13 +101,13 @@ impl Desk {
             let why = "their stores differ, and a store copies within itself alone";
             return Err(error.because(why).help("make the release again: `ship release`"));
         }
-        let cx = self.open(to, args.maker).await?;
+        let cx = self.make(to, args.maker).await?;
         let published = promote::promote(&cx, &from.place, args.release).await?;
         self.published(&cx.place, &published)
     }
 
     async fn releases(&self, args: ReleasesArgs) -> Result<()> {
-        let cx = self.look(args.environment).await?;
+        let cx = self.open(self.target(args.environment)?).await?;
         let (listed, now) = releases::list(&cx, args.lines).await?;
         if self.global.json {
             return print::json(&listed);
@@ -128,7 +121,7 @@ impl Desk {
 
     async fn lock(&self, args: LockArgs) -> Result<()> {
         let LockArgs { environment, why, by } = args;
-        let mut cx = self.look(environment).await?;
+        let mut cx = self.open(self.target(environment)?).await?;
         cx.by = maker::person(by, &self.here);
         let held = lock::take(&cx, &why, None).await?;
         if self.global.json {
@@ -140,7 +133,7 @@ impl Desk {
     }
 
     async fn unlock(&self, args: UnlockArgs) -> Result<()> {
-        let cx = self.look(args.environment).await?;
+        let cx = self.open(self.target(args.environment)?).await?;
         let lock = lock::unlock(&cx, args.force).await?;
         if self.global.json {
             return print::json(&lock);

@@ -33,19 +33,19 @@ pub async fn config(desk: &Desk, args: ConfigArgs) -> Result<()> {
         }
         ConfigCommand::Edit { release } => {
             let editor = Arc::new(editor::Program::find()?);
-            let cx = desk.open(desk.target(environment)?, release.maker).await?;
-            if release.release {
+            let (cx, release) = open(desk, environment, release).await?;
+            if release {
                 config::check_release(&cx, &Changes::new()).await?;
             }
             let changed = edit::edit(&cx, editor).await?;
-            report(desk, &cx, &changed, release.release).await
+            report(desk, &cx, &changed, release).await
         }
         ConfigCommand::Diff { release } => diff(desk, environment, release).await,
     }
 }
 
 async fn get(desk: &Desk, environment: Option<EnvironmentName>, names: &[String]) -> Result<()> {
-    let cx = desk.look(environment).await?;
+    let cx = desk.open(desk.target(environment)?).await?;
     let env = config::read(&cx).await?.env;
     let values: Vec<(&str, &str)> =
         names.iter().map(|name| value(&cx, &env, name)).collect::<Result<_>>()?;
@@ -80,12 +80,26 @@ async fn change(
     changes: Changes,
     release: AndRelease,
 ) -> Result<()> {
-    let cx = desk.open(desk.target(environment)?, release.maker).await?;
-    if release.release {
+    let (cx, release) = open(desk, environment, release).await?;
+    if release {
         config::check_release(&cx, &changes).await?;
     }
     let changed = config::change(&cx, &changes).await?;
-    report(desk, &cx, &changed, release.release).await
+    report(desk, &cx, &changed, release).await
+}
+
+/// Connects; returns also whether a release is to be made.
+async fn open(
+    desk: &Desk,
+    environment: Option<EnvironmentName>,
+    and: AndRelease,
+) -> Result<(Context, bool)> {
+    let target = desk.target(environment)?;
+    let cx = match and.release {
+        true => desk.make(target, and.maker).await?,
+        false => desk.open(target).await?,
+    };
+    Ok((cx, and.release))
 }
 
 /// Prints what has changed, and makes a release if one is asked for.
@@ -120,7 +134,7 @@ async fn diff(
     environment: Option<EnvironmentName>,
     number: Option<Number>,
 ) -> Result<()> {
-    let cx = desk.look(environment).await?;
+    let cx = desk.open(desk.target(environment)?).await?;
     let (release, differences) = config::diff(&cx, number).await?;
     if desk.global.json {
         let Differences { added, changed, removed } = &differences;

@@ -154,5 +154,10 @@ fn openssh_verifies_a_signed_release() {
     assert!(!verify("ada@example", &sums.replace("env", "vne")));
     let out = bench.run(&["release", "production", "--sign", "nothing"]);
     assert_eq!(out.code, 2);
+    // A colleague without the key that ship.toml names can still look.
+    bench.write("ship.toml", "app = \"shop\"\nsign = \"theirs\"\n[environments.production]\n");
+    bench.ok(&["releases"]);
+    bench.ok(&["config", "set", "A=1"]);
+    assert_eq!(bench.run(&["release", "--source", "HEAD"]).code, 2);
     assert_eq!(bench.get("shop/production/r2/release.json"), None);
 }
