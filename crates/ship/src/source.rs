@@ -51,12 +51,16 @@ impl Source {
     /// Finds the source: the named directory or revision; without a name, the commit that is
     /// checked out in `here`, or `here` itself if it belongs to no repository.
     pub fn find(here: &Path, wanted: &Wanted) -> Result<Source> {
-        let root = git::root(here).map(|root| match &wanted.app {
+        if let Some(name) = &wanted.source
+            && here.join(name).is_dir()
+        {
+            return Source::directory(&here.join(name));
+        }
+        let root = git::root(here)?.map(|root| match &wanted.app {
             Some(app) if app.canonicalize().is_ok_and(|app| app.starts_with(&root)) => app.clone(),
             _ => root,
         });
         match (&wanted.source, root) {
-            (Some(name), _) if here.join(name).is_dir() => Source::directory(&here.join(name)),
             (Some(name), Some(root)) => git::commit(root, name),
             (Some(name), None) => {
                 let what = format!("find {}", model::text::quoted(name));

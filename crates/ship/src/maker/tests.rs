@@ -243,6 +243,21 @@ async fn a_submodule_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_repository_that_git_refuses_is_no_plain_directory() {
+    let (cx, store) = context("production");
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("Procfile"), "web: x\n").unwrap();
+    fs::write(directory.path().join(".git"), "damaged").unwrap();
+    let error = release(&cx, directory.path(), Wanted::default()).await.err().unwrap();
+    assert!(error.chain().contains("invalid gitfile"), "{}", error.chain());
+    assert!(store.keys().is_empty());
+    release(&cx, directory.path(), source(".")).await.unwrap();
+    fs::remove_file(directory.path().join(".git")).unwrap();
+    release(&cx, directory.path(), Wanted::default()).await.unwrap();
+    assert_eq!(document(&cx, 2).await.origin, Default::default());
+}
+
+#[tokio::test]
 async fn nothing_is_in_the_store_when_a_check_fails() {
     let files = |procfile| [("Procfile", procfile), ("serve", "")];
     for (procfile, env, expected) in [

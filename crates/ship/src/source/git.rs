@@ -14,9 +14,17 @@ fn git(directory: &Path) -> Program<'_> {
     Program { name: "git", directory }
 }
 
-/// Returns the top of the repository that `here` belongs to.
-pub fn root(here: &Path) -> Option<PathBuf> {
-    git(here).text(["rev-parse", "--show-toplevel"]).ok().map(PathBuf::from)
+/// Returns the top of the repository that `here` belongs to; none if it belongs to none. Where
+/// Git refuses a repository, its files must not be taken for those of a plain directory.
+pub fn root(here: &Path) -> Result<Option<PathBuf>> {
+    match git(here).text(["rev-parse", "--show-toplevel"]) {
+        Ok(root) => Ok(Some(PathBuf::from(root))),
+        Err(_) if !here.ancestors().any(|directory| directory.join(".git").exists()) => Ok(None),
+        Err(why) => {
+            let error = Error::usage("read the Git repository").because(why);
+            Err(error.help("mend that, or release a directory as it is: --source DIR"))
+        }
+    }
 }
 
 /// Returns the name of the person as Git has it; none if it has none.
