@@ -21,7 +21,7 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores ship upgrade crash-matrix apps soak bench bench-handover demo instance fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores ship upgrade crash-matrix apps image soak bench bench-handover demo instance fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -41,6 +41,8 @@ help:
 	@echo 'make crash-matrix  a deploy dies at each of its points, in every way; needs root'
 	@echo 'make apps          applications on Node, Python, Ruby, Go, Java and PHP, each handed over'
 	@echo '                   HANDOVERS=10 times under load, with what APPS names alone; needs root'
+	@echo 'make image         an image made by Packer on an instance, and instances of it, born by'
+	@echo '                   cloud-init; IMAGE=kept keeps the image if nothing changed; needs root'
 	@echo 'make demo          a release deployed, rolled back and refused, to watch; needs root'
 	@echo 'make instance      boots an instance with an S3 beside it, to try things by hand; needs root'
 	@echo 'make fuzz          parsers and unpacker on input made up for SECONDS=$(SECONDS) each; needs root'
@@ -144,6 +146,10 @@ crash-matrix: requirements root failpoints-deb
 apps: requirements root deb
 	HANDOVERS=$(or $(HANDOVERS),10) DEPLOY_DEB=$(DEB) $(TEST) --no-fail-fast --test apps -- \
 	    --nocapture $(APPS)
+
+# A quarter of an hour from nothing; docs/image.md.
+image: requirements root deb
+	IMAGE=$(IMAGE) DEPLOY_DEB=$(DEB) $(TEST) --test image -- --nocapture --test-threads=1
 
 demo: requirements root
 	@echo 'Builds the agent without optimisation, which takes some three minutes the first time.'

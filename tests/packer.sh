@@ -2,7 +2,9 @@
 # Checks packer/: the scripts by shellcheck, the templates by Packer, and that each of them
 # requires tokens for the metadata. `tests/packer.sh --provision` also runs the provisioning
 # twice on a fresh Debian 12 (needs root and a network; 10 minutes at most), and fails if the
-# second run changes a file.
+# second run changes a file. tests/image runs the same by Packer itself, on booted instances, and
+# uses two parts of this script: `--copy DIR` copies packer/ as the Packer of this machine can
+# read it, and `--snapshot FILE` describes all files of the machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -49,8 +51,23 @@ at_least() {
     printf '%s\n%s\n' "$2" "$1" | sort --version-sort --check=quiet
 }
 
+# Copies packer/ as the Packer of this machine can read it: all of it, or reduced.
+copy_templates() {
+    local version template
+    cp --recursive packer "$1"
+    version=$(packer version | sed --quiet '1s/^Packer v\([0-9.]*\).*/\1/p')
+    if at_least "$version" 1.7.0; then
+        packer init "$1"
+    else
+        echo "templates: a copy for Packer $version, without required_plugins and IMDSv2"
+        for template in packer/*.hcl packer/instance/*.hcl; do
+            reduce "$template" "$1/${template#packer/}"
+        done
+    fi
+}
+
 check_templates() {
-    local version template source packages=$work/packages templates=packer instance=packer/instance
+    local template templates instance source packages=$work/packages
     # Every source of instances is this one.
     source=$(awk '/^source "amazon-ebs"/ { inside = 1 } inside { print } /^\}/ { inside = 0 }' packer/*.hcl)
     for line in 'imds_support = "v2.0"' 'http_tokens                 = "required"'; do
@@ -61,22 +78,8 @@ check_templates() {
     mkdir "$packages"
     : >"$packages/deploy-agent.deb"
     ssh-keygen -q -t ed25519 -N '' -f "$work/key"
-    version=$(packer version | sed --quiet '1s/^Packer v\([0-9.]*\).*/\1/p')
-    if at_least "$version" 1.7.0; then
-        packer init packer
-    else
-        echo "templates: Packer $version checks a copy without required_plugins and IMDSv2"
-        templates=$work/templates instance=$work/instance
-        mkdir "$templates" "$instance"
-        cp --recursive packer/provision "$templates"
-        cp --recursive packer/provision "$work"
-        for template in packer/*.hcl; do
-            reduce "$template" "$templates/${template##*/}"
-        done
-        for template in packer/instance/*.hcl; do
-            reduce "$template" "$instance/${template##*/}"
-        done
-    fi
+    copy_templates "$work/copy"
+    templates=$work/copy instance=$work/copy/instance
     packer validate -var "packages=$packages" "$templates"
     packer validate -var "packages=$packages" -var host=192.0.2.1 \
         -var "key=$work/key" "$instance"
@@ -107,16 +110,16 @@ in_tree() {
         --directory="$work/root" -- "$@" </dev/null
 }
 
-# All files of the tree: their types, modes, owners, links and contents. dpkg and apt write
+# Describes all files below $1: types, modes, owners, links and contents. dpkg and apt write
 # their own caches and logs at every run.
 snapshot() {
     (
-        cd "$work/root"
+        cd "$1"
         find . -xdev \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run -o -path ./tmp \
             -o -path ./var/cache \) -prune -o -printf '%y %m %U:%G %p %l\n' | sort
         find . -xdev \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run -o -path ./tmp \
             -o -path ./var/cache \) -prune -o -type f -exec sha256sum {} + | sort --key=2
-    ) >"$1"
+    )
 }
 
 check_provisioning() {
@@ -131,7 +134,7 @@ check_provisioning() {
         in_tree env "FRAMEWORKS=${FRAMEWORKS:-node,ruby,python,java}" PACKAGES=/run/debs \
             /run/provision/run.sh >"$work/log$run" 2>&1 ||
             { cat "$work/log$run"; fail "run $run failed"; }
-        snapshot "$work/tree$run"
+        snapshot "$work/root" >"$work/tree$run"
         grep '^wrote \|left out' "$work/log$run" || true
     done
     diff "$work/tree1" "$work/tree2" || fail 'the second run changed files'
@@ -147,6 +150,17 @@ check_provisioning() {
     echo 'provisioning: the second run changes nothing'
 }
 
+case ${1:-} in
+    --copy)
+        require openssh-client packer
+        copy_templates "$2"
+        exit
+        ;;
+    --snapshot)
+        snapshot / >"$2"
+        exit
+        ;;
+esac
 require openssh-client packer python3-yaml shellcheck
 check_scripts
 check_templates

@@ -21,6 +21,9 @@ rm -rf /var/lib/deploy/syslog /var/lib/private/deployd-syslog
 
 if command -v cloud-init >/dev/null; then
     cloud-init clean --logs
+    # Written by cloud-init: the name of this machine, by which an instance would log and count
+    # until cloud-init gives it its own.
+    rm -f /etc/hostname
 fi
 # cloud-init makes host keys at the first boot of an instance.
 rm -f /etc/ssh/ssh_host_*

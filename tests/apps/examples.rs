@@ -1,27 +1,13 @@
 //! The apps of `examples/`, each packed as its README says, deployed, handed over under load
 //! and rolled back.
 
-use crate::framework::Runtime;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 use testkit::app::BUCKET;
 use testkit::host::{Host, SOON};
 use testkit::instance::{Image, poll};
 use testkit::load::Load;
-
-/// Packs releases r1 and r2, which differ in the name that the page shows.
-const PACK: &str = r#"
-    export HOME=/run/layer GOCACHE=/run/layer/gocache GOPATH=/run/layer/gopath GOTOOLCHAIN=local
-    cp -r "$example" /srv/example
-    cd /srv/example
-    for release in r1 r2; do
-        if [ -e app/VERSION ]; then echo $release >app/VERSION
-        else echo "Hello from $release" >app/public/index.html; fi
-        if [ -e pack.sh ]; then sh -eux pack.sh; else tar czf source.tar.gz -C app .; fi
-        mv source.tar.gz /srv/$release.tar.gz
-    done
-"#;
+use testkit::runtime::{Runtime, packed};
 
 /// What a process writes when it has answered its last request.
 const ANSWERED: &str = "has answered everyone and ends";
@@ -86,9 +72,5 @@ fn play(name: &str, runtime: Runtime, farewell: &str) {
 
 /// Returns an image with both archives and our package, built once.
 fn image(directory: &str, runtime: Runtime) -> Image {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(directory);
-    let script = format!("example={directory}\n{PACK}");
-    let name = format!("example-{directory}");
-    let packed = runtime.image().layer(&name, &[&example], &script);
-    Host::image_on(packed, &format!("{name}-agent"))
+    Host::image_on(packed(directory, runtime), &format!("example-{directory}-agent"))
 }

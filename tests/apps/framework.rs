@@ -3,19 +3,7 @@
 use std::path::Path;
 use testkit::host::Host;
 use testkit::instance::Image;
-
-/// The runtime that an instance needs for the app.
-#[derive(Clone, Copy)]
-pub enum Runtime {
-    /// bash and python3, which the base image has.
-    Base,
-    Node,
-    Python,
-    Ruby,
-    Go,
-    Java,
-    Php,
-}
+use testkit::runtime::Runtime;
 
 /// An application, and the messages in its log when it ends.
 #[derive(Clone, Copy)]
@@ -48,29 +36,6 @@ const PACK: &str = r#"
     tar --owner=0 --group=0 --zstd -cf /srv/source.tar.zst --exclude=./pack.sh --exclude=./env .
     rm -rf /root/.npm /root/.cache
 "#;
-
-impl Runtime {
-    /// Returns the base image with the Debian packages of the runtime.
-    pub fn image(self) -> Image {
-        let base = Image::base();
-        match self {
-            Runtime::Base => base,
-            Runtime::Node => base.with_packages("node", &["nodejs", "npm"]),
-            Runtime::Python => base.with_packages("python", &["python3-pip", "python3-venv"]),
-            Runtime::Ruby => {
-                let packages = ["bundler", "puma", "ruby-sinatra", "unicorn"];
-                base.with_packages("ruby", &packages)
-            }
-            Runtime::Go => base.with_packages("go", &["golang-go"]),
-            Runtime::Java => {
-                // The package needs this directory, which the base image leaves out.
-                let base = base.layer("java-man", &[], "mkdir -p /usr/share/man/man1");
-                base.with_packages("java", &["default-jdk-headless"])
-            }
-            Runtime::Php => base.with_packages("php", &["nginx-light", "php-fpm"]),
-        }
-    }
-}
 
 impl App {
     /// Returns an image with the app's archive and our package, built once.

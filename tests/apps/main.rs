@@ -16,7 +16,8 @@ mod framework;
 mod handovers;
 mod reach;
 
-use framework::{App, Runtime};
+use framework::App;
+use testkit::runtime::Runtime;
 
 /// A test for each app.
 macro_rules! apps {

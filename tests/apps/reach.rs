@@ -1,7 +1,8 @@
 //! Servers that listen on 127.0.0.1 by default.
 
-use crate::framework::{App, Runtime};
+use crate::framework::App;
 use crate::handovers::{PACKED, Story};
+use testkit::runtime::Runtime;
 
 /// Repacks the app without the option that makes it listen where clients reach it.
 const REPACK: &str = "

@@ -61,7 +61,7 @@ class Metadata:
         tree = {"meta-data/" + path: text for path, text in meta.items() if text}
         tree["dynamic/instance-identity/document"] = json.dumps(document)
         if template.get("UserData"):
-            tree["user-data"] = base64.b64decode(template["UserData"]).decode()
+            tree["user-data"] = base64.b64decode(str(template["UserData"])).decode()
         return tree
 
     def template(self, instance):

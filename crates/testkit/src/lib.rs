@@ -20,6 +20,7 @@ pub mod host;
 pub mod hostile;
 pub mod instance;
 pub mod load;
+pub mod runtime;
 pub mod s3;
 pub mod stores;
 pub mod syslog;

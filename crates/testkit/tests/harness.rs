@@ -170,6 +170,26 @@ fn memory_limits_apply_to_a_unit_and_to_the_host() {
 }
 
 #[test]
+fn an_instance_that_is_off_becomes_an_image_of_others() {
+    let network = Network::new();
+    let run = std::process::id();
+    let image = Image::base().frozen("harness-frozen", run, |base| {
+        let host = network.instance().image(base).boot();
+        host.sh("echo kept >/etc/kept; rm /etc/debian_version; : >/etc/machine-id");
+        host.power_off();
+        host
+    });
+    assert_eq!(image.read("/etc/kept"), b"kept\n");
+    let host = network.instance().image(&image).boot();
+    assert_eq!(
+        host.sh("cat /etc/kept; ls /etc/debian_version 2>&1 || true"),
+        "kept\n\
+        ls: cannot access '/etc/debian_version': No such file or directory\n"
+    );
+    assert_eq!(host.sh("cat /etc/machine-id").trim(), host.machine_id());
+}
+
+#[test]
 fn a_layer_is_made_once_for_the_same_inputs() {
     let input = Lifeline::get().dir().join("input");
     let make = |content: &str| {

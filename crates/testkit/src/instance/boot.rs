@@ -230,6 +230,12 @@ impl Instance {
         traces
     }
 
+    /// The directory of what it has changed in its image, unless it has a disk of its own.
+    pub(super) fn changes(&self) -> PathBuf {
+        assert!(self.plan.disk.is_none(), "{} has a disk of its own", self.name);
+        self.dir.join("disk").join("upper")
+    }
+
     /// The control group of the running instance and its first process.
     pub(super) fn inside(&self) -> (Group, i32) {
         let running = self.running();

@@ -4,7 +4,7 @@
 use super::boot::{NSPAWN, private_mounts};
 use super::lifeline::{Lifeline, cache, lock};
 use super::suite::Suite;
-use super::{Must, base, on_a_thread};
+use super::{Instance, Must, base, on_a_thread};
 use nix::mount::{MsFlags, mount, umount};
 use std::env;
 use std::ffi::OsString;
@@ -65,6 +65,41 @@ impl Image {
         self.layer(name, &[], &script)
     }
 
+    /// Returns this image with what an instance of it changed: `make` boots one, works on it,
+    /// and powers it off.
+    ///
+    /// Kept under this name like a layer, for the given image and inputs. Other images can be
+    /// created meanwhile.
+    pub fn frozen(
+        self,
+        name: &str,
+        inputs: impl Hash,
+        make: impl FnOnce(&Image) -> Instance,
+    ) -> Image {
+        Lifeline::get();
+        let images = images();
+        let key = key(&(self.key, name, inputs));
+        let name = Suite::get().layer(name);
+        let dir = images.join(format!("{name}-{key:016x}"));
+        let _order = lock(&cache().join(format!("{name}.lock")));
+        if !dir.exists() {
+            let instance = make(&self);
+            assert!(!instance.is_running(), "only an instance that is off can be frozen");
+            let _order = lock(&cache().join("images.lock"));
+            remove_older(&images, &name);
+            fs::rename(instance.changes(), &dir).must(format_args!("keep {}", dir.display()));
+        }
+        self.on_top(dir, key)
+    }
+
+    /// Reads a file of the image; the path must not lead through symlinks.
+    pub fn read(&self, path: &str) -> Vec<u8> {
+        let path = path.trim_start_matches('/');
+        let mut found = self.dirs.iter().map(|dir| dir.join(path)).filter(|file| file.is_file());
+        let file = found.next().unwrap_or_else(|| panic!("the image has no file /{path}"));
+        fs::read(&file).must(format_args!("read {}", file.display()))
+    }
+
     /// The value of overlayfs's `lowerdir=`.
     pub(super) fn lower(&self) -> OsString {
         join(&self.dirs)
@@ -72,10 +107,9 @@ impl Image {
 
     /// Adds one more directory on top: the one cached under this name and key, or otherwise a
     /// new one from `make`.
-    fn topped(mut self, name: &str, key: u64, make: impl FnOnce(&Path)) -> Image {
+    fn topped(self, name: &str, key: u64, make: impl FnOnce(&Path)) -> Image {
         let lifeline = Lifeline::get();
-        let images = cache().join("images");
-        fs::create_dir_all(&images).must(format_args!("make {}", images.display()));
+        let images = images();
         let _order = lock(&cache().join("images.lock"));
         let name = Suite::get().layer(name);
         let dir = images.join(format!("{name}-{key:016x}"));
@@ -88,6 +122,10 @@ impl Image {
             fs::rename(&made, &dir).must(format_args!("keep {}", dir.display()));
             fs::remove_dir_all(&work).must(format_args!("remove {}", work.display()));
         }
+        self.on_top(dir, key)
+    }
+
+    fn on_top(mut self, dir: PathBuf, key: u64) -> Image {
         let held = File::open(&dir).must(format_args!("open {}", dir.display()));
         held.lock_shared().must(format_args!("hold {}", dir.display()));
         self.held.push(Arc::new(held));
@@ -95,6 +133,13 @@ impl Image {
         self.key = key;
         self
     }
+}
+
+/// The directory of all layers.
+fn images() -> PathBuf {
+    let images = cache().join("images");
+    fs::create_dir_all(&images).must(format_args!("make {}", images.display()));
+    images
 }
 
 /// The package under test, which `make test` and `make demo` set.

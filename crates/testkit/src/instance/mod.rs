@@ -22,6 +22,7 @@ mod exec;
 mod image;
 mod lifeline;
 mod network;
+mod proxy;
 mod requirements;
 mod suite;
 
