@@ -14,4 +14,5 @@ mod fleet;
 mod image;
 mod logs;
 mod packer;
+mod times;
 mod user_data;

@@ -17,6 +17,14 @@ pub struct Packer {
     runs: AtomicU32,
 }
 
+/// The variables of a run; those left empty are the template's defaults.
+#[derive(Clone, Copy, Default)]
+pub struct Variables<'a> {
+    pub frameworks: &'a str,
+    pub release: &'a str,
+    pub steps: &'a str,
+}
+
 impl Packer {
     /// Returns the one of this process.
     pub fn get() -> &'static Packer {
@@ -54,7 +62,7 @@ impl Packer {
     }
 
     /// Runs `packer build` for this instance, which must succeed. Returns its output, which is kept in target/tmp/packer-N.log.
-    pub fn build(&self, instance: &Instance, frameworks: &str) -> String {
+    pub fn build(&self, instance: &Instance, variables: Variables) -> String {
         let began = Instant::now();
         let mut build = Command::new("packer");
         build.args(["build", "-color=false"]).current_dir(&self.templates);
@@ -64,7 +72,14 @@ impl Packer {
         set("host", Path::new(&instance.address().to_string()));
         set("key", self.key.private());
         set("packages", &self.packages);
-        set("frameworks", Path::new(frameworks));
+        let variables = [
+            ("frameworks", variables.frameworks),
+            ("release", variables.release),
+            ("steps", variables.steps),
+        ];
+        for (name, value) in variables.into_iter().filter(|(_, value)| !value.is_empty()) {
+            set(name, Path::new(value));
+        }
         build.arg("instance").stdin(Stdio::null());
         build.env("CHECKPOINT_DISABLE", "1");
         let ran = instance.network().within(|| build.output().expect("start packer"));
