@@ -10,11 +10,13 @@ pub mod lock;
 mod maker;
 mod promote;
 mod releases;
+mod rollout;
 
 mod archive;
 mod check;
 mod context;
 mod document;
+mod fleet;
 mod objects;
 mod place;
 mod program;

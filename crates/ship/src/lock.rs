@@ -32,7 +32,7 @@ pub struct Lock {
 }
 
 /// A lock that is the caller's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Held {
     pub lock: Lock,
     etag: String,

@@ -1,0 +1,86 @@
+//! How a command gets to instances, and its outcome back.
+
+use super::Host;
+use async_trait::async_trait;
+use model::error::Result;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What instances are told to do. Each order may be given again at any time: the agent waits for
+/// the job that is under way, and does nothing where the release runs and is healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `deploy URL`
+    Deploy { url: String },
+    /// `deploy rollback APP --to RELEASE`, which needs no store.
+    Rollback { app: String, to: String },
+}
+
+/// A command under way on several instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket(pub String);
+
+/// How far an instance is with a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Sent, or not yet sent.
+    Waiting,
+    /// The step, where the transport knows it.
+    Running(Option<String>),
+    Ended(Ended),
+    /// It was cancelled before the instance had begun.
+    NotBegun,
+    /// The outcome cannot be known: the instance or the connection is gone.
+    Lost(String),
+}
+
+/// How `deploy` ended on an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    pub code: u8,
+    pub message: String,
+    /// The last lines of the processes that failed.
+    pub log: Vec<String>,
+}
+
+/// What runs on an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// The name of the current release; none if the app is not there.
+    pub release: Option<String>,
+    pub healthy: bool,
+    /// Whether a job is under way that may change it.
+    pub working: bool,
+    /// Why it is not healthy.
+    pub fault: Option<String>,
+    /// Since when the release is current.
+    pub since: Option<jiff::Timestamp>,
+}
+
+impl Seen {
+    /// Returns the release that runs, unless that may change by itself.
+    pub fn settled(self) -> Option<String> {
+        self.release.filter(|_| !self.working)
+    }
+}
+
+/// Runs `deploy` on instances.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Returns how many instances one command is sent to at most.
+    fn most(&self) -> usize;
+
+    /// Asks instances what runs on them, all at once. The error of one says why it cannot be
+    /// reached.
+    async fn look(&self, app: &str, hosts: &[Host])
+    -> Result<BTreeMap<Host, Result<Seen, String>>>;
+
+    /// Sends a command to instances, and returns at once. It goes on if ship ends.
+    async fn begin(&self, order: &Order, hosts: &[Host]) -> Result<Ticket>;
+
+    /// Returns how far each instance is.
+    async fn poll(&self, ticket: &Ticket) -> Result<BTreeMap<Host, Progress>>;
+
+    /// Stops sending; instances that have begun go on.
+    async fn cancel(&self, ticket: &Ticket) -> Result<()>;
+}

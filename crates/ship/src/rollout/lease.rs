@@ -1,0 +1,64 @@
+//! The lock of a rollout: a lease that is renewed while the rollout goes on.
+
+use crate::context::Context;
+use crate::lock::{self, Held};
+use jiff::SignedDuration;
+use model::error::{Error, Exit, Result};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// The age at which it is renewed.
+const RENEWED: Duration = Duration::from_secs(20);
+/// The age from which nothing may be begun any more, as another ship may have taken over.
+const TOO_OLD: Duration = Duration::from_secs(50);
+
+pub struct Lease {
+    held: Option<Held>,
+    at: Instant,
+}
+
+impl Lease {
+    pub async fn take(cx: &Context, why: &str) -> Result<Lease> {
+        let at = Instant::now();
+        let held = lock::take(cx, why, Some(LEASE)).await?;
+        Ok(Lease { held: Some(held), at })
+    }
+
+    /// Renews it in time. A store that cannot be reached is tried again until the lease ends.
+    pub async fn keep(&mut self, cx: &Context) -> Result<()> {
+        if self.at.elapsed() < RENEWED {
+            return Ok(());
+        }
+        let lost = |why: Option<Error>| {
+            let error = Error::new(Exit::Busy, format!("keep the lock of {}", cx.place));
+            let error = match why {
+                Some(why) => error.because(why),
+                None => error.because("its lease ran out"),
+            };
+            error.help(super::record::follow(cx))
+        };
+        let Some(held) = self.held.take() else { return Err(lost(None)) };
+        let at = Instant::now();
+        let kept = held.clone();
+        match lock::renew(cx, held, LEASE).await {
+            Ok(held) => (self.held, self.at) = (Some(held), at),
+            Err(error) if error.exit() == Exit::Busy => return Err(lost(Some(error))),
+            Err(error) if self.at.elapsed() >= TOO_OLD => return Err(lost(Some(error))),
+            Err(error) => {
+                cx.report.warn(format!("the lock is not renewed yet: {}", error.chain()));
+                self.held = Some(kept);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives it back. If that fails, it ends by itself.
+    pub async fn give_back(&mut self, cx: &Context) {
+        if let Some(held) = self.held.take()
+            && let Err(error) = lock::give_back(cx, held).await
+        {
+            cx.report.warn(format!("the lock ends in 60s by itself: {}", error.chain()));
+        }
+    }
+}
