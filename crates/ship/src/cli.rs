@@ -1,8 +1,10 @@
 //! The command line: parse, do, print, exit code.
 
 pub mod args;
+mod columns;
 mod config;
 mod print;
+mod rollouts;
 
 pub use args::Cli;
 
@@ -27,7 +29,7 @@ use std::sync::Arc;
 pub async fn run(cli: Cli) -> u8 {
     let (name, json) = (cli.command.name(), cli.global.json);
     match perform(cli).await {
-        Ok(()) => Exit::Done.code(),
+        Ok(code) => code,
         Err(error) => {
             print::failed(&error, name, json);
             error.exit().code()
@@ -35,20 +37,27 @@ pub async fn run(cli: Cli) -> u8 {
     }
 }
 
-async fn perform(cli: Cli) -> Result<()> {
+async fn perform(cli: Cli) -> Result<u8> {
     let Cli { global, command } = cli;
     let here = std::env::current_dir()
         .map_err(|why| Error::failed("find the working directory").because(why))?;
     let settings = Settings::find(&here)?;
     let desk = Desk { global, settings, here };
-    match command {
+    let done = match command {
         Command::Release(args) => desk.release(args).await,
         Command::Releases(args) => desk.releases(args).await,
         Command::Promote(args) => desk.promote(args).await,
         Command::Config(args) => config::config(&desk, args).await,
         Command::Lock(args) => desk.lock(args).await,
         Command::Unlock(args) => desk.unlock(args).await,
-    }
+        Command::Deploy(args) => return rollouts::deploy(&desk, args).await,
+        Command::Rollback(args) => return rollouts::rollback(&desk, args).await,
+        Command::Attach(args) => return rollouts::attach(&desk, args).await,
+        Command::Cancel(args) => return rollouts::cancel(&desk, args).await,
+        Command::History(args) => return rollouts::history(&desk, args).await,
+        Command::Ps(args) => return rollouts::ps(&desk, args).await,
+    };
+    done.map(|()| Exit::Done.code())
 }
 
 /// The settings and options of every command.

@@ -3,9 +3,11 @@
 #[cfg(test)]
 pub mod fake;
 mod listed;
+mod ssh;
 mod transport;
 
 pub use listed::Listed;
+pub use ssh::Ssh;
 pub use transport::{Ended, Order, Progress, Seen, Ticket, Transport};
 
 use async_trait::async_trait;

@@ -36,6 +36,9 @@ pub struct Environment {
     pub group: Option<String>,
     /// Another store than that of the file.
     pub store: Option<String>,
+    /// The instances, as hosts of ssh.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// The values of flags and environment variables, which override the file.
@@ -54,6 +57,7 @@ pub struct Target {
     pub store: Store,
     pub region: Option<String>,
     pub group: Option<String>,
+    pub hosts: Vec<String>,
 }
 
 /// A bucket and a prefix, which is empty or ends with `/`.
@@ -116,6 +120,7 @@ impl Settings {
             store: store.parse()?,
             region: given.region.clone().or(own.region),
             group: own.group,
+            hosts: own.hosts,
         })
     }
 

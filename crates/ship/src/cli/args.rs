@@ -1,5 +1,7 @@
 //! The command line: types only. Help and man pages are made of them.
 
+pub mod rollouts;
+
 use crate::place::Number;
 use clap::{Args, Parser, Subcommand};
 use model::release::name::{AppName, EnvironmentName};
@@ -22,6 +24,8 @@ Examples:
   ship releases production             what there is, and what is current
   ship promote staging production      the release of staging, with production's config
   ship config set -e production A=1    a variable of the next release
+  ship deploy production               the newest release, on all instances
+  ship rollback production             the release before
 
 ship.toml in the app's repository saves most options:
   app = \"my-app\"
@@ -35,8 +39,13 @@ Exit codes:
    2  usage
   10  the release or the config is unusable; nothing is changed
   11  the store refuses the request, or there are no credentials
+  12  the release did not become healthy on an instance; the group runs the old one
+  20  it failed after the switch; the group runs the old one
+  30  the group is mixed: the error says who runs what
   40  someone else has changed it meanwhile, or has locked it
-  41  AWS cannot be reached"
+  41  AWS, or an instance, cannot be reached
+  42  deployed, and instances were left out
+  43  cancelled; the group runs the old release"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -86,6 +95,24 @@ pub enum Command {
     Lock(LockArgs),
     /// Remove the lock of an environment.
     Unlock(UnlockArgs),
+    /// Deploy a release to all instances of an environment, a batch at a time.
+    ///
+    /// The first instance is alone. At the first failure nothing more is begun, and the instances
+    /// that have the release go back: the group ends on the new release, or on the old one.
+    /// `current` moves last. A rollout whose ship is gone is taken up by `ship attach`, or by the
+    /// next `ship deploy`.
+    Deploy(rollouts::DeployArgs),
+    /// Go back to the release before, on all instances, from what they still have on their disks.
+    Rollback(rollouts::RollbackArgs),
+    /// Follow a rollout to its end, and go on with it if its ship is gone.
+    Attach(rollouts::AttachArgs),
+    /// Make a rollout stop and go back; instances that work on it finish first.
+    Cancel(rollouts::AttachArgs),
+    /// List the rollouts of an environment, the newest first.
+    History(rollouts::HistoryArgs),
+    /// Show the instances of an environment, and what runs on each. Exits with 12 if one is
+    /// unreachable, unhealthy, or runs another release than `current` names.
+    Ps(rollouts::PsArgs),
 }
 
 impl Command {
@@ -97,6 +124,12 @@ impl Command {
             Command::Config(_) => "config",
             Command::Lock(_) => "lock",
             Command::Unlock(_) => "unlock",
+            Command::Deploy(_) => "deploy",
+            Command::Rollback(_) => "rollback",
+            Command::Attach(_) => "attach",
+            Command::Cancel(_) => "cancel",
+            Command::History(_) => "history",
+            Command::Ps(_) => "ps",
         }
     }
 }

@@ -1,0 +1,167 @@
+//! `ship deploy`, `rollback`, `attach`, `cancel`, `history`, `ps`.
+
+mod shown;
+
+use super::args::rollouts::{AttachArgs, DeployArgs, HistoryArgs, How, PsArgs, RollbackArgs};
+use super::{Desk, print};
+use crate::context::Context;
+use crate::document;
+use crate::fleet::{Fleet, Listed, Ssh};
+use crate::rollout::{self, Action, Group, Rollout, Wish};
+use crate::{maker, settings::FILE};
+use model::error::{Error, Exit, Result};
+use model::release::name::EnvironmentName;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The time that others' rollouts have when they are followed.
+const PATIENCE: Duration = Duration::from_secs(1800);
+
+pub async fn deploy(desk: &Desk, args: DeployArgs) -> Result<u8> {
+    let group = group(desk, args.environment, args.how.by.clone(), args.how.timeout).await?;
+    let (store, place) = (&*group.cx.store, &group.cx.place);
+    let number = match args.release {
+        Some(number) => number,
+        None => document::newest(store, place).await?.0,
+    };
+    document::ready(store, place, number).await?;
+    roll(desk, &group, Action::Deploy, number.to_string(), args.how).await
+}
+
+pub async fn rollback(desk: &Desk, args: RollbackArgs) -> Result<u8> {
+    let group = group(desk, args.environment, args.how.by.clone(), args.how.timeout).await?;
+    let to = match args.to {
+        Some(name) => name.to_string(),
+        None => before(&group.cx).await?,
+    };
+    roll(desk, &group, Action::Rollback, to, args.how).await
+}
+
+/// Returns the release before the last good deploy of the one that is current.
+async fn before(cx: &Context) -> Result<String> {
+    const LOOKED_AT: usize = 50;
+    let current = document::current(&*cx.store, &cx.place).await?;
+    let records = rollout::newest(cx, LOOKED_AT).await?;
+    let is_good = |one: &Rollout| {
+        let code = one.verdict.as_ref().map(|verdict| verdict.code);
+        one.action == Action::Deploy
+            && matches!(code, Some(0 | rollout::SKIPPED))
+            && Some(&one.to) == current.as_ref()
+            && one.from != current
+    };
+    let last = records.into_iter().map(|record| record.rollout).find(is_good);
+    last.and_then(|rollout| rollout.from).ok_or_else(|| {
+        let error = Error::usage(format!("find the release before that of {}", cx.place));
+        let environment = &cx.place.environment;
+        let help = format!("name it: `ship rollback {environment} --to rN`");
+        error.because("the history has no deploy of the current one over another").help(help)
+    })
+}
+
+async fn roll(desk: &Desk, group: &Group, action: Action, to: String, how: How) -> Result<u8> {
+    let How { batch: batches, bake, skip_unreachable, dry_run, .. } = how;
+    let wish = Wish { action, to, batches, bake, skip_unreachable };
+    if dry_run {
+        let batches = rollout::preview(group, &wish).await?;
+        if desk.global.json {
+            return print::json(&batches).map(|()| 0);
+        }
+        return print::text(&shown::batches(&wish.to, &batches)).map(|()| 0);
+    }
+    interruptible(desk, group, rollout::start(group, &wish)).await
+}
+
+pub async fn attach(desk: &Desk, args: AttachArgs) -> Result<u8> {
+    let group = group(desk, args.environment, None, PATIENCE).await?;
+    interruptible(desk, &group, rollout::attach(&group, args.id.as_deref())).await
+}
+
+/// Follows a rollout to its end, or until Ctrl-C, which stops nothing on the instances.
+async fn interruptible(
+    desk: &Desk,
+    group: &Group,
+    rollout: impl Future<Output = Result<Rollout>>,
+) -> Result<u8> {
+    let environment = &group.cx.place.environment;
+    tokio::select! {
+        ended = rollout => shown::ended(&ended?, desk.global.json),
+        _ = tokio::signal::ctrl_c() => {
+            let error = Error::failed("follow the rollout to its end").because("interrupted");
+            Err(error.help(format!(
+                "`ship attach {environment}` goes on with it; before that, \
+                 `ship cancel {environment}` makes it go back"
+            )))
+        }
+    }
+}
+
+pub async fn cancel(desk: &Desk, args: AttachArgs) -> Result<u8> {
+    let cx = desk.open(desk.target(args.environment)?).await?;
+    let rollout = rollout::cancel(&cx, args.id.as_deref()).await?;
+    if desk.global.json {
+        return print::json(&rollout).map(|()| 0);
+    }
+    let help = format!("`ship attach {}` follows it back", cx.place.environment);
+    cx.report.step("cancelled", format!("{} to {}; {help}", rollout.id, rollout.to));
+    Ok(0)
+}
+
+pub async fn history(desk: &Desk, args: HistoryArgs) -> Result<u8> {
+    let cx = desk.open(desk.target(args.environment)?).await?;
+    let records = rollout::newest(&cx, args.lines).await?;
+    let rollouts: Vec<Rollout> = records.into_iter().map(|record| record.rollout).collect();
+    if desk.global.json {
+        return print::json(&rollouts).map(|()| 0);
+    }
+    let now = cx.store.now().await?;
+    print::text(&shown::history(&rollouts, now, print::width())).map(|()| 0)
+}
+
+pub async fn ps(desk: &Desk, args: PsArgs) -> Result<u8> {
+    let group = group(desk, args.environment, None, PATIENCE).await?;
+    let current = document::current(&*group.cx.store, &group.cx.place).await?;
+    let seen = rollout::look(&group).await?;
+    let instances = group.fleet.instances().await?;
+    let rows = shown::rows(instances, seen, current.as_deref());
+    let is_well = rows.iter().all(shown::Row::is_well);
+    if desk.global.json {
+        print::json(&rows)?;
+    } else {
+        let now = group.cx.store.now().await?;
+        print::text(&shown::ps(&rows, now, print::width()))?;
+    }
+    Ok(if is_well { Exit::Done.code() } else { Exit::Unhealthy.code() })
+}
+
+/// Connects to the store and the instances of an environment.
+async fn group(
+    desk: &Desk,
+    environment: Option<EnvironmentName>,
+    by: Option<String>,
+    patience: Duration,
+) -> Result<Group> {
+    let target = desk.target(environment)?;
+    let hosts = target.hosts.clone();
+    let mut cx = desk.open(target).await?;
+    if let Some(by) = by {
+        cx.by = maker::person(Some(by), &desk.here);
+    }
+    if hosts.is_empty() {
+        let error = Error::usage(format!("find the instances of {}", cx.place));
+        let environment = &cx.place.environment;
+        let help = format!("list them in {FILE}: [environments.{environment}] hosts = [\"web1\"]");
+        return Err(error.because("no hosts are listed").help(help));
+    }
+    if let Some(host) = hosts.iter().find(|host| !is_destination(host)) {
+        let error = Error::usage(format!("{} is no host", model::text::quoted(host)));
+        return Err(error.help("give a host of ssh: NAME or USER@NAME"));
+    }
+    let fleet: Arc<dyn Fleet> = Arc::new(Listed::new(&hosts));
+    let events = shown::events(cx.report, desk.global.json);
+    Ok(Group { cx, fleet, transport: Arc::new(Ssh::new()?), patience, events })
+}
+
+fn is_destination(host: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@._-:[]%/".contains(c);
+    !host.is_empty() && host.len() <= 255 && !host.starts_with('-') && host.chars().all(is_plain)
+}

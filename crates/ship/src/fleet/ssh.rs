@@ -1,0 +1,141 @@
+//! Instances by the system's ssh, with the user's own configuration, keys and known hosts.
+//!
+//! `deploy URL --json` streams its events. If the connection breaks, the agent goes on: the order
+//! is sent again, and waits for the job that is under way.
+
+mod call;
+mod seen;
+#[cfg(test)]
+mod tests;
+
+use super::{Host, Order, Progress, Seen, Ticket, Transport};
+use async_trait::async_trait;
+use call::Call;
+use futures_util::{StreamExt, stream};
+use model::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Connections that are open at once.
+const AT_ONCE: usize = 50;
+
+/// ssh, with a directory of its own for the sockets of shared connections.
+pub struct Ssh {
+    program: String,
+    sockets: Arc<TempDir>,
+    slots: Arc<Semaphore>,
+    tickets: Mutex<BTreeMap<usize, Arc<Sent>>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// An order that was sent.
+#[derive(Default)]
+struct Sent {
+    progress: Mutex<BTreeMap<Host, Progress>>,
+    is_cancelled: AtomicBool,
+}
+
+impl Sent {
+    fn set(&self, host: &Host, progress: Progress) {
+        locked(&self.progress).insert(host.clone(), progress);
+    }
+}
+
+impl Ssh {
+    pub fn new() -> Result<Ssh> {
+        Ssh::by("ssh")
+    }
+
+    fn by(program: &str) -> Result<Ssh> {
+        let sockets = tempfile::Builder::new().prefix("ship-").tempdir();
+        let sockets = sockets.map_err(|why| Error::failed("make a directory for ssh").because(why));
+        Ok(Ssh {
+            program: program.to_owned(),
+            sockets: Arc::new(sockets?),
+            slots: Arc::new(Semaphore::new(AT_ONCE)),
+            tickets: Mutex::default(),
+            tasks: Mutex::new(JoinSet::new()),
+        })
+    }
+
+    fn call(&self, host: &Host, words: &[&str]) -> Call {
+        Call::new(&self.program, self.sockets.path(), host, words)
+    }
+
+    fn sent(&self, ticket: &Ticket) -> Result<Arc<Sent>> {
+        let number = ticket.0.parse().ok();
+        let sent = number.and_then(|number: usize| locked(&self.tickets).get(&number).cloned());
+        sent.ok_or_else(|| Error::failed("find an order that was sent by ssh"))
+    }
+}
+
+#[async_trait]
+impl Transport for Ssh {
+    fn most(&self) -> usize {
+        AT_ONCE
+    }
+
+    async fn look(
+        &self,
+        app: &str,
+        hosts: &[Host],
+    ) -> Result<BTreeMap<Host, Result<Seen, String>>> {
+        let looks = hosts.iter().cloned().map(|host| {
+            let call = self.call(&host, &["status", "--json"]);
+            let app = app.to_owned();
+            async move {
+                let seen = call.printed().await.and_then(|text| seen::parse(&text, &app));
+                (host, seen)
+            }
+        });
+        Ok(stream::iter(looks).buffer_unordered(AT_ONCE).collect().await)
+    }
+
+    async fn begin(&self, order: &Order, hosts: &[Host]) -> Result<Ticket> {
+        let words: Vec<&str> = match order {
+            Order::Deploy { url } => vec!["release", "--json", "--", url],
+            Order::Rollback { app, to } => vec!["rollback", "--json", "--to", to, "--", app],
+        };
+        let sent = Arc::new(Sent::default());
+        for host in hosts {
+            sent.set(host, Progress::Waiting);
+            let (call, host) = (self.call(host, &words), host.clone());
+            let (sent, slots) = (Arc::clone(&sent), Arc::clone(&self.slots));
+            locked(&self.tasks).spawn(async move {
+                let Ok(_slot) = slots.acquire().await else { return };
+                if sent.is_cancelled.load(Ordering::SeqCst) {
+                    return sent.set(&host, Progress::NotBegun);
+                }
+                sent.set(&host, Progress::Running(None));
+                let end = call.followed(|step| {
+                    sent.set(&host, Progress::Running(Some(step)));
+                });
+                let end = end.await;
+                sent.set(&host, end.map_or_else(Progress::Lost, Progress::Ended));
+            });
+        }
+        let mut tickets = locked(&self.tickets);
+        let number = tickets.len();
+        tickets.insert(number, sent);
+        Ok(Ticket(number.to_string()))
+    }
+
+    async fn poll(&self, ticket: &Ticket) -> Result<BTreeMap<Host, Progress>> {
+        let sent = self.sent(ticket)?;
+        let progress = locked(&sent.progress).clone();
+        Ok(progress)
+    }
+
+    async fn cancel(&self, ticket: &Ticket) -> Result<()> {
+        self.sent(ticket)?.is_cancelled.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,145 @@
+//! One call of `deploy` on one instance.
+
+use crate::fleet::{Ended, Host};
+use crate::program::said;
+use model::event::{Event, Outcome};
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// Bytes that are read of an instance's answer.
+const LONGEST: u64 = 16 << 20;
+/// Bytes of its stderr, where ssh says why it fails.
+const SAID: u64 = 16 << 10;
+/// The time for an answer that needs no work.
+const ANSWER: Duration = Duration::from_secs(30);
+/// The exit code with which ssh itself fails.
+const SSH_FAILED: i32 = 255;
+/// Lines of a failed process's log that are kept.
+const LOG: usize = 20;
+
+/// How ssh is called: never asking anything, and noticing within a minute that a host is gone.
+const OPTIONS: [&str; 7] = [
+    "BatchMode=yes",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=15",
+    "ServerAliveCountMax=3",
+    "ControlMaster=auto",
+    "ControlPersist=30",
+    "LogLevel=ERROR",
+];
+
+pub struct Call(Command);
+
+impl Call {
+    pub fn new(program: &str, sockets: &Path, host: &Host, words: &[&str]) -> Call {
+        let mut command = Command::new(program);
+        command.args(OPTIONS.iter().flat_map(|option| ["-o", option]));
+        command.arg("-o").arg(format!("ControlPath={}/%C", sockets.display()));
+        command.args(["-T", "--", &host.0, &remote(words)]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        Call(command)
+    }
+
+    /// Returns what it prints, whatever its exit code.
+    pub async fn printed(mut self) -> Result<String, String> {
+        let mut child = self.start()?;
+        let ended = timeout(ANSWER, ended(&mut child, |_| {})).await;
+        let seconds = ANSWER.as_secs();
+        let (status, lines, stderr) =
+            ended.map_err(|_| format!("no answer within {seconds}s"))??;
+        match lines.last() {
+            Some(text) if status.code() != Some(SSH_FAILED) => Ok(text.clone()),
+            _ => Err(failed(status, &stderr)),
+        }
+    }
+
+    /// Follows a job to its outcome.
+    pub async fn followed(mut self, step: impl Fn(String) + Send) -> Result<Ended, String> {
+        let mut child = self.start()?;
+        let tell = |line: &str| {
+            if let Ok(Event::Step { step: name, text, .. }) = serde_json::from_str(line) {
+                step(format!("{:<9} {}", name.name(), model::text::line(&text, 200)));
+            }
+        };
+        let (status, lines, stderr) = ended(&mut child, tell).await?;
+        let outcome = lines.iter().rev().find_map(|line| match serde_json::from_str(line) {
+            Ok(Event::Ended { outcome }) => Some(outcome),
+            _ => None,
+        });
+        match (outcome, status.code()) {
+            (Some(outcome), _) => Ok(told(outcome)),
+            (None, None | Some(SSH_FAILED)) => Err(failed(status, &stderr)),
+            // deploy is not there, or sudo refuses.
+            (None, Some(_)) => Ok(Ended { code: 1, message: failed(status, &stderr), log: vec![] }),
+        }
+    }
+
+    fn start(&mut self) -> Result<Child, String> {
+        self.0.spawn().map_err(|why| format!("start ssh: {why}"))
+    }
+}
+
+fn told(outcome: Outcome) -> Ended {
+    let mut message = model::text::line(&outcome.message, 500);
+    if let Some(help) = outcome.help {
+        message = format!("{message} (help: {})", model::text::line(&help, 300));
+    }
+    let first = outcome.log.len().saturating_sub(LOG);
+    let log = outcome.log.iter().skip(first).map(|line| model::text::line(line, 500)).collect();
+    Ended { code: outcome.code, message, log }
+}
+
+/// Waits for the end; returns the lines that may be its outcome.
+async fn ended(
+    child: &mut Child,
+    mut tell: impl FnMut(&str),
+) -> Result<(ExitStatus, Vec<String>, Vec<u8>), String> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = stdout.ok_or("its output is gone")?;
+    let stderr = stderr.ok_or("its output is gone")?;
+    let lines = async {
+        let mut reader = BufReader::new(stdout.take(LONGEST)).lines();
+        let mut last = Vec::new();
+        while let Ok(Some(line)) = reader.next_line().await {
+            tell(&line);
+            last = vec![line];
+        }
+        last
+    };
+    let (lines, said) = tokio::join!(lines, start_of(stderr));
+    let status = child.wait().await.map_err(|why| format!("wait for ssh: {why}"))?;
+    Ok((status, lines, said))
+}
+
+/// Reads a stream to its end, and keeps its start.
+async fn start_of(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut start = Vec::new();
+    let _ = (&mut stream).take(SAID).read_to_end(&mut start).await;
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    start
+}
+
+fn failed(status: ExitStatus, stderr: &[u8]) -> String {
+    let said = said(stderr);
+    match (said.is_empty(), status.code()) {
+        (false, _) => said,
+        (true, Some(SSH_FAILED)) => "ssh has failed without a word".to_owned(),
+        (true, _) => format!("deploy said nothing: {status}"),
+    }
+}
+
+/// Returns the command line for the instance's shell: deploy, by root.
+fn remote(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
+    let deploy = format!("deploy {}", quoted.join(" "));
+    format!("if [ \"$(id -u)\" = 0 ]; then exec {deploy}; else exec sudo -n {deploy}; fi")
+}
+
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}

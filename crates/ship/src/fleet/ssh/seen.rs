@@ -1,0 +1,30 @@
+//! What `deploy status --json` says of an app.
+
+use crate::fleet::Seen;
+use crate::place::Number;
+use model::api::AppStatus;
+
+/// Finds an app in the answer; an app that is not there runs nothing.
+pub fn parse(text: &str, app: &str) -> Result<Seen, String> {
+    let apps: Vec<AppStatus> = serde_json::from_str(text)
+        .map_err(|_| format!("no answer of deploy: {}", model::text::line(text, 200)))?;
+    let Some(status) = apps.into_iter().find(|status| status.app == app) else {
+        return Ok(Seen { healthy: true, ..Seen::default() });
+    };
+    Ok(Seen {
+        release: release(&status),
+        healthy: status.healthy,
+        working: status.working.is_some(),
+        fault: status.fault.or(status.damaged).map(|fault| model::text::line(&fault, 300)),
+        since: status.processes.iter().filter_map(|process| process.since).min(),
+    })
+}
+
+/// The name in the store: of the URL, or of the label without the `.2` of a second one.
+fn release(status: &AppStatus) -> Option<String> {
+    let label = status.release.as_deref()?;
+    let name = status.url.as_deref().and_then(|url| url.trim_end_matches('/').rsplit('/').next());
+    let number = label.split('.').next().filter(|name| Number::of_name(name).is_some());
+    let name = name.filter(|name| *name != "current").or(number).unwrap_or(label);
+    Some(model::text::line(name, 63))
+}

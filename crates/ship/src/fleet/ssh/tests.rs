@@ -1,0 +1,81 @@
+//! The transport with a program in ssh's place.
+
+use super::*;
+use crate::fleet::Ended;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+/// A directory with a program that acts as ssh does for the host in `$dest`, with `$command`.
+fn ssh(script: &str) -> (TempDir, Ssh) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ssh");
+    let words = "for w do dest=$command; command=$w; done\n";
+    std::fs::write(&path, format!("#!/bin/sh\n{words}{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ssh = Ssh::by(path.to_str().unwrap()).unwrap();
+    (directory, ssh)
+}
+
+fn hosts(names: &[&str]) -> Vec<Host> {
+    names.iter().map(|name| Host((*name).to_owned())).collect()
+}
+
+async fn ends(ssh: &Ssh, ticket: &Ticket) -> BTreeMap<Host, Progress> {
+    let open = |one: &Progress| matches!(one, Progress::Waiting | Progress::Running(_));
+    let wait = async {
+        loop {
+            let progress = ssh.poll(ticket).await.unwrap();
+            if !progress.values().any(open) {
+                return progress;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("an end")
+}
+
+const OUTCOME: &str = r#"{"event":"ended","outcome":{"exit":"unhealthy","code":12,"message":"r8 did not become healthy","log":["boom"],"seconds":1.0}}"#;
+
+#[tokio::test]
+async fn an_outcome_is_that_of_the_event_and_a_broken_connection_is_lost() {
+    let (_directory, ssh) = ssh(&format!(
+        "case $dest in\n\
+         web1) echo '{{\"event\":\"step\",\"step\":\"prove\",\"text\":\"r8\"}}'; echo '{OUTCOME}'; exit 12;;\n\
+         web2) echo 'Connection refused' >&2; exit 255;;\n\
+         web3) echo 'sudo: a password is required' >&2; exit 1;;\n\
+         esac"
+    ));
+    let order = Order::Deploy { url: "s3://releases/shop/production/r8".to_owned() };
+    let ticket = ssh.begin(&order, &hosts(&["web1", "web2", "web3"])).await.unwrap();
+    let ends = ends(&ssh, &ticket).await;
+    let end = |name: &str| ends[&Host(name.to_owned())].clone();
+    let (message, log) = ("r8 did not become healthy".to_owned(), vec!["boom".to_owned()]);
+    assert_eq!(end("web1"), Progress::Ended(Ended { code: 12, message, log }));
+    assert_eq!(end("web2"), Progress::Lost("Connection refused".to_owned()));
+    let message = "sudo: a password is required".to_owned();
+    assert_eq!(end("web3"), Progress::Ended(Ended { code: 1, message, log: vec![] }));
+}
+
+#[tokio::test]
+async fn a_look_finds_the_release_or_says_why_not() {
+    let status = r#"[{"app":"shop","environment":"production","release":"r7.2","url":"s3://releases/shop/production/r7","state":null,"healthy":true,"port":80,"processes":[],"leaving":null,"rollback":null,"working":null,"working_id":null,"last":null}]"#;
+    let (_directory, ssh) = ssh(&format!(
+        "case $dest in web1) echo '{status}';; web2) echo '[]';; *) echo 'no route' >&2; exit 255;; esac"
+    ));
+    let seen = ssh.look("shop", &hosts(&["web1", "web2", "web3"])).await.unwrap();
+    let seen = |name: &str| seen[&Host(name.to_owned())].clone();
+    assert_eq!(seen("web1").unwrap().release.as_deref(), Some("r7"));
+    assert_eq!(seen("web2").unwrap().release, None);
+    assert_eq!(seen("web3").unwrap_err(), "no route");
+}
+
+#[tokio::test]
+async fn words_reach_the_instance_as_they_are() {
+    let (directory, ssh) = ssh("echo \"$command\" >\"$0.said\"; exit 255");
+    let order = Order::Rollback { app: "a'b; $(x)".to_owned(), to: "r7".to_owned() };
+    let ticket = ssh.begin(&order, &hosts(&["web1"])).await.unwrap();
+    ends(&ssh, &ticket).await;
+    let said = std::fs::read_to_string(directory.path().join("ssh.said")).unwrap();
+    let words = r"deploy 'rollback' '--json' '--to' 'r7' '--' 'a'\''b; $(x)'";
+    assert!(said.contains(&format!("exec {words}; else exec sudo -n {words}; fi")), "{said}");
+}
