@@ -21,7 +21,7 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores ship upgrade crash-matrix apps image soak bench bench-handover demo instance fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores ship rollout upgrade crash-matrix apps image soak bench bench-handover demo instance fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -36,6 +36,7 @@ help:
 	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
 	@echo 'make ship          the program ship against a fake of S3, and what it releases on an instance; needs'
 	@echo '                   root and, the first time, a network'
+	@echo 'make rollout       ship deploys to three instances by ssh, under load; needs root'
 	@echo 'make upgrade FROM=COMMIT  installs the package over that of a commit, 0.1.0 without one,'
 	@echo '                   while its apps serve; needs root'
 	@echo 'make crash-matrix  a deploy dies at each of its points, in every way; needs root'
@@ -135,6 +136,9 @@ upgrade: requirements root deb
 stores: requirements root deb
 	DEPLOY_DEB=$(DEB) $(TEST) --test stores
 	DEPLOY_DEB=$(DEB) $(TEST) --test e2e -- stores::
+
+rollout: requirements root deb
+	DEPLOY_DEB=$(DEB) $(TEST) --test rollout
 
 ship: requirements root deb
 	DEPLOY_DEB=$(DEB) $(TEST) --test store

@@ -84,7 +84,7 @@ impl Machine {
                 self.has.insert(job.release.clone());
             }
             let log = if code == 0 { vec![] } else { vec!["boom".to_owned()] };
-            job.ended = Some(Ended { code, message: format!("exit {code}"), log });
+            job.ended = Some(Ended { code, message: format!("exit {code}"), help: None, log });
         }
     }
 

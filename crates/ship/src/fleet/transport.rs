@@ -39,6 +39,8 @@ pub enum Progress {
 pub struct Ended {
     pub code: u8,
     pub message: String,
+    /// What to do about a failure.
+    pub help: Option<String>,
     /// The last lines of the processes that failed.
     pub log: Vec<String>,
 }

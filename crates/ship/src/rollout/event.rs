@@ -24,6 +24,9 @@ pub enum Event {
         host: Host,
         happened: Happened,
         text: String,
+        /// What to do about a failure.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        help: Option<String>,
         /// The last lines of the processes that failed.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         log: Vec<String>,

@@ -71,9 +71,10 @@ impl Run<'_> {
             let instances = self.instances().await?.into_iter();
             let there = instances.filter(|one| one.standing != Standing::Leaving);
             let there: BTreeSet<Host> = there.map(|one| one.host).collect();
-            let (stay, gone) = asked.into_iter().partition(|host| there.contains(host));
+            let (stay, gone): (Vec<Host>, Vec<Host>) =
+                asked.into_iter().partition(|host| there.contains(host));
             asked = stay;
-            for host in Vec::<Host>::from(gone) {
+            for host in gone {
                 self.say(&host, Happened::Gone, "it has left the group");
                 ends.insert(host, End::Gone);
             }
@@ -171,8 +172,8 @@ impl Run<'_> {
                 Progress::Ended(ended) => {
                     let is_done = ended.code == Exit::Done.code();
                     let happened = if is_done { Happened::Done } else { Happened::Failed };
-                    let (text, log) = (ended.message.clone(), ended.log.clone());
-                    self.group.tell(Event::Host { host: host.clone(), happened, text, log });
+                    let Ended { message: text, help, log, .. } = ended.clone();
+                    self.group.tell(Event::Host { host: host.clone(), happened, text, help, log });
                     End::Ended(ended)
                 }
             };
@@ -182,7 +183,7 @@ impl Run<'_> {
 
     fn say(&self, host: &Host, happened: Happened, text: &str) {
         let (host, text) = (host.clone(), text.to_owned());
-        self.group.tell(Event::Host { host, happened, text, log: Vec::new() });
+        self.group.tell(Event::Host { host, happened, text, help: None, log: Vec::new() });
     }
 
     /// Lists the group. A few errors in a row are no reason to give up.

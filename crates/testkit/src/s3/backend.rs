@@ -78,6 +78,20 @@ fn check(
     Ok(())
 }
 
+/// Whether the conditions of a write hold for the object that is there.
+fn permits(
+    there: Option<&Entry>,
+    if_match: Option<&ETagCondition>,
+    if_none_match: Option<&ETagCondition>,
+) -> bool {
+    let is = |condition: &ETagCondition| match (condition, there) {
+        (_, None) => false,
+        (ETagCondition::Any, Some(_)) => true,
+        (ETagCondition::ETag(etag), Some(entry)) => etag.as_strong() == Some(entry.etag.as_str()),
+    };
+    if_match.is_none_or(is) && !if_none_match.is_some_and(is)
+}
+
 async fn collect(body: Option<StreamingBlob>) -> S3Result<Bytes> {
     let Some(body) = body else {
         return Ok(Bytes::new());
@@ -158,7 +172,13 @@ impl S3 for Backend {
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let input = request.input;
         let bytes = collect(input.body).await?.to_vec();
-        let entry = self.0.put(&input.bucket, &input.key, bytes, Stored::Right("CRC64NVME"));
+        let (if_match, if_none_match) = (input.if_match, input.if_none_match);
+        let holds =
+            |there: Option<&Entry>| permits(there, if_match.as_ref(), if_none_match.as_ref());
+        let (stored, place) = (Stored::Right("CRC64NVME"), (&*input.bucket, &*input.key));
+        let entry = self.0.put_if(place, bytes, stored, holds);
+        let entry =
+            entry.ok_or_else(|| s3_error!(PreconditionFailed, "a condition does not hold"))?;
         let (e_tag, version_id) = (tag(&entry), entry.version);
         Ok(S3Response::new(PutObjectOutput { e_tag, version_id, ..Default::default() }))
     }
@@ -167,7 +187,10 @@ impl S3 for Backend {
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        self.0.delete(&request.input.bucket, &request.input.key);
+        let DeleteObjectInput { bucket, key, if_match, .. } = request.input;
+        if !self.0.delete_if(&bucket, &key, |there| permits(there, if_match.as_ref(), None)) {
+            return Err(s3_error!(PreconditionFailed, "a condition does not hold"));
+        }
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 

@@ -57,6 +57,40 @@ pub enum Found {
     Denied,
 }
 
+impl State {
+    fn newest(&self, bucket: &str, key: &str) -> Option<&Entry> {
+        self.buckets.get(bucket)?.get(key)?.last()
+    }
+
+    fn insert(
+        &mut self,
+        bucket: &str,
+        key: &str,
+        bytes: Bytes,
+        etag: String,
+        stored: Stored,
+    ) -> Entry {
+        let state = self;
+        state.next_id += 1;
+        let version = state.versioned.contains(bucket).then(|| format!("v{}", state.next_id));
+        let mut checksum = stored.checksum(&bytes);
+        let etag = if state.without_etags { String::new() } else { etag };
+        let etag = if state.untyped { format!("{etag}-2") } else { etag };
+        if state.untyped {
+            checksum.checksum_type = None;
+        }
+        let modified = SystemTime::now().into();
+        let entry = Entry { bytes, etag, checksum, modified, version };
+        let versions = state.buckets.entry(bucket.to_owned()).or_default();
+        let versions = versions.entry(key.to_owned()).or_default();
+        if entry.version.is_none() {
+            versions.clear();
+        }
+        versions.push(entry.clone());
+        entry
+    }
+}
+
 impl Objects {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("no panic with the objects locked")
@@ -93,25 +127,37 @@ impl Objects {
         self.insert(bucket, key, bytes.into(), etag, stored)
     }
 
-    fn insert(&self, bucket: &str, key: &str, bytes: Bytes, etag: String, stored: Stored) -> Entry {
+    /// Stores an object if the condition holds for the one that is there.
+    pub fn put_if(
+        &self,
+        (bucket, key): (&str, &str),
+        bytes: Vec<u8>,
+        stored: Stored,
+        holds: impl FnOnce(Option<&Entry>) -> bool,
+    ) -> Option<Entry> {
+        let etag = hex(Md5::checksum(&bytes));
         let mut state = self.state();
-        state.next_id += 1;
-        let version = state.versioned.contains(bucket).then(|| format!("v{}", state.next_id));
-        let mut checksum = stored.checksum(&bytes);
-        let etag = if state.without_etags { String::new() } else { etag };
-        let etag = if state.untyped { format!("{etag}-2") } else { etag };
-        if state.untyped {
-            checksum.checksum_type = None;
+        let there = holds(state.newest(bucket, key));
+        there.then(|| state.insert(bucket, key, bytes.into(), etag, stored))
+    }
+
+    /// Deletes an object if the condition holds for it; returns whether it does.
+    pub fn delete_if(
+        &self,
+        bucket: &str,
+        key: &str,
+        holds: impl FnOnce(Option<&Entry>) -> bool,
+    ) -> bool {
+        let mut state = self.state();
+        let holds = holds(state.newest(bucket, key));
+        if let Some(objects) = state.buckets.get_mut(bucket).filter(|_| holds) {
+            objects.remove(key);
         }
-        let modified = SystemTime::now().into();
-        let entry = Entry { bytes, etag, checksum, modified, version };
-        let versions = state.buckets.entry(bucket.to_owned()).or_default();
-        let versions = versions.entry(key.to_owned()).or_default();
-        if entry.version.is_none() {
-            versions.clear();
-        }
-        versions.push(entry.clone());
-        entry
+        holds
+    }
+
+    fn insert(&self, bucket: &str, key: &str, bytes: Bytes, etag: String, stored: Stored) -> Entry {
+        self.state().insert(bucket, key, bytes, etag, stored)
     }
 
     pub fn delete(&self, bucket: &str, key: &str) {

@@ -35,11 +35,14 @@ fn line(report: Report, event: &Event) {
         }
         Event::Step { phase, text } => report.step(&name(phase), text),
         Event::Host { happened: Happened::Running, text, .. } if text.is_empty() => {}
-        Event::Host { host, happened, text, log } => {
+        Event::Host { host, happened, text, help, log } => {
             let text = model::text::line(text, 600);
             report.step(&name(happened), format!("{host}: {text}"));
             for line in log {
                 report.step("", format!("{host} | {}", model::text::line(line, 500)));
+            }
+            if let Some(help) = help {
+                report.step("help", format!("{host}: {}", model::text::line(help, 300)));
             }
         }
         Event::Warning { text } => report.warn(text),

@@ -75,7 +75,10 @@ impl Call {
             (Some(outcome), _) => Ok(told(outcome)),
             (None, None | Some(SSH_FAILED)) => Err(failed(status, &stderr)),
             // deploy is not there, or sudo refuses.
-            (None, Some(_)) => Ok(Ended { code: 1, message: failed(status, &stderr), log: vec![] }),
+            (None, Some(_)) => {
+                let message = failed(status, &stderr);
+                Ok(Ended { code: 1, message, ..Ended::default() })
+            }
         }
     }
 
@@ -85,13 +88,11 @@ impl Call {
 }
 
 fn told(outcome: Outcome) -> Ended {
-    let mut message = model::text::line(&outcome.message, 500);
-    if let Some(help) = outcome.help {
-        message = format!("{message} (help: {})", model::text::line(&help, 300));
-    }
+    let message = model::text::line(&outcome.message, 500);
+    let help = outcome.help.map(|help| model::text::line(&help, 300));
     let first = outcome.log.len().saturating_sub(LOG);
     let log = outcome.log.iter().skip(first).map(|line| model::text::line(line, 500)).collect();
-    Ended { code: outcome.code, message, log }
+    Ended { code: outcome.code, message, help, log }
 }
 
 /// Waits for the end; returns the lines that may be its outcome.

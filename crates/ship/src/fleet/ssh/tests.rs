@@ -50,10 +50,10 @@ async fn an_outcome_is_that_of_the_event_and_a_broken_connection_is_lost() {
     let ends = ends(&ssh, &ticket).await;
     let end = |name: &str| ends[&Host(name.to_owned())].clone();
     let (message, log) = ("r8 did not become healthy".to_owned(), vec!["boom".to_owned()]);
-    assert_eq!(end("web1"), Progress::Ended(Ended { code: 12, message, log }));
+    assert_eq!(end("web1"), Progress::Ended(Ended { code: 12, message, help: None, log }));
     assert_eq!(end("web2"), Progress::Lost("Connection refused".to_owned()));
     let message = "sudo: a password is required".to_owned();
-    assert_eq!(end("web3"), Progress::Ended(Ended { code: 1, message, log: vec![] }));
+    assert_eq!(end("web3"), Progress::Ended(Ended { code: 1, message, ..Ended::default() }));
 }
 
 #[tokio::test]
