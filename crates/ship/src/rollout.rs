@@ -23,6 +23,7 @@ pub use record::{Action, Phase, Record, Rollout, State, Verdict, newest};
 use crate::context::Context;
 use crate::document;
 use crate::fleet::{Fleet, Host, Seen, Standing, Transport, names};
+use jiff::SignedDuration;
 use lease::Lease;
 use model::error::{Error, Exit, Result};
 use record::Member;
@@ -83,10 +84,16 @@ pub async fn preview(group: &Group, wish: &Wish) -> Result<Vec<Vec<Host>>> {
 async fn plan(group: &Group, wish: &Wish) -> Result<Record> {
     let cx = &group.cx;
     let pointer = document::current(&*cx.store, &cx.place).await?;
-    let interrupted = newest(cx, 1).await?.pop().filter(|old| old.rollout.verdict.is_none());
+    let last = newest(cx, 1).await?.pop();
     let mut hosts = survey(group, wish.skip_unreachable).await?;
     let id = record::id();
-    let begun = cx.store.now().await?;
+    let mut begun = cx.store.now().await?;
+    if let Some(last) = &last {
+        // Names have seconds, and the newest is the first of them.
+        let after = last.rollout.begun.checked_add(SignedDuration::from_secs(1));
+        begun = begun.max(after.unwrap_or(begun));
+    }
+    let interrupted = last.filter(|last| last.rollout.verdict.is_none());
     let mut from = pointer.clone();
     if let Some(mut old) = interrupted {
         let goes_back = old.rollout.phase == Phase::Back;

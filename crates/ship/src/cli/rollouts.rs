@@ -158,7 +158,7 @@ async fn group(
     }
     let fleet: Arc<dyn Fleet> = Arc::new(Listed::new(&hosts));
     let events = shown::events(cx.report, desk.global.json);
-    Ok(Group { cx, fleet, transport: Arc::new(Ssh::new()?), patience, events })
+    Ok(Group { cx, fleet, transport: Arc::new(Ssh::new(patience)?), patience, events })
 }
 
 fn is_destination(host: &str) -> bool {

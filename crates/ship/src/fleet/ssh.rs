@@ -16,6 +16,7 @@ use model::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -26,6 +27,7 @@ const AT_ONCE: usize = 50;
 /// ssh, with a directory of its own for the sockets of shared connections.
 pub struct Ssh {
     program: String,
+    timeout: String,
     sockets: Arc<TempDir>,
     slots: Arc<Semaphore>,
     tickets: Mutex<BTreeMap<usize, Arc<Sent>>>,
@@ -46,15 +48,17 @@ impl Sent {
 }
 
 impl Ssh {
-    pub fn new() -> Result<Ssh> {
-        Ssh::by("ssh")
+    /// `patience` is the time that an instance has for a deploy.
+    pub fn new(patience: Duration) -> Result<Ssh> {
+        Ssh::by("ssh", patience)
     }
 
-    fn by(program: &str) -> Result<Ssh> {
+    fn by(program: &str, patience: Duration) -> Result<Ssh> {
         let sockets = tempfile::Builder::new().prefix("ship-").tempdir();
         let sockets = sockets.map_err(|why| Error::failed("make a directory for ssh").because(why));
         Ok(Ssh {
             program: program.to_owned(),
+            timeout: format!("{}s", patience.as_secs().max(1)),
             sockets: Arc::new(sockets?),
             slots: Arc::new(Semaphore::new(AT_ONCE)),
             tickets: Mutex::default(),
@@ -97,7 +101,9 @@ impl Transport for Ssh {
 
     async fn begin(&self, order: &Order, hosts: &[Host]) -> Result<Ticket> {
         let words: Vec<&str> = match order {
-            Order::Deploy { url } => vec!["release", "--json", "--", url],
+            Order::Deploy { url } => {
+                vec!["release", "--json", "--timeout", &self.timeout, "--", url]
+            }
             Order::Rollback { app, to } => vec!["rollback", "--json", "--to", to, "--", app],
         };
         let sent = Arc::new(Sent::default());

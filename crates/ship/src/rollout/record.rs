@@ -13,6 +13,8 @@ use std::hash::{BuildHasher, Hasher};
 
 /// The name counts down, so that the newest comes first in a list.
 const LAST: i64 = 9_999_999_999;
+/// The most tries of a write that the store cannot decide.
+pub const TRIES: u32 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -122,24 +124,29 @@ impl Record {
         let what = || format!("write {}", cx.store.url(&self.key));
         let bytes =
             serde_json::to_vec(&self.rollout).map_err(|why| Error::failed(what()).because(why))?;
-        let condition = match &self.etag {
-            Some(etag) => Condition::Unchanged(etag.clone()),
-            None => Condition::Absent,
-        };
-        if let Written::Done(etag) = cx.store.put(&self.key, bytes.clone(), condition).await? {
-            self.etag = Some(etag);
-            return Ok(());
-        }
-        // When the answer to a write is lost, the SDK repeats it, and is told that it conflicts.
-        match cx.store.get(&self.key).await? {
-            Some(object) if object.bytes == bytes => self.etag = Some(object.etag),
-            _ => {
-                let error = Error::new(Exit::Busy, what());
-                let error = error.because("another ship has taken this rollout up");
-                return Err(error.help(follow(cx)));
+        for _ in 0..TRIES {
+            let condition = match &self.etag {
+                Some(etag) => Condition::Unchanged(etag.clone()),
+                None => Condition::Absent,
+            };
+            if let Written::Done(etag) = cx.store.put(&self.key, bytes.clone(), condition).await? {
+                self.etag = Some(etag);
+                return Ok(());
+            }
+            let there = cx.store.get(&self.key).await?;
+            match there {
+                // The answer to the write was lost, and the SDK repeated it.
+                Some(object) if object.bytes == bytes => {
+                    self.etag = Some(object.etag);
+                    return Ok(());
+                }
+                // The store could not decide (409).
+                there if there.as_ref().map(|object| &object.etag) == self.etag.as_ref() => {}
+                _ => break,
             }
         }
-        Ok(())
+        let error = Error::new(Exit::Busy, what());
+        Err(error.because("another ship has taken this rollout up").help(follow(cx)))
     }
 
     /// Reads it again.

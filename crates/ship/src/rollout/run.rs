@@ -1,13 +1,15 @@
 //! The steps of a rollout, in their order.
 
 use super::lease::Lease;
-use super::record::{Action, Failure, Member, Phase, Record, Rollout, State, Verdict};
+use super::record::{
+    Action, Failure, Member, Phase, Record, Rollout, State, TRIES, Verdict, follow,
+};
 use super::send::End;
 use super::{Event, Group};
 use crate::context::Context;
 use crate::fleet::{Host, Standing, names};
 use crate::objects::{Condition, Written};
-use model::error::{Exit, Result};
+use model::error::{Error, Exit, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -256,7 +258,7 @@ impl<'a> Run<'a> {
     /// Moves the pointer if it still is as expected. Returns the name that it has otherwise.
     pub async fn point(&mut self, expected: Option<&str>, to: &str) -> Result<Option<String>> {
         let (store, key) = (self.cx().store.clone(), self.cx().place.pointer());
-        loop {
+        for _ in 0..TRIES {
             let object = store.get(&key).await?;
             let named =
                 object.as_ref().map(|it| String::from_utf8_lossy(&it.bytes).trim().to_owned());
@@ -272,6 +274,8 @@ impl<'a> Run<'a> {
                 return Ok(None);
             }
         }
+        let error = Error::new(Exit::Busy, format!("write {}", store.url(&key)));
+        Err(error.because("others write it all the time").help(follow(self.cx())))
     }
 
     async fn succeeded(&mut self) -> Result<Verdict> {

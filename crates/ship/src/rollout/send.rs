@@ -14,6 +14,8 @@ const POLL: Duration = Duration::from_secs(2);
 const SLOWEST: Duration = Duration::from_secs(30);
 /// How often an order is sent to an instance whose outcome is lost, or that cannot be sent.
 const TRIES: u32 = 3;
+/// The agent gives up by itself before.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// How an instance ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +99,7 @@ impl Run<'_> {
                 }
             }
         }
-        let deadline = Instant::now() + self.group.patience;
+        let deadline = Instant::now() + self.group.patience + GRACE;
         let (mut pause, mut stopped) = (POLL, false);
         let mut steps: BTreeMap<Host, String> = BTreeMap::new();
         while ends.len() < hosts.len() {

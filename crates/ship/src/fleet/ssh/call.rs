@@ -10,8 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// Bytes that are read of an instance's answer.
-const LONGEST: u64 = 16 << 20;
+/// Bytes that are kept of a line of an instance's answer.
+const LONGEST: usize = 1 << 20;
 /// Bytes of its stderr, where ssh says why it fails.
 const SAID: u64 = 16 << 10;
 /// The time for an answer that needs no work.
@@ -50,12 +50,12 @@ impl Call {
         let mut child = self.start()?;
         let ended = timeout(ANSWER, ended(&mut child, |_| {})).await;
         let seconds = ANSWER.as_secs();
-        let (status, lines, stderr) =
+        let (status, text, stderr) =
             ended.map_err(|_| format!("no answer within {seconds}s"))??;
-        match lines.last() {
-            Some(text) if status.code() != Some(SSH_FAILED) => Ok(text.clone()),
-            _ => Err(failed(status, &stderr)),
+        if text.is_empty() || status.code() == Some(SSH_FAILED) {
+            return Err(failed(status, &stderr));
         }
+        Ok(text)
     }
 
     /// Follows a job to its outcome.
@@ -66,11 +66,11 @@ impl Call {
                 step(format!("{:<9} {}", name.name(), model::text::line(&text, 200)));
             }
         };
-        let (status, lines, stderr) = ended(&mut child, tell).await?;
-        let outcome = lines.iter().rev().find_map(|line| match serde_json::from_str(line) {
+        let (status, last, stderr) = ended(&mut child, tell).await?;
+        let outcome = match serde_json::from_str(&last) {
             Ok(Event::Ended { outcome }) => Some(outcome),
             _ => None,
-        });
+        };
         match (outcome, status.code()) {
             (Some(outcome), _) => Ok(told(outcome)),
             (None, None | Some(SSH_FAILED)) => Err(failed(status, &stderr)),
@@ -95,26 +95,39 @@ fn told(outcome: Outcome) -> Ended {
     Ended { code: outcome.code, message, help, log }
 }
 
-/// Waits for the end; returns the lines that may be its outcome.
+/// Waits for the end; returns its last line, which is its answer, and its stderr.
 async fn ended(
     child: &mut Child,
-    mut tell: impl FnMut(&str),
-) -> Result<(ExitStatus, Vec<String>, Vec<u8>), String> {
+    tell: impl FnMut(&str),
+) -> Result<(ExitStatus, String, Vec<u8>), String> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let stdout = stdout.ok_or("its output is gone")?;
     let stderr = stderr.ok_or("its output is gone")?;
-    let lines = async {
-        let mut reader = BufReader::new(stdout.take(LONGEST)).lines();
-        let mut last = Vec::new();
-        while let Ok(Some(line)) = reader.next_line().await {
-            tell(&line);
-            last = vec![line];
-        }
-        last
-    };
-    let (lines, said) = tokio::join!(lines, start_of(stderr));
+    let (last, said) = tokio::join!(read_lines(stdout, tell), start_of(stderr));
     let status = child.wait().await.map_err(|why| format!("wait for ssh: {why}"))?;
-    Ok((status, lines, said))
+    Ok((status, last, said))
+}
+
+/// Reads a stream to its end, line by line; returns the last one.
+async fn read_lines(stream: impl AsyncRead + Unpin, mut tell: impl FnMut(&str)) -> String {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut last) = (Vec::new(), String::new());
+    loop {
+        let chunk = match reader.fill_buf().await {
+            Ok(chunk) if !chunk.is_empty() => chunk,
+            _ => break,
+        };
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let part = end.unwrap_or(chunk.len());
+        line.extend(chunk.iter().take(part.min(LONGEST - line.len())));
+        reader.consume(part + usize::from(end.is_some()));
+        if end.is_some() {
+            last = String::from_utf8_lossy(&line).into_owned();
+            tell(&last);
+            line.clear();
+        }
+    }
+    if line.is_empty() { last } else { String::from_utf8_lossy(&line).into_owned() }
 }
 
 /// Reads a stream to its end, and keeps its start.

@@ -3,7 +3,6 @@
 use super::*;
 use crate::fleet::Ended;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 /// A directory with a program that acts as ssh does for the host in `$dest`, with `$command`.
 fn ssh(script: &str) -> (TempDir, Ssh) {
@@ -12,7 +11,7 @@ fn ssh(script: &str) -> (TempDir, Ssh) {
     let words = "for w do dest=$command; command=$w; done\n";
     std::fs::write(&path, format!("#!/bin/sh\n{words}{script}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let ssh = Ssh::by(path.to_str().unwrap()).unwrap();
+    let ssh = Ssh::by(path.to_str().unwrap(), Duration::from_secs(600)).unwrap();
     (directory, ssh)
 }
 
