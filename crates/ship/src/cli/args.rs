@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use model::release::name::{AppName, EnvironmentName};
 use std::path::PathBuf;
 
-/// Makes releases from Git and keeps their config.
+/// Makes releases from Git, keeps their config, and deploys them to groups of instances.
 ///
 /// A release is an archive and an env in an S3 bucket, under a number: r1, r2 … The program
 /// `deploy` on an instance deploys it as it is. ship itself has no state: all of it is in the
@@ -100,7 +100,7 @@ pub enum Command {
     /// The first instance is alone. At the first failure nothing more is begun, and the instances
     /// that have the release go back: the group ends on the new release, or on the old one.
     /// `current` moves last. A rollout whose ship is gone is taken up by `ship attach`, or by the
-    /// next `ship deploy`.
+    /// next `ship deploy`. With --json each event is a line.
     Deploy(rollouts::DeployArgs),
     /// Go back to the release before, on all instances, from what they still have on their disks.
     Rollback(rollouts::RollbackArgs),
