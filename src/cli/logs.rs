@@ -12,7 +12,10 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// How many lines are shown where the caller says neither how many nor since when.
 const USUAL: u32 = 100;
@@ -31,9 +34,14 @@ pub async fn logs(args: LogsArgs) -> Result<Exit> {
     let mut reader = Reader::start(&journal_query(&args, &logged))
         .map_err(|error| Error::failed("run journalctl").because(error))?;
     let mut output = Output::new(&args);
+    let mut gone = std::pin::pin!(reader_is_gone());
     loop {
-        let entry =
-            reader.next().await.map_err(|e| Error::failed("read the journal").because(e))?;
+        let entry = tokio::select! {
+            entry = reader.next() => entry,
+            // Without waiting for a line that could not be printed.
+            () = &mut gone => return Ok(Exit::Done),
+        };
+        let entry = entry.map_err(|e| Error::failed("read the journal").because(e))?;
         let Some(entry) = entry else { break };
         let Some(mut line) = line(&entry, &logged) else { continue };
         if args.follow && line.candidate && asked.elapsed() > AGAIN {
@@ -58,6 +66,20 @@ pub async fn logs(args: LogsArgs) -> Result<Exit> {
         }
         Err(error) => Err(Error::failed("read the journal").because(error)),
     }
+}
+
+/// Waits until nobody reads stdout any more: for ever, where it is no pipe or socket.
+async fn reader_is_gone() {
+    if let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned() {
+        // SAFETY: it is an OwnedFd of this function alone, which stays open until it is dropped
+        // with the AsyncFd.
+        let registered = unsafe { AsyncFd::register_with_interest(stdout, Interest::ERROR) };
+        if let Ok(stdout) = registered {
+            let _ = stdout.ready(Interest::ERROR).await;
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// A closed pipe (`deploy logs | head -1`) is the reader's choice.
