@@ -93,6 +93,13 @@ fn help(log: &[String], sandbox: Sandbox) -> Option<String> {
                 .to_owned(),
         );
     }
+    if says(&|line| is_command_missing(line) && line.contains(": python: ")) {
+        return Some(
+            "write python3, the only name that Debian and Ubuntu give it; the package \
+             python-is-python3 adds the other one to an image"
+                .to_owned(),
+        );
+    }
     if says(&is_command_missing) {
         let hidden = match sandbox {
             Sandbox::Strict => {
@@ -221,6 +228,8 @@ mod tests {
     fn says_how_dependencies_get_in() {
         for (line, words) in [
             ("web.1: ModuleNotFoundError: No module named 'flask'", ".venv/bin/pip install"),
+            ("worker.1: /bin/bash: line 1: exec: python: not found", "write python3"),
+            ("web.1: bash: line 1: python: command not found", "write python3"),
             ("web.1: Error: Cannot find module 'express'", "pack node_modules"),
             ("build: npm ERR! code EAI_AGAIN", "does not reach the package registry"),
             ("build: npm error errno ECONNREFUSED", "does not reach the package registry"),

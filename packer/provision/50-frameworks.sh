@@ -37,7 +37,8 @@ install_ruby() {
 install_python() {
     install_compiler
     if [ "$FAMILY" = apt ]; then
-        install_packages python3 python3-dev python3-pip python3-venv
+        # A Procfile that comes from Heroku says python.
+        install_packages python-is-python3 python3 python3-dev python3-pip python3-venv
     else
         install_packages python3 python3-devel python3-pip
     fi

@@ -50,8 +50,8 @@ pub struct Manifest {
     /// A restart or scaling that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolling: Option<Rolling>,
-    /// Whether the release's env sets PORT; if not, the port is that of agent.env. Not known of
-    /// releases of 0.1.0.
+    /// Whether the release's env sets PORT. Otherwise the port comes from agent.env. Releases of
+    /// 0.1.0 do not say; they count as if they set it.
     #[serde(default = "yes")]
     pub port_is_own: bool,
     /// The counts that the release was staged with, of a release that was scaled since.

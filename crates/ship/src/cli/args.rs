@@ -57,13 +57,13 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// The app; otherwise that of ship.toml.
+    /// The app; by default the one in ship.toml.
     #[arg(long, global = true, env = "SHIP_APP", value_name = "APP")]
     pub app: Option<AppName>,
-    /// The bucket of the releases, s3://BUCKET or s3://BUCKET/PREFIX; otherwise that of ship.toml.
+    /// The bucket of the releases, s3://BUCKET or s3://BUCKET/PREFIX; by default the one in ship.toml.
     #[arg(long, global = true, env = "SHIP_STORE", value_name = "URL")]
     pub store: Option<String>,
-    /// The AWS region; otherwise that of ship.toml, AWS_REGION or the profile.
+    /// The AWS region; by default the one in ship.toml, AWS_REGION or the profile.
     #[arg(long, global = true, value_name = "REGION")]
     pub region: Option<String>,
     /// Print the result, or the failure, as a line of JSON, and no progress.
