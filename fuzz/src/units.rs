@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const KERNEL: Kernel = Kernel { user_namespaces: true };
 
 /// The directives that may occur more than once in a unit.
-const LISTS: [&str; 4] = ["Environment", "ReadWritePaths", "StartLimitIntervalSec", "Wants"];
+const LISTS: [&str; 5] =
+    ["LogExtraFields", "Environment", "ReadWritePaths", "StartLimitIntervalSec", "Wants"];
 /// The directives that depend on a command.
 const OF_COMMAND: [&str; 2] = ["ExecStart", "KillMode"];
 /// The longest file name, equal to systemd's UNIT_NAME_MAX.
