@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::reason::Reason;
 use serde::{Deserialize, Serialize};
 
-/// The oldest systemd that the tests boot: that of Debian 12. Amazon Linux 2023 and RHEL 9 have
+/// The oldest systemd that the tests boot. Debian 12 has it. Amazon Linux 2023 and RHEL 9 have
 /// the same. The packages depend on it, and `cargo xtask check` compares them.
 pub const OLDEST_SYSTEMD: u32 = 252;
 

@@ -1,8 +1,7 @@
 //! The config of an environment: the canonical `env`, which the next release gets a copy of.
 //!
-//! It is changed under the condition that it is still the version that was read, so that of two
-//! changes at once none is lost. No error and no output has a value that was not asked for by its
-//! name.
+//! A change is written only if the config is still the version that was read: two changes at once
+//! are both kept. Errors and output show a value only to a caller who named its variable.
 
 pub mod compare;
 pub mod edit;

@@ -105,7 +105,7 @@ pub async fn give_back(cx: &Context, held: Held) -> Result<()> {
     cx.store.delete(&cx.place.lock(), &held.etag).await.map(drop)
 }
 
-/// Removes a lock without a lease, whoever has taken it; one with a lease only by force. Returns
+/// Removes a lock, also that of another person; one with a lease is removed only by force. Returns
 /// the lock that was removed.
 pub async fn unlock(cx: &Context, force: bool) -> Result<Lock> {
     let Some(Found { lock, etag }) = find(cx).await? else {

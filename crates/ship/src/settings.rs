@@ -34,7 +34,7 @@ pub struct Environment {
     pub region: Option<String>,
     /// The Auto Scaling group, where its tags do not say which it is.
     pub group: Option<String>,
-    /// Another store than that of the file.
+    /// The store of this environment, where it differs from the file's.
     pub store: Option<String>,
     /// The instances, as hosts of ssh.
     #[serde(default)]

@@ -81,7 +81,7 @@ pub fn git(directory: &Path, words: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Releases what is asked for.
+/// Makes a release of what is wanted.
 pub async fn release(cx: &Context, here: &Path, wanted: Wanted) -> Result<Made> {
     let order = Order { here: PathBuf::from(here), wanted, tag: false };
     maker::release(cx, order).await

@@ -1,6 +1,6 @@
 //! Tables for people.
 
-/// Renders rows, the first of which is the header, in lines of at most `width` columns.
+/// Renders rows in lines of at most `width` columns. The first row is the header.
 pub fn table(rows: &[Vec<String>], width: Option<usize>) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widest = |column: usize| {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl Run<'_> {
     /// Brings all instances that do not run the old release back to it: those that have the new
-    /// one, and those of which nobody knows. The pointer goes first, for those that boot.
+    /// one, and those whose release is unknown. The pointer goes first, for those that boot.
     pub async fn back(&mut self) -> Result<Verdict> {
         let from = self.rollout().from.clone();
         let to = self.rollout().to.clone();

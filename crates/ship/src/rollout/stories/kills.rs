@@ -10,8 +10,8 @@ enum Then {
     DeployAnother,
 }
 
-/// Kills a ship at each point of a rollout of r8 to three instances, on the third of which it may
-/// be bad; then another one does the rest.
+/// Kills a ship at each point of a rollout of r8 to three instances; then another one does the
+/// rest. With `is_bad`, r8 fails on the third instance.
 async fn table(is_bad: bool, then: Then) {
     for point in 0.. {
         let world = World::of(3);
