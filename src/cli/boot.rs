@@ -191,6 +191,8 @@ impl Boot<'_> {
         }
         let is_done = is_done(&ended);
         if !is_done && asked.keep {
+            // Whoever looks at the instance has the whole timeout for it.
+            session.beat_once().await;
             (self.say)(
                 "the hook gets no ABANDON, as --keep asks: this instance stays until the hook's own \
                  timeout, and `deploy boot` completes it once it succeeds",

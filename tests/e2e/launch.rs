@@ -105,7 +105,9 @@ fn a_bad_release_is_abandoned() {
     point_to(&launched.host, "r2");
     let said = launched.boot(&[]).exits(12);
     assert!(said.stdout.contains("deploy boot failed (exit 12)"), "{said:?}");
-    assert_eq!(launched.calls(), [HEARTBEAT, ABANDON], "{said:?}");
+    let calls = launched.calls();
+    assert_eq!(calls.last().map(String::as_str), Some(ABANDON), "{said:?}");
+    assert!(!calls.iter().any(|call| call == CONTINUE), "{calls:?}");
     assert_eq!(launched.states(), ["Pending:Wait", "Terminating"]);
     // The group launches another one in its place.
     let others = launched.aws.instances();
@@ -119,7 +121,8 @@ fn a_kept_instance_waits_until_a_later_boot_succeeds() {
     point_to(&launched.host, "r2");
     let said = launched.boot(&["--keep"]).exits(12);
     assert!(said.stderr.contains("--keep"), "{said:?}");
-    assert_eq!(launched.calls(), [HEARTBEAT]);
+    let calls = launched.calls();
+    assert!(!calls.is_empty() && calls.iter().all(|call| call == HEARTBEAT), "{calls:?}");
     point_to(&launched.host, "r1");
     launched.boot(&[]).exits(0);
     assert_eq!(launched.states(), ["Pending:Wait", "InService"]);

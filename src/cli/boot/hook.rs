@@ -66,6 +66,11 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Sends one heartbeat, however it ends.
+    pub async fn beat_once(&mut self) {
+        let _: Result<bool> = self.send(LifecycleCall::Heartbeat).await;
+    }
+
     /// Completes the hook; false if none waits for the instance. Calls that may succeed later are
     /// sent again.
     pub async fn complete(&mut self, is_good: bool) -> Result<bool> {
