@@ -109,6 +109,7 @@ test: requirements root deb failpoints-deb rpm next-rpm
 	    express django worker examples::python examples::static_files
 	DEPLOY_DEB=$(DEB) $(TEST) --test demo
 	DEPLOY_DEB=$(DEB) $(TEST) --test store
+	DEPLOY_DEB=$(DEB) $(TEST) --test rollout -- $(FIVE_MINUTES)
 	$(DEBIAN_13) $(FEW)
 
 # The tests on the other release of Debian, whose systemd is 257; `make test` plays a few.
@@ -137,6 +138,9 @@ stores: requirements root deb
 	DEPLOY_DEB=$(DEB) $(TEST) --test stores
 	DEPLOY_DEB=$(DEB) $(TEST) --test e2e -- stores::
 
+# The README's story of ship, which is a part of `make demo` and of `make test`.
+FIVE_MINUTES = from_a_commit_to_a_group_and_back
+
 rollout: requirements root deb
 	DEPLOY_DEB=$(DEB) $(TEST) --test rollout
 
@@ -161,6 +165,9 @@ demo: requirements root
 	@echo 'Boots an instance, whose image of Debian 12 takes half a minute the first time.'
 	@echo 'The times that it shows are those of a build without optimisation.'
 	@DEPLOY_DEB=$(DEV_DEB) $(TEST) --quiet --test demo
+	@echo
+	@echo 'The same from a Git repository to three instances.'
+	@DEPLOY_DEB=$(DEV_DEB) $(TEST) --quiet --test rollout -- --nocapture $(FIVE_MINUTES)
 
 instance: requirements root dev-deb
 	@DEPLOY_DEB=$(DEV_DEB) $(TEST) --quiet --test instance

@@ -6,6 +6,7 @@ packages='
     dpkg-dev
     e2fsprogs
     gcc
+    git
     iproute2
     libc6-dev
     lintian
@@ -13,6 +14,7 @@ packages='
     mmdebstrap
     mount
     nftables
+    openssh-client
     python3-venv
     rpm
     rpmlint

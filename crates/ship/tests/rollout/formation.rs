@@ -1,6 +1,4 @@
-//! ship deploys to three booted instances by ssh, under load. `make rollout` runs it.
-
-#![allow(clippy::disallowed_methods, reason = "it starts programs")]
+//! Three booted instances that ship reaches by ssh, and a store beside them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,31 +7,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
-use testkit::app::APP;
 use testkit::host::{ACCESS_KEY, Host, SECRET_KEY};
 use testkit::instance::{Image, Instance, Network};
 use testkit::load::Load;
 
 const SHIP_TOML: &str = "app = \"my-app\"\nstore = \"s3://releases\"\n\
     [environments.production]\nhosts = [\"web1\", \"web2\", \"web3\"]\n";
-const SETTINGS: [&str; 3] =
-    ["DEPLOY_SETTLE=1s", "DEPLOY_HEALTH_PATH=/", "DEPLOY_HEALTH_TIMEOUT=20s"];
 
 /// Three instances, and a directory from which ship reaches them.
-struct Formation {
-    first: Host,
-    others: [Instance; 2],
+pub struct Formation {
+    pub first: Host,
+    pub others: [Instance; 2],
     directory: TempDir,
 }
 
-struct Ended {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Formation {
-    fn boot() -> Formation {
+    pub fn boot() -> Formation {
         let image = Image::base().with_packages("ssh", &["openssh-server"]);
         let image = Host::image_on(image, "rollout");
         let network = Network::of(3);
@@ -46,7 +41,7 @@ impl Formation {
         formation
     }
 
-    fn instances(&self) -> [&Instance; 3] {
+    pub fn instances(&self) -> [&Instance; 3] {
         [&self.first.instance, &self.others[0], &self.others[1]]
     }
 
@@ -76,15 +71,15 @@ impl Formation {
         self.write("ship.toml", SHIP_TOML);
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.directory.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
 
-    fn ship(&self, words: &[&str]) -> Ended {
+    pub fn ship(&self, words: &[&str]) -> Ended {
         let mut command = self.command(words);
         let output = self.first.network.within(|| command.output().expect("ship"));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -104,7 +99,7 @@ impl Formation {
     }
 
     /// Kills ship as soon as it says this.
-    fn killed_at(&self, words: &[&str], said: &str) {
+    pub fn killed_at(&self, words: &[&str], said: &str) {
         let mut command = self.command(words);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut ship = self.first.network.within(|| command.spawn().expect("ship"));
@@ -115,24 +110,30 @@ impl Formation {
         ship.wait().expect("its end");
     }
 
+    /// Runs git in the directory, as Ada.
     #[track_caller]
-    fn ok(&self, words: &[&str]) -> String {
+    pub fn git(&self, words: &[&str]) {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]).args(words);
+        let status = git.current_dir(self.directory.path()).status().expect("git");
+        assert!(status.success(), "git {words:?}");
+    }
+
+    /// Returns what a shell prints in the directory.
+    pub fn shell(&self, line: &str) -> String {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).current_dir(self.directory.path());
+        String::from_utf8_lossy(&shell.output().expect("sh").stdout).into_owned()
+    }
+
+    #[track_caller]
+    pub fn ok(&self, words: &[&str]) -> String {
         let ended = self.ship(words);
         assert_eq!(ended.code, 0, "{words:?}: {}{}", ended.stdout, ended.stderr);
         ended.stdout
     }
 
-    /// Makes a release whose web process answers with this text.
-    fn release(&self, version: &str, web: &str) -> String {
-        let directory = self.path("app");
-        fs::create_dir_all(&directory).unwrap();
-        self.write("app/app.py", APP);
-        self.write("app/VERSION", &format!("{version}\n"));
-        self.write("app/Procfile", &format!("web: {web}\n"));
-        self.ok(&["release", "production", "--source", &directory]).trim().to_owned()
-    }
-
-    fn served(&self) -> Vec<String> {
+    pub fn served(&self) -> Vec<String> {
         let served = |instance: &Instance| {
             let url = format!("http://{}:5000/", instance.address());
             self.first.network.http_get(&url).map(|answer| answer.body).unwrap_or_default()
@@ -140,7 +141,7 @@ impl Formation {
         self.instances().map(served).to_vec()
     }
 
-    fn load(&self) -> Load {
+    pub fn load(&self) -> Load {
         let target = |instance: &Instance| SocketAddr::from((instance.address(), 5000));
         let targets = self.instances().map(target);
         Load::on(&targets)
@@ -148,58 +149,4 @@ impl Formation {
             .pause(Duration::from_millis(5))
             .longest(Duration::from_secs(600))
     }
-}
-
-const WEB: &str = "python3 app.py web";
-
-#[test]
-fn a_group_is_deployed_taken_back_and_rolled_back_without_a_failed_request() {
-    let group = Formation::boot();
-    group.ok(&[&["config", "-e", "production", "set"], &SETTINGS[..]].concat());
-    assert_eq!(group.release("one", WEB), "r1");
-    assert_eq!(group.ok(&["deploy", "production"]), "r1 runs on 3 instances\n");
-    assert_eq!(group.served(), ["one"; 3]);
-
-    let load = group.first.network.within(|| group.load().start());
-    load.wait_for(100);
-    assert_eq!(group.release("two", WEB), "r2");
-    assert_eq!(group.ok(&["deploy", "production"]), "r2 runs on 3 instances\n");
-    assert_eq!(group.served(), ["two"; 3]);
-
-    // Bad on the third instance only.
-    group.others[1].write("/etc/broken", "");
-    let broken = "if [ -e /etc/broken ]; then echo the disk is on fire; exit 1; fi; exec ";
-    assert_eq!(group.release("three", &format!("{broken}{WEB}")), "r3");
-    let ended = group.ship(&["deploy", "production"]);
-    assert_eq!(ended.code, 12, "{}", ended.stderr);
-    assert!(ended.stderr.contains("r3 failed on web3"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("the group runs r2"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("the disk is on fire"), "{}", ended.stderr);
-    assert_eq!(group.served(), ["two"; 3]);
-    let ps = group.ok(&["ps", "production"]);
-    assert_eq!(ps.matches("healthy").count(), 3, "{ps}");
-
-    assert_eq!(group.ok(&["rollback", "production"]), "r1 runs on 3 instances\n");
-    assert_eq!(group.served(), ["one"; 3]);
-    let tally = load.stop();
-    assert_eq!(tally.failed(), 0, "{tally}");
-    println!("{tally}");
-
-    let history = group.ok(&["history", "production"]);
-    assert_eq!(history.lines().count(), 5, "{history}");
-
-    // The lease of a ship that was killed runs out; another one does the rest.
-    group.killed_at(&["deploy", "production", "r2"], "r2 on web2");
-    assert_eq!(group.ship(&["deploy", "production", "r2"]).code, 40);
-    assert_eq!(group.ok(&["attach", "production"]), "r2 runs on 3 instances\n");
-    assert_eq!(group.served(), ["two"; 3]);
-
-    group.others[0].sh("systemctl stop ssh.socket ssh; pkill sshd; true");
-    let ended = group.ship(&["deploy", "production", "r1"]);
-    assert_eq!(ended.code, 41, "{}", ended.stderr);
-    let ended = group.ship(&["deploy", "production", "r1", "--skip-unreachable"]);
-    assert_eq!(
-        (ended.code, ended.stdout.as_str()),
-        (42, "r1 runs on 2 instances, and not on web2\n")
-    );
 }
