@@ -54,10 +54,13 @@ help:
 	@echo '                     does that; all rows without ROWS; ends with a line of JSON; needs root'
 	@echo 'make requirements  installs what these need on Debian 12; needs root if something is missing'
 
+# Tests that `cargo test` leaves out.
+LONG = $(addprefix --test ,apps bench-handover bench-stage demo image instance rollout store stores upgrade)
+
 check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --workspace --features failpoints --lib --bins --test demo -- -D warnings
+	cargo clippy --locked --workspace --features failpoints --lib --bins $(LONG) -- -D warnings
 	$(TEST) --lib --bins --test purity
 	cargo xtask check
 

@@ -73,7 +73,9 @@ fn help(log: &[String], sandbox: Sandbox) -> Option<String> {
     }
     if says(&is_registry_unreachable) {
         return Some(
-            "this instance does not reach the package registry: pack the dependencies into the              archive (`pip wheel -w wheels -r requirements.txt`, `npm ci --omit=dev`, `bundle              install`), or give the instance a way out"
+            "this instance does not reach the package registry: pack the dependencies into the \
+             archive (`pip wheel -w wheels -r requirements.txt`, `npm ci --omit=dev`, `bundle \
+             install`), or give the instance a way out"
                 .to_owned(),
         );
     }

@@ -2,7 +2,7 @@
 //! child of the command for an operator.
 
 use super::systemd::Systemd;
-use super::transient::Command;
+use super::transient::{Command, LINE};
 use serde_json::Value;
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -20,7 +20,7 @@ const UNIT_FAILED: &str = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c";
 
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
-/// The longest entry that an operator's reader takes: a line of 48 KiB, each byte of it a number.
+/// The longest entry that is read: a line of 48 KiB, each byte of it a number.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// The timeout of a read.
@@ -33,6 +33,8 @@ impl Systemd {
         let options = [
             "--quiet".to_owned(),
             "--no-pager".to_owned(),
+            // Without it, long text is null.
+            "--all".to_owned(),
             "--output=json".to_owned(),
             "--output-fields=SYSLOG_IDENTIFIER,MESSAGE,UNIT_RESULT".to_owned(),
             // With --since alone, --lines would count from there: the first lines.
@@ -53,7 +55,8 @@ impl Systemd {
         };
         let mut lines = Vec::new();
         let _alone = READING.lock().await;
-        if let Err(error) = self.run(command, &mut |line| lines.extend(entry(&line))).await {
+        let mut read = |line: String| lines.extend(entry(&line));
+        if let Err(error) = self.run_with_lines(command, MOST_BYTES as usize, &mut read).await {
             tracing::debug!("{}", error.chain());
         }
         lines.reverse();
@@ -71,11 +74,12 @@ pub struct Line {
     pub unit_result: Option<String>,
 }
 
-/// Reads one entry of journalctl's JSON, in which text that is not UTF-8 is an array of bytes.
-fn entry(line: &str) -> Option<Line> {
+/// Reads one entry of journalctl's JSON, in which text that is not UTF-8 is an array of bytes, and
+/// cuts its text as that of other programs.
+pub(super) fn entry(line: &str) -> Option<Line> {
     let entry: Value = serde_json::from_str(line).ok()?;
     let identifier = entry["SYSLOG_IDENTIFIER"].as_str()?.to_owned();
-    let text = match &entry["MESSAGE"] {
+    let mut text = match &entry["MESSAGE"] {
         Value::String(text) => text.clone(),
         Value::Array(bytes) => {
             let byte = |value: &Value| u8::try_from(value.as_u64()?).ok();
@@ -84,6 +88,7 @@ fn entry(line: &str) -> Option<Line> {
         }
         _ => return None,
     };
+    text.truncate(text.floor_char_boundary(LINE));
     let unit_result = entry["UNIT_RESULT"].as_str().map(str::to_owned);
     Some(Line { identifier, text, unit_result })
 }
@@ -157,6 +162,7 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recorded;
     use super::*;
 
     #[test]
@@ -170,5 +176,16 @@ mod tests {
         let bytes = r#"{"SYSLOG_IDENTIFIER":"a","MESSAGE":[104,105,255]}"#;
         assert_eq!(entry(bytes), line("a", "hi\u{fffd}"));
         assert_eq!(entry("not json"), None);
+    }
+
+    #[test]
+    fn every_recorded_line_is_read() {
+        let lines = recorded::lines();
+        let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(texts[..3], ["a line", "no UTF-8: \u{fffd}", "a\tb \u{1b}[31mred\u{1b}[0m"]);
+        assert_eq!((texts[3].len(), &texts[3][4995..]), (5000, "xxend"));
+        assert_eq!(texts[4], "to stderr");
+        assert!(lines[..5].iter().all(|line| line.identifier == "my-app.web.1"), "{lines:?}");
+        assert_eq!(lines[5].unit_result.as_deref(), Some("exit-code"));
     }
 }

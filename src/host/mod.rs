@@ -16,6 +16,8 @@ pub mod nftables;
 pub mod priority;
 pub mod pidfd;
 pub mod probe;
+#[cfg(test)]
+pub mod recorded;
 pub mod reserve;
 pub mod ruleset;
 pub mod seams;

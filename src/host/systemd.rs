@@ -364,7 +364,7 @@ fn interface(name: &'static str) -> zbus::Result<zbus::names::InterfaceName<'sta
     zbus::names::InterfaceName::try_from(name)
 }
 
-type Properties = HashMap<String, OwnedVariant>;
+pub(super) type Properties = HashMap<String, OwnedVariant>;
 
 /// Returns microseconds on the clock of [`ServiceStatus::active_since_monotonic`].
 pub fn monotonic() -> u64 {
@@ -377,7 +377,7 @@ fn property<T: TryFrom<OwnedVariant> + Default>(properties: &Properties, name: &
     value.and_then(|value| T::try_from(value).ok()).unwrap_or_default()
 }
 
-fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
+pub(super) fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
     let memory: u64 = property(service, "MemoryCurrent");
     let cpu: u64 = property(service, "CPUUsageNSec");
     let id: Vec<u8> = property(unit, "InvocationID");
@@ -402,7 +402,38 @@ fn status_of(unit: &Properties, service: &Properties) -> ServiceStatus {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recorded;
     use super::*;
+
+    /// What each recorded service is, and how it ended in an operator's words.
+    #[test]
+    fn recorded_services_are_told_apart() {
+        for (case, is_running, ending) in [
+            ("running", true, "success, exit status 0"),
+            ("never-started", false, "success, exit status 0"),
+            ("exit-3", false, "exit-code, exit status 3"),
+            ("restarts", false, "exit-code, exit status 3"),
+            ("sigusr1", false, "signal, signal 10"),
+            ("sigkill", false, "killed for memory, by all signs (signal 9)"),
+            ("no-program", false, "exit-code, exit status 203"),
+            ("no-user", false, "exit-code, exit status 217"),
+            ("no-path", false, "exit-code, exit status 226"),
+            ("not-ready", false, "success, exit status 0"),
+            ("start-timeout", false, "timeout, signal 15"),
+            ("stopping", false, "success, exit status 0"),
+        ] {
+            let status = recorded::status(case);
+            assert_eq!(
+                (status.is_running(), status.ending()),
+                (is_running, ending.to_owned()),
+                "{case}"
+            );
+            assert_eq!(status.is_getting_ready(), case == "not-ready", "{case}");
+            assert_eq!(status.invocation_id, "07".repeat(16), "{case}");
+        }
+        assert_eq!(recorded::status("not-ready").status_text, "loading");
+        assert_eq!(recorded::status("running").memory, None, "not accounted");
+    }
 
     #[test]
     fn what_systemd_does_not_account_is_unknown() {

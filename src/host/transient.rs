@@ -19,7 +19,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use zbus::{Fd, OwnedVariant, Variant};
 
 /// Lines longer than this many bytes are cut.
-const LINE: usize = 8 << 10;
+pub(super) const LINE: usize = 8 << 10;
 /// The time from SIGTERM to SIGKILL when a run is aborted.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the output may stay open after the unit has ended: systemd has killed every process of
@@ -84,6 +84,16 @@ pub enum Ending {
 impl Systemd {
     /// Runs a program to its end, and calls `line` with each line of its output.
     pub async fn run(&self, command: Command, line: Lines<'_>) -> Result<Ending> {
+        self.run_with_lines(command, LINE, line).await
+    }
+
+    /// The same, with lines of up to `longest` bytes.
+    pub(super) async fn run_with_lines(
+        &self,
+        command: Command,
+        longest: usize,
+        line: Lines<'_>,
+    ) -> Result<Ending> {
         let unit = format!("{}.service", command.unit);
         let cannot = |e: zbus::Error| Error::failed(format!("run {unit}")).because(e);
         let (reader, writer) = tokio::net::unix::pipe::pipe()
@@ -113,7 +123,7 @@ impl Systemd {
             "lost".to_owned()
         };
         let result = {
-            let mut output = std::pin::pin!(lines(reader, line));
+            let mut output = std::pin::pin!(lines_up_to(longest, reader, line));
             let mut ended = std::pin::pin!(tokio::time::timeout(deadline, ended));
             tokio::select! {
                 _ = &mut output => ended.await,
@@ -231,6 +241,14 @@ pub(super) async fn lines(
     output: impl AsyncRead + Unpin,
     line: &mut (impl FnMut(String) + ?Sized),
 ) -> io::Result<()> {
+    lines_up_to(LINE, output, line).await
+}
+
+async fn lines_up_to(
+    longest: usize,
+    output: impl AsyncRead + Unpin,
+    line: &mut (impl FnMut(String) + ?Sized),
+) -> io::Result<()> {
     let mut output = BufReader::with_capacity(LINE, output);
     let mut text = Vec::new();
     loop {
@@ -240,7 +258,7 @@ pub(super) async fn lines(
         }
         let end = buffer.iter().position(|byte| *byte == b'\n');
         let taken = end.map_or(buffer.len(), |end| end + 1);
-        let room = LINE.saturating_sub(text.len());
+        let room = longest.saturating_sub(text.len());
         text.extend(buffer.iter().take(end.unwrap_or(taken)).take(room));
         output.consume(taken);
         if end.is_some() {

@@ -5,6 +5,7 @@
 use crate::generator;
 use crate::host::journal::Line;
 use crate::host::probe::{Answer, Request};
+use crate::host::recorded;
 use crate::host::ruleset::Fingerprint;
 use crate::host::seams::{Lines, Network, PortSwitch, ServiceManager, Users};
 use crate::host::sockets::Listener;
@@ -297,27 +298,14 @@ impl ServiceManager for Fake {
 
     async fn status(&self, name: &str) -> Result<ServiceStatus> {
         let unit = self.state().units.get(name).cloned().unwrap_or_default();
-        let mut status = ServiceStatus {
-            active_state: "inactive".to_owned(),
-            sub_state: "dead".to_owned(),
-            result: "success".to_owned(),
-            control_group: name.to_owned(),
-            invocation_id: format!("{name} {}", unit.starts),
-            ..ServiceStatus::default()
+        let case = match unit.is_up {
+            _ if unit.has_failed => "sigusr1",
+            true if matches!(self.does(name, &unit), Does::Ended) => "restarts",
+            true => "running",
+            false => "never-started",
         };
-        if unit.has_failed {
-            (status.active_state, status.sub_state) = ("failed".to_owned(), "failed".to_owned());
-            (status.result, status.exec_main_code) = ("signal".to_owned(), 2);
-            status.exec_main_status = 15;
-        } else if unit.is_up && matches!(self.does(name, &unit), Does::Ended) {
-            status.active_state = "activating".to_owned();
-            (status.sub_state, status.result) = ("auto-restart".to_owned(), "exit-code".to_owned());
-            (status.exec_main_code, status.exec_main_status) = (1, 1);
-        } else if unit.is_up {
-            (status.active_state, status.sub_state) = ("active".to_owned(), "running".to_owned());
-            status.main_pid = 4711;
-        }
-        Ok(status)
+        let (control_group, invocation_id) = (name.to_owned(), format!("{name} {}", unit.starts));
+        Ok(ServiceStatus { control_group, invocation_id, ..recorded::status(case) })
     }
 
     async fn active_state(&self, unit: &str) -> Result<String> {

@@ -102,6 +102,16 @@ fn logs_tell_releases_apart_and_know_what_failed() {
     assert_eq!((piped.stdout.lines().count(), piped.stderr.as_str()), (2, ""), "{piped:?}");
 }
 
+/// journalctl writes null in the place of long text, unless it is asked for all.
+#[test]
+fn a_long_last_line_of_a_failed_process_is_quoted() {
+    let host = Host::boot();
+    let procfile = "web: python3 -c 'exit(\"x\" * 6000 + \" is the cause\")'\n";
+    host.publish(&Release::new("r1").procfile(procfile));
+    let said = host.deploy(&[&url("r1")]).exits(12);
+    assert!(said.stderr.contains("xxx is the cause"), "{said:?}");
+}
+
 #[test]
 fn logs_of_several_apps_are_shown_at_once() {
     let host = Host::running_r1();

@@ -33,6 +33,7 @@ mod package;
 mod phase;
 mod ports;
 mod reach;
+mod recorded;
 mod refused;
 mod removal;
 mod resources;
