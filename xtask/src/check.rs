@@ -1,6 +1,9 @@
 //! Checks that the docs of settings and exit codes match the code: each setting with its
 //! built-in value and each exit code is in the README, the manual, agent.env, `deploy --help`
-//! and docs/operations.md. The oldest systemd is the same in all of them.
+//! and docs/operations.md. The oldest systemd is the same in all of them, and the tests that
+//! pages name exist.
+
+mod named_tests;
 
 use crate::manifest::Package;
 use crate::{Result, cli};
@@ -42,6 +45,7 @@ pub fn all() -> Result<()> {
     for (file, text) in [("README.md", &readme), ("docs/operations.md", &operations)] {
         wrong.extend(claims(file, text, &format!("systemd {OLDEST_SYSTEMD}")));
     }
+    wrong.extend(named_tests::missing()?);
     match wrong.is_empty() {
         true => Ok(()),
         false => Err(wrong.join("\n").into()),
