@@ -7,7 +7,8 @@
 //! of its own.
 
 use crate::context::{Context, OPERATORS, blocking};
-use crate::host::user::{Ids, Wanted};
+use crate::host::made_users::Wanted;
+use crate::host::user::Ids;
 use crate::store::{App, Locked};
 use model::error::{Error, Result};
 use model::installed::Snapshot;

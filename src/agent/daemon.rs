@@ -175,7 +175,7 @@ fn recover(jobs: &Jobs) {
         let begun = jobs.start(request, move |cx| async move {
             drop(cx.cut.decide("it is recovered after a crash").await);
             let app = cx.store.app(&name).lock()?;
-            deploy::recover(&cx, app).await.map(server::done)
+            deploy::recover(&cx, app).await.map(super::respond::done)
         });
         if let Err(error) = begun {
             tracing::error!("{}", error.chain());

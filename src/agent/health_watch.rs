@@ -3,7 +3,6 @@
 //! done about it.
 
 use super::jobs::Jobs;
-use super::server;
 use crate::health::Watch;
 use crate::host::linux::Linux;
 use crate::host::seams::Machine;
@@ -47,7 +46,7 @@ impl HealthWatch {
 
     async fn look_at_all(&self, jobs: &Jobs) -> Result<()> {
         let machine: Arc<dyn Machine> = Arc::new(Linux::connect().await?);
-        let apps = server::store()?.apps()?;
+        let apps = super::store().apps()?;
         self.all().retain(|name, _| apps.iter().any(|app| app.name() == name));
         for app in apps {
             // A job watches its release itself.

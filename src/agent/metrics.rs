@@ -4,7 +4,6 @@ use super::caller::Caller;
 use super::health_watch::HealthWatch;
 use super::jobs::Jobs;
 use super::respond::Reply;
-use super::server;
 use super::status::{self, ENTRIES, Look};
 use super::watch::{self, Watcher};
 use crate::host::disk::Space;
@@ -44,7 +43,7 @@ pub(super) async fn get_metrics(
 
 async fn collect(jobs: &Jobs, watcher: &Watcher, health: &HealthWatch) -> Result<Instance> {
     let machine: Arc<dyn Machine> = Arc::new(Linux::connect().await?);
-    let store = server::store()?;
+    let store = super::store();
     let mut known = store.apps()?;
     // A mistake in DEPLOY_WATCH is in the status of the apps that are known.
     known.extend(watch::to_come(&known).unwrap_or_default());

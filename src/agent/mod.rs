@@ -25,3 +25,11 @@ mod handed;
 mod lifecycle;
 mod metrics;
 mod forwarding;
+
+use crate::context;
+use crate::store::Store;
+
+/// The store, even while agent.env has a mistake: that stops deploys alone.
+fn store() -> Store {
+    Store::at(context::state_dir())
+}

@@ -1,6 +1,7 @@
 //! Responses to callers: a stream of events, a known outcome, an error.
 
 use super::jobs::Job;
+use crate::deploy::Done;
 use crate::events::Follower;
 use axum::Json;
 use axum::body::Body;
@@ -33,6 +34,13 @@ impl IntoResponse for Failure {
 }
 
 pub(super) type Reply<T> = std::result::Result<T, Failure>;
+
+/// The outcome of work that is done.
+pub(super) fn done(done: Done) -> Outcome {
+    let mut outcome = Outcome::done(done.message);
+    outcome.release = done.release.map(|label| label.to_string());
+    outcome
+}
 
 /// Streams the events of a job as they come, one JSON object per line.
 pub(super) fn stream(job: &Job) -> Response {

@@ -6,17 +6,17 @@ use super::environment::Environment;
 use super::health_watch::HealthWatch;
 use super::jobs::{Followed, Job, Jobs, Request};
 use super::processes::{self, ProcessAction};
-use super::respond::{Reply, ended_stream, stream};
+use super::respond::{Reply, done, ended_stream, stream};
 use super::status::Look;
 use super::watch::{self, Watcher};
 use super::{cancel, env, exec, history, lifecycle, logs, metrics, plan, remove, status};
-use crate::context::{self, Context};
+use crate::context::Context;
 use crate::doctor::{self, Instance};
 use crate::events::Events;
 use crate::host::linux::Linux;
 use crate::host::memory;
 use crate::host::seams::Machine;
-use crate::store::{App, Locked, Store};
+use crate::store::{App, Locked};
 use crate::{deploy, preflight};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -83,14 +83,9 @@ fn body<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::usage("read the request").because(e))
 }
 
-/// The store, even while agent.env has a mistake: that stops deploys alone.
-pub(super) fn store() -> Result<Store> {
-    Ok(Store::at(context::state_dir()))
-}
-
 /// The apps that a query is about: the one named, or all.
 fn asked(which: &api::Which) -> Result<Vec<App>> {
-    let apps = store()?.apps()?;
+    let apps = super::store().apps()?;
     match &which.app {
         None => Ok(apps),
         Some(name) => {
@@ -109,7 +104,7 @@ async fn get_status(
 ) -> Reply<Json<Vec<AppStatus>>> {
     let machine: Arc<dyn Machine> = Arc::new(Linux::connect().await?);
     let named = |app: &App| which.app.as_ref().is_none_or(|name| app.name().as_str() == name);
-    let mut to_come = watch::to_come(&store()?.apps()?)?;
+    let mut to_come = watch::to_come(&super::store().apps()?)?;
     to_come.retain(named);
     let mut apps = match which.app.is_some() && !to_come.is_empty() {
         true => Vec::new(),
@@ -143,11 +138,11 @@ async fn get_history(
     _: Caller,
     Query(asked): Query<api::History>,
 ) -> Reply<Json<Vec<api::Recorded>>> {
-    Ok(Json(history::newest(&store()?, &asked)?))
+    Ok(Json(history::newest(&super::store(), &asked)?))
 }
 
 async fn get_logs(_: Caller, Query(asked): Query<api::Logs>) -> Reply<Json<Vec<api::Logged>>> {
-    Ok(Json(logs::find(&store()?.apps()?, &asked)?))
+    Ok(Json(logs::find(&super::store().apps()?, &asked)?))
 }
 
 async fn post_plan(
@@ -220,7 +215,7 @@ async fn get_attach(
 
 /// Returns a job that only the history knows.
 fn recorded(id: &str) -> Result<Entry> {
-    for app in store()?.apps()? {
+    for app in super::store().apps()? {
         let entries = status::history(&app).unwrap_or_default();
         let found = entries.into_iter().find(|entry| entry.id == id);
         if let Some(entry) = found {
@@ -275,7 +270,7 @@ fn prepare(jobs: &Jobs, app: &AppName) -> Result<()> {
 async fn post_rollback(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
     let asked: api::Rollback = body(&bytes)?;
     let app = asked.app.as_deref().map(processes::parse).transpose()?;
-    let app = preflight::which(&store()?.apps()?, app)?;
+    let app = preflight::which(&super::store().apps()?, app)?;
     let to = match asked.to {
         None => None,
         Some(label) => Some(
@@ -302,7 +297,7 @@ async fn post_processes(
     bytes: Bytes,
 ) -> Reply<Response> {
     let asked: api::Processes = body(&bytes)?;
-    let selected = processes::select(&store()?.apps()?, &asked.words)?;
+    let selected = processes::select(&super::store().apps()?, &asked.words)?;
     let request = Request::new(&selected.app, action.name(), caller.name);
     let job = jobs.start(request, move |cx| async move {
         let app = lock(&cx, &selected.app)?;
@@ -317,7 +312,7 @@ async fn post_processes(
 async fn post_scale(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
     let asked: api::Scale = body(&bytes)?;
     let app = asked.app.as_deref().map(processes::parse).transpose()?;
-    let app = preflight::which(&store()?.apps()?, app)?;
+    let app = preflight::which(&super::store().apps()?, app)?;
     let request = Request::new(&app, "scale", caller.name);
     let job = jobs.start(request, move |cx| async move {
         let work = processes::scale(&cx, lock(&cx, &app)?, &asked.counts);
@@ -328,7 +323,7 @@ async fn post_scale(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> R
 
 async fn post_remove(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> Reply<Response> {
     let asked: api::Remove = body(&bytes)?;
-    let app = preflight::which(&store()?.apps()?, Some(processes::parse(&asked.app)?))?;
+    let app = preflight::which(&super::store().apps()?, Some(processes::parse(&asked.app)?))?;
     if asked.force {
         jobs.cut_off(&app, &caller.name);
     }
@@ -368,11 +363,11 @@ async fn get_doctor(
 }
 
 async fn post_exec(caller: Caller, bytes: Bytes) -> Reply<Response> {
-    Ok(exec::exec(&store()?, &caller, body(&bytes)?).await?)
+    Ok(exec::exec(&super::store(), &caller, body(&bytes)?).await?)
 }
 
 async fn get_env(_: Caller, Query(asked): Query<api::EnvQuery>) -> Reply<Json<EnvStatus>> {
-    Ok(Json(env::env(&store()?, &asked)?))
+    Ok(Json(env::env(&super::store(), &asked)?))
 }
 
 async fn post_lifecycle(
@@ -391,10 +386,4 @@ async fn post_lifecycle(
 
 fn lock(cx: &Context, app: &AppName) -> Result<Locked> {
     cx.store.app(app).lock()
-}
-
-pub(super) fn done(done: deploy::Done) -> Outcome {
-    let mut outcome = Outcome::done(done.message);
-    outcome.release = done.release.map(|label| label.to_string());
-    outcome
 }

@@ -3,7 +3,6 @@
 //! adds jitter to its interval, so that they do not poll at once.
 
 use super::jobs::{Jobs, Request};
-use super::server;
 use crate::context;
 use crate::source::PointerChange;
 use crate::store::{App, Watched};
@@ -133,7 +132,7 @@ impl Watcher {
     }
 
     async fn ask(&self, url: &ReleaseUrl, interval: Duration) -> Result<()> {
-        let app = server::store()?.app(url.app());
+        let app = super::store().app(url.app());
         if self.0.jobs.active(app.name()).is_some() {
             return Ok(());
         }
@@ -171,7 +170,7 @@ impl Watcher {
             if let Err(error) = app.lock().and_then(|locked| locked.set_watched(&watched)) {
                 cx.events.warn(error.chain());
             }
-            result.map(server::done)
+            result.map(super::respond::done)
         });
         job.map(drop)
     }
@@ -314,7 +313,7 @@ pub fn to_come(known: &[App]) -> Result<Vec<App>> {
         Err(error) if known.is_empty() => return Err(error),
         Err(_) => return Ok(Vec::new()),
     };
-    let store = server::store()?;
+    let store = super::store();
     let is_known = |url: &ReleaseUrl| known.iter().any(|app| app.name() == url.app());
     let unknown = urls.iter().filter(|url| !is_known(url));
     Ok(unknown.map(|url| store.app(url.app())).collect())

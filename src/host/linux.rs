@@ -2,13 +2,14 @@
 //! users of /etc/passwd.
 
 use super::journal::Line;
+use super::made_users::{self, Wanted};
 use super::probe::{self, Answer, Request};
 use super::ruleset::{self, Fingerprint};
-use super::seams::{Lines, Network, PortSwitch, ServiceManager, Users};
+use super::seams::{Network, PortSwitch, ServiceManager, Users};
 use super::sockets::{self, Listener};
 use super::systemd::{Activity, ServiceStatus, Systemd};
-use super::transient::{Command, Ending};
-use super::user::{self, Ids, Wanted};
+use super::transient::{Command, Ending, Lines};
+use super::user::{self, Ids};
 use super::{addresses, nftables, reserve, sock_diag};
 use async_trait::async_trait;
 use model::error::{Error, Result};
@@ -165,10 +166,10 @@ impl Users for Linux {
     }
 
     async fn make_users(&self, wanted: &[Wanted]) -> Result<Vec<Ids>> {
-        user::make(&self.0, wanted).await
+        made_users::make(&self.0, wanted).await
     }
 
     async fn remove_users(&self, users: &[Wanted]) -> Result<()> {
-        user::remove(&self.0, users).await
+        made_users::remove(&self.0, users).await
     }
 }

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod journal;
 pub mod linux;
 pub mod machine;
+pub mod made_users;
 pub mod memory;
 pub mod namespaces;
 mod netlink;

@@ -2,12 +2,13 @@
 //! the real one, the story tests have a fake.
 
 use super::journal::Line;
+use super::made_users::Wanted;
 use super::probe::{Answer, Request};
 use super::ruleset::Fingerprint;
 use super::sockets::Listener;
 use super::systemd::{Activity, ServiceStatus};
-use super::transient::{Command, Ending};
-use super::user::{Ids, Wanted};
+use super::transient::{Command, Ending, Lines};
+use super::user::Ids;
 use async_trait::async_trait;
 use model::error::{Error, Result};
 use model::release::reach::{Endpoint, Families};
@@ -81,9 +82,6 @@ pub trait ServiceManager: Send + Sync {
     /// oldest first. Best effort: entries that cannot be read are left out.
     async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<Line>;
 }
-
-/// A callback for each line of a program's output.
-pub type Lines<'a> = &'a mut (dyn FnMut(String) + Send);
 
 /// Forwards the public ports to the private ones.
 #[async_trait]

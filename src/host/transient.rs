@@ -6,7 +6,6 @@ mod property;
 pub use one_off::OneOff;
 pub use property::properties;
 
-use super::seams::Lines;
 use super::systemd::Systemd;
 use super::user;
 use futures_util::StreamExt;
@@ -36,6 +35,9 @@ pub const OWN: [&str; 7] = [
     "deployd-sysusers",
     "deployd-userdel",
 ];
+
+/// A callback for each line of a program's output.
+pub type Lines<'a> = &'a mut (dyn FnMut(String) + Send);
 
 /// One run of a program as a oneshot service.
 pub struct Command {

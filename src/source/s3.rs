@@ -2,6 +2,7 @@
 
 mod bounded;
 mod client;
+mod connection;
 mod credentials;
 mod endpoint;
 mod examine;

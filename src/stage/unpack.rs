@@ -15,24 +15,27 @@ mod identity;
 mod links;
 mod name;
 mod pax;
+mod shown;
 mod sparse;
 mod quota;
 mod tree;
 
 use super::buffer_channel::Share;
+use directories::Attributes;
 use entries::{Archive, Entry, Kind};
 use entry_error::{EntryError, Place};
 use file_writer::{Files, Unfilled};
 use identity::Identity;
 use model::error::Error;
-use name::{Name, shown};
+use name::Name;
 use quota::Quota;
+use shown::shown;
 use sparse::Content;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use std::thread;
-use tree::{Attributes, Tree};
+use tree::Tree;
 
 /// The owner of unpacked files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,14 +4,15 @@
 
 use crate::generator;
 use crate::host::journal::Line;
+use crate::host::made_users::Wanted;
 use crate::host::probe::{Answer, Request};
 use crate::host::recorded;
 use crate::host::ruleset::Fingerprint;
-use crate::host::seams::{Lines, Network, PortSwitch, ServiceManager, Users};
+use crate::host::seams::{Network, PortSwitch, ServiceManager, Users};
 use crate::host::sockets::Listener;
 use crate::host::systemd::{Activity, ServiceStatus};
-use crate::host::transient::{Command, Ending};
-use crate::host::user::{Ids, Wanted};
+use crate::host::transient::{Command, Ending, Lines};
+use crate::host::user::Ids;
 use crate::store::Store;
 use async_trait::async_trait;
 use model::error::{Error, Result};

@@ -8,6 +8,7 @@ pub mod api;
 pub mod doctor;
 pub mod error;
 pub mod event;
+pub mod exit;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 pub mod history;

@@ -1,6 +1,6 @@
 //! Why a request failed, as a closed list for programs: a text can change, a reason does not.
 
-use crate::error::Exit;
+use crate::exit::Exit;
 use serde::{Deserialize, Serialize};
 
 /// The reason of a failure. The exit code says how the instance was left; the reason, why.

@@ -1,6 +1,7 @@
 //! The S3 client: the SDK's own chain of regions and credentials, with timeouts.
 
 use super::bounded::Bounded;
+use super::connection::{http_client, longest};
 use super::credentials;
 use super::endpoint::{self, Endpoint};
 use super::refusal::{self, Answer, Asked, Kind, Refused};
@@ -13,19 +14,17 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     Builder, IdentityCache, ProvideCredentials, ResponseChecksumValidation,
-    SharedCredentialsProvider, SharedHttpClient,
+    SharedCredentialsProvider,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::RequestPayer;
-use aws_smithy_http_client as smithy;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext};
+use aws_smithy_http_client::tls::TlsContext;
 use model::error::{Error, Result};
 use model::reason::Reason;
 use std::error::Error as StdError;
 use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::time::timeout;
 
 /// The region for servers other than Amazon's, if none is set.
@@ -250,32 +249,6 @@ fn config(sdk: &SdkConfig, timing: &Timing, trust: Option<TlsContext>) -> Builde
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         // The reader verifies the whole object, across resumed ranges.
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-}
-
-pub(super) fn http_client(proxy: ProxyConfig, trust: Option<TlsContext>) -> SharedHttpClient {
-    smithy::Builder::new().build_with_connector_fn(move |settings, runtime| {
-        let mut connector = smithy::Connector::builder().proxy_config(proxy.clone());
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(runtime.and_then(|runtime| runtime.sleep_impl()));
-        with_tls(connector, trust.as_ref())
-    })
-}
-
-/// Completes a connector with the one TLS stack.
-pub(super) fn with_tls(
-    connector: smithy::ConnectorBuilder,
-    trust: Option<&TlsContext>,
-) -> smithy::Connector {
-    let connector = connector.tls_provider(Provider::Rustls(CryptoMode::Ring));
-    match trust {
-        Some(trust) => connector.tls_context(trust.clone()).build(),
-        None => connector.build(),
-    }
-}
-
-/// Timeout for finding credentials or a region.
-pub(super) fn longest(timing: &Timing) -> Duration {
-    timing.connect + timing.stall
 }
 
 fn no_metadata() -> Error {

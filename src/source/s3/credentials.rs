@@ -1,7 +1,7 @@
 //! Finds credentials, and explains why there are none, in words that fit a daemon which starts no
 //! program.
 
-use super::client::http_client;
+use super::connection::http_client;
 use crate::source::connect_error;
 use aws_config::Region;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;

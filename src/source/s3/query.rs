@@ -2,7 +2,7 @@
 //! reason for another SDK.
 
 use super::S3;
-use super::client::{longest, with_tls};
+use super::connection::{longest, with_tls};
 use super::credentials;
 use crate::source::retry::{Failure, retry};
 use crate::source::{connect_error, proxy};

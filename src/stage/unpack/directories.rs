@@ -5,14 +5,21 @@ use super::Owner;
 use super::dir_cache::{DirCache, WORKING_MODE};
 use super::entry_error::EntryError;
 use super::identity::Identity;
-use super::tree::Attributes;
 use model::error::Error;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod, fstat};
+use nix::sys::time::TimeSpec;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::thread;
+
+/// The mode and modification time of a directory or file.
+#[derive(Clone, Copy)]
+pub(super) struct Attributes {
+    pub(super) mode: u32,
+    pub(super) modified: TimeSpec,
+}
 
 /// Every created directory, with the mode and time that it gets at the end.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! Why an entry of an archive was not unpacked, without the name of the entry.
 
 use super::Unpacked;
-use super::name::shown;
+use super::shown::shown;
 use model::error::Error;
 use model::reason::Reason;
 use nix::errno::Errno;

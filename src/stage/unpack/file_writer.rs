@@ -5,10 +5,10 @@
 //! errors are about earlier entries than the one being created.
 
 use super::Owner;
+use super::directories::Attributes;
 use super::entry_error::EntryError;
 use super::identity::Identity;
 use super::name::Name;
-use super::tree::Attributes;
 use crate::stage::buffer_channel::BUFFERS;
 use bytes::Bytes;
 use model::error::Error;

@@ -5,7 +5,8 @@
 //! kernel cannot resolve a target that does not exist yet.
 
 use super::entry_error::EntryError;
-use super::name::{Name, components, shown};
+use super::name::{Name, components};
+use super::shown::shown;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use std::os::fd::BorrowedFd;

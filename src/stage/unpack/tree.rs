@@ -5,11 +5,12 @@
 
 use super::Owner;
 use super::dir_cache::DirCache;
-use super::directories::{Directories, NotApplied, initial_mode};
+use super::directories::{Attributes, Directories, NotApplied, initial_mode};
 use super::entry_error::{EntryError, Place};
 use super::links;
-use super::name::{Name, shown};
+use super::name::Name;
 use super::quota::Quota;
+use super::shown::shown;
 use model::error::Error;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -40,13 +41,6 @@ pub(super) struct Tree<'a> {
     remembered: usize,
     /// The permission bits that the kernel removes from the mode of a new file.
     umask: u32,
-}
-
-/// The mode and modification time of a directory or file.
-#[derive(Clone, Copy)]
-pub(super) struct Attributes {
-    pub(super) mode: u32,
-    pub(super) modified: TimeSpec,
 }
 
 impl<'a> Tree<'a> {

@@ -21,6 +21,8 @@ use std::fmt;
 
 pub use parse::{Command, Word};
 
+type Result<T, E = ParseError> = std::result::Result<T, E>;
+
 /// The longest env file, in bytes.
 const LONGEST_FILE: usize = 1024 * 1024;
 /// The longest `NAME=value`, in bytes: execve(2) allows MAX_ARG_STRLEN, 32 pages, with the NUL.

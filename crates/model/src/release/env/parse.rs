@@ -1,13 +1,11 @@
 //! The grammar: comments and commands, each a list of assignments, optionally after `export`.
 
 use super::cursor::{Cursor, Place};
-use super::reserved;
 use super::value::{self, Scope};
+use super::{Result, reserved};
 use crate::release::ParseError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-
-pub(super) type Result<T> = std::result::Result<T, ParseError>;
 
 /// The variables that a text assigns, and the names whose assignment has no effect.
 pub(super) type Parsed = (BTreeMap<String, String>, BTreeSet<&'static str>);

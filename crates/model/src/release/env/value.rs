@@ -1,7 +1,7 @@
 //! One value: unquoted, quoted and expanded pieces up to the end of a word.
 
+use super::Result;
 use super::cursor::{Cursor, Place};
-use super::parse::Result;
 use super::{LONGEST_TOTAL, LONGEST_VARIABLE, ansi_c, reserved};
 use crate::release::{ParseError, is_noncharacter};
 use std::collections::BTreeMap;
