@@ -115,14 +115,16 @@ impl Ssm {
         let rollout = locked(&self.rollout).clone();
         let command = line.command(hosts, &rollout, number(), &self.place);
         let mut sent = self.calls.send(&command).await;
-        for _ in 1..TRIES {
+        for last in (0..TRIES).rev() {
             if !matches!(&sent, Err(Fault { kind: Kind::Unanswered, .. })) {
-                return sent;
+                break;
             }
             if let Some(id) = self.find(&command.comment, hosts).await? {
                 return Ok(id);
             }
-            sent = self.calls.send(&command).await;
+            if last > 0 {
+                sent = self.calls.send(&command).await;
+            }
         }
         sent
     }

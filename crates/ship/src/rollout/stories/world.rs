@@ -211,6 +211,16 @@ impl World {
         self.store.text("shop/production/current").expect("a pointer").trim().to_owned()
     }
 
+    /// The id of the newest rollout.
+    pub fn last_id(&self) -> String {
+        let events = self.events.lock().expect("events");
+        let begun = events.iter().rev().find_map(|event| match event {
+            Event::Begun { id, .. } => Some(id.clone()),
+            _ => None,
+        });
+        begun.expect("a rollout")
+    }
+
     pub fn is_locked(&self) -> bool {
         self.store.text("shop/production/lock").is_some()
     }
