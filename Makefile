@@ -21,7 +21,7 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores ship rollout upgrade crash-matrix apps image soak bench bench-handover demo instance fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores ship rollout rollout-ssm simulation upgrade crash-matrix apps image soak bench bench-handover demo instance fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -36,7 +36,9 @@ help:
 	@echo 'make stores        the servers and uploaders that others keep releases with; needs root'
 	@echo 'make ship          the program ship against a fake of S3, and what it releases on an instance; needs'
 	@echo '                   root and, the first time, a network'
-	@echo 'make rollout       ship deploys to three instances by ssh, under load; needs root'
+	@echo 'make rollout       ship deploys to three instances by ssh and by Systems Manager, under load;'
+	@echo '                   needs root; make rollout-ssm plays the second alone'
+	@echo 'make simulation SEED=1  ship deploys to 10,000 instances of an AWS in memory; calls, rates, memory'
 	@echo 'make upgrade FROM=COMMIT  installs the package over that of a commit, 0.1.0 without one,'
 	@echo '                   while its apps serve; needs root'
 	@echo 'make crash-matrix  a deploy dies at each of its points, in every way; needs root'
@@ -147,8 +149,15 @@ FIVE_MINUTES = from_a_commit_to_a_group_and_back
 rollout: requirements root deb
 	DEPLOY_DEB=$(DEB) $(TEST) --test rollout
 
+rollout-ssm: requirements root deb
+	DEPLOY_DEB=$(DEB) $(TEST) --test rollout -- ssm::
+
 ship: requirements root deb
 	DEPLOY_DEB=$(DEB) $(TEST) --test store
+
+simulation:
+	SEED=$(SEED) $(TEST) --lib -- --ignored --exact --nocapture \
+	    rollout::stories::simulation::ten_thousand_instances_end_on_one_release
 
 crash-matrix: requirements root failpoints-deb
 	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) $(TEST) --test crash

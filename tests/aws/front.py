@@ -9,12 +9,11 @@ import threading
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
-import botocore.session
-
+import alarms
+import parameters
 from signature import fault_of_signature
 
-CODE = re.compile(rb"<Code>([^<]*)</Code>")
-SESSION = botocore.session.get_session()
+CODE = re.compile(rb'<Code>([^<]*)</Code>|"__type": *"([^"]*)"')
 
 
 class Call:
@@ -25,6 +24,10 @@ class Call:
         self.access_key, self.service = scope[0], scope[3] if len(scope) == 5 else ""
         self.params = {}
         target = environ.get("HTTP_X_AMZ_TARGET")
+        self.is_json, self.is_cbor = bool(target), is_cbor(environ)
+        if self.is_cbor:
+            self.action, self.params = environ["PATH_INFO"].removeprefix(alarms.PATH), alarms.read(body)
+            return
         if target:
             self.action = target.rpartition(".")[2]
             self.params = json.loads(body or b"{}")
@@ -35,26 +38,13 @@ class Call:
         else:
             self.action = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
 
-    def fault_of_params(self):
-        """What botocore's model has against the names of the parameters; of query APIs alone."""
-        if self.service != "autoscaling":
-            return None
-        model = SESSION.get_service_model("autoscaling")
-        if self.version != model.api_version:
-            return f"the version is {model.api_version}, not {self.version}"
-        if self.action not in model.operation_names:
-            return f"there is no action {self.action}"
-        shape = model.operation_model(self.action).input_shape
-        given = {name.split(".")[0] for name in self.params}
-        unknown, missing = given - set(shape.members), set(shape.required_members) - given
-        return f"unknown {sorted(unknown)}, missing {sorted(missing)}" if unknown or missing else None
-
 
 class Front:
     """A WSGI application around moto's."""
 
-    def __init__(self, moto, record, fleet, keys):
+    def __init__(self, moto, record, fleet, systems, keys):
         self.moto, self.record, self.fleet, self.keys = moto, record, fleet, keys
+        self.systems = systems
         self.faults = []
         self.conditional = threading.Lock()
 
@@ -62,7 +52,9 @@ class Front:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         if environ["PATH_INFO"].startswith("/_test/"):
             return self.own(environ, environ["wsgi.input"].read(length), start_response)
-        is_object = "form" not in environ.get("CONTENT_TYPE", "") and "HTTP_X_AMZ_TARGET" not in environ
+        if environ["PATH_INFO"].startswith("/_agent/"):
+            return self.agent(environ, environ["wsgi.input"].read(length), start_response)
+        is_object = not is_cbor(environ) and "form" not in environ.get("CONTENT_TYPE", "") and "HTTP_X_AMZ_TARGET" not in environ
         if is_object:  # of S3: large, and not looked into
             if "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ:
                 # moto looks and writes in two steps, and answers other requests in between.
@@ -75,7 +67,11 @@ class Front:
         fault = self.fault(call, environ, body)
         if fault:
             self.add(call, environ, fault["status"], fault["code"])
-            return respond(start_response, fault["status"], error(fault), "text/xml")
+            return respond(start_response, fault["status"], *refusal(fault, call))
+        if call.is_cbor:
+            self.add(call, environ, 200)
+            answer = alarms.describe(self.fleet.region, call.params)
+            return respond(start_response, 200, answer, "application/cbor")
         status = []
 
         def begin(line, headers, *rest):
@@ -84,7 +80,7 @@ class Front:
 
         answer = list(self.moto(environ, begin))
         code = CODE.search(b"".join(answer)) if status[0] >= 400 else None
-        self.add(call, environ, status[0], code and code[1].decode())
+        self.add(call, environ, status[0], code and (code[1] or code[2]).decode())
         return answer
 
     def fault(self, call, environ, body):
@@ -93,7 +89,7 @@ class Front:
         fault = secret and fault_of_signature(environ, body, call.access_key, secret)
         if fault:
             return fault
-        fault = call.fault_of_params()
+        fault = parameters.fault(call)
         if fault:
             return {"status": 400, "code": "ValidationError", "message": fault}
         for fault in self.faults:
@@ -115,6 +111,11 @@ class Front:
         status = 404 if answer is None else 200
         return respond(start_response, status, json.dumps(answer), "application/json")
 
+    def agent(self, environ, body, start_response):
+        instance, word = environ["PATH_INFO"].split("/")[2:]
+        work = self.systems.agent(instance, word, json.loads(body or b"{}"))
+        return respond(start_response, 200, json.dumps(work), "application/json")
+
     def of_test(self, words, asked):
         fleet = self.fleet
         match words:
@@ -125,6 +126,12 @@ class Front:
                 return True
             case ["late"]:
                 fleet.lateness = asked["seconds"]
+                return True
+            case ["commands"]:
+                self.systems.visible_after = asked["visible_after"]
+                return True
+            case ["alarms", name]:
+                alarms.set_state(self.fleet.region, name, asked["state"])
                 return True
             case ["instances"]:
                 return [self.described(one) for one in fleet.instances()]
@@ -140,6 +147,7 @@ class Front:
         group, state = self.fleet.member(instance.id)
         return {
             "id": instance.id,
+            "ping": self.systems.ping(instance.id),
             "address": self.fleet.address_of(instance.id),
             "group": group and group.name,
             "state": state.lifecycle_state if state else instance.state,
@@ -148,15 +156,28 @@ class Front:
         }
 
 
-def error(fault):
+def is_cbor(environ):
+    return environ["PATH_INFO"].startswith(alarms.PATH)
+
+
+def refusal(fault, call):
+    """The body of an error, and its type."""
+    if call.is_cbor:
+        return alarms.refusal(fault), "application/cbor"
+    if call.is_json:
+        text = json.dumps({"__type": fault["code"], "message": fault["message"]})
+        return text, "application/x-amz-json-1.1"
     return (
         f"<ErrorResponse><Error><Type>Sender</Type><Code>{escape(fault['code'])}</Code>"
         f"<Message>{escape(fault['message'])}</Message></Error><RequestId>test</RequestId></ErrorResponse>"
-    )
+    ), "text/xml"
 
 
 def respond(start_response, status, text, kind):
-    body = text.encode()
+    body = text if isinstance(text, bytes) else text.encode()
     line = f"{status} {'OK' if status == 200 else 'Refused'}"
-    start_response(line, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+    headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+    if kind == "application/cbor":
+        headers.append(("smithy-protocol", "rpc-v2-cbor"))
+    start_response(line, headers)
     return [body]

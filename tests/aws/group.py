@@ -21,6 +21,7 @@ def arguments():
     parser.add_argument("--tag", action="append", default=[], help="KEY=VALUE, of each instance")
     parser.add_argument("--without-tags-in-metadata", action="store_true")
     parser.add_argument("--warm-pool", choices=["Stopped", "Running", "Hibernated"])
+    parser.add_argument("--target-port", type=int, help="makes a target group, whose targets are asked for /")
     parser.add_argument("--user-data", type=argparse.FileType("rb"))
     return parser.parse_args()
 
@@ -40,6 +41,13 @@ def main():
     }
     if asked.user_data:
         data["UserData"] = base64.b64encode(asked.user_data.read()).decode()
+    targets = []
+    if asked.target_port:
+        vpc = client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+        group = client("elbv2").create_target_group(
+            Name=asked.name, Protocol="HTTP", Port=asked.target_port, VpcId=vpc, HealthCheckPath="/"
+        )
+        targets = [group["TargetGroups"][0]["TargetGroupArn"]]
     client("ec2").create_launch_template(LaunchTemplateName=asked.name, LaunchTemplateData=data)
     scaling = client("autoscaling")
     hook = {
@@ -57,6 +65,7 @@ def main():
         DesiredCapacity=0,
         AvailabilityZones=[f"{asked.region}a"],
         Tags=[{"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in keys_and_values],
+        TargetGroupARNs=targets,
         LifecycleHookSpecificationList=[hook] if asked.hook else [],
     )
     if asked.warm_pool:

@@ -21,7 +21,9 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
+import balancing
 import hooks
+import systems
 from front import Front
 from metadata import Metadata
 from record import Record
@@ -59,8 +61,10 @@ def main():
     options = arguments()
     record = Record(options.probe)
     fleet = hooks.install(record, options.region)
+    managed = systems.install(record, fleet)
+    balancing.install(fleet)
     keys = {options.access_key: options.secret_key}
-    serve(options.api, Front(DomainDispatcherApplication(create_backend_app), record, fleet, keys))
+    serve(options.api, Front(DomainDispatcherApplication(create_backend_app), record, fleet, managed, keys))
     if options.metadata:
         serve(options.metadata, Metadata(record, fleet, options))
     print("ready", flush=True)

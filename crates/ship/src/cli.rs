@@ -4,6 +4,7 @@ pub mod args;
 mod columns;
 mod config;
 mod print;
+mod reach;
 mod rollouts;
 
 pub use args::Cli;
@@ -69,8 +70,8 @@ struct Desk {
 
 impl Desk {
     fn target(&self, environment: Option<EnvironmentName>) -> Result<Target> {
-        let Global { app, store, region, .. } = self.global.clone();
-        self.settings.target(&Given { app, store, environment, region })
+        let Global { app, store, region, group, .. } = self.global.clone();
+        self.settings.target(&Given { app, store, environment, region, group })
     }
 
     /// Connects to the store of an environment.

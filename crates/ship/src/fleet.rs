@@ -1,13 +1,19 @@
 //! The instances of an environment: which there are, and how a command gets to them.
 
+pub mod aws;
 #[cfg(test)]
 pub mod fake;
+mod guard;
 mod listed;
+mod seen;
 mod ssh;
+mod ssm;
 mod transport;
 
+pub use guard::Guard;
 pub use listed::Listed;
 pub use ssh::Ssh;
+pub use ssm::Ssm;
 pub use transport::{Ended, Order, Progress, Seen, Ticket, Transport};
 
 use async_trait::async_trait;
@@ -61,4 +67,9 @@ pub fn names<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> String {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
+}
+
+/// Quotes a word for a shell.
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }

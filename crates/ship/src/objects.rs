@@ -5,7 +5,7 @@
 pub mod memory;
 mod s3;
 
-pub use s3::{Bucket, connect};
+pub use s3::{Bucket, chain, connect};
 
 use async_trait::async_trait;
 use jiff::Timestamp;

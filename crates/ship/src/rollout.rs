@@ -8,6 +8,7 @@ mod attach;
 mod back;
 mod batches;
 mod event;
+mod judges;
 mod lease;
 mod record;
 mod run;
@@ -22,7 +23,7 @@ pub use record::{Action, Phase, Record, Rollout, State, Verdict, newest};
 
 use crate::context::Context;
 use crate::document;
-use crate::fleet::{Fleet, Host, Seen, Standing, Transport, names};
+use crate::fleet::{Fleet, Guard, Host, Seen, Standing, Transport, names};
 use jiff::SignedDuration;
 use lease::Lease;
 use model::error::{Error, Exit, Result};
@@ -41,6 +42,8 @@ pub struct Group {
     pub cx: Context,
     pub fleet: Arc<dyn Fleet>,
     pub transport: Arc<dyn Transport>,
+    /// What else judges the group.
+    pub guard: Option<Arc<dyn Guard>>,
     /// The time that an instance has for an order.
     pub patience: Duration,
     pub events: Arc<dyn Fn(&Event) + Send + Sync>,
@@ -62,8 +65,11 @@ pub async fn start(group: &Group, wish: &Wish) -> Result<Rollout> {
         Action::Deploy => "deploy",
         Action::Rollback => "rollback to",
     };
+    if let (Some(guard), Action::Deploy) = (&group.guard, wish.action) {
+        guard.before(!wish.bake.is_zero()).await?;
+    }
     let mut lease = Lease::take(&group.cx, &format!("{what} {}", wish.to)).await?;
-    match plan(group, wish).await {
+    match lease.during(&group.cx, plan(group, wish)).await.flatten() {
         Ok(record) => Run::new(group, record, lease).finish().await,
         Err(error) => {
             lease.give_back(&group.cx).await;

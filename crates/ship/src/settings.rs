@@ -39,6 +39,18 @@ pub struct Environment {
     /// The instances, as hosts of ssh.
     #[serde(default)]
     pub hosts: Vec<String>,
+    pub transport: Option<Means>,
+    /// Alarms of CloudWatch that stop a rollout.
+    #[serde(default)]
+    pub alarms: Vec<String>,
+}
+
+/// How commands get to instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Means {
+    Ssh,
+    Ssm,
 }
 
 /// The values of flags and environment variables, which override the file.
@@ -48,6 +60,7 @@ pub struct Given {
     pub store: Option<String>,
     pub environment: Option<EnvironmentName>,
     pub region: Option<String>,
+    pub group: Option<String>,
 }
 
 /// The environment that a command works on.
@@ -58,6 +71,9 @@ pub struct Target {
     pub region: Option<String>,
     pub group: Option<String>,
     pub hosts: Vec<String>,
+    /// By default ssh where hosts are listed, and otherwise Systems Manager.
+    pub transport: Means,
+    pub alarms: Vec<String>,
 }
 
 /// A bucket and a prefix, which is empty or ends with `/`.
@@ -119,8 +135,13 @@ impl Settings {
             place: Place { app, environment },
             store: store.parse()?,
             region: given.region.clone().or(own.region),
-            group: own.group,
+            transport: own.transport.unwrap_or(match own.hosts.as_slice() {
+                [] => Means::Ssm,
+                _ => Means::Ssh,
+            }),
+            group: given.group.clone().or(own.group),
             hosts: own.hosts,
+            alarms: own.alarms,
         })
     }
 
@@ -186,11 +207,28 @@ mod tests {
             environment: Some("production".parse().unwrap()),
             store: Some("s3://other".to_owned()),
             region: Some("eu-west-1".to_owned()),
+            group: Some("blue".to_owned()),
         };
         let target = settings.target(&given).unwrap();
         assert_eq!(target.place.to_string(), "blog/production");
         assert_eq!(target.store, Store { bucket: "other".to_owned(), prefix: String::new() });
         assert_eq!(target.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(target.group.as_deref(), Some("blue"));
+    }
+
+    #[test]
+    fn the_transport_follows_from_how_instances_are_named() {
+        let transport = |more: &str| {
+            let settings = Settings::parse(&format!("{TEXT}{more}\n")).unwrap();
+            settings.target(&Given::default()).unwrap().transport
+        };
+        assert_eq!(transport(""), Means::Ssm);
+        assert_eq!(transport("hosts = [\"web1\"]"), Means::Ssh);
+        assert_eq!(transport("hosts = [\"i-1\"]\ntransport = \"ssm\""), Means::Ssm);
+        assert!(Settings::parse(&format!("{TEXT}transport = \"telnet\"\n")).is_err());
+        let given = Given { group: Some("blue".to_owned()), ..Given::default() };
+        let target = Settings::parse(TEXT).unwrap().target(&given).unwrap();
+        assert_eq!(target.group.as_deref(), Some("blue"));
     }
 
     #[test]
@@ -199,7 +237,7 @@ mod tests {
             environment: Some("prodution".parse().unwrap()),
             app: Some("shop".parse().unwrap()),
             store: Some("s3://releases".to_owned()),
-            region: None,
+            ..Given::default()
         };
         let error = Settings::parse(TEXT).unwrap().target(&given).unwrap_err();
         assert_eq!(error.chain(), "ship.toml has no environment prodution");

@@ -2,7 +2,7 @@
 //! metadata at its usual address.
 
 use crate::host::{ACCESS_KEY, SECRET_KEY};
-use crate::instance::{Network, Response, poll};
+use crate::instance::{Instance, Network, Response, poll};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -11,6 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const PORT: u16 = 8080;
+/// The SSM agent on an instance.
+const AGENT: &str = "/usr/local/lib/ssm-agent.py";
 /// A timeout for its own requests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -102,6 +104,24 @@ impl Aws {
         let is_so = || self.instances().iter().any(|one| one["id"] == id && one["state"] == state);
         let reached = poll(limit, || is_so().then_some(()));
         assert!(reached.is_some(), "{id} is not {state}: {:#?}", self.instances());
+    }
+
+    /// Makes a booted machine this instance, and starts its SSM agent.
+    pub fn manage(&self, id: &str, machine: &Instance) {
+        let address = machine.address().to_string();
+        self.post(&format!("instances/{id}/attach"), &json!({"address": address}));
+        machine.push(directory().join("agent.py"), AGENT);
+        let api = format!("http://{}:{PORT}", Network::GATEWAY);
+        machine.sh(&format!("systemd-run --quiet --unit=ssm-agent python3 {AGENT} {api} {id}"));
+        self.wait_for_ping(id, "Online");
+    }
+
+    /// Waits until the SSM agent of an instance is known to answer, or not to.
+    #[track_caller]
+    pub fn wait_for_ping(&self, id: &str, ping: &str) {
+        let is_so = || self.instances().iter().any(|one| one["id"] == id && one["ping"] == ping);
+        let reached = poll(PATIENCE, || is_so().then_some(()));
+        assert!(reached.is_some(), "{id} is not {ping}: {:#?}", self.instances());
     }
 
     /// Makes the next calls of an action fail with this code.

@@ -66,6 +66,10 @@ pub struct Global {
     /// The AWS region; by default the one in ship.toml, AWS_REGION or the profile.
     #[arg(long, global = true, value_name = "REGION")]
     pub region: Option<String>,
+    /// The Auto Scaling group; by default the one in ship.toml, or those with the tags deploy:app
+    /// and deploy:environment.
+    #[arg(long, global = true, env = "SHIP_GROUP", value_name = "NAME")]
+    pub group: Option<String>,
     /// Print the result, or the failure, as a line of JSON, and no progress.
     #[arg(long, global = true)]
     pub json: bool,

@@ -3,15 +3,14 @@
 mod shown;
 
 use super::args::rollouts::{AttachArgs, DeployArgs, HistoryArgs, How, PsArgs, RollbackArgs};
+use super::reach::{Reach, reach};
 use super::{Desk, print};
 use crate::context::Context;
 use crate::document;
-use crate::fleet::{Fleet, Listed, Ssh};
+use crate::maker;
 use crate::rollout::{self, Action, Group, Rollout, Wish};
-use crate::{maker, settings::FILE};
 use model::error::{Error, Exit, Result};
 use model::release::name::EnvironmentName;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The time that others' rollouts have when they are followed.
@@ -141,27 +140,11 @@ async fn group(
     patience: Duration,
 ) -> Result<Group> {
     let target = desk.target(environment)?;
-    let hosts = target.hosts.clone();
+    let Reach { fleet, transport, guard } = reach(&target, patience).await?;
     let mut cx = desk.open(target).await?;
     if let Some(by) = by {
         cx.by = maker::person(Some(by), &desk.here);
     }
-    if hosts.is_empty() {
-        let error = Error::usage(format!("find the instances of {}", cx.place));
-        let environment = &cx.place.environment;
-        let help = format!("list them in {FILE}: [environments.{environment}] hosts = [\"web1\"]");
-        return Err(error.because("no hosts are listed").help(help));
-    }
-    if let Some(host) = hosts.iter().find(|host| !is_destination(host)) {
-        let error = Error::usage(format!("{} is no host", model::text::quoted(host)));
-        return Err(error.help("give a host of ssh: NAME or USER@NAME"));
-    }
-    let fleet: Arc<dyn Fleet> = Arc::new(Listed::new(&hosts));
     let events = shown::events(cx.report, desk.global.json);
-    Ok(Group { cx, fleet, transport: Arc::new(Ssh::new(patience)?), patience, events })
-}
-
-fn is_destination(host: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@._-:[]%/".contains(c);
-    !host.is_empty() && host.len() <= 255 && !host.starts_with('-') && host.chars().all(is_plain)
+    Ok(Group { cx, fleet, transport, guard, patience, events })
 }

@@ -4,11 +4,10 @@
 //! is sent again, and waits for the job that is under way.
 
 mod call;
-mod seen;
 #[cfg(test)]
 mod tests;
 
-use super::{Host, Order, Progress, Seen, Ticket, Transport};
+use super::{Host, Order, Progress, Seen, Ticket, Transport, seen};
 use async_trait::async_trait;
 use call::Call;
 use futures_util::{StreamExt, stream};

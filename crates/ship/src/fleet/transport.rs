@@ -3,6 +3,7 @@
 use super::Host;
 use async_trait::async_trait;
 use model::error::Result;
+use model::event::Outcome;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -59,6 +60,19 @@ pub struct Seen {
     pub since: Option<jiff::Timestamp>,
 }
 
+/// Lines of a failed process's log that are kept.
+const LOG: usize = 20;
+
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Ended {
+        let message = model::text::line(&outcome.message, 500);
+        let help = outcome.help.map(|help| model::text::line(&help, 300));
+        let first = outcome.log.len().saturating_sub(LOG);
+        let log = outcome.log.iter().skip(first).map(|line| model::text::line(line, 500));
+        Ended { code: outcome.code, message, help, log: log.collect() }
+    }
+}
+
 impl Seen {
     /// Returns the release that runs, unless that may change by itself.
     pub fn settled(self) -> Option<String> {
@@ -69,6 +83,9 @@ impl Seen {
 /// Runs `deploy` on instances.
 #[async_trait]
 pub trait Transport: Send + Sync {
+    /// Notes the rollout that the next orders belong to, for whoever reads what was sent.
+    fn belong_to(&self, _rollout: &str) {}
+
     /// Returns how many instances one command is sent to at most.
     fn most(&self) -> usize;
 

@@ -4,6 +4,7 @@ mod connection;
 mod refusal;
 
 pub use connection::connect;
+pub use refusal::chain;
 
 use super::{Condition, Listing, Object, Objects, Written};
 use crate::settings::Store;

@@ -5,13 +5,15 @@ use crate::lock::{self, Held};
 use jiff::SignedDuration;
 use model::error::{Error, Exit, Result};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
 /// The age at which it is renewed.
 const RENEWED: Duration = Duration::from_secs(20);
 /// The age from which nothing may be begun any more, as another ship may have taken over.
 const TOO_OLD: Duration = Duration::from_secs(50);
+/// How often its age is looked at while something else goes on.
+const TICK: Duration = Duration::from_secs(5);
 
 pub struct Lease {
     held: Option<Held>,
@@ -51,6 +53,18 @@ impl Lease {
             }
         }
         Ok(())
+    }
+
+    /// Does work that may take longer than the lease, which is renewed meanwhile. The work is
+    /// given up if the lock is lost.
+    pub async fn during<T>(&mut self, cx: &Context, work: impl Future<Output = T>) -> Result<T> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                () = sleep(TICK) => self.keep(cx).await?,
+            }
+        }
     }
 
     /// Gives it back. If that fails, it ends by itself.

@@ -25,11 +25,14 @@ pub struct Run<'a> {
     pub lease: Lease,
     /// Set once the operator has cancelled the rollout.
     pub cancelled: Option<Failure>,
+    /// When the alarms were asked for last.
+    pub alarms_asked: Option<Instant>,
 }
 
 impl<'a> Run<'a> {
     pub fn new(group: &'a Group, record: Record, lease: Lease) -> Run<'a> {
-        Run { group, record, lease, cancelled: None }
+        group.transport.belong_to(&record.rollout.id);
+        Run { group, record, lease, cancelled: None, alarms_asked: None }
     }
 
     /// Goes on from wherever the rollout is, to its end. After an error it has not ended, and can
@@ -208,7 +211,8 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let app = self.cx().place.app.clone();
-        let seen = match self.group.transport.look(app.as_str(), &done).await {
+        let (cx, look) = (self.cx(), self.group.transport.look(app.as_str(), &done));
+        let seen = match self.lease.during(cx, look).await? {
             Ok(seen) => seen,
             Err(error) => {
                 self.group.tell(Event::Warning { text: error.chain() });
@@ -228,6 +232,10 @@ impl<'a> Run<'a> {
             };
             Some(Failure { host: Some(host), code, message })
         });
+        let failure = match failure {
+            None => self.unhealthy_target(&done).await?,
+            failure => failure,
+        };
         if let Some(host) = failure.as_ref().and_then(|failure| failure.host.clone()) {
             self.member(&host).runs = None;
         }

@@ -106,7 +106,8 @@ impl Run<'_> {
             self.pause(pause).await?;
             pause = POLL;
             for ticket in &tickets {
-                match self.group.transport.poll(ticket).await {
+                let poll = self.group.transport.poll(ticket);
+                match self.lease.during(self.cx(), poll).await? {
                     Ok(all) => self.gather(all, &mut ends, &mut steps),
                     Err(error) => {
                         pause = (pause * 2).min(SLOWEST);
@@ -118,7 +119,8 @@ impl Run<'_> {
             if is_wanted && !stopped {
                 stopped = true;
                 for ticket in &tickets {
-                    if let Err(error) = self.group.transport.cancel(ticket).await {
+                    let cancel = self.group.transport.cancel(ticket);
+                    if let Err(error) = self.lease.during(self.cx(), cancel).await? {
                         self.group.tell(Event::Warning { text: error.chain() });
                     }
                 }
@@ -137,7 +139,8 @@ impl Run<'_> {
     async fn begin(&mut self, order: &Order, hosts: &[Host]) -> Result<Result<Ticket, String>> {
         let mut why = String::new();
         for _ in 0..TRIES {
-            match self.group.transport.begin(order, hosts).await {
+            let begin = self.group.transport.begin(order, hosts);
+            match self.lease.during(self.cx(), begin).await? {
                 Ok(ticket) => return Ok(Ok(ticket)),
                 Err(error) => why = error.chain(),
             }
@@ -209,6 +212,9 @@ impl Run<'_> {
             let message = format!("{by} has cancelled it");
             let code = Exit::Cancelled.code();
             self.cancelled = Some(Failure { host: None, code, message });
+        }
+        if self.cancelled.is_none() {
+            self.cancelled = self.alarm().await?;
         }
         Ok(self.cancelled.clone())
     }

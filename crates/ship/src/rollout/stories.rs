@@ -1,7 +1,9 @@
 //! Stories of rollouts, on a group and a store in memory, with a clock that stands still.
 
+mod aws;
 mod faults;
 mod kills;
+mod simulation;
 mod world;
 
 use world::World;

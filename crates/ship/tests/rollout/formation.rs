@@ -19,6 +19,8 @@ pub struct Formation {
     pub first: Host,
     pub others: [Instance; 2],
     directory: TempDir,
+    /// Variables that ship is called with.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 pub struct Ended {
@@ -34,7 +36,8 @@ impl Formation {
         let network = Network::of(3);
         let first = Host::built_on(network.clone(), |builder| builder.image(&image));
         let others = [(); 2].map(|()| network.instance().image(&image).boot());
-        let formation = Formation { first, others, directory: tempfile::tempdir().unwrap() };
+        let directory = tempfile::tempdir().unwrap();
+        let formation = Formation { first, others, directory, environment: vec![] };
         // The first object makes the bucket.
         formation.first.s3().put("releases", "README", "");
         formation.furnish();
@@ -95,6 +98,7 @@ impl Formation {
         command.env("PATH", format!("{}:{path}", self.path("bin"))).env("SHIP_BY", "Ada");
         command.env("AWS_ENDPOINT_URL", "http://10.77.0.1:9000").env("AWS_REGION", "eu-central-1");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -108,6 +112,26 @@ impl Formation {
         assert!(line.is_some(), "ship never said {said}");
         ship.kill().expect("a kill");
         ship.wait().expect("its end");
+    }
+
+    /// Calls ship, and does something as soon as it says this.
+    pub fn ship_while(&self, words: &[&str], said: &str, then: impl FnOnce()) -> Ended {
+        let mut command = self.command(words);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut ship = self.first.network.within(|| command.spawn().expect("ship"));
+        let mut then = Some(then);
+        let mut stderr = String::new();
+        for line in BufReader::new(ship.stderr.take().expect("its stderr")).lines() {
+            let line = line.expect("a line");
+            if let Some(then) = then.take_if(|_| line.starts_with(said)) {
+                then();
+            }
+            stderr += &format!("{line}\n");
+        }
+        let output = ship.wait_with_output().expect("its end");
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("$ ship {}\n{stderr}{stdout}", words.join(" "));
+        Ended { code: output.status.code().unwrap_or(-1), stdout, stderr }
     }
 
     /// Runs git in the directory, as Ada.

@@ -4,9 +4,9 @@ use super::formation::Formation;
 use std::fs;
 use testkit::app::APP;
 
-const SETTINGS: [&str; 3] =
+pub const SETTINGS: [&str; 3] =
     ["DEPLOY_SETTLE=1s", "DEPLOY_HEALTH_PATH=/", "DEPLOY_HEALTH_TIMEOUT=20s"];
-const WEB: &str = "python3 app.py web";
+pub const WEB: &str = "python3 app.py web";
 
 #[test]
 fn a_group_is_deployed_taken_back_and_rolled_back_without_a_failed_request() {
@@ -61,7 +61,7 @@ fn a_group_is_deployed_taken_back_and_rolled_back_without_a_failed_request() {
 }
 
 /// Makes a release whose web process answers with this text.
-fn release(group: &Formation, version: &str, web: &str) -> String {
+pub fn release(group: &Formation, version: &str, web: &str) -> String {
     let directory = group.path("app");
     fs::create_dir_all(&directory).unwrap();
     group.write("app/app.py", APP);

@@ -1,7 +1,9 @@
-//! ship deploys to three booted instances by ssh, under load. `make rollout` runs it.
+//! ship deploys to three booted instances by ssh and by Systems Manager, under load. `make rollout`
+//! runs it.
 
 #![allow(clippy::disallowed_methods, reason = "it starts programs")]
 
 mod formation;
 mod group;
+mod ssm;
 mod story;

@@ -6,7 +6,7 @@ use aws_sdk_s3::config::{
 };
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -90,6 +90,47 @@ impl Bench {
         self.write("web.py", include_str!("web.py"));
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--message", "Sell hats"]);
+    }
+
+    pub fn endpoint(&self) -> &str {
+        &AWS.endpoint
+    }
+
+    /// A file of tests/aws.
+    pub fn aws_file(&self, name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/aws").join(name)
+    }
+
+    /// A program of tests/aws, which calls AWS.
+    pub fn aws(&self, name: &str) -> Command {
+        let mut command = Command::new(self.aws_file("run.sh"));
+        command.arg(self.aws_file(name)).args(["--api", self.address()]);
+        command
+    }
+
+    fn address(&self) -> &str {
+        AWS.endpoint.trim_start_matches("http://")
+    }
+
+    /// Makes the next calls of an action fail.
+    pub fn fail(&self, action: &str, code: &str, times: u32) {
+        let body = format!("{{\"action\":\"{action}\",\"code\":\"{code}\",\"times\":{times}}}");
+        self.ask("POST", "faults", &body);
+    }
+
+    /// Returns the answer to a request of the tests' own.
+    pub fn test(&self, path: &str) -> String {
+        self.ask("GET", path, "")
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.address()).expect("tests/aws");
+        let length = body.len();
+        let head = format!("{method} /_test/{path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(format!("{head}{body}").as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
     }
 
     pub fn path(&self) -> &Path {

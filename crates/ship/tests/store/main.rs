@@ -4,6 +4,7 @@
 
 mod bench;
 mod instance;
+mod systems;
 
 use bench::Bench;
 use std::thread;

@@ -1,8 +1,8 @@
 //! One call of `deploy` on one instance.
 
-use crate::fleet::{Ended, Host};
+use crate::fleet::{Ended, Host, quote};
 use crate::program::said;
-use model::event::{Event, Outcome};
+use model::event::Event;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -18,8 +18,6 @@ const SAID: u64 = 16 << 10;
 const ANSWER: Duration = Duration::from_secs(30);
 /// The exit code with which ssh itself fails.
 const SSH_FAILED: i32 = 255;
-/// Lines of a failed process's log that are kept.
-const LOG: usize = 20;
 
 /// How ssh is called: never asking anything, and noticing within a minute that a host is gone.
 const OPTIONS: [&str; 7] = [
@@ -72,7 +70,7 @@ impl Call {
             _ => None,
         };
         match (outcome, status.code()) {
-            (Some(outcome), _) => Ok(told(outcome)),
+            (Some(outcome), _) => Ok(outcome.into()),
             (None, None | Some(SSH_FAILED)) => Err(failed(status, &stderr)),
             // deploy is not there, or sudo refuses.
             (None, Some(_)) => {
@@ -85,14 +83,6 @@ impl Call {
     fn start(&mut self) -> Result<Child, String> {
         self.0.spawn().map_err(|why| format!("start ssh: {why}"))
     }
-}
-
-fn told(outcome: Outcome) -> Ended {
-    let message = model::text::line(&outcome.message, 500);
-    let help = outcome.help.map(|help| model::text::line(&help, 300));
-    let first = outcome.log.len().saturating_sub(LOG);
-    let log = outcome.log.iter().skip(first).map(|line| model::text::line(line, 500)).collect();
-    Ended { code: outcome.code, message, help, log }
 }
 
 /// Waits for the end; returns its last line, which is its answer, and its stderr.
@@ -152,8 +142,4 @@ fn remote(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
     let deploy = format!("deploy {}", quoted.join(" "));
     format!("if [ \"$(id -u)\" = 0 ]; then exec {deploy}; else exec sudo -n {deploy}; fi")
-}
-
-fn quote(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
 }

@@ -84,7 +84,7 @@ impl Refused {
 }
 
 /// Returns the messages of an error and of its causes, each once.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {

@@ -41,10 +41,10 @@ impl Ticking {
         self.store.pass(SignedDuration::from_millis(now - before));
     }
 
-    /// Never returns at the point where the ship dies.
+    /// Never returns from the point on where the ship dies.
     async fn point(&self) {
         let number = self.requests.fetch_add(1, Ordering::SeqCst);
-        if number == self.dies_at.load(Ordering::SeqCst) {
+        if number >= self.dies_at.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
     }
@@ -152,6 +152,7 @@ impl World {
             cx: self.cx(by),
             fleet: self.group.clone(),
             transport: Arc::new(Mortal(self.group.clone(), self.ticking.clone())),
+            guard: None,
             patience: Duration::from_secs(600),
             events: Arc::new(move |event| events.lock().expect("events").push(event.clone())),
         }
@@ -208,6 +209,16 @@ impl World {
 
     pub fn pointer(&self) -> String {
         self.store.text("shop/production/current").expect("a pointer").trim().to_owned()
+    }
+
+    /// The id of the newest rollout.
+    pub fn last_id(&self) -> String {
+        let events = self.events.lock().expect("events");
+        let begun = events.iter().rev().find_map(|event| match event {
+            Event::Begun { id, .. } => Some(id.clone()),
+            _ => None,
+        });
+        begun.expect("a rollout")
     }
 
     pub fn is_locked(&self) -> bool {

@@ -1,0 +1,298 @@
+//! Instances by Run Command of AWS Systems Manager, which needs no open port and no key.
+//!
+//! A command that was sent goes on without ship. What it printed last is the agent's own outcome:
+//! the status of the command is that of its delivery alone.
+
+mod command;
+mod invocation;
+#[cfg(test)]
+mod tests;
+
+use super::aws::api::{Answer, Fault, Invocation, Kind};
+use super::aws::calls::{Action, NOT_MANAGED};
+use super::aws::{Calls, number};
+use super::{Host, Order, Progress, Seen, Ticket, Transport, seen};
+use crate::place::Place;
+use async_trait::async_trait;
+use command::{Line, Reply};
+use model::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The most instances of one command.
+const MOST: usize = 50;
+/// The time in which an instance has to fetch a command. A command of a ship that is gone is not
+/// begun any later.
+const DELIVERY: Duration = Duration::from_secs(60);
+/// The time after which a command should be listed for an instance.
+const LISTED: Duration = Duration::from_secs(180);
+/// The time for an answer that needs no work, and the pauses between two looks at it.
+const ANSWER: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_secs(1);
+/// How often a command is sent whose answer was lost, and the pauses before it is looked for.
+const TRIES: u32 = 3;
+const FINDS: [u64; 3] = [1, 3, 6];
+
+pub struct Ssm {
+    calls: Arc<Calls>,
+    place: Place,
+    /// The time that an instance has for an order.
+    patience: Duration,
+    rollout: Mutex<String>,
+    sent: Mutex<BTreeMap<String, Arc<Sent>>>,
+}
+
+/// A command that was sent.
+#[derive(Debug)]
+struct Sent {
+    /// None if no instance of it could be sent to.
+    command: Option<String>,
+    reply: Reply,
+    at: Instant,
+    progress: Mutex<BTreeMap<Host, Progress>>,
+}
+
+impl Ssm {
+    pub fn new(calls: Arc<Calls>, place: &Place, patience: Duration) -> Ssm {
+        let (rollout, sent) = (Mutex::default(), Mutex::default());
+        Ssm { calls, place: place.clone(), patience, rollout, sent }
+    }
+
+    /// Returns why each of the instances cannot be sent to that Systems Manager does not reach.
+    async fn unreachable(&self, hosts: &[Host]) -> Answer<BTreeMap<Host, String>> {
+        let mut why: BTreeMap<Host, String> = hosts
+            .iter()
+            .map(|host| (host.clone(), format!("Systems Manager does not know it: {NOT_MANAGED}")))
+            .collect();
+        for chunk in hosts.chunks(MOST) {
+            for managed in self.calls.managed(chunk).await? {
+                let host = Host(managed.id);
+                if managed.ping == "Online" {
+                    why.remove(&host);
+                } else if let Some(why) = why.get_mut(&host) {
+                    let ping = model::text::line(&managed.ping, 40);
+                    *why = format!("its SSM agent does not answer ({ping})");
+                }
+            }
+        }
+        Ok(why)
+    }
+
+    /// Sends a command to instances that can be sent to; the others are lost.
+    async fn dispatch(&self, line: &Line, hosts: &[Host]) -> Answer<Sent> {
+        let mut lost = BTreeMap::new();
+        let mut reached = hosts.to_vec();
+        let command = loop {
+            if reached.is_empty() {
+                break None;
+            }
+            match self.submit(line, &reached).await {
+                // One of them has gone, and the whole command is refused for it.
+                Err(Fault { kind: Kind::NotManaged, .. }) if lost.is_empty() => {
+                    lost = self.unreachable(&reached).await?;
+                    if lost.is_empty() {
+                        sleep(POLL).await;
+                    }
+                    reached.retain(|host| !lost.contains_key(host));
+                }
+                Err(Fault { kind: Kind::NotManaged, why }) => {
+                    lost.extend(reached.drain(..).map(|host| (host, why.clone())));
+                }
+                answer => break Some(answer?),
+            }
+        };
+        let waiting = reached.into_iter().map(|host| (host, Progress::Waiting));
+        let lost = lost.into_iter().map(|(host, why)| (host, Progress::Lost(why)));
+        let progress = Mutex::new(waiting.chain(lost).collect());
+        Ok(Sent { command, reply: line.reply, at: Instant::now(), progress })
+    }
+
+    /// Sends a command. If the answer is lost, the command is looked for by its comment, which no
+    /// other one has.
+    async fn submit(&self, line: &Line, hosts: &[Host]) -> Answer<String> {
+        let rollout = locked(&self.rollout).clone();
+        let command = line.command(hosts, &rollout, number(), &self.place);
+        let mut sent = self.calls.send(&command).await;
+        for last in (0..TRIES).rev() {
+            if !matches!(&sent, Err(Fault { kind: Kind::Unanswered, .. })) {
+                break;
+            }
+            if let Some(id) = self.find(&command.comment, hosts).await? {
+                return Ok(id);
+            }
+            if last > 0 {
+                sent = self.calls.send(&command).await;
+            }
+        }
+        sent
+    }
+
+    async fn find(&self, comment: &str, hosts: &[Host]) -> Answer<Option<String>> {
+        let Some(host) = hosts.first() else { return Ok(None) };
+        for pause in FINDS {
+            sleep(Duration::from_secs(pause)).await;
+            let commands = self.calls.commands(host).await?;
+            if let Some((id, _)) = commands.into_iter().find(|(_, other)| other == comment) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Brings the state of a command up to date; returns whether all have ended.
+    async fn refresh(&self, sent: &Sent) -> Answer<bool> {
+        let Some(id) = &sent.command else { return Ok(true) };
+        if !sent.is_open() {
+            return Ok(true);
+        }
+        for invocation in self.calls.invocations(id).await? {
+            let host = Host(invocation.host.clone());
+            let is_open = locked(&sent.progress).get(&host).is_some_and(is_open);
+            if is_open {
+                let progress = self.judged(id, &host, invocation, sent.reply).await?;
+                locked(&sent.progress).insert(host, progress);
+            }
+        }
+        if sent.at.elapsed() > LISTED {
+            let unlisted = |one: &&mut Progress| **one == Progress::Waiting;
+            let why = "Systems Manager has not delivered the command".to_owned();
+            let mut progress = locked(&sent.progress);
+            progress.values_mut().filter(unlisted).for_each(|it| *it = Progress::Lost(why.clone()));
+        }
+        Ok(!sent.is_open())
+    }
+
+    /// Returns how far an instance is. Where its answer was cut, all of it is fetched.
+    async fn judged(
+        &self,
+        id: &str,
+        host: &Host,
+        mut invocation: Invocation,
+        reply: Reply,
+    ) -> Answer<Progress> {
+        if invocation::is_cut(&invocation) {
+            invocation.output = self.calls.output(id, host).await?;
+        }
+        Ok(invocation::progress(&invocation, reply))
+    }
+
+    /// Runs a command that needs no work, and returns what each instance has printed.
+    async fn asked(&self, line: &Line, hosts: &[Host]) -> Answer<BTreeMap<Host, Progress>> {
+        let mut open = Vec::new();
+        let mut ended = BTreeMap::new();
+        for chunk in hosts.chunks(MOST) {
+            open.push(self.dispatch(line, chunk).await?);
+        }
+        let deadline = Instant::now() + DELIVERY + ANSWER;
+        while !open.is_empty() {
+            sleep(POLL).await;
+            let is_late = Instant::now() > deadline;
+            for sent in std::mem::take(&mut open) {
+                if self.refresh(&sent).await? || is_late {
+                    ended.extend(locked(&sent.progress).clone());
+                } else {
+                    open.push(sent);
+                }
+            }
+        }
+        Ok(ended)
+    }
+
+    fn ticket(&self, ticket: &Ticket) -> Result<Arc<Sent>> {
+        let sent = locked(&self.sent).get(&ticket.0).cloned();
+        sent.ok_or_else(|| Error::failed("find a command that was sent by Systems Manager"))
+    }
+}
+
+impl Sent {
+    fn is_open(&self) -> bool {
+        locked(&self.progress).values().any(is_open)
+    }
+}
+
+fn is_open(progress: &Progress) -> bool {
+    matches!(progress, Progress::Waiting | Progress::Running(_))
+}
+
+#[async_trait]
+impl Transport for Ssm {
+    fn belong_to(&self, rollout: &str) {
+        rollout.clone_into(&mut locked(&self.rollout));
+    }
+
+    fn most(&self) -> usize {
+        MOST
+    }
+
+    async fn look(
+        &self,
+        app: &str,
+        hosts: &[Host],
+    ) -> Result<BTreeMap<Host, Result<Seen, String>>> {
+        let what = || format!("ask the instances of {}", self.place);
+        let unreachable = self.unreachable(hosts).await;
+        let unreachable = unreachable
+            .map_err(|fault| fault.error(Action::DescribeInstanceInformation, what()))?;
+        let reached: Vec<Host> =
+            hosts.iter().filter(|host| !unreachable.contains_key(host)).cloned().collect();
+        let asked = self.asked(&Line::status(), &reached).await;
+        let asked = asked.map_err(|fault| fault.error(Action::SendCommand, what()))?;
+        let seen = asked.into_iter().map(|(host, progress)| {
+            let seen = match progress {
+                Progress::Ended(ended) => seen::parse(&ended.message, app),
+                Progress::Lost(why) => Err(why),
+                _ => Err("it does not answer".to_owned()),
+            };
+            (host, seen)
+        });
+        let unreachable = unreachable.into_iter().map(|(host, why)| (host, Err(why)));
+        Ok(seen.chain(unreachable).collect())
+    }
+
+    async fn begin(&self, order: &Order, hosts: &[Host]) -> Result<Ticket> {
+        let line = Line::of(order, self.patience);
+        let sent = self.dispatch(&line, hosts).await.map_err(|fault| {
+            fault.error(Action::SendCommand, format!("send a command to {}", self.place))
+        })?;
+        let mut tickets = locked(&self.sent);
+        let ticket = tickets.len().to_string();
+        tickets.insert(ticket.clone(), Arc::new(sent));
+        Ok(Ticket(ticket))
+    }
+
+    async fn poll(&self, ticket: &Ticket) -> Result<BTreeMap<Host, Progress>> {
+        let sent = self.ticket(ticket)?;
+        let refreshed = self.refresh(&sent).await;
+        refreshed.map_err(|fault| {
+            let what = format!("see how far the instances of {} are", self.place);
+            fault.error(Action::ListCommandInvocations, what)
+        })?;
+        let progress = locked(&sent.progress).clone();
+        Ok(progress)
+    }
+
+    /// Cancels the command where it has not begun. Where it has, the agent would go on anyway,
+    /// and its outcome would be lost.
+    async fn cancel(&self, ticket: &Ticket) -> Result<()> {
+        let sent = self.ticket(ticket)?;
+        let Some(id) = &sent.command else { return Ok(()) };
+        let waiting: BTreeSet<Host> = locked(&sent.progress)
+            .iter()
+            .filter(|(_, progress)| **progress == Progress::Waiting)
+            .map(|(host, _)| host.clone())
+            .collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let waiting: Vec<Host> = waiting.into_iter().collect();
+        self.calls.cancel(id, &waiting).await.map_err(|fault| {
+            fault.error(Action::CancelCommand, format!("cancel a command to {}", self.place))
+        })
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,132 @@
+//! The shell commands that instances run. They work with any shell and any version of the agent.
+
+use crate::fleet::aws::api::Command;
+use crate::fleet::{Host, Order, quote};
+use crate::place::Place;
+use std::time::Duration;
+
+/// The most characters of a comment.
+const COMMENT: usize = 100;
+
+/// What a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The last line of `deploy --json`: an outcome.
+    Outcome,
+    /// `deploy status --json`, compressed, as only 2,500 characters are kept.
+    Status,
+}
+
+/// A command, before it is known who runs it.
+#[derive(Clone, Debug)]
+pub struct Line {
+    text: String,
+    /// What it does, in words.
+    about: String,
+    pub reply: Reply,
+    execution: Duration,
+}
+
+impl Line {
+    /// Asks what runs.
+    pub fn status() -> Line {
+        Line {
+            text: "deploy status --json | gzip -9 | base64 -w 0".to_owned(),
+            about: "status".to_owned(),
+            reply: Reply::Status,
+            execution: Duration::from_secs(30),
+        }
+    }
+
+    /// Gives an order. `patience` is the time that the instance has.
+    pub fn of(order: &Order, patience: Duration) -> Line {
+        let timeout = format!("{}s", patience.as_secs().max(1));
+        let (words, about) = match order {
+            Order::Deploy { url, .. } => {
+                let name = url.rsplit('/').next().unwrap_or_default();
+                (vec!["release", "--json", "--timeout", &timeout, "--", url], name.to_owned())
+            }
+            Order::Rollback { app, to, .. } => {
+                (vec!["rollback", "--json", "--to", to, "--", app], format!("back to {to}"))
+            }
+        };
+        let words: Vec<String> = words.into_iter().map(quote).collect();
+        // Exit codes such as 137 and 194 mean something else to the SSM agent, and a shell that
+        // is not bash knows no `pipefail`: 1 says that it failed, and the outcome says how.
+        let text = format!(
+            "o=$(deploy {} | tail -n 1); printf '%s\\n' \"$o\"; \
+             case $o in *'\"code\":0,'*) ;; *) exit 1;; esac",
+            words.join(" ")
+        );
+        // The agent gives up by itself, and says why, before it is killed.
+        let execution = patience + Duration::from_secs(60);
+        Line { text, about, reply: Reply::Outcome, execution }
+    }
+
+    /// Returns the command for these instances. Its comment names the rollout and what it is for,
+    /// and a number that no other command has.
+    pub fn command(&self, hosts: &[Host], rollout: &str, number: u32, place: &Place) -> Command {
+        let rollout = if rollout.is_empty() { "ps" } else { rollout };
+        let comment = format!("ship {rollout} {number:08x}: {}, {place}", self.about);
+        let is_plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
+        Command {
+            line: self.text.clone(),
+            hosts: hosts.to_vec(),
+            comment: comment.chars().filter(is_plain).take(COMMENT).collect(),
+            delivery: super::DELIVERY,
+            execution: self.execution,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command as Process;
+
+    fn place() -> Place {
+        let app = "a".repeat(63).parse().unwrap();
+        Place { app, environment: "production".parse().unwrap() }
+    }
+
+    /// Runs a line with a program in the place of deploy.
+    fn run(line: &Line, deploy: &str) -> (i32, String) {
+        let script = format!("deploy() {{ {deploy}\n}}\n{}", line.text);
+        let ran = Process::new("sh").args(["-c", &script]).output().unwrap();
+        (ran.status.code().unwrap(), String::from_utf8(ran.stdout).unwrap())
+    }
+
+    #[test]
+    fn words_reach_the_agent_as_they_are() {
+        let url = "s3://b/it's $(id)/`x`/r8".to_owned();
+        let line = Line::of(&Order::Deploy { url }, Duration::from_secs(90));
+        let (code, said) = run(&line, "for w do printf '[%s]' \"$w\"; done");
+        assert_eq!(code, 1);
+        assert_eq!(said, "[release][--json][--timeout][90s][--][s3://b/it's $(id)/`x`/r8]\n");
+        let order = Order::Rollback { app: "-x; y".to_owned(), to: "r7".to_owned() };
+        let (_, said) = run(&Line::of(&order, Duration::ZERO), "printf '[%s]' \"$@\"");
+        assert_eq!(said, "[rollback][--json][--to][r7][--][-x; y]\n");
+    }
+
+    #[test]
+    fn the_last_line_alone_is_printed_and_says_whether_it_succeeded() {
+        let order = Order::Rollback { app: "shop".to_owned(), to: "r7".to_owned() };
+        let line = Line::of(&order, Duration::ZERO);
+        let done = r#"{"event":"ended","outcome":{"exit":"done","code":0,"message":"done"}}"#;
+        let (code, said) = run(&line, &format!("seq 9; echo '{done}'"));
+        assert_eq!((code, said), (0, format!("{done}\n")));
+        let (code, _) = run(&line, "echo '{\"code\":12,\"message\":\"no\"}'; exit 12");
+        assert_eq!(code, 1);
+        let (code, said) = run(&line, "sh -c 'kill -9 $PPID'");
+        assert_eq!((code, said.as_str()), (1, "\n"));
+    }
+
+    #[test]
+    fn a_comment_fits_and_keeps_its_number() {
+        let order = Order::Deploy { url: format!("s3://b/a/b/{}", "r".repeat(63)) };
+        let line = Line::of(&order, Duration::ZERO);
+        let comment = line.command(&[], "5b1f03c2", 0xab, &place()).comment;
+        assert_eq!(comment.len(), 100);
+        assert!(comment.starts_with("ship 5b1f03c2 000000ab: rrr"), "{comment}");
+    }
+}

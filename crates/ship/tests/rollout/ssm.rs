@@ -1,0 +1,137 @@
+//! The same over Auto Scaling and Systems Manager: tests/aws sends each command to an agent on
+//! the instance, and asks each target for its health.
+
+use super::formation::{Ended, Formation};
+use super::group::{SETTINGS, WEB, release};
+use serde_json::json;
+use testkit::aws::Aws;
+
+const SHIP_TOML: &str = "app = \"my-app\"\nstore = \"s3://releases\"\n\
+    [environments.production]\nalarms = [\"errors\"]\n";
+const GROUP: [&str; 8] = [
+    "--count",
+    "3",
+    "--tag",
+    "deploy:app=my-app",
+    "--tag",
+    "deploy:environment=production",
+    "--target-port",
+    "5000",
+];
+const BROKEN: &str = "if [ -e /etc/broken ]; then echo the disk is on fire; exit 1; fi; exec ";
+
+struct Managed {
+    group: Formation,
+    aws: Aws,
+    /// In the order in which they are deployed to.
+    ids: Vec<String>,
+}
+
+impl Managed {
+    fn boot() -> Managed {
+        let mut group = Formation::boot();
+        let aws = Aws::start(&group.first.network);
+        let mut ids = aws.group(&GROUP);
+        ids.sort();
+        for (instance, id) in group.instances().into_iter().zip(&ids) {
+            aws.manage(id, instance);
+        }
+        group.environment = vec![
+            ("AWS_ENDPOINT_URL", "http://10.77.0.1:8080".to_owned()),
+            ("AWS_ENDPOINT_URL_S3", "http://10.77.0.1:9000".to_owned()),
+        ];
+        group.write("ship.toml", SHIP_TOML);
+        let managed = Managed { group, aws, ids };
+        managed.alarm("OK");
+        managed.group.ok(&[&["config", "set"], &SETTINGS[..]].concat());
+        assert_eq!(release(&managed.group, "one", WEB), "r1");
+        assert_eq!(managed.group.ok(&["deploy"]), "r1 runs on 3 instances\n");
+        assert_eq!(managed.group.served(), ["one"; 3]);
+        managed
+    }
+
+    fn alarm(&self, state: &str) {
+        self.aws.post("alarms/errors", &json!({"state": state}));
+    }
+
+    #[track_caller]
+    fn fails(&self, words: &[&str], code: i32, said: &[&str]) {
+        let Ended { code: ended, stderr, stdout } = self.group.ship(words);
+        assert_eq!(ended, code, "{stdout}{stderr}");
+        for said in said {
+            assert!(stderr.contains(said), "{said}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_group_is_deployed_taken_back_and_rolled_back_by_ssm_without_a_failed_request() {
+    let managed = Managed::boot();
+    let Managed { group, aws, ids } = &managed;
+    let load = group.first.network.within(|| group.load().start());
+    load.wait_for(100);
+    assert_eq!(release(group, "two", WEB), "r2");
+    // Throttled, and the list of a command is empty at first.
+    aws.post("commands", &json!({"visible_after": 3}));
+    for action in ["SendCommand", "ListCommandInvocations", "DescribeAutoScalingGroups"] {
+        aws.fail(action, "ThrottlingException", 400, 4);
+    }
+    assert_eq!(group.ok(&["deploy", "--bake", "5"]), "r2 runs on 3 instances\n");
+    aws.post("commands", &json!({"visible_after": 0.3}));
+    assert_eq!(group.served(), ["two"; 3]);
+
+    // Bad on the third instance only.
+    group.others[1].write("/etc/broken", "");
+    assert_eq!(release(group, "three", &format!("{BROKEN}{WEB}")), "r3");
+    let failed = format!("r3 failed on {}", ids[2]);
+    managed.fails(&["deploy"], 12, &[&failed, "the group runs r2", "the disk is on fire"]);
+    assert_eq!(group.served(), ["two"; 3]);
+    let ps = group.ok(&["ps"]);
+    assert_eq!(ps.matches("healthy").count(), 3, "{ps}");
+    assert_eq!(group.ok(&["rollback"]), "r1 runs on 3 instances\n");
+    assert_eq!(group.served(), ["one"; 3]);
+    let tally = load.stop();
+    assert_eq!(tally.failed(), 0, "{tally}");
+    println!("{tally}");
+}
+
+#[test]
+fn alarms_targets_and_instances_that_are_away_decide() {
+    let managed = Managed::boot();
+    let Managed { group, aws, ids } = &managed;
+    assert_eq!(release(group, "two", WEB), "r2");
+    managed.alarm("ALARM");
+    managed.fails(&["deploy"], 12, &["begin the rollout: the alarm errors is in ALARM"]);
+    managed.alarm("OK");
+    let ended = group.ship_while(&["deploy", "--bake", "60"], "bake", || managed.alarm("ALARM"));
+    assert_eq!(ended.code, 20, "{}", ended.stderr);
+    assert!(ended.stderr.contains("the alarm errors is in ALARM"), "{}", ended.stderr);
+    assert_eq!(group.served(), ["one"; 3]);
+    managed.alarm("OK");
+
+    // The load balancer does not reach it, and the agent, which is on it, does.
+    let wall = "nft add table inet wall; nft add chain inet wall in \
+        '{ type filter hook prerouting priority -300; }'; nft add rule inet wall in \
+        iifname eth0 tcp dport 5000 drop";
+    let ended = group.ship_while(&["deploy", "--bake", "60"], "bake", || {
+        group.others[0].sh(wall);
+    });
+    assert_eq!(ended.code, 20, "{}", ended.stderr);
+    let said = format!("r2 failed on {}: its load balancer finds it unhealthy", ids[1]);
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    group.others[0].sh("nft delete table inet wall");
+    assert_eq!(group.served(), ["one"; 3]);
+
+    // A ship that is killed: another one goes on.
+    group.killed_at(&["deploy"], &format!("r2 on {}", ids[1]));
+    assert_eq!(group.ok(&["attach"]), "r2 runs on 3 instances\n");
+    assert_eq!(group.served(), ["two"; 3]);
+
+    group.others[0].sh("systemctl stop ssm-agent");
+    aws.wait_for_ping(&ids[1], "ConnectionLost");
+    let away = "its SSM agent does not answer (ConnectionLost)";
+    managed.fails(&["deploy", "production", "r1"], 41, &[&ids[1], away]);
+    let ended = group.ship(&["deploy", "production", "r1", "--skip-unreachable"]);
+    let said = format!("r1 runs on 2 instances, and not on {}\n", ids[1]);
+    assert_eq!((ended.code, ended.stdout), (42, said));
+}
