@@ -1,8 +1,9 @@
-//! THE STORY: lock, resolve, stage, release phase, prove, commit, converge, settle, finish.
+//! THE STORY: lock, resolve, stage, release phase, prove, join, commit, converge, settle, finish.
 //! Whatever fails, the release that ran before runs on or runs again, and the
 //! exit code says which.
 
 mod finish;
+mod join;
 mod known;
 mod prove;
 mod rollback;
@@ -17,11 +18,12 @@ use crate::context::Context;
 use crate::converge;
 use crate::cut::Guard;
 use crate::health::Watch;
-use crate::stage::{self, Found, Staged};
+use crate::stage::{self, Found, Staged, Syncing};
 use crate::store::Locked;
 use crate::{owner, preflight};
 use attempt::Attempt;
 use finish::finish;
+use join::{join, keep_if_synced};
 use known::{already, fallback, is_running, other};
 use model::error::{Error, Result};
 use model::event::Step;
@@ -29,6 +31,7 @@ use model::installed::Stopped;
 use model::reason::Reason;
 use model::release::manifest::Manifest;
 use model::release::name::Label;
+use model::release::settings::Strategy;
 use model::release::url::ReleaseUrl;
 use model::units;
 use phase::Phase;
@@ -47,6 +50,8 @@ pub struct Done {
 struct Candidate {
     manifest: Manifest,
     watch: Watch,
+    /// Its files are still being written to the disk.
+    sync: Syncing,
     /// What is committed again if this one fails, and what was stopped of it.
     before: Option<Label>,
     stopped: Stopped,
@@ -76,6 +81,7 @@ pub async fn deploy(
     let mut attempt = Attempt::begin(cx, &app, "deploy", Some(url))?;
     cx.rollback_window.remember(app.current()?);
     let result = deploy_steps(cx, &app, url, run_release, &mut attempt).await;
+    attempt.join(cx, &app).await;
     match result.is_err() && !attempt.is_begun() && app.is_new() {
         true => forget(cx, app),
         false => {
@@ -106,7 +112,7 @@ async fn deploy_steps(
     attempt.under_way(app)?;
     let name = found.resolved.name().clone();
     let mut staged = stage_steps(cx, app, found).await?;
-    attempt.set_release(&staged.manifest.label);
+    attempt.set_staged(&staged);
     if staged.reused && is_running(cx, app, &staged.manifest).await? {
         phase.pass_over(cx, app, &staged.manifest)?;
         return Ok(already(app, &staged.manifest, &name));
@@ -115,6 +121,7 @@ async fn deploy_steps(
     staged.manifest.replaced = other(app, &staged.manifest)?.or(staged.manifest.replaced);
     phase.run(cx, app, &staged.manifest).await?;
     let candidate = prove(cx, app, staged).await?;
+    let candidate = join(cx, app, candidate).await?;
     let committed = commit(cx, app, candidate).await?;
     let settled = settle(cx, app, committed).await?;
     let Committed { manifest, before, .. } = &settled;
@@ -152,7 +159,7 @@ async fn roll_back_steps(
     attempt.under_way(app)?;
     preflight::private_ports(cx, app, &mut manifest).await?;
     preflight::release(cx, app, &manifest)?;
-    let candidate = prove(cx, app, Staged { manifest, reused: true }).await?;
+    let candidate = prove(cx, app, Staged::reused(manifest)).await?;
     let committed = commit(cx, app, candidate).await?;
     Ok(finish(cx, app, committed, "rolled back to", start).await)
 }
@@ -166,7 +173,8 @@ pub async fn stage_only(cx: &Context, app: Locked, url: &ReleaseUrl) -> Result<D
         }
         found => found?,
     };
-    let manifest = stage_steps(cx, &app, found).await?.manifest;
+    let Staged { manifest, sync, .. } = stage_steps(cx, &app, found).await?;
+    keep_if_synced(cx, &app, &manifest.label, &sync).await?;
     let message = format!("staged {} {}", app.name(), manifest.label);
     Ok(Done { message, release: Some(manifest.label) })
 }
@@ -220,6 +228,10 @@ async fn stage_steps(cx: &Context, app: &Locked, found: Found) -> Result<Staged>
         }
         return Err(refused);
     }
+    if staged.manifest.plan.strategy == Strategy::Restart {
+        // What runs will be stopped for it.
+        keep_if_synced(cx, app, &staged.manifest.label, &staged.sync).await?;
+    }
     Ok(staged)
 }
 
@@ -232,7 +244,7 @@ async fn commit(cx: &Context, app: &Locked, candidate: Candidate) -> Result<Comm
         return Err(failed.go_back(cx, app, taken).await);
     }
     let _decided = cx.cut.decide("its release is committed").await;
-    let Candidate { mut manifest, watch, before, stopped, touching: _touching } = candidate;
+    let Candidate { mut manifest, watch, before, stopped, touching: _touching, .. } = candidate;
     cx.events.step(Step::Commit, format!("release {}", manifest.label));
     manifest.state = manifest.state.proved();
     let committed = async {

@@ -173,7 +173,7 @@ mod tests {
             let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
             let staging =
                 app.begin_staging(&manifest.label, Ids { uid, gid }, Ids { uid, gid }).unwrap();
-            staging.finish(&manifest).unwrap();
+            staging.finish(&manifest).unwrap().is_synced().unwrap();
             app.commit(&manifest.label).unwrap();
         }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! apps/APP/current -> releases/r42   the commit point
 //! apps/APP/releases/r42/{release.json,env,Procfile,app/,home/}
+//! apps/APP/releases/r42/unsynced     its files may not be on the disk yet
 //! apps/APP/releases/.staging-r43/    in work
 //! apps/APP/shared/                   the app's own, kept across releases
 //! apps/APP/reserve/                  room for what must be written to a full disk
@@ -29,6 +30,7 @@ mod report;
 mod reserve;
 mod staging;
 mod underway;
+mod unsynced;
 mod watched;
 
 pub use forwarding::ForwardingFiles;
@@ -39,9 +41,10 @@ pub use place::{last_place, remember_place};
 pub use report::write_report;
 pub use staging::{Homes, Staging, Unwritable, WhyUnwritable};
 pub use underway::UnderWay;
+pub use unsynced::{Unsynced, errno};
 pub use watched::Watched;
 
-use crate::host::machine::identity;
+use crate::host::machine::{boot_id, identity};
 use crate::host::priority;
 use model::error::{Cause, Error, Result};
 use model::installed::{Snapshot, Stopped};
@@ -62,6 +65,7 @@ const REMOVING: &str = ".removing-";
 pub struct Store {
     root: PathBuf,
     machine: Arc<str>,
+    boot: Arc<str>,
 }
 
 /// One app's part of the store, for reading. Changes need [`Locked`].
@@ -71,12 +75,14 @@ pub struct App {
     dir: PathBuf,
     /// The identity of this instance.
     machine: Arc<str>,
+    /// The id of its present boot.
+    boot: Arc<str>,
 }
 
 impl Store {
     /// Opens the store at `root`: DEPLOY_STATE_DIR, by default `/var/lib/deploy`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Store { root: root.into(), machine: identity().into() }
+        Store { root: root.into(), machine: identity().into(), boot: boot_id().into() }
     }
 
     /// Returns the same state as seen by another machine.
@@ -85,13 +91,19 @@ impl Store {
         Store { machine: machine.into(), ..self }
     }
 
+    /// Returns the same state as seen after another boot.
+    #[cfg(test)]
+    pub fn after_boot(self, boot: &str) -> Self {
+        Store { boot: boot.into(), ..self }
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }
 
     pub fn app(&self, name: &AppName) -> App {
         let dir = self.root.join("apps").join(name.as_str());
-        App { name: name.clone(), dir, machine: self.machine.clone() }
+        App { name: name.clone(), dir, machine: self.machine.clone(), boot: self.boot.clone() }
     }
 
     /// Lists the apps that have a directory here, by name.
@@ -197,13 +209,17 @@ impl App {
         Ok(manifest)
     }
 
-    /// Reads the complete state of the app. Skips an unreadable release, so that one bad file
-    /// stops neither a boot nor a rollback; an unreadable current release is an error.
+    /// Reads the complete state of the app. Skips a release that was lost with the power, and an
+    /// unreadable one, so that one bad file stops neither a boot nor a rollback; an unreadable
+    /// current release is an error.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let current = self.current()?;
         let mut releases = Vec::new();
         for name in names(&self.releases_dir())? {
             let Ok(label) = name.parse::<Label>() else { continue };
+            if self.is_lost(&label) && Some(&label) != current.as_ref() {
+                continue;
+            }
             match self.manifest(&label) {
                 Ok(manifest) => releases.push(manifest),
                 Err(error) if Some(&label) == current.as_ref() => return Err(error),

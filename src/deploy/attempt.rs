@@ -1,7 +1,9 @@
 //! One line of history for each attempt, however it ends.
 
 use super::Done;
+use super::join::keep_if_synced;
 use crate::context::Context;
+use crate::stage::{Staged, Syncing};
 use crate::store::{Locked, UnderWay};
 use jiff::Timestamp;
 use model::error::{Exit, Result};
@@ -14,6 +16,7 @@ use std::time::Instant;
 pub(super) struct Attempt {
     work: UnderWay,
     release: Option<Label>,
+    sync: Syncing,
     /// Whether more was done than to ask the source.
     is_begun: bool,
     /// None where another run of the daemon began it.
@@ -35,7 +38,13 @@ impl Attempt {
             before: app.current()?,
             since: Timestamp::now(),
         };
-        Ok(Attempt { work, release: None, is_begun: false, start: Some(Instant::now()) })
+        Ok(Attempt {
+            work,
+            release: None,
+            sync: Syncing::of_nothing(),
+            is_begun: false,
+            start: Some(Instant::now()),
+        })
     }
 
     /// Returns the attempt that the end of the daemon interrupted, if there was one.
@@ -47,7 +56,13 @@ impl Attempt {
             }
             return Ok(None);
         };
-        Ok(Some(Attempt { work, release: None, is_begun: true, start: None }))
+        Ok(Some(Attempt {
+            work,
+            release: None,
+            sync: Syncing::of_nothing(),
+            is_begun: true,
+            start: None,
+        }))
     }
 
     /// From here on a crash leaves a trace of it.
@@ -73,6 +88,23 @@ impl Attempt {
     /// The release that it is about is known now.
     pub fn set_release(&mut self, label: &Label) {
         self.release = Some(label.clone());
+    }
+
+    /// The same for a release that may have to be written to the disk.
+    pub fn set_staged(&mut self, staged: &Staged) {
+        self.set_release(&staged.manifest.label);
+        self.sync = staged.sync.clone();
+    }
+
+    /// Waits until the release is on the disk also where the deploy has failed before; then it
+    /// need not be fetched again.
+    pub async fn join(&self, cx: &Context, app: &Locked) {
+        let Some(label) = self.release.as_ref().filter(|label| app.is_unsynced(label)) else {
+            return;
+        };
+        if let Err(error) = keep_if_synced(cx, app, label, &self.sync).await {
+            cx.events.warn(error.chain());
+        }
     }
 
     /// Adds the attempt to the history, unless it was a typing error: a request that made no

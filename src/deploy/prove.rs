@@ -1,6 +1,7 @@
 //! The proof: a candidate is started and watched, beside the release that runs or in its place.
 
 use super::Candidate;
+use super::join::until_synced;
 use super::known::fallback;
 use super::rollback::Failed;
 use crate::context::Context;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 /// Starts the candidate and watches it until it is healthy, or not.
 pub(super) async fn prove(cx: &Context, app: &Locked, staged: Staged) -> Result<Candidate> {
-    let manifest = staged.manifest;
+    let Staged { manifest, sync, .. } = staged;
     let snapshot = app.snapshot()?;
     converge::load_units(cx, &snapshot).await?;
     let before = fallback(app, &manifest)?;
@@ -31,7 +32,7 @@ pub(super) async fn prove(cx: &Context, app: &Locked, staged: Staged) -> Result<
         watch.also_serve(current);
     }
     let stopped = snapshot.stopped;
-    let mut candidate = Candidate { watch, manifest, before, stopped, touching: None };
+    let mut candidate = Candidate { watch, manifest, sync, before, stopped, touching: None };
     let mut failed = failure(&candidate);
     let proved = match candidate.manifest.plan.strategy {
         Strategy::Handover => beside(cx, app, &mut candidate, &mut failed).await,
@@ -58,7 +59,7 @@ pub(super) fn failure(candidate: &Candidate) -> Failed {
 
 /// Strategy `handover`: it is proved on private ports beside the release that
 /// runs, which is not touched. Only the types that must never run twice change
-/// over here, when everything else is known to be well.
+/// over here, when everything else is known to be well, and on the disk.
 async fn beside(
     cx: &Context,
     app: &Locked,
@@ -74,6 +75,7 @@ async fn beside(
     if singletons.is_empty() {
         return Ok(());
     }
+    until_synced(cx, candidate).await?;
     let old = converge::live(cx, app).await?;
     let snapshot = app.snapshot()?;
     let alone = units::of_types(&snapshot, |kind| plan.is_singleton(kind));

@@ -2,13 +2,14 @@
 //! the last steps of a deploy again.
 
 use super::attempt::Attempt;
+use super::join::drop_unsynced;
 use super::{Candidate, Committed, Done, Failed, commit, fallback, finish, rollback, settle};
 use crate::context::{Context, blocking};
 use crate::converge::{self, converge};
 use crate::formation;
 use crate::health::Watch;
 use crate::owner;
-use crate::stage;
+use crate::stage::{self, Syncing};
 use crate::store::Locked;
 use model::error::{Error, Exit, Result};
 use model::release::manifest::Manifest;
@@ -18,42 +19,48 @@ use std::time::Instant;
 /// current runs, a settle window that was not over is watched to its end, and
 /// the history says how it went on with what was under way.
 pub async fn recover(cx: &Context, app: Locked) -> Result<Done> {
+    let result = recover_steps(cx, &app).await;
+    drop_unsynced(cx, &app).await;
+    result
+}
+
+async fn recover_steps(cx: &Context, app: &Locked) -> Result<Done> {
     if app.is_moving() {
-        finish_moving(cx, &app).await;
+        finish_moving(cx, app).await;
     }
     if blocking(|| app.adopt())? {
-        if let Err(error) = owner::settle_in(cx, &app).await {
+        if let Err(error) = owner::settle_in(cx, app).await {
             cx.events.warn(error.chain());
         }
         let what = "its state is another machine's: its releases are staged here, none runs";
         cx.events.warn(format!("{}: {what}", app.name()));
     }
-    for abandoned in [stage::abandon(cx, &app).await, stop_phase(cx, &app).await] {
+    for abandoned in [stage::abandon(cx, app).await, stop_phase(cx, app).await] {
         if let Err(error) = abandoned {
             cx.events.warn(error.chain());
         }
     }
-    formation::recover(&app)?;
+    formation::recover(app)?;
     let current = app.current()?.map(|label| app.manifest(&label)).transpose()?;
-    let (interrupted, settling) = match (Attempt::interrupted(&app)?, current) {
+    let (interrupted, settling) = match (Attempt::interrupted(app)?, current) {
         (None, current) if current.as_ref().is_none_or(|now| !now.state.is_settling()) => {
-            converge(cx, &app).await?;
-            return Ok(current_is(&app, current));
+            converge(cx, app).await?;
+            return Ok(current_is(app, current));
         }
         found => found,
     };
     let mut attempt = match interrupted {
         Some(attempt) => attempt,
-        None => Attempt::begin(cx, &app, "recover", None)?,
+        None => Attempt::begin(cx, app, "recover", None)?,
     };
     let result = match settling {
         Some(manifest) if manifest.state.is_settling() => {
             attempt.set_release(&manifest.label);
-            settle_again(cx, &app, manifest).await
+            settle_again(cx, app, manifest).await
         }
-        current => interrupted_at(cx, &app, &attempt, current).await,
+        current => interrupted_at(cx, app, &attempt, current).await,
     };
-    attempt.record(cx, &app, &result);
+    attempt.record(cx, app, &result);
     result
 }
 
@@ -71,20 +78,26 @@ async fn finish_moving(cx: &Context, app: &Locked) {
 }
 
 /// Undoes what a deploy has done that was cancelled before its commit: whatever ran before
-/// it runs again. What is staged by then stays so.
+/// it runs again. What is staged by then, and on the disk, stays so.
 pub async fn cancelled(cx: &Context, app: Locked, what: &str, who: &str) -> Error {
-    for abandoned in [stage::abandon(cx, &app).await, stop_phase(cx, &app).await] {
+    let error = undo(cx, &app, what, who).await;
+    drop_unsynced(cx, &app).await;
+    error
+}
+
+async fn undo(cx: &Context, app: &Locked, what: &str, who: &str) -> Error {
+    for abandoned in [stage::abandon(cx, app).await, stop_phase(cx, app).await] {
         if let Err(error) = abandoned {
             cx.events.warn(error.chain());
         }
     }
-    let attempt = match Attempt::interrupted(&app) {
+    let attempt = match Attempt::interrupted(app) {
         Ok(Some(attempt)) => attempt,
         Ok(None) => {
             // Nothing was begun: the history alone is told, which watch mode asks.
             let error = Err(was_cancelled(what, who));
-            if let Ok(attempt) = Attempt::begin(cx, &app, "deploy", None) {
-                attempt.record(cx, &app, &error);
+            if let Ok(attempt) = Attempt::begin(cx, app, "deploy", None) {
+                attempt.record(cx, app, &error);
             }
             return error.err().unwrap_or_else(|| was_cancelled(what, who));
         }
@@ -92,16 +105,16 @@ pub async fn cancelled(cx: &Context, app: Locked, what: &str, who: &str) -> Erro
     };
     let current = app.current().ok().flatten();
     // Unhealthy as it may be: the deploy has done nothing to it.
-    let restored = match rollback::runs_on(cx, &app).await {
-        true => converge(cx, &app).await,
-        false => rollback::restore(cx, &app, current.as_ref()).await,
+    let restored = match rollback::runs_on(cx, app).await {
+        true => converge(cx, app).await,
+        false => rollback::restore(cx, app, current.as_ref()).await,
     };
     let error = match restored {
         Ok(()) => was_cancelled(what, who),
-        Err(why) => stuck(&app, what.to_owned(), why),
+        Err(why) => stuck(app, what.to_owned(), why),
     };
     let result = Err(error);
-    attempt.record(cx, &app, &result);
+    attempt.record(cx, app, &result);
     result.err().unwrap_or_else(|| was_cancelled(what, who))
 }
 
@@ -129,7 +142,8 @@ async fn settle_again(cx: &Context, app: &Locked, manifest: Manifest) -> Result<
     let start = Instant::now();
     let (before, stopped) = (fallback(app, &manifest)?, app.snapshot()?.stopped);
     let watch = Watch::new(&cx.machine, &manifest);
-    let candidate = Candidate { watch, manifest, before, stopped, touching: None };
+    let sync = Syncing::of_nothing();
+    let candidate = Candidate { watch, manifest, sync, before, stopped, touching: None };
     let mut committed = commit(cx, app, candidate).await?;
     let timeout = committed.manifest.plan.health_timeout;
     if let Err(why) = committed.watch.prove(timeout, &cx.events).await {

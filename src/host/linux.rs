@@ -5,7 +5,7 @@ use super::journal::Line;
 use super::made_users::{self, Wanted};
 use super::probe::{self, Answer, Request};
 use super::ruleset::{self, Fingerprint};
-use super::seams::{Network, PortSwitch, ServiceManager, Users};
+use super::seams::{Disk, Network, PortSwitch, ServiceManager, Users};
 use super::sockets::{self, Listener};
 use super::systemd::{Activity, ServiceStatus, Systemd};
 use super::transient::{Command, Ending, Lines};
@@ -18,6 +18,7 @@ use model::units::GENERATED;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -171,5 +172,13 @@ impl Users for Linux {
 
     async fn remove_users(&self, users: &[Wanted]) -> Result<()> {
         made_users::remove(&self.0, users).await
+    }
+}
+
+#[async_trait]
+impl Disk for Linux {
+    async fn sync(&self, file_system: OwnedFd) -> io::Result<()> {
+        let sync = move || Ok(nix::unistd::syncfs(file_system)?);
+        tokio::task::spawn_blocking(sync).await?
     }
 }

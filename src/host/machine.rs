@@ -1,4 +1,4 @@
-//! The identity of this instance.
+//! The identity of this instance, and of its boot.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -17,5 +17,14 @@ pub fn identity() -> &'static str {
         let read = |path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let (machine, asset) = (read("/etc/machine-id"), read("/sys/class/dmi/id/board_asset_tag"));
         if asset.starts_with("i-") { format!("{machine} {asset}") } else { machine }
+    })
+}
+
+/// Returns the id that the kernel has made up for this boot; random(4).
+pub fn boot_id() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_owned()
     })
 }

@@ -14,14 +14,15 @@ use model::error::{Error, Result};
 use model::release::reach::{Endpoint, Families};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 use std::{fmt, io};
 
 /// The complete instance.
-pub trait Machine: ServiceManager + PortSwitch + Network + Users {}
+pub trait Machine: ServiceManager + PortSwitch + Network + Users + Disk {}
 
-impl<T: ServiceManager + PortSwitch + Network + Users> Machine for T {}
+impl<T: ServiceManager + PortSwitch + Network + Users + Disk> Machine for T {}
 
 impl fmt::Debug for dyn Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,4 +151,12 @@ pub trait Users: Send + Sync {
 
     /// Removes users with these names and comments, if they exist.
     async fn remove_users(&self, users: &[Wanted]) -> Result<()>;
+}
+
+/// The instance's disks.
+#[async_trait]
+pub trait Disk: Send + Sync {
+    /// Writes the file system of this handle to the disk, in a thread of its own: syncfs(2).
+    /// Since Linux 5.8 an error of any write since the handle was opened is returned.
+    async fn sync(&self, file_system: OwnedFd) -> io::Result<()>;
 }

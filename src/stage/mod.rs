@@ -13,6 +13,7 @@ mod homes;
 pub mod inflate;
 pub mod peek;
 mod same;
+mod syncing;
 pub mod buffer_channel;
 mod resolve;
 pub mod disk_space;
@@ -21,6 +22,7 @@ mod writable;
 mod writeback;
 
 pub use resolve::resolve;
+pub use syncing::Syncing;
 
 use crate::clues;
 use crate::context::{Context, blocking};
@@ -48,12 +50,21 @@ use unpack::{Limits, Owner};
 /// The reason of an error when the caller's deadline ends a step.
 const TIME_OVER: &str = "the time given with --timeout is over";
 
-/// A release that is complete on the disk; staging starts nothing.
+/// A release that is complete; staging starts nothing.
 #[derive(Debug)]
 pub struct Staged {
     pub manifest: Manifest,
     /// The release was installed before: only its env was fetched.
     pub reused: bool,
+    /// A candidate may be started before its end; a release is committed only after it.
+    pub sync: Syncing,
+}
+
+impl Staged {
+    /// A release that was installed before.
+    pub fn reused(manifest: Manifest) -> Staged {
+        Staged { manifest, reused: true, sync: Syncing::of_nothing() }
+    }
 }
 
 /// A resolved release with its env and settings parsed; its archive is not fetched yet.
@@ -92,7 +103,7 @@ pub async fn find(cx: &Context, app: &App, resolved: Resolved) -> Result<Found> 
 /// Stages the release, unless it is installed already.
 pub async fn stage(cx: &Context, app: &Locked, found: Found) -> Result<Staged> {
     if let Some(manifest) = found.installed {
-        return Ok(Staged { manifest, reused: true });
+        return Ok(Staged::reused(manifest));
     }
     let resolved = &found.resolved;
     let owner = owner::identities(cx, app).await?;
@@ -184,7 +195,7 @@ async fn bring_as(
     label: &Label,
 ) -> Result<Brought> {
     let resolved = &found.resolved;
-    let staged = |manifest, reused| Brought::Staged(Box::new(Staged { manifest, reused }));
+    let staged = |staged| Brought::Staged(Box::new(staged));
     let staging = blocking(|| app.begin_staging(label, owner.ids, owner.builder.ids))?;
     match fill(cx, app, found, &staging, owner).await {
         Ok(Filled::NameTaken(other)) => {
@@ -196,14 +207,14 @@ async fn bring_as(
             let what = format!("it is {} once more, which is installed", manifest.label);
             cx.events.step(Step::Stage, what);
             let manifest = same::remember(app, *manifest, resolved.sighting())?;
-            Ok(staged(manifest, true))
+            Ok(staged(Staged::reused(manifest)))
         }
         Ok(Filled::Whole(mut manifest)) => {
             let _turn = cx.common.allocating.lock().await;
             ports::give(&cx.store, &*cx.machine, &mut manifest)?;
-            let _sync = cx.events.part("sync");
-            blocking(|| staging.finish(&manifest))?;
-            Ok(staged(*manifest, false))
+            let unsynced = blocking(|| staging.finish(&manifest))?;
+            let sync = Syncing::begin(cx.machine.clone(), unsynced)?;
+            Ok(staged(Staged { manifest: *manifest, reused: false, sync }))
         }
         Err(error) => {
             blocking(|| drop(staging));

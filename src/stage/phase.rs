@@ -1,5 +1,10 @@
 //! The release phase: runs the Procfile's `release` once for a staged release, under the same
 //! conditions as its processes: the app's user, its tree and sandbox, its env.
+//!
+//! The tree may not be on the disk yet. If it vanishes with the power, a migration has run whose
+//! release is gone: the same as after a migration whose release then failed its proof. The old
+//! release runs on with what was migrated, the history names the deploy that was interrupted, and
+//! the next deploy runs the phase again.
 
 use super::confined;
 use super::once::{self, Once};

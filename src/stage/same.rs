@@ -50,10 +50,12 @@ pub(super) fn remember(app: &Locked, mut manifest: Manifest, seen: Sighting) -> 
     Ok(manifest)
 }
 
-/// Lists the installed releases: the current one first, then newest to oldest.
+/// Lists the installed releases, as far as they are on the disk: the current one first, then
+/// newest to oldest.
 fn candidates(app: &App) -> Result<impl Iterator<Item = Manifest>> {
     let snapshot = app.snapshot()?;
     let mut releases = snapshot.releases;
+    releases.retain(|manifest| !app.is_unsynced(&manifest.label));
     releases.sort_by_key(|manifest| Some(&manifest.label) == snapshot.current.as_ref());
     Ok(releases.into_iter().rev())
 }

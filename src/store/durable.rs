@@ -6,6 +6,8 @@
 
 use super::removal;
 use model::error::{Error, Result};
+use nix::errno::Errno;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -94,6 +96,26 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_parent(to)
 }
 
+/// Renames a directory within its parent; durable once the file system is synced.
+pub(super) fn rename_for_later(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    reach!(to, "renamed");
+    Ok(())
+}
+
+/// Removes a file by the handle of its directory, which may have lost its name meanwhile. Both the
+/// file and the directory may be gone.
+pub(super) fn remove_beneath(dir: &File, path: &Path) -> io::Result<()> {
+    match unlinkat(dir, path.file_name().unwrap_or_default(), UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::ENOENT) => {}
+        removed => removed?,
+    }
+    reach!(path, "removed");
+    dir.sync_all()?;
+    reach!(path, "durable");
+    Ok(())
+}
+
 /// Appends to a file, which is created with this mode if missing.
 pub(super) fn append(
     path: &Path,
@@ -135,6 +157,14 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
         .map_err(|e| Error::failed(format!("remove {}", path.display())).because(e))?;
     reach!(path, "removed");
     Ok(())
+}
+
+/// Creates a directory, unless it exists; durable once the file system is synced.
+pub(super) fn make_dir_for_later(path: &Path, mode: u32) -> Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made.map_err(|e| unwritable(path, e)),
+    }
 }
 
 /// Creates a directory and its missing parents; each is on the disk before it has entries.

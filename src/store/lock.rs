@@ -95,8 +95,10 @@ impl App {
 }
 
 impl Locked {
-    /// Makes `label` the current release: the one atomic step of a deploy.
+    /// Makes `label` the current release: the one atomic step of a deploy. Refuses a release that
+    /// is not on the disk yet.
     pub fn commit(&self, label: &Label) -> Result<()> {
+        self.must_be_synced(label)?;
         self.mark_as_of_this_machine()?;
         let target = Path::new("releases").join(label.as_str());
         self.write_with_reserve(|| durable::replace_symlink(&self.dir().join("current"), &target))

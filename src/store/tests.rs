@@ -3,6 +3,7 @@
 mod known;
 mod machine;
 mod staging;
+mod unsynced;
 
 use super::*;
 use crate::host::user::Ids;
@@ -43,7 +44,8 @@ impl World {
     /// Installs a release; a later time is newer.
     fn install(&self, name: &str, time: i64, state: State) {
         let manifest = Manifest { state, ..manifest(name, time) };
-        self.staging(name).finish(&manifest).expect("installed");
+        let unsynced = self.staging(name).finish(&manifest).expect("installed");
+        unsynced.is_synced().expect("without its mark");
     }
 
     /// Installs good releases, the last one as current.

@@ -8,7 +8,7 @@ use crate::host::made_users::Wanted;
 use crate::host::probe::{Answer, Request};
 use crate::host::recorded;
 use crate::host::ruleset::Fingerprint;
-use crate::host::seams::{Network, PortSwitch, ServiceManager, Users};
+use crate::host::seams::{Disk, Network, PortSwitch, ServiceManager, Users};
 use crate::host::sockets::Listener;
 use crate::host::systemd::{Activity, ServiceStatus};
 use crate::host::transient::{Command, Ending, Lines};
@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -63,6 +64,18 @@ pub struct State {
     pub reached: Vec<(String, Vec<String>)>,
     /// The recorded runs of `build` and `release`.
     pub runs: Vec<String>,
+    pub disk: Syncs,
+}
+
+/// How long a sync of the disk takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Syncs {
+    #[default]
+    AtOnce,
+    /// As long as this is the value.
+    Slowly,
+    /// It fails with this error.
+    Fails(i32),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -157,6 +170,12 @@ impl Fake {
             .filter(|number| (29000..30000).contains(number))
             .collect();
         if private.is_empty() { vec![port] } else { private.into_iter().collect() }
+    }
+
+    /// The names of the generator's files.
+    pub fn generated_units(&self) -> Vec<String> {
+        let files = fs::read_dir(&self.generated).into_iter().flatten().flatten();
+        files.map(|file| file.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// Kills a process; it is not restarted.
@@ -478,5 +497,23 @@ impl Users for Fake {
 
     async fn remove_users(&self, _: &[Wanted]) -> Result<()> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Disk for Fake {
+    async fn sync(&self, _: OwnedFd) -> io::Result<()> {
+        self.job("sync".to_owned()).await;
+        while self.state().disk == Syncs::Slowly {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let disk = self.state().disk;
+        match disk {
+            Syncs::Fails(errno) => Err(io::Error::from_raw_os_error(errno)),
+            _ => {
+                self.job("synced".to_owned()).await;
+                Ok(())
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ mod formation;
 mod going_back;
 mod machine;
 mod recovery;
+mod syncing;
 mod usual;
 
 use crate::agent::processes::{self, ProcessAction};
@@ -15,7 +16,7 @@ use crate::events::Events;
 use crate::source::Sources;
 use crate::store::{App, Store};
 pub use machine::Fake;
-use machine::State;
+use machine::{State, Syncs};
 use model::error::{Error, Exit, Result};
 use model::event::Event;
 use model::history::Entry;
@@ -268,6 +269,11 @@ impl Story {
 
     pub fn kill(&self, unit: &str) {
         self.machine.kill(unit);
+    }
+
+    /// Decides how long a sync takes, also one that goes on.
+    pub fn syncs(&self, how: Syncs) {
+        self.state().disk = how;
     }
 }
 

@@ -71,7 +71,11 @@ impl Staging {
         };
         common.extend(CACHES.map(|name| (name.into(), self.shared.join(name))));
         let path = self.dir.join("home");
-        durable::make_dir(&path, 0o755)?;
+        match self.finished {
+            true => durable::make_dir(&path, 0o755)?,
+            // An fsync would wait for the part of the tree that is being written.
+            false => durable::make_dir_for_later(&path, 0o755)?,
+        }
         let dir = File::open(&path).map_err(|e| unwritable(&path, e))?.into();
         Ok(Some(Homes { dir, common }))
     }

@@ -11,7 +11,7 @@ fn a_release_gets_its_name_only_when_it_is_complete() {
     assert_eq!(names_in(&world.path("releases")), [".staging-r1"]);
     let (now, later) = staging.tree_paths();
     assert!(now.is_dir() && later == world.app.tree(&label("r1")));
-    staging.finish(&manifest("r1", 1)).unwrap();
+    staging.finish(&manifest("r1", 1)).unwrap().is_synced().unwrap();
 
     let release = world.path("releases/r1");
     assert_eq!(names_in(&world.path("releases")), ["r1"]);
@@ -132,7 +132,7 @@ fn a_home_links_to_the_old_home_and_to_the_files_of_the_build() {
     fs::write(build.join(".netrc"), "").unwrap();
     nix::unistd::mkfifo(&build.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     staging.make_homes(&homes, ["web.1", "web.2"].map(str::to_owned).into_iter()).unwrap();
-    staging.finish(&manifest("r1", 1)).unwrap();
+    staging.finish(&manifest("r1", 1)).unwrap().is_synced().unwrap();
 
     let home = world.path("releases/r1/home/web.2");
     assert_eq!(names_in(&home), [".cache", ".local", ".netrc", ".npm", ".pgpass", "uploads"]);
