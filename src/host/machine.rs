@@ -1,5 +1,6 @@
 //! The identity of this instance, and of its boot.
 
+use std::env;
 use std::fs;
 use std::sync::OnceLock;
 
@@ -20,11 +21,13 @@ pub fn identity() -> &'static str {
     })
 }
 
-/// Returns the id that the kernel has made up for this boot; random(4).
+/// Returns the id that the kernel has made up for this boot, as 32 hexadecimal digits: from
+/// systemd (deployd.service sets BOOT_ID), or from random(4).
 pub fn boot_id() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
-        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        id.trim().to_owned()
+        let kernels = || fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let id = env::var("BOOT_ID").unwrap_or_else(|_| kernels());
+        id.chars().filter(char::is_ascii_alphanumeric).collect()
     })
 }
