@@ -3,7 +3,7 @@
 //!
 //! The points are those that deployd itself records in an undisturbed run, so none is
 //! forgotten. Without CRASH_MATRIX=full only some rows are played: every point of a deploy with
-//! SIGKILL to deployd, and the points around the commit with the other ways.
+//! SIGKILL to deployd, and the points around the commit and the sync with the other ways.
 
 #![allow(clippy::disallowed_methods, reason = "the tests are not the agent")]
 
@@ -62,7 +62,7 @@ fn rows(full: bool) -> Vec<Row> {
         for (way, all) in ways {
             for at in begin..points.len() {
                 let row = Row { scenario, way, points: points.clone(), at };
-                let is_in = all || row.point().starts_with("my-app/current");
+                let is_in = all || Scenario::is_around_the_commit(&points, at);
                 if is_in && only("CRASH_WAY", &way.to_string()) && only("CRASH_POINT", row.point())
                 {
                     rows.push(row);
@@ -78,14 +78,17 @@ fn ways(scenario: Scenario, full: bool) -> Vec<(Way, bool)> {
     let daemon = (Way::Daemon, true);
     match (scenario, full) {
         (Scenario::Recovery, true) => vec![daemon],
-        (Scenario::Upgrade | Scenario::Rollback, true) => {
-            vec![daemon, (Way::Instance, true), (Way::Power, true)]
+        (Scenario::Upgrade, true) => {
+            vec![daemon, (Way::Instance, true), (Way::Power, true), (Way::Journal, true)]
         }
+        (Scenario::Rollback, true) => vec![daemon, (Way::Instance, true), (Way::Power, true)],
         (Scenario::Restart | Scenario::Failing | Scenario::First, true) => {
-            vec![daemon, (Way::Power, true)]
+            vec![daemon, (Way::Power, true), (Way::Journal, false)]
         }
         (_, true) => vec![daemon, (Way::Power, false)],
-        (Scenario::Upgrade, false) => vec![daemon, (Way::Instance, false), (Way::Power, false)],
+        (Scenario::Upgrade, false) => {
+            vec![daemon, (Way::Instance, false), (Way::Power, false), (Way::Journal, false)]
+        }
         (_, false) => vec![],
     }
 }

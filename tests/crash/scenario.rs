@@ -10,6 +10,9 @@ const COMMITTED: &str = "my-app/current: renamed";
 /// From this point on, the commit survives a power loss.
 const COMMITTED_DURABLY: &str = "my-app/current: durable";
 const PROOF: &str = "step: prove";
+/// From this point on, the release has its name; its files are on the disk from the second on.
+const NAMED: &str = "releases/NEW: renamed";
+const SYNCED: &str = "NEW/unsynced: durable";
 /// From this point on, a crash leaves a record of the running job.
 const BEGUN: &str = "my-app/underway.json: renamed";
 const BEGUN_DURABLY: &str = "my-app/underway.json: durable";
@@ -51,6 +54,15 @@ pub enum Way {
     Instance,
     /// Power loss: the instance boots again with the files as synced.
     Power,
+    /// The same after an fsync of another file: the journal is on the disk, with every name, and
+    /// without the content of files that were not synced.
+    Journal,
+}
+
+impl Way {
+    fn loses_power(self) -> bool {
+        matches!(self, Way::Power | Way::Journal)
+    }
 }
 
 impl fmt::Display for Scenario {
@@ -79,6 +91,7 @@ impl fmt::Display for Way {
             Way::Daemon => "kill deployd",
             Way::Instance => "kill instance",
             Way::Power => "power loss",
+            Way::Journal => "names alone",
         })
     }
 }
@@ -160,6 +173,15 @@ impl Scenario {
         }
     }
 
+    /// Whether a point is one of the commit, or the release has its name there and is not on the
+    /// disk.
+    pub fn is_around_the_commit(points: &[String], at: usize) -> bool {
+        let index = |name: &str| points.iter().position(|point| point == name);
+        let is_unsynced = index(NAMED).zip(index(SYNCED));
+        points[at].starts_with("my-app/current")
+            || is_unsynced.is_some_and(|(named, synced)| (named..=synced).contains(&at))
+    }
+
     /// Whether the command fails, so that the old release runs in the end.
     fn fails(self) -> bool {
         matches!(
@@ -201,7 +223,7 @@ impl Scenario {
         };
         let reached = |name: &str| points[..=at].iter().any(|point| point == name);
         let lost =
-            |begun: &str, durable: &str| way == Way::Power && reached(begun) && !reached(durable);
+            |begun: &str, durable: &str| way.loses_power() && reached(begun) && !reached(durable);
         let entries: &[usize] = match reached(BEGUN) {
             _ if self == Scenario::Remove => &[0],
             _ if self == Scenario::Recovery => &[1],

@@ -92,7 +92,7 @@ section ports; nft list table inet deploy 2>/dev/null || true
 section generated; ls /run/systemd/generator | grep '^deploy-my.*@' || true
 section leftovers
 find . \( -path '*/app' -o -path '*/shared' -o -path '*/releases/*/home' \) -prune -o \( -name '*.new' -o -name '.staging-*' \
-    -o -name '.removing-*' -o -name underway.json \) -print
+    -o -name '.removing-*' -o -name underway.json -o -name unsynced \) -print
 section installed; ls -A my-app/releases 2>/dev/null || true
 for label in $(ls my-app/releases 2>/dev/null || true); do
     cd my-app/releases/$label

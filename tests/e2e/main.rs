@@ -44,6 +44,7 @@ mod sandbox;
 mod stop;
 mod stopping;
 mod stores;
+mod syncing;
 mod syslog;
 mod units;
 mod terminal;

@@ -8,6 +8,7 @@ use super::image::{mount_overlay, with};
 use super::lifeline::Lifeline;
 use super::network::Network;
 use super::suite::Suite;
+use super::throttle::Throttle;
 use super::{Image, Must, base, disk, on_a_thread, poll};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -211,6 +212,13 @@ impl Instance {
             disk::cut_power(disk);
         }
         self.kill_hard();
+    }
+
+    /// Makes its disk slow until the result is dropped. Needs [`Builder::disk`].
+    pub fn throttle_disk(&self, bytes_per_second: u64) -> Throttle {
+        let device = disk::device(&self.dir.join("disk.img"));
+        let device = device.expect("an instance with a disk: use Builder::disk");
+        Throttle::of(&device, bytes_per_second)
     }
 
     /// Unplugs the network cable, until [`Instance::plug`].

@@ -46,9 +46,22 @@ pub fn wait_until_detached(image: &Path) {
 
 /// The files behind this machine's loop devices.
 pub fn loop_files() -> Vec<PathBuf> {
+    loops().into_iter().map(|(file, _)| file).collect()
+}
+
+/// Returns the numbers of the loop device on a file, such as `7:0`.
+pub fn device(image: &Path) -> Option<String> {
+    loops().into_iter().find(|(file, _)| file == image).map(|(_, device)| device)
+}
+
+fn loops() -> Vec<(PathBuf, String)> {
     let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let files = devices.map(|device| fs::read_to_string(device.path().join("loop/backing_file")));
-    files.flatten().map(|file| file.trim_end().into()).collect()
+    let read = |path: PathBuf| Some(fs::read_to_string(path).ok()?.trim_end().to_owned());
+    let devices = devices.filter_map(|device| {
+        let file = read(device.path().join("loop/backing_file"))?;
+        Some((file.into(), read(device.path().join("dev"))?))
+    });
+    devices.collect()
 }
 
 fn must_run(command: &mut Command) {

@@ -25,6 +25,7 @@ mod network;
 mod proxy;
 mod requirements;
 mod suite;
+mod throttle;
 
 pub use boot::{Builder, Instance};
 pub use disk::loop_files;
@@ -32,6 +33,7 @@ pub use exec::{Invocation, Job, Output};
 pub use image::{Image, package, package_of};
 pub use lifeline::Lifeline;
 pub use network::{Network, Response};
+pub use throttle::Throttle;
 
 use std::fmt::Display;
 use std::panic;
