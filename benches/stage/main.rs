@@ -11,6 +11,7 @@
 mod bounds;
 mod fixtures;
 mod footprint;
+mod gp3;
 mod peers;
 mod sample;
 mod serving;
@@ -63,6 +64,9 @@ fn main() {
     }
     if plan.wants("serving") {
         serving::run(&site, &mut rows, plan.rounds);
+    }
+    if plan.wants("gp3") {
+        gp3::run(&site, &mut rows, plan.rounds);
     }
     if plan.wants("footprint") {
         footprint::run(&site, &mut rows);

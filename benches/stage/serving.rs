@@ -150,7 +150,7 @@ fn alone(site: &Site, release: &str) -> Sample {
 
 /// Measures from the start of the command to the first response of the release; returns when
 /// the command has ended as well.
-fn until_answered(site: &Site, port: u16, release: &str, command: &[&str]) -> Sample {
+pub fn until_answered(site: &Site, port: u16, release: &str, command: &[&str]) -> Sample {
     let page = format!("http://{}:{port}/", site.host.address());
     let run = site.host.command(command).env("S3", &site.s3());
     let run = crate::site::credentials(run);

@@ -64,6 +64,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Site {
     pub host: Host,
     origin: Instance,
+    /// The numbers of the block device, such as `7:0`.
+    pub disk: String,
 }
 
 impl Site {
@@ -74,8 +76,8 @@ impl Site {
         let origin = network.instance().image(&image).boot();
         origin.write("/etc/nginx/nginx.conf", NGINX);
         origin.sh("systemctl start nginx.service");
-        let site = Site { host, origin };
-        site.mount_disk();
+        let disk = mount_disk(&host);
+        let site = Site { host, origin, disk };
         site.reconfigure("");
         site
     }
@@ -93,36 +95,6 @@ impl Site {
     /// The base of the HTTP URLs.
     pub fn web(&self) -> String {
         format!("http://{}:{NGINX_PORT}", self.origin.address())
-    }
-
-    /// Mounts a new ext4 in memory with only the agent's present files.
-    fn mount_disk(&self) {
-        let image = PathBuf::from(format!("/dev/shm/deploy-agent-bench-{}", std::process::id()));
-        let file = File::create(&image).expect("a file in memory");
-        file.set_len(DISK_BYTES).expect("a size");
-        tool("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", path(&image)]);
-        let device = tool("losetup", &["--find", "--show", path(&image)]);
-        fs::remove_file(&image).expect("the name of the disk to go");
-        let number = fs::metadata(&device).expect("a loop device").rdev();
-        let mounted = self.host.exec(&[
-            "bash",
-            "-euc",
-            &format!(
-                "systemctl stop deployd.socket deployd.service
-                mknod /dev/bench-disk b {} {}
-                mkdir /run/bench
-                mount /dev/bench-disk /run/bench
-                cp -a {DISK}/. /run/bench/
-                umount /run/bench
-                mount /dev/bench-disk {DISK}
-                systemctl start deployd.socket",
-                number >> 8 & 0xfff,
-                number & 0xff
-            ),
-        ]);
-        // From now on the last mount keeps the device, until the instance ends.
-        tool("losetup", &["--detach", &device]);
-        mounted.ok();
     }
 
     /// Adds settings for the agent and restarts it.
@@ -170,6 +142,37 @@ pub fn credentials(run: Invocation<'_>) -> Invocation<'_> {
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         .env("AWS_REGION", "eu-central-1")
         .env("AWS_DEFAULT_REGION", "eu-central-1")
+}
+
+/// Mounts a new ext4 in memory with only the agent's present files. Returns the numbers of its
+/// device.
+fn mount_disk(host: &Host) -> String {
+    let image = PathBuf::from(format!("/dev/shm/deploy-agent-bench-{}", std::process::id()));
+    let file = File::create(&image).expect("a file in memory");
+    file.set_len(DISK_BYTES).expect("a size");
+    tool("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", path(&image)]);
+    let device = tool("losetup", &["--find", "--show", path(&image)]);
+    fs::remove_file(&image).expect("the name of the disk to go");
+    let number = fs::metadata(&device).expect("a loop device").rdev();
+    let (major, minor) = (number >> 8 & 0xfff, number & 0xff);
+    let mounted = host.exec(&[
+        "bash",
+        "-euc",
+        &format!(
+            "systemctl stop deployd.socket deployd.service
+            mknod /dev/bench-disk b {major} {minor}
+            mkdir /run/bench
+            mount /dev/bench-disk /run/bench
+            cp -a {DISK}/. /run/bench/
+            umount /run/bench
+            mount /dev/bench-disk {DISK}
+            systemctl start deployd.socket"
+        ),
+    ]);
+    // From now on the last mount keeps the device, until the instance ends.
+    tool("losetup", &["--detach", &device]);
+    mounted.ok();
+    format!("{major}:{minor}")
 }
 
 fn path(path: &std::path::Path) -> &str {
