@@ -9,8 +9,10 @@ use std::os::fd::AsFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-/// Bytes unpacked between two syncs.
-const STEP: u64 = 64 << 20;
+/// Bytes unpacked between two syncs. On a disk of 125 MB/s, a tree of 36,000 files (463 MB in its
+/// blocks) was on the disk after 4.03 s with 8 or 16 MiB, 4.15 s with 32 and 4.27 s with 64; in
+/// memory there was no difference.
+const STEP: u64 = 16 << 20;
 /// What each file adds to its bytes: a block, an inode, a name.
 const FILE: u64 = 4096;
 
