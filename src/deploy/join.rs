@@ -41,7 +41,7 @@ pub(super) async fn until_synced(cx: &Context, candidate: &mut Candidate) -> Res
         error.with_reason(Reason::DeadlinePassed).help("it is staged now: deploy it again")
     };
     let _waited = cx.events.part("sync");
-    cx.events.waiting("its files to reach the disk");
+    cx.events.waiting(not_yet(&manifest.label));
     let joined = async {
         tokio::select! {
             biased;
@@ -62,12 +62,18 @@ pub(super) async fn keep_if_synced(
     sync: &Syncing,
 ) -> Result<()> {
     let waited = cx.events.part("sync");
+    cx.events.waiting(not_yet(label));
     let synced = sync.end().await;
+    cx.events.waiting("");
     drop(waited);
     if synced.is_err() {
         remove(cx, app, label).await?;
     }
     synced
+}
+
+fn not_yet(label: &Label) -> String {
+    format!("{label} is not on the disk yet")
 }
 
 /// Removes the releases that a deploy has left before they were on the disk. Some of their files

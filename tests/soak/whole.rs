@@ -12,7 +12,8 @@ pub fn check(host: &Host) -> Result<Option<String>, String> {
     let status = settled(host)?;
     let left = host.sh("cd /var/lib/deploy/apps/my-app 2>/dev/null || exit 0
          find . -maxdepth 2 -name '.staging-*' -o -maxdepth 2 -name '.removing-*' \
-            -o -maxdepth 2 -name '*.new' -o -maxdepth 1 -name underway.json
+            -o -maxdepth 2 -name '*.new' -o -maxdepth 1 -name underway.json \
+            -o -maxdepth 3 -path './releases/*/unsynced'
          systemctl list-units --plain --no-legend --state=active 'deploy-my-app-build:*'");
     if !left.is_empty() {
         return Err(format!("left over: {left}"));
