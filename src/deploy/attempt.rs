@@ -1,7 +1,7 @@
 //! One line of history for each attempt, however it ends.
 
 use super::Done;
-use super::join::keep_if_synced;
+use super::join::keep_if_soon_synced;
 use crate::context::Context;
 use crate::stage::{Staged, Syncing};
 use crate::store::{Locked, UnderWay};
@@ -96,13 +96,13 @@ impl Attempt {
         self.sync = staged.sync.clone();
     }
 
-    /// Waits until the release is on the disk also where the deploy has failed before; then it
-    /// need not be fetched again.
+    /// Waits a while for the release to be on the disk also where the deploy has failed before;
+    /// then it need not be fetched again.
     pub async fn join(&self, cx: &Context, app: &Locked) {
         let Some(label) = self.release.as_ref().filter(|label| app.is_unsynced(label)) else {
             return;
         };
-        if let Err(error) = keep_if_synced(cx, app, label, &self.sync).await {
+        if let Err(error) = keep_if_soon_synced(cx, app, label, &self.sync).await {
             cx.events.warn(error.chain());
         }
     }

@@ -52,7 +52,9 @@ impl App {
     pub(super) fn known(&self) -> Option<Snapshot> {
         let known: Known = serde_json::from_slice(&fs::read(self.known_path()).ok()?).ok()?;
         let Known { machine, current, mut releases, stopped } = known;
-        releases.retain(|release| !self.is_lost(&release.label));
+        releases.retain(|release| {
+            Some(&release.label) == current.as_ref() || !self.is_lost(&release.label)
+        });
         (*machine == *self.machine).then(|| Snapshot {
             app: self.name().clone(),
             dir: self.dir().to_owned(),

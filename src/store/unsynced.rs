@@ -66,19 +66,25 @@ impl App {
         !matches!(self.mark(label), Ok(None))
     }
 
-    /// Whether the release was not on the disk yet when the instance went down.
+    /// Whether the release was not on the disk yet when the instance went down. A mark that
+    /// cannot be read says nothing: the disk is damaged, and the release may be an old one.
     pub fn is_lost(&self, label: &Label) -> bool {
-        match self.mark(label) {
-            Ok(mark) => mark.is_some_and(|boot| boot != *self.boot),
-            Err(_) => true,
-        }
+        self.mark(label).ok().flatten().is_some_and(|boot| boot != *self.boot)
     }
 
-    /// Lists the releases whose files may be missing on the disk, also unreadable ones.
+    /// Lists the releases that have a mark.
     pub fn unsynced(&self) -> Result<Vec<Label>> {
         let names = super::names(&self.releases_dir())?;
         let labels = names.iter().filter_map(|name| name.parse().ok());
-        Ok(labels.filter(|label| self.is_unsynced(label)).collect())
+        Ok(labels.filter(|label| matches!(self.mark(label), Ok(Some(_)))).collect())
+    }
+
+    /// Opens a release that has a mark, to be written to the disk once more.
+    pub fn open_unsynced(&self, label: &Label) -> Result<Unsynced> {
+        let path = self.release_dir(label);
+        let open = || File::open(&path).map_err(|e| unreadable(&path, e));
+        let (dir, tree) = (open()?, open()?.into());
+        Ok(Unsynced { path: path.clone(), dir, tree })
     }
 
     /// Returns the boot in which the release was staged, if it has a mark.

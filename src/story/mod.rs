@@ -167,8 +167,11 @@ impl Story {
     }
 
     pub async fn stage(&self, release: &str) -> Result<Done> {
-        let locked = self.app().lock()?;
-        deploy::stage_only(&self.cx(), locked, &self.url("my-app", release)).await
+        self.stage_in(&self.cx(), release).await
+    }
+
+    pub async fn stage_in(&self, cx: &Context, release: &str) -> Result<Done> {
+        deploy::stage_only(cx, self.app().lock()?, &self.url("my-app", release)).await
     }
 
     pub async fn roll_back(&self, to: Option<&str>) -> Result<Done> {

@@ -52,6 +52,12 @@ fn waits_for_the_disk(cx: &Context) -> bool {
     cx.events.timings().parts.iter().any(|part| part.part == "sync")
 }
 
+/// The seconds that it has waited for the disk.
+fn waited(cx: &Context) -> f64 {
+    let parts = cx.events.timings().parts;
+    parts.iter().filter(|part| part.part == "sync").map(|part| part.seconds).sum()
+}
+
 /// Gives the mark of r2 the id of another boot, as a power loss does.
 #[expect(clippy::disallowed_methods, reason = "a test's own directory")]
 fn lose_power(story: &mut Story) {
@@ -101,13 +107,10 @@ async fn a_commit_waits_for_the_disk_however_long_that_takes() {
     let cx = story.cx();
     tokio::select! {
         done = story.deploy_in(&cx, "my-app", "r2") => panic!("it did not wait: {done:?}"),
-        () = tokio::time::sleep(Duration::from_millis(300)) => {}
+        () = until("it has waited", || waited(&cx) > 0.1) => {}
     }
     assert!(runs(&story, "web-r2@1"));
     assert_eq!(story.current().as_deref(), Some("r1"));
-    let timings = cx.events.timings();
-    let sync = timings.parts.iter().find(|part| part.part == "sync").expect("a part");
-    assert!(sync.seconds > 0.1, "{timings:?}");
     story.starts_anew();
 }
 
@@ -186,6 +189,36 @@ async fn the_time_given_may_end_while_it_waits_for_the_disk() {
     assert!(error.chain().contains("--timeout is over"), "{}", error.chain());
     r1_runs_alone(&story);
     assert_eq!(story.state_of("r2"), State::Staged);
+}
+
+/// As a version of deployd leaves it that knows no marks.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a test's own directory")]
+async fn a_current_release_with_a_mark_is_kept_and_loses_it() {
+    let mut story = Story::serving_r1().await;
+    std::fs::write(story.app().dir().join("releases/r1/unsynced"), "another boot").expect("write");
+    story.starts_anew();
+    story.recover().await.expect("r1 is current");
+    r1_runs_alone(&story);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_that_has_failed_does_not_wait_for_the_disk_for_ever() {
+    let story = on_a_slow_disk("web: serve does=crash\n", "").await;
+    let begun = Instant::now();
+    let error = Story::fails(story.deploy("r2").await, Exit::Unhealthy);
+    assert!(begun.elapsed() < LATE, "{:?}", begun.elapsed());
+    r2_is_gone(&story, &error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_given_may_end_while_a_stage_waits_for_the_disk() {
+    let story = on_a_slow_disk(WEB, "").await;
+    let mut cx = story.cx();
+    cx.deadline = Some(Instant::now() + Duration::from_secs(1));
+    let error = story.stage_in(&cx, "r2").await.expect_err("it is late");
+    assert_eq!(error.reason(), model::reason::Reason::DeadlinePassed);
+    r2_is_gone(&story, &error);
 }
 
 #[tokio::test(flavor = "multi_thread")]

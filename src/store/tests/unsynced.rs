@@ -58,6 +58,30 @@ fn a_lost_release_is_left_out_of_what_is_known_of_a_damaged_app() {
     assert_eq!(labels(&after_power_loss(&world).known().unwrap()), ["r1"]);
 }
 
+/// A directory in the place of the mark cannot be read as one.
+#[test]
+fn a_mark_that_cannot_be_read_takes_no_release_away() {
+    let world = World::installed(&["r1", "r2"]);
+    world.app.keep_known();
+    for release in ["r1", "r2"] {
+        fs::create_dir(world.path(&format!("releases/{release}/unsynced"))).unwrap();
+    }
+    let after = after_power_loss(&world);
+    assert_eq!(labels(&after.snapshot().unwrap()), ["r1", "r2"]);
+    assert_eq!(labels(&after.known().unwrap()), ["r1", "r2"]);
+    assert_eq!(after.unsynced().unwrap(), []);
+    assert!(after.is_unsynced(&label("r2")), "it cannot be committed");
+}
+
+#[test]
+fn what_is_known_of_a_damaged_app_keeps_the_current_release() {
+    let world = World::installed(&["r1"]);
+    world.app.keep_known();
+    fs::write(world.path("releases/r1/unsynced"), "another boot").unwrap();
+    fs::write(world.path("releases/r1/release.json"), "").unwrap();
+    assert_eq!(labels(&world.app.known().unwrap()), ["r1"]);
+}
+
 #[test]
 fn a_lost_release_is_listed_for_removal_whatever_is_left_of_it() {
     let (world, _unsynced) = with_r2_unsynced();
