@@ -199,7 +199,11 @@ async fn resolve_steps(cx: &Context, app: &Locked, url: &ReleaseUrl) -> Result<F
         ));
     }
     let resolved = stage::resolve(cx, url).await?;
-    stage::find(cx, app, resolved).await
+    let mut found = stage::find(cx, app, resolved).await?;
+    if let Some(manifest) = found.installed.take() {
+        found.installed = Some(stage::note_signer(app, manifest, found.signed.as_ref())?);
+    }
+    Ok(found)
 }
 
 /// Preflight and stage: nothing that runs is touched, and a release that is

@@ -17,6 +17,7 @@ use crate::events::Events;
 use crate::host::linux::Linux;
 use crate::source::Sources;
 use crate::store::{Store, last_place};
+use crate::trust::Trust;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use model::doctor::{Check, Row};
 use model::error::{Error, Result};
@@ -60,6 +61,7 @@ impl Instance {
             machine: Arc::new(Linux::connect().await?),
             common,
             sources,
+            trust: Trust::default(),
             events: Events::default(),
             who: String::new(),
             id: String::new(),

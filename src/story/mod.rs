@@ -6,6 +6,7 @@ mod formation;
 mod going_back;
 mod machine;
 mod recovery;
+mod signatures;
 mod syncing;
 mod usual;
 
@@ -15,6 +16,7 @@ use crate::deploy::{self, Done};
 use crate::events::Events;
 use crate::source::Sources;
 use crate::store::{App, Store};
+use crate::trust::Trust;
 pub use machine::Fake;
 use machine::{State, Syncs};
 use model::error::{Error, Exit, Result};
@@ -44,6 +46,7 @@ pub struct Story {
     common: Arc<Common>,
     sources: Arc<Sources>,
     settings: String,
+    trust: Trust,
     /// The number of requests so far.
     asked: AtomicU64,
 }
@@ -65,6 +68,7 @@ impl Story {
             common: Arc::new(common),
             sources: Arc::new(Sources::new()),
             settings: format!("{SETTINGS}{settings}"),
+            trust: Trust::below(&dir.path().join("etc")),
             asked: AtomicU64::new(1),
             dir,
         }
@@ -96,6 +100,7 @@ impl Story {
             machine: self.machine.clone(),
             common: self.common.clone(),
             sources: self.sources.clone(),
+            trust: self.trust.clone(),
             events: Events::default(),
             who: "ann".to_owned(),
             id: format!("{:012x}", self.asked.fetch_add(1, Ordering::Relaxed)),

@@ -6,6 +6,7 @@
 
 use crate::error::Exit;
 use crate::history::Entry;
+use crate::release::signature::Signer;
 use crate::release::state::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -235,6 +236,9 @@ pub struct ReleaseStatus {
     /// Why its label is not the name that it was published under.
     #[serde(default)]
     pub why: Option<String>,
+    /// The signer, of a release whose signature was required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Signer>,
 }
 
 fn done() -> Exit {
