@@ -5,6 +5,7 @@
 mod forwarding;
 mod logs;
 mod machine;
+mod signatures;
 mod source;
 mod state;
 mod traffic;
@@ -137,7 +138,7 @@ macro_rules! questions {
 }
 
 /// The rows that need nothing but this instance, in the order in which they are printed.
-const LOCAL: [Question; 18] = questions! {
+const LOCAL: [Question; 19] = questions! {
     Settings, HERE, state::settings;
     SettingsTaken, HERE, state::taken;
     Machine, HERE, state::machine;
@@ -155,6 +156,7 @@ const LOCAL: [Question; 18] = questions! {
     Rsyslog, HERE, logs::rsyslog;
     Forwarding, THERE, forwarding::forwarding;
     SsmAgent, HERE, logs::ssm_agent;
+    Signatures, HERE, signatures::signatures;
     Metadata, THERE, source::metadata;
 };
 

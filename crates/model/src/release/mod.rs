@@ -14,6 +14,7 @@ pub mod procfile;
 pub mod reach;
 pub mod settings;
 pub mod signature;
+pub mod signers;
 pub mod state;
 pub mod sums;
 pub mod url;
