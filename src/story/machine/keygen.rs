@@ -1,6 +1,6 @@
 //! Runs the system's own ssh-keygen, as the unit of the agent does.
 
-use crate::host::seams::Lines;
+use crate::host::transient::Lines;
 use crate::host::transient::{Command, Ending, Property};
 use std::io::Write;
 use std::process::{self, Stdio};
