@@ -9,6 +9,7 @@ use crate::rollback_window::RollbackWindow;
 use crate::source::Sources;
 use crate::store::{Store, last_place, remember_place};
 use crate::switched::Switched;
+use crate::trust::Trust;
 use model::error::{Error, Result};
 use model::reason::Reason;
 use model::release::env::Env;
@@ -32,6 +33,8 @@ pub struct Context {
     pub machine: Arc<dyn Machine>,
     pub common: Arc<Common>,
     pub sources: Arc<Sources>,
+    /// The keys that may sign releases.
+    pub trust: Trust,
     pub events: Events,
     /// The user who asked.
     pub who: String,
@@ -53,6 +56,8 @@ pub struct Common {
     /// Held from reading which private ports are taken until the manifest that takes some is
     /// on the disk.
     pub allocating: tokio::sync::Mutex<()>,
+    /// Held while a signature is verified: the unit has one name.
+    pub verifying: tokio::sync::Mutex<()>,
     /// The memory of all stages.
     pub budget: Budget,
     /// The pause between tries to bring a release back: systemd may be re-executing itself.
@@ -65,6 +70,7 @@ impl Default for Common {
             ports: Switched::default(),
             committing: tokio::sync::Mutex::default(),
             allocating: tokio::sync::Mutex::default(),
+            verifying: tokio::sync::Mutex::default(),
             budget: Budget::default(),
             restore_pause: Duration::from_secs(2),
         }
@@ -91,6 +97,7 @@ impl Context {
             machine,
             common,
             sources,
+            trust: Trust::default(),
             events,
             who,
             id: String::new(),

@@ -35,6 +35,7 @@ use model::release::settings::Strategy;
 use model::release::url::ReleaseUrl;
 use model::units;
 use phase::Phase;
+pub use phase::RunRelease;
 use prove::{failure, prove};
 use rollback::Failed;
 use std::time::Instant;
@@ -76,7 +77,7 @@ pub async fn deploy(
     cx: &Context,
     app: Locked,
     url: &ReleaseUrl,
-    run_release: bool,
+    run_release: RunRelease,
 ) -> Result<Done> {
     let mut attempt = Attempt::begin(cx, &app, "deploy", Some(url))?;
     cx.rollback_window.remember(app.current()?);
@@ -96,7 +97,7 @@ async fn deploy_steps(
     cx: &Context,
     app: &Locked,
     url: &ReleaseUrl,
-    run_release: bool,
+    run_release: RunRelease,
     attempt: &mut Attempt,
 ) -> Result<Done> {
     let start = Instant::now();
@@ -199,7 +200,11 @@ async fn resolve_steps(cx: &Context, app: &Locked, url: &ReleaseUrl) -> Result<F
         ));
     }
     let resolved = stage::resolve(cx, url).await?;
-    stage::find(cx, app, resolved).await
+    let mut found = stage::find(cx, app, resolved).await?;
+    if let Some(manifest) = found.installed.take() {
+        found.installed = Some(stage::note_signer(app, manifest, found.signed.as_ref())?);
+    }
+    Ok(found)
 }
 
 /// Preflight and stage: nothing that runs is touched, and a release that is

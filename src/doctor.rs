@@ -5,6 +5,7 @@
 mod forwarding;
 mod logs;
 mod machine;
+mod signatures;
 mod source;
 mod state;
 mod traffic;
@@ -17,6 +18,7 @@ use crate::events::Events;
 use crate::host::linux::Linux;
 use crate::source::Sources;
 use crate::store::{Store, last_place};
+use crate::trust::Trust;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use model::doctor::{Check, Row};
 use model::error::{Error, Result};
@@ -60,6 +62,7 @@ impl Instance {
             machine: Arc::new(Linux::connect().await?),
             common,
             sources,
+            trust: Trust::default(),
             events: Events::default(),
             who: String::new(),
             id: String::new(),
@@ -135,7 +138,7 @@ macro_rules! questions {
 }
 
 /// The rows that need nothing but this instance, in the order in which they are printed.
-const LOCAL: [Question; 18] = questions! {
+const LOCAL: [Question; 19] = questions! {
     Settings, HERE, state::settings;
     SettingsTaken, HERE, state::taken;
     Machine, HERE, state::machine;
@@ -153,6 +156,7 @@ const LOCAL: [Question; 18] = questions! {
     Rsyslog, HERE, logs::rsyslog;
     Forwarding, THERE, forwarding::forwarding;
     SsmAgent, HERE, logs::ssm_agent;
+    Signatures, HERE, signatures::signatures;
     Metadata, THERE, source::metadata;
 };
 

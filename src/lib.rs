@@ -34,6 +34,7 @@ pub mod health;
 pub mod stage;
 pub mod owner;
 pub mod context;
+pub mod trust;
 pub mod switched;
 pub mod rollback_window;
 pub mod budget;

@@ -7,7 +7,8 @@
 //! apps/APP/releases/.staging-r43/    in work
 //! apps/APP/shared/                   the app's own, kept across releases
 //! apps/APP/reserve/                  room for what must be written to a full disk
-//! apps/APP/history.jsonl, stopped, underway.json, watch.json, known.json, machine, lock
+//! apps/APP/history.jsonl, stopped, underway.json, watch.json, known.json, phase.json,
+//! apps/APP/machine, lock
 //! removed/APP.jsonl                  the history of an app that was removed
 //! syslog/MACHINE/                     the configuration that forwards logs
 //! state-dir                          where the state is, where that is not here
@@ -23,6 +24,7 @@ mod known;
 mod lock;
 mod machine;
 mod ownership;
+mod phase;
 mod place;
 pub mod removal;
 mod removed;
@@ -37,6 +39,7 @@ pub use forwarding::ForwardingFiles;
 pub use known::Seen;
 pub use lock::Locked;
 pub use ownership::Held;
+pub use phase::{LastPhase, PhaseState};
 pub use place::{last_place, remember_place};
 pub use report::write_report;
 pub use staging::{Homes, Staging, Unwritable, WhyUnwritable};

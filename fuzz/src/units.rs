@@ -64,6 +64,7 @@ fn snapshot(procfile: &Procfile, agent: &AgentSettings, settings: &ReleaseSettin
         process_dirs: settings.process_dirs.clone(),
         rolling: None,
         port_is_own: true,
+        signed_by: None,
         staged_counts: Default::default(),
         plan: plan(procfile, agent, settings),
     };

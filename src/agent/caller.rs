@@ -8,9 +8,12 @@ use crate::host::user;
 use crate::store::Store;
 use axum::extract::FromRequestParts;
 use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::serve::IncomingStream;
+use model::api::{BY, LONGEST_BY};
 use model::error::{Error, Result};
+use model::reason::Reason;
 use model::release::url::{ReleaseUrl, Scheme};
 
 /// The peer of a connection; unix(7), SO_PEERCRED.
@@ -35,6 +38,7 @@ const HIDDEN: [&str; 4] = ["/tmp", "/var/tmp", "/home", "/run/user"];
 
 /// A permitted user: root, or a member of the group `deploy`.
 pub(super) struct Caller {
+    /// With the person or job that it acts for, if it names one.
     pub(super) name: String,
     pub(super) uid: u32,
     /// The file descriptors that the caller passed along.
@@ -82,11 +86,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
                 if uid != 0 && runs_an_app(uid, &name)? {
                     return Err(refused_to_an_app(&name));
                 }
+                let name = acting_for(name, uid, parts.headers.get(BY))?;
                 Ok(Caller { name, uid, handed, is_root: uid == 0 })
             }
             _ => Err(refused("a caller without credentials")),
         }
     }
+}
+
+/// Returns the caller with the person or job that it acts for: `ada (root)`. Others than root are
+/// only who they are.
+fn acting_for(name: String, uid: u32, by: Option<&HeaderValue>) -> Result<String, Failure> {
+    let Some(by) = by else { return Ok(name) };
+    if uid != 0 {
+        let error = Error::usage(format!("act for another than {name}"));
+        let error = error.because("only root may give --by").with_reason(Reason::NotAllowed);
+        return Err(Failure(error.help("leave it out, or run it with sudo")));
+    }
+    let by = String::from_utf8_lossy(by.as_bytes()).into_owned();
+    Ok(format!("{} ({name})", model::text::line(by.trim(), LONGEST_BY)))
 }
 
 /// Whether this user runs the processes or the builds of an app.
@@ -115,4 +133,23 @@ fn refused_to_an_app(name: &str) -> Failure {
     let error = Error::usage(format!("serve {name}"));
     let error = error.because("apps run as this user, and no app may control the agent");
     Failure(error.help(format!("`gpasswd -d {name} {OPERATORS}`, and run it as another user")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_alone_acts_for_others_and_stays_known() {
+        let of = |uid, by: &[u8]| {
+            let by = HeaderValue::from_bytes(by).expect("a header");
+            acting_for(if uid == 0 { "root" } else { "bob" }.to_owned(), uid, Some(&by))
+        };
+        assert_eq!(of(0, "Zo\u{eb} K".as_bytes()).ok().as_deref(), Some("Zo\u{eb} K (root)"));
+        assert_eq!(of(0, b"a\tb\xff").ok().as_deref(), Some("a b\u{fffd} (root)"));
+        assert_eq!(of(0, &[b'a'; 500]).ok().map(|name| name.len()), Some(LONGEST_BY + 7));
+        let Err(Failure(error)) = of(1000, b"ada") else { panic!("it is refused") };
+        assert_eq!(error.reason(), Reason::NotAllowed);
+        assert_eq!(acting_for("bob".to_owned(), 1000, None).ok().as_deref(), Some("bob"));
+    }
 }

@@ -103,6 +103,7 @@ fn refusals(
         process_dirs: Vec::new(),
         rolling: None,
         port_is_own: true,
+        signed_by: None,
         staged_counts: BTreeMap::new(),
         plan: plan.clone(),
     });

@@ -11,6 +11,7 @@ use super::status::Look;
 use super::watch::{self, Watcher};
 use super::{cancel, env, exec, history, lifecycle, logs, metrics, plan, remove, status};
 use crate::context::Context;
+use crate::deploy::RunRelease;
 use crate::doctor::{self, Instance};
 use crate::events::Events;
 use crate::host::linux::Linux;
@@ -170,9 +171,9 @@ async fn post_deploy(
     let asked: api::Deploy = body(&bytes)?;
     let url = caller.url(&asked.url)?;
     let timeout = asked.timeout_ms.map_or(api::TIMEOUT, Duration::from_millis);
-    let run_release = asked.run_release;
+    let run_release = RunRelease::new(asked.run_release, asked.release_id)?;
     // A request with the release phase is a different job from one without.
-    let what = format!("deploy {url}{}", if run_release { " --run-release" } else { "" });
+    let what = format!("deploy {url}{run_release}");
     let request = Request {
         no_wait: asked.no_wait,
         // The release that `current` names may have changed since the earlier request.

@@ -199,6 +199,7 @@ pub fn releases(app: &App) -> Result<Vec<ReleaseStatus>> {
         files: manifest.files,
         bytes: manifest.bytes,
         why: model::variant::why(manifest, &snapshot.releases),
+        signed_by: manifest.signed_by.clone(),
     };
     Ok(snapshot.releases.iter().rev().map(release).collect())
 }

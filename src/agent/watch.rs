@@ -4,6 +4,7 @@
 
 use super::jobs::{Jobs, Request};
 use crate::context;
+use crate::deploy::RunRelease;
 use crate::source::PointerChange;
 use crate::store::{App, Watched};
 use crate::{deploy, preflight};
@@ -161,7 +162,7 @@ impl Watcher {
             let app = cx.store.app(watched.release.app());
             let locked = app.lock()?;
             locked.set_watched(&watched)?;
-            let result = deploy::deploy(&cx, locked, &watched.release, false).await;
+            let result = deploy::deploy(&cx, locked, &watched.release, RunRelease::No).await;
             (watched.exit, watched.reason, watched.message) = match &result {
                 Ok(done) => (Some(Exit::Done), None, done.message.clone()),
                 Err(error) => (Some(error.exit()), Some(error.reason()), error.chain()),

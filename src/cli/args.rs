@@ -211,6 +211,8 @@ pub struct CancelArgs {
     /// `deploy --detach` have it. May be left out where one deploy is under way.
     #[arg(value_name = "APP|ID")]
     pub word: Option<String>,
+    #[command(flatten)]
+    pub asked: By,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -226,15 +228,26 @@ pub struct DeployArgs {
     #[arg(long)]
     pub no_wait: bool,
     /// Run the Procfile's `release` once before the release starts, such as a migration
-    /// of the database. In a group of instances, ask one of them for it.
-    #[arg(long)]
-    pub run_release: bool,
+    /// of the database. In a group of instances, ask one of them for it. A deploy that is
+    /// repeated with the same ID does not run it again, and fails if it failed.
+    #[arg(
+        long,
+        value_name = "ID",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub run_release: Option<String>,
     /// Print the deploy's id and return; it goes on without this command.
     #[arg(long)]
     pub detach: bool,
     /// Give up when the release is not committed by then, such as 90s or 10m.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1h")]
     pub timeout: Duration,
+    /// The person or job that asks, for the history and `deploy status`: `NAME (root)`. Only
+    /// root may name another.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
     // Not Shown itself: clap takes a flattened Option of arguments that flatten others to be
     // absent.
     /// Print each event and the outcome as one JSON object a line.
@@ -252,6 +265,15 @@ impl DeployArgs {
     pub fn shown(&self) -> Shown {
         Shown { json: self.json, quiet: self.quiet, timings: self.timings }
     }
+}
+
+/// Who asks for a job.
+#[derive(Clone, Debug, Default, Args)]
+pub struct By {
+    /// The person or job that asks, for the history and `deploy status`: `NAME (root)`. Only
+    /// root may name another.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
 }
 
 /// How the events of a job are shown.
@@ -274,6 +296,8 @@ pub struct StageArgs {
     #[arg(value_name = "URL")]
     pub url: String,
     #[command(flatten)]
+    pub asked: By,
+    #[command(flatten)]
     pub shown: Shown,
 }
 
@@ -294,6 +318,8 @@ pub struct RollbackArgs {
     /// The release to go back to; `deploy releases` lists them.
     #[arg(long, value_name = "LABEL")]
     pub to: Option<String>,
+    #[command(flatten)]
+    pub asked: By,
     #[command(flatten)]
     pub shown: Shown,
 }
@@ -334,6 +360,8 @@ pub struct Processes {
     /// be left out where one is installed.
     #[arg(value_name = "APP] [PROCESS", num_args = 0..=2)]
     pub words: Vec<String>,
+    #[command(flatten)]
+    pub asked: By,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -344,6 +372,8 @@ pub struct ScaleArgs {
     /// The app, which may be left out where one is installed, and TYPE=COUNT, once or more.
     #[arg(value_name = "APP|TYPE=COUNT", required = true)]
     pub words: Vec<String>,
+    #[command(flatten)]
+    pub asked: By,
     #[command(flatten)]
     pub shown: Shown,
 }
@@ -409,6 +439,8 @@ pub struct RemoveArgs {
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub asked: By,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -2,8 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
+use hyper::header::HeaderValue;
 use hyper_util::rt::TokioIo;
-use model::api::SOCKET;
+use model::api::{BY, LONGEST_BY, SOCKET};
 use model::error::{Error, Exit, Result};
 use model::event::{Event, Outcome};
 use model::reason::Reason;
@@ -24,7 +25,11 @@ const AGAIN: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A client of `deployd`.
-pub struct Client(reqwest::Client);
+pub struct Client {
+    http: reqwest::Client,
+    /// The person or job that root acts for.
+    by: Option<HeaderValue>,
+}
 
 /// The events of a job, as they come.
 pub struct Following {
@@ -59,10 +64,16 @@ fn innermost(error: &dyn StdError) -> String {
 
 impl Client {
     pub fn new() -> Result<Self> {
+        Client::of(None)
+    }
+
+    /// Creates a client for the person or job that root acts for.
+    pub fn of(by: Option<String>) -> Result<Self> {
+        let by = by.as_deref().map(name).transpose()?;
         // It wants one although it never speaks TLS, and then need not read the machine's roots.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().unix_socket(SOCKET).no_proxy().tls_certs_only([]);
-        client.build().map(Client).map_err(unreachable)
+        client.build().map(|http| Client { http, by }).map_err(unreachable)
     }
 
     /// Asks for one document.
@@ -121,8 +132,22 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.0.request(method, format!("http://deployd{path}"))
+        let request = self.http.request(method, format!("http://deployd{path}"));
+        match &self.by {
+            Some(by) => request.header(BY, by),
+            None => request,
+        }
     }
+}
+
+/// Returns the name of a person or job for a header.
+fn name(by: &str) -> Result<HeaderValue> {
+    let name = model::text::line(by.trim(), LONGEST_BY);
+    let header = HeaderValue::from_bytes(name.as_bytes()).ok().filter(|name| !name.is_empty());
+    header.ok_or_else(|| {
+        let error = Error::usage(format!("act for {}", model::text::quoted(by)));
+        error.because("that is no name").help("give the name of a person or job: --by NAME")
+    })
 }
 
 /// Asks again while deployd starts again before it does what is asked.

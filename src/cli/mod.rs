@@ -16,7 +16,7 @@ mod render;
 mod tables;
 mod terminal;
 
-use args::{Cli, Command, DeployArgs, OneApp, Processes, Shown};
+use args::{By, Cli, Command, DeployArgs, OneApp, Processes, Shown};
 use clap::CommandFactory;
 use client::{Client, Following};
 use interrupts::Interrupts;
@@ -78,10 +78,11 @@ async fn perform(cli: Cli) -> Result<End> {
         Command::Release(args) => deploy(args).await,
         Command::Rollback(args) => {
             let request = api::Rollback { app: args.app, to: args.to };
-            follow("/v1/rollback", &request, args.shown).await
+            follow(args.asked, "/v1/rollback", &request, args.shown).await
         }
         Command::Stage(args) => {
-            follow("/v1/stage", &api::Release { url: checked(args.url)? }, args.shown).await
+            let request = api::Release { url: checked(args.url)? };
+            follow(args.asked, "/v1/stage", &request, args.shown).await
         }
         Command::Plan(args) => {
             let request = api::Release { url: checked(args.url)? };
@@ -105,13 +106,13 @@ async fn perform(cli: Cli) -> Result<End> {
             show(&entries, args.json, table).map(End::Shown)
         }
         Command::Restart(args) => {
-            let words = args.processes.words;
+            let Processes { words, asked, json } = args.processes;
             let request = api::Processes { words, own_user: args.own_user };
-            follow("/v1/restart", &request, plainly(args.processes.json)).await
+            follow(asked, "/v1/restart", &request, plainly(json)).await
         }
         Command::Scale(args) => {
             let request = scale(args.words)?;
-            follow("/v1/scale", &request, args.shown).await
+            follow(args.asked, "/v1/scale", &request, args.shown).await
         }
         Command::Stop(args) => post_processes("/v1/stop", args).await,
         Command::Start(args) => post_processes("/v1/start", args).await,
@@ -120,11 +121,11 @@ async fn perform(cli: Cli) -> Result<End> {
                 return Err(Error::usage(format!("remove {}", args.app)).because("not confirmed"));
             }
             let request = api::Remove { app: args.app, force: args.force };
-            follow("/v1/remove", &request, plainly(args.json)).await
+            follow(args.asked, "/v1/remove", &request, plainly(args.json)).await
         }
         Command::Cancel(args) => {
             let request = api::Cancel { word: args.word };
-            let outcome: Outcome = Client::new()?.post("/v1/cancel", &request).await?;
+            let outcome: Outcome = Client::of(args.asked.by)?.post("/v1/cancel", &request).await?;
             Ok(End::Outcome(Box::new(outcome)))
         }
         Command::Doctor(args) => doctor::run(args).await.map(End::Shown),
@@ -140,14 +141,17 @@ async fn perform(cli: Cli) -> Result<End> {
 async fn deploy(args: DeployArgs) -> Result<End> {
     let timeout_ms = Some(args.timeout.as_millis().try_into().unwrap_or(u64::MAX));
     let shown = args.shown();
-    let DeployArgs { url, no_wait, run_release, detach, .. } = args;
-    let request = api::Deploy { url: checked(url)?, no_wait, run_release, detach, timeout_ms };
+    let DeployArgs { url, no_wait, run_release, detach, by, .. } = args;
+    let url = checked(url)?;
+    let release_id = run_release.clone().filter(|id| !id.is_empty());
+    let run_release = run_release.is_some();
+    let request = api::Deploy { url, no_wait, run_release, release_id, detach, timeout_ms };
     if detach {
-        let begun: Event = Client::new()?.post("/v1/deploy", &request).await?;
+        let begun: Event = Client::of(by)?.post("/v1/deploy", &request).await?;
         render::begun(&begun, shown.json);
         return Ok(End::Shown(Exit::Done));
     }
-    follow("/v1/deploy", &request, shown).await
+    follow(By { by }, "/v1/deploy", &request, shown).await
 }
 
 /// A URL that can never be right is refused here, whether or not deployd runs.
@@ -199,7 +203,8 @@ const ALIASES: [(&str, &str); 12] = [
 ];
 
 async fn post_processes(path: &str, args: Processes) -> Result<End> {
-    follow(path, &api::Processes { words: args.words, own_user: false }, plainly(args.json)).await
+    let request = api::Processes { words: args.words, own_user: false };
+    follow(args.asked, path, &request, plainly(args.json)).await
 }
 
 /// Reads `[APP] TYPE=COUNT…`.
@@ -231,8 +236,8 @@ fn plainly(json: bool) -> Shown {
 }
 
 /// Asks for work and shows its events until it ends.
-async fn follow(path: &str, request: &impl Serialize, shown: Shown) -> Result<End> {
-    watch(Client::new()?.follow(path, request).await?, shown).await
+async fn follow(by: By, path: &str, request: &impl Serialize, shown: Shown) -> Result<End> {
+    watch(Client::of(by.by)?.follow(path, request).await?, shown).await
 }
 
 /// Shows the events of a job until it ends, whatever becomes of deployd.

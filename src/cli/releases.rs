@@ -3,6 +3,7 @@
 use super::tables::{NONE, ago, fit, size, table};
 use model::api::ReleaseStatus;
 use model::release::state::State;
+use model::text::for_terminal;
 use std::fmt::Write;
 
 const HEADER: [&str; 7] = ["app", "release", "state", "role", "staged", "size", "url"];
@@ -68,6 +69,10 @@ fn notes(releases: &[ReleaseStatus]) -> String {
         if let Some(why) = &release.why {
             let _ = writeln!(text, "{app} {label} is {why}");
         }
+        if let Some(signer) = &release.signed_by {
+            let _ =
+                writeln!(text, "{app} {label} is signed by {}", for_terminal(&signer.principal));
+        }
         match release.state {
             State::Staged if !release.current => {
                 let _ = writeln!(text, "{app} {label} waits: its deploy need not fetch it");
@@ -87,6 +92,7 @@ fn notes(releases: &[ReleaseStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::release::signature::Signer;
 
     fn release(label: &str, state: State) -> ReleaseStatus {
         ReleaseStatus {
@@ -100,6 +106,7 @@ mod tests {
             files: 3,
             bytes: 4096,
             why: (label == "r5.2").then(|| "the archive of r5, with another env".into()),
+            signed_by: (label == "r5").then(|| Signer::new("ada@x", "SHA256:k".into())),
         }
     }
 
@@ -120,6 +127,7 @@ my-app  r4       taken back  -         3h ago  4.00 KiB  …x/my-app/production/
 
 my-app r6 waits: its deploy need not fetch it
 my-app r5.2 is the archive of r5, with another env
+my-app r5 is signed by ada@x
 `deploy rollback my-app` goes to r5
 my-app r4 was taken back by a rollback, without fault
 ";

@@ -178,3 +178,22 @@ async fn faults_of_apps_are_named_with_a_remedy() {
     write(&story.app().dir().join(""), "machine", "");
     has(&row(&story, &root, Check::Machine).await, Health::Failed, "names no machine");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_that_are_required_must_be_verifiable() {
+    let (story, root) = (serving().await, root());
+    let signatures = async || row(&story, &root, Check::Signatures).await;
+    has(&signatures().await, Health::Skipped, "not required: there is no");
+    let allowed = |text: &str| write(root.path(), "etc/deploy/allowed_signers", text);
+    allowed("");
+    has(&signatures().await, Health::Failed, "install openssh-client");
+    write(root.path(), "usr/bin/ssh-keygen", "");
+    has(&signatures().await, Health::Failed, "lists no key");
+    allowed("# the team\nada@example.com\n");
+    has(&signatures().await, Health::Failed, "line 2: no key after the principals");
+    let key = "AAAAC3NzaC1lZDI1NTE5AAAAIAq1ok0GW2Ow0yCQKKCTeGM0sVzsqYm5bCK6BTOBY9Jh";
+    allowed(&format!("ada@example.com ssh-ed25519 {key}\n"));
+    has(&signatures().await, Health::Ok, "trusted (1)");
+    write(root.path(), "etc/deploy/revoked_keys", "");
+    has(&signatures().await, Health::Ok, "(1, without those revoked)");
+}

@@ -26,11 +26,12 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The units of the agent's own runs, without a suffix.
-pub const OWN: [&str; 7] = [
+pub const OWN: [&str; 8] = [
     "deployd-journal",
     "deployd-nft",
     "deployd-nft-check",
     "deployd-reserve",
+    "deployd-signature",
     "deployd-syslog-check",
     "deployd-sysusers",
     "deployd-userdel",

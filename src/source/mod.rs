@@ -4,6 +4,7 @@
 //! exactly that release, or fails: code and env never come from two releases.
 
 mod download;
+mod beside;
 mod encoding;
 mod examine;
 mod file;

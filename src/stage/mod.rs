@@ -13,6 +13,7 @@ mod homes;
 pub mod inflate;
 pub mod peek;
 mod same;
+mod signed;
 mod syncing;
 pub mod buffer_channel;
 mod resolve;
@@ -22,6 +23,7 @@ mod writable;
 mod writeback;
 
 pub use resolve::resolve;
+pub use signed::{Signed, note_signer};
 pub use syncing::Syncing;
 
 use crate::clues;
@@ -77,6 +79,8 @@ pub struct Found {
     /// The installed release with surely the same content and settings. `None` if only the
     /// archive's bytes could show it.
     pub installed: Option<Manifest>,
+    /// Its verified signature, if this instance requires one.
+    pub signed: Option<Signed>,
 }
 
 /// Reads the env of the resolved release, and looks for it among the installed ones.
@@ -84,6 +88,8 @@ pub async fn find(cx: &Context, app: &App, resolved: Resolved) -> Result<Found> 
     let over = || Error::source(format!("read env of {}", resolved.url())).because(TIME_OVER);
     let bytes = cx.in_time(resolved.env()).await.ok_or_else(over)??;
     let named = |error| with_url(&resolved, error);
+    let env_digest = Sha256::of(&bytes);
+    let signed = signed::verify(cx, &resolved, &env_digest).await?;
     let env = Env::parse(&bytes).map_err(|e| refused(&resolved, "env", e))?;
     let mut settings = ReleaseSettings::merge(&cx.agent_env, &env).map_err(named)?;
     if (settings.strategy == Strategy::Handover || !settings.metadata)
@@ -95,9 +101,9 @@ pub async fn find(cx: &Context, app: &App, resolved: Resolved) -> Result<Found> 
         cx.events.warn(format!("no handover, but a restart: {}", why.chain()));
         settings.strategy = Strategy::Restart;
     }
-    let env_digest = Sha256::of(&bytes);
     let installed = same::known(app, &resolved, &env_digest, &settings)?;
-    Ok(Found { resolved, env, env_digest, settings, installed })
+    let installed = installed.filter(|manifest| Signed::allows(signed.as_ref(), manifest));
+    Ok(Found { resolved, env, env_digest, settings, installed, signed })
 }
 
 /// Stages the release, unless it is installed already.
@@ -207,6 +213,7 @@ async fn bring_as(
             let what = format!("it is {} once more, which is installed", manifest.label);
             cx.events.step(Step::Stage, what);
             let manifest = same::remember(app, *manifest, resolved.sighting())?;
+            let manifest = note_signer(app, manifest, found.signed.as_ref())?;
             Ok(staged(Staged::reused(manifest)))
         }
         Ok(Filled::Whole(mut manifest)) => {
@@ -231,7 +238,7 @@ async fn fill(
     staging: &Staging,
     runs_as: &AppOwner,
 ) -> Result<Filled> {
-    let Found { resolved, env, env_digest, settings, .. } = found;
+    let Found { resolved, env, env_digest, settings, signed, .. } = found;
     let named = |error| with_url(resolved, error);
     staging.write_env(&env.to_environment_file(SET_BY_AGENT))?;
     let limits = Limits { max_bytes: cx.settings.max_unpacked, max_files: cx.settings.max_files };
@@ -246,6 +253,9 @@ async fn fill(
     let fetched = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
     drop(share);
     let fetch::Fetched { unpacked, digest } = fetched.map_err(named)?;
+    if let Some(signed) = signed {
+        signed.check_archive(resolved, digest.as_ref())?;
+    }
     let (mut files, mut bytes) = (unpacked.files, unpacked.bytes);
     let procfile = procfile(staging, resolved)?;
     let types = procfile.types();
@@ -295,6 +305,7 @@ async fn fill(
         homes: homes.is_some(),
         process_dirs,
         rolling: None,
+        signed_by: signed.as_ref().map(|signed| signed.by.clone()),
         port_is_own: env.get("PORT").is_some(),
         staged_counts: Default::default(),
         plan,

@@ -296,7 +296,8 @@ async fn another_environment_of_the_app_is_2() {
     let url = story.url("my-app", "r1").to_string().replace("/production/", "/staging/");
     let url = url.parse().expect("a URL");
     let locked = story.app().lock().expect("free");
-    let done = crate::deploy::deploy(&story.cx(), locked, &url, false).await;
+    let done =
+        crate::deploy::deploy(&story.cx(), locked, &url, crate::deploy::RunRelease::No).await;
     let error = Story::fails(done, Exit::Usage);
     assert!(error.chain().contains("production"), "{}", error.chain());
 }

@@ -6,15 +6,18 @@ mod formation;
 mod going_back;
 mod machine;
 mod recovery;
+mod release_once;
+mod signatures;
 mod syncing;
 mod usual;
 
 use crate::agent::processes::{self, ProcessAction};
 use crate::context::{Common, Context};
-use crate::deploy::{self, Done};
+use crate::deploy::{self, Done, RunRelease};
 use crate::events::Events;
 use crate::source::Sources;
 use crate::store::{App, Store};
+use crate::trust::Trust;
 pub use machine::Fake;
 use machine::{State, Syncs};
 use model::error::{Error, Exit, Result};
@@ -44,6 +47,7 @@ pub struct Story {
     common: Arc<Common>,
     sources: Arc<Sources>,
     settings: String,
+    trust: Trust,
     /// The number of requests so far.
     asked: AtomicU64,
 }
@@ -65,6 +69,7 @@ impl Story {
             common: Arc::new(common),
             sources: Arc::new(Sources::new()),
             settings: format!("{SETTINGS}{settings}"),
+            trust: Trust::below(&dir.path().join("etc")),
             asked: AtomicU64::new(1),
             dir,
         }
@@ -96,6 +101,7 @@ impl Story {
             machine: self.machine.clone(),
             common: self.common.clone(),
             sources: self.sources.clone(),
+            trust: self.trust.clone(),
             events: Events::default(),
             who: "ann".to_owned(),
             id: format!("{:012x}", self.asked.fetch_add(1, Ordering::Relaxed)),
@@ -157,13 +163,20 @@ impl Story {
 
     pub async fn deploy_in(&self, cx: &Context, app: &str, release: &str) -> Result<Done> {
         let locked = self.named(app).lock()?;
-        deploy::deploy(cx, locked, &self.url(app, release), false).await
+        deploy::deploy(cx, locked, &self.url(app, release), RunRelease::No).await
     }
 
     /// Deploys with the release phase.
     pub async fn release(&self, release: &str) -> Result<Done> {
         let locked = self.app().lock()?;
-        deploy::deploy(&self.cx(), locked, &self.url("my-app", release), true).await
+        deploy::deploy(&self.cx(), locked, &self.url("my-app", release), RunRelease::Yes).await
+    }
+
+    /// Deploys with the release phase, which runs once for this id.
+    pub async fn release_once(&self, release: &str, id: &str) -> Result<Done> {
+        let locked = self.app().lock()?;
+        let once = RunRelease::Once(id.to_owned());
+        deploy::deploy(&self.cx(), locked, &self.url("my-app", release), once).await
     }
 
     pub async fn stage(&self, release: &str) -> Result<Done> {

@@ -22,6 +22,32 @@ fn only_root_and_the_group_deploy_may_send_requests() {
     assert_eq!(host.json(&["history", "--json"])[0]["who"], "deployer");
 }
 
+#[test]
+fn root_names_the_person_it_acts_for_and_others_are_who_they_are() {
+    let host = Host::boot();
+    host.publish(&Release::new("r1"));
+    let said = host.deploy(&[&url("r1"), "--by", "Ada\u{e9} L."]).exits(0);
+    assert!(said.stderr.contains("for Ada\u{e9} L. (root)"), "{said:?}");
+    let commands: [&[&str]; 4] = [
+        &["restart", "my-app", "web.1"],
+        &["stop", "my-app"],
+        &["start", "my-app"],
+        &["scale", "my-app", "worker=2"],
+    ];
+    for command in commands {
+        host.deploy(&[command, &["--by", "bob\u{1b}[2J"]].concat()).exits(0);
+        let history = host.json(&["history", "--json"]);
+        assert_eq!(history[0]["who"], "bob [2J (root)", "{command:?}");
+    }
+    let status = host.status();
+    assert_eq!(status["last"]["who"], "bob [2J (root)", "{status:#}");
+    host.deploy(&["restart", "--by", " "]).exits(2);
+    let said = host.deploy_as("deployer", &["restart", "--by", "root"]).exits(2);
+    assert!(said.stderr.contains("leave it out"), "{said:?}");
+    host.deploy_as("deployer", &["restart"]).exits(0);
+    assert_eq!(host.json(&["history", "--json"])[0]["who"], "deployer");
+}
+
 /// The mode of the socket is one guard, the check of the peer's credentials another.
 #[test]
 fn a_socket_open_to_all_still_serves_no_stranger() {

@@ -41,6 +41,7 @@ mod rollback;
 mod rpm;
 mod same;
 mod sandbox;
+mod signatures;
 mod stop;
 mod stopping;
 mod stores;

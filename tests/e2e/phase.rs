@@ -248,3 +248,21 @@ fn a_plan_lists_the_types_that_will_be_started_and_those_that_will_not() {
     );
     assert!(shown.contains("  release   before the start: ./migrate --all\n"), "{shown}");
 }
+
+#[test]
+fn a_request_with_an_id_may_be_repeated_and_runs_the_release_phase_once() {
+    let host = Host::running_r1();
+    host.publish(&with_phase("r2", &migrates()).set("BEHAVE=crash"));
+    let id = "--run-release=5b1f03c2";
+    for _ in 0..2 {
+        host.deploy(&[&url("r2"), id]).exits(12);
+        assert_eq!(host.migrated(), "r2 ");
+    }
+    host.publish(&with_phase("r3", "exit 1"));
+    for why in ["exit status 1", "it failed before, for another"] {
+        let said = host.deploy(&["release", "--run-release=another", &url("r3")]).exits(10);
+        assert!(said.stdout.contains(why), "{said:?}");
+    }
+    host.deploy(&[&url("r3"), "--run-release=$(id)"]).exits(2);
+    assert_eq!(host.served().as_deref(), Some("r1"));
+}

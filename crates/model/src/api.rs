@@ -6,6 +6,7 @@
 
 use crate::error::Exit;
 use crate::history::Entry;
+use crate::release::signature::Signer;
 use crate::release::state::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,11 @@ use std::time::Duration;
 
 /// The socket of `deployd`; created by `deployd.socket`.
 pub const SOCKET: &str = "/run/deploy/deployd.sock";
+
+/// The header of a request by which root names the person or job that it acts for, in UTF-8.
+pub const BY: &str = "x-deploy-by";
+/// Characters of that name that are kept.
+pub const LONGEST_BY: usize = 60;
 
 /// The timeout of a job whose caller gives none; no job runs without a bound.
 pub const TIMEOUT: Duration = Duration::from_secs(3600);
@@ -28,6 +34,9 @@ pub struct Deploy {
     /// Run the release phase, even if DEPLOY_RELEASE_PHASE does not ask for it.
     #[serde(default)]
     pub run_release: bool,
+    /// The request for the release phase, which may be repeated: it runs once for this id.
+    #[serde(default)]
+    pub release_id: Option<String>,
     /// Respond as soon as the deploy has begun, with its first event.
     #[serde(default)]
     pub detach: bool,
@@ -235,6 +244,9 @@ pub struct ReleaseStatus {
     /// Why its label is not the name that it was published under.
     #[serde(default)]
     pub why: Option<String>,
+    /// The signer, of a release whose signature was required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Signer>,
 }
 
 fn done() -> Exit {

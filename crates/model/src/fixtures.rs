@@ -50,6 +50,7 @@ pub fn release_of(app: &str, label: &str, staged_at: i64, procfile: &str, env: &
         process_dirs: Vec::new(),
         rolling: None,
         port_is_own: false,
+        signed_by: None,
         staged_counts: Default::default(),
         plan: Plan::new(&procfile, &settings, "deploy-app"),
     }

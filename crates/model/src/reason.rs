@@ -24,6 +24,12 @@ pub enum Reason {
     InvalidEnv,
     /// The release holds more than a DEPLOY_MAX_… setting allows.
     LimitExceeded,
+    /// This instance requires a signature, and the release has none.
+    SignatureMissing,
+    /// The signature is by a key, or for a purpose, that this instance does not trust now.
+    SignerNotTrusted,
+    /// The release is not the one that was signed.
+    SignatureMismatch,
     BuildFailed,
     ReleasePhaseFailed,
     /// Another app, or another program, has the port.
@@ -114,7 +120,8 @@ impl Reason {
     pub fn may_pass(self) -> bool {
         use Reason::{
             AgentFailed, Busy, DeadlinePassed, DiskFull, Interrupted, InvalidAgentSetting,
-            InvalidRequest, NoAgent, NotAllowed, NotFound, PortTaken, StateDamaged,
+            InvalidRequest, NoAgent, NotAllowed, NotFound, PortTaken, SignatureMissing,
+            SignerNotTrusted, StateDamaged,
         };
         let elsewhere = matches!(
             self,
@@ -129,6 +136,9 @@ impl Reason {
                 | NotAllowed
                 | NotFound
                 | PortTaken
+                // It can be uploaded later, and the list of trusted keys can change.
+                | SignatureMissing
+                | SignerNotTrusted
                 | StateDamaged
         );
         elsewhere || self.is_of_source()

@@ -119,7 +119,7 @@ pub struct Reserved {
 pub async fn reserve(store: &dyn Objects, place: &Place, begun: &Document) -> Result<Reserved> {
     let bytes = begun.to_bytes()?;
     for _ in 0..TRIES {
-        let next = Number(latest(store, place).await?.map_or(1, |number| number.0 + 1));
+        let next = next(store, place).await?;
         let key = place.of(next, NAME);
         if let Written::Done(etag) = store.put(&key, bytes.clone(), Condition::Absent).await? {
             return Ok(Reserved { number: next, etag });
@@ -128,6 +128,11 @@ pub async fn reserve(store: &dyn Objects, place: &Place, begun: &Document) -> Re
     let error = Error::failed(format!("take a number for a release of {place}"));
     let error = error.because("others take each of them first").with_exit(Exit::Busy);
     Err(error.help("repeat the command"))
+}
+
+/// Returns the number that the next release gets, unless another caller takes it first.
+pub async fn next(store: &dyn Objects, place: &Place) -> Result<Number> {
+    Ok(Number(latest(store, place).await?.map_or(1, |number| number.0 + 1)))
 }
 
 /// Marks the release ready.

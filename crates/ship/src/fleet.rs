@@ -1,5 +1,6 @@
 //! The instances of an environment: which there are, and how a command gets to them.
 
+mod agent;
 pub mod aws;
 #[cfg(test)]
 pub mod fake;

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::document::{self, Document};
 use crate::maker::canonical_env;
 use crate::place::{Number, Place};
-use crate::publish::{Content, Draft, Published, publish};
+use crate::publish::{Content, Draft, Published, SIGNATURE, publish};
 use model::error::{Error, Result};
 use model::reason::Reason;
 use model::release::env::Env;
@@ -45,10 +45,24 @@ pub async fn again(
         error.because(format!("its {} names no archive", document::NAME))
     })?;
     check::formation(parsed, &document.types, &cx.report)?;
+    warn_if_unsigned(cx, ready).await?;
     let content = Content::Object(place.of(*number, &archive.name));
     let (origin, types) = (document.origin.clone(), document.types.clone());
     let from = Some(format!("{place}/{number}"));
     publish(cx, Draft { origin, from, types, archive, content, env }).await
+}
+
+/// Says that a signature is lost: the new release has another number, and must be signed anew.
+async fn warn_if_unsigned(cx: &Context, ready: &Ready<'_>) -> Result<()> {
+    let Ready { place, number, .. } = ready;
+    let signature = place.of(*number, SIGNATURE);
+    if cx.signer.is_none() && cx.store.get(&signature).await?.is_some() {
+        cx.report.warn(format!(
+            "{place} {number} is signed, and the new release is not: instances that require \
+             signatures refuse it; sign it with --sign KEY, or `sign` in ship.toml"
+        ));
+    }
+    Ok(())
 }
 
 async fn chosen(cx: &Context, from: &Place, number: Option<Number>) -> Result<(Number, Document)> {

@@ -10,12 +10,13 @@ use crate::source::Origin;
 use model::error::{Error, Result};
 use model::release::digest::Sha256;
 use model::release::name::ProcessType;
+use model::release::sums::{Sums, title};
 use std::path::Path;
 
 /// The names of the objects beside the archive.
 pub const ENV: &str = "env";
-pub const SUMS: &str = "SHA256SUMS";
-pub const SIGNATURE: &str = "SHA256SUMS.sig";
+pub use model::release::signature::SIGNATURE;
+pub use model::release::sums::SUMS;
 
 /// A release that is complete and checked, and has no number yet.
 pub struct Draft<'a> {
@@ -42,20 +43,20 @@ pub struct Published {
     pub document: Document,
 }
 
-/// Signs, takes a number, uploads, and marks the release ready: the last write of all.
+/// Signs for the next number, takes it, uploads, and marks the release ready: the last write of all.
 pub async fn publish(cx: &Context, draft: Draft<'_>) -> Result<Published> {
     let Draft { origin, from, types, archive, content, env } = draft;
     let env_sum = Sha256::of(&env);
-    let sums = sums(&archive, &env_sum);
     // A key that does not sign must not cost a number.
-    let signature = match &cx.signer {
-        Some(signer) => Some(signer.sign(sums.clone().into_bytes()).await?),
-        None => None,
-    };
+    let next = document::next(&*cx.store, &cx.place).await?;
+    let mut signed = Signed::new(cx, next, &archive, &env_sum).await?;
     let mut document = Document::begun(&cx.by, cx.store.now().await?, origin);
     document.from = from;
     let reserved = document::reserve(&*cx.store, &cx.place, &document).await?;
     let number = reserved.number;
+    if number != next {
+        signed = Signed::new(cx, number, &archive, &env_sum).await?;
+    }
     cx.report.step("number", format!("{} {number}", cx.place));
     let key = |name: &str| cx.place.of(number, name);
     match content {
@@ -68,7 +69,7 @@ pub async fn publish(cx: &Context, draft: Draft<'_>) -> Result<Published> {
             cx.store.copy(&from, &key(&archive.name)).await?;
         }
     }
-    let rest = [(ENV, Some(env)), (SUMS, Some(sums.into_bytes())), (SIGNATURE, signature)];
+    let rest = [(ENV, Some(env)), (SUMS, Some(signed.sums)), (SIGNATURE, signed.signature)];
     for (name, bytes) in rest {
         if let Some(bytes) = bytes {
             put(cx, &key(name), bytes).await?;
@@ -92,14 +93,23 @@ async fn put(cx: &Context, key: &str, bytes: Vec<u8>) -> Result<()> {
     }
 }
 
-/// Returns what `sha256sum` writes, and `sha256sum -c` checks.
-pub fn sums(archive: &Archive, env: &Sha256) -> String {
-    let Archive { name, sha256, .. } = archive;
-    format!("{}  {name}\n{}  {ENV}\n", hex(sha256), hex(env))
+/// The sums of a release and its name, which `sha256sum -c` checks, and their signature.
+struct Signed {
+    sums: Vec<u8>,
+    signature: Option<Vec<u8>>,
 }
 
-fn hex(sum: &Sha256) -> &str {
-    sum.begin(64)
+impl Signed {
+    async fn new(cx: &Context, number: Number, archive: &Archive, env: &Sha256) -> Result<Signed> {
+        let title = title(&cx.place.app, &cx.place.environment, number);
+        let files = [(archive.name.as_str(), &archive.sha256), (ENV, env)];
+        let sums = Sums::new(title, &files).to_text().into_bytes();
+        let signature = match &cx.signer {
+            Some(signer) => Some(signer.sign(sums.clone()).await?),
+            None => None,
+        };
+        Ok(Signed { sums, signature })
+    }
 }
 
 /// The archive that ship itself makes.

@@ -11,6 +11,7 @@ mod event;
 mod judges;
 mod lease;
 mod record;
+mod release;
 mod run;
 mod send;
 #[cfg(test)]
@@ -57,6 +58,8 @@ pub struct Wish {
     pub batches: Batches,
     pub bake: Duration,
     pub skip_unreachable: bool,
+    /// Whether the release phase runs, once.
+    pub run_release: bool,
 }
 
 /// Rolls a release out, to the end of it, whichever that is.
@@ -83,7 +86,12 @@ pub async fn preview(group: &Group, wish: &Wish) -> Result<Vec<Vec<Host>>> {
     let members = survey(group, wish.skip_unreachable).await?;
     let reached = members.into_iter().filter(|(_, member)| member.state == State::Waiting);
     let hosts: Vec<Host> = reached.map(|(host, _)| host).collect();
-    Ok(wish.batches.split(&hosts))
+    Ok(match hosts.split_first() {
+        Some((canary, rest)) if wish.run_release => {
+            [vec![vec![canary.clone()]], wish.batches.split(rest)].concat()
+        }
+        _ => wish.batches.split(&hosts),
+    })
 }
 
 /// Writes the rollout down. One that was interrupted ends in its favour.
@@ -100,6 +108,7 @@ async fn plan(group: &Group, wish: &Wish) -> Result<Record> {
         begun = begun.max(after.unwrap_or(begun));
     }
     let interrupted = last.filter(|last| last.rollout.verdict.is_none());
+    let release = wish.run_release.then(|| release::of(&id, &wish.to, interrupted.as_ref()));
     let mut from = pointer.clone();
     if let Some(mut old) = interrupted {
         let goes_back = old.rollout.phase == Phase::Back;
@@ -128,6 +137,7 @@ async fn plan(group: &Group, wish: &Wish) -> Result<Record> {
         phase: Phase::Batches,
         batches: wish.batches.clone(),
         bake: wish.bake.as_secs(),
+        release,
         failure: None,
         verdict: None,
         hosts,

@@ -43,6 +43,9 @@ pub struct Environment {
     /// Alarms of CloudWatch that stop a rollout.
     #[serde(default)]
     pub alarms: Vec<String>,
+    /// Whether each deploy runs the release phase, once.
+    #[serde(default)]
+    pub run_release: bool,
 }
 
 /// How commands get to instances.
@@ -74,6 +77,7 @@ pub struct Target {
     /// By default ssh where hosts are listed, and otherwise Systems Manager.
     pub transport: Means,
     pub alarms: Vec<String>,
+    pub run_release: bool,
 }
 
 /// A bucket and a prefix, which is empty or ends with `/`.
@@ -142,6 +146,7 @@ impl Settings {
             group: given.group.clone().or(own.group),
             hosts: own.hosts,
             alarms: own.alarms,
+            run_release: own.run_release,
         })
     }
 
@@ -188,7 +193,7 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "app = \"shop\"\nstore = \"s3://releases/team\"\n\
-        [environments.production]\nregion = \"eu-central-1\"\ngroup = \"shop-asg\"\n";
+        [environments.production]\nregion = \"eu-central-1\"\ngroup = \"shop-asg\"\nrun_release = true\n";
 
     #[test]
     fn the_only_environment_need_not_be_named() {
@@ -197,6 +202,7 @@ mod tests {
         assert_eq!(target.place.to_string(), "shop/production");
         assert_eq!(target.store.prefix, "team/");
         assert_eq!(target.group.as_deref(), Some("shop-asg"));
+        assert!(target.run_release);
     }
 
     #[test]

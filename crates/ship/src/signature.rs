@@ -3,11 +3,9 @@
 use crate::program::Program;
 use model::error::{Error, Result};
 use model::release::digest::Sha256;
+use model::release::signature::NAMESPACE;
 use std::env;
 use std::path::{Path, PathBuf};
-
-/// A signature for another purpose is none for a release.
-pub const NAMESPACE: &str = "deploy-release";
 
 /// A key: its file, or the public half of a key that the SSH agent or a FIDO token holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The real metadata service, and deployd for all else.
 
-use super::super::args::Shown;
+use super::super::args::{By, Shown};
 use super::super::client::Client;
 use super::super::{checked, follow};
 use super::End;
@@ -91,14 +91,20 @@ impl LocalDeployd for Real {
     async fn deploy(&self, url: &str, timeout: Duration) -> Result<End> {
         let timeout_ms = Some(timeout.as_millis().try_into().unwrap_or(u64::MAX));
         let url = checked(url.to_owned())?;
-        let request =
-            api::Deploy { url, no_wait: false, run_release: false, detach: false, timeout_ms };
-        follow("/v1/deploy", &request, self.shown).await
+        let request = api::Deploy {
+            url,
+            no_wait: false,
+            run_release: false,
+            release_id: None,
+            detach: false,
+            timeout_ms,
+        };
+        follow(By::default(), "/v1/deploy", &request, self.shown).await
     }
 
     async fn stage(&self, url: &str, limit: Duration) -> Result<End> {
         let request = api::Release { url: checked(url.to_owned())? };
-        let staged = timeout(limit, follow("/v1/stage", &request, self.shown)).await;
+        let staged = timeout(limit, follow(By::default(), "/v1/stage", &request, self.shown)).await;
         match staged {
             Ok(staged) => staged,
             Err(_) => {

@@ -91,10 +91,16 @@ fn entry(path: &str, metadata: &Metadata) -> String {
     format!("{config}%attr({mode:04o},root,root) /{path}")
 }
 
+/// Packages that have another name in distributions with rpm.
+const NAMES: [(&str, &str); 1] = [("openssh-client", "openssh")];
+
 /// Debian's `systemd (>= 252)` in the syntax of rpm, which finds shared libraries by itself.
 fn relations(list: &str) -> impl Iterator<Item = String> {
     let all = list.split(',').map(str::trim).filter(|one| *one != "$auto");
-    all.map(|one| one.replace(['(', ')'], ""))
+    all.map(|one| match NAMES.iter().find(|(debian, _)| *debian == one) {
+        Some((_, rpm)) => (*rpm).to_owned(),
+        None => one.replace(['(', ')'], ""),
+    })
 }
 
 /// The Debian changelog in the syntax of rpm.
@@ -127,8 +133,9 @@ mod tests {
 
     #[test]
     fn relations_are_those_of_debian_without_its_libraries() {
-        let found: Vec<String> = relations("$auto, dbus, systemd (>= 252)").collect();
-        assert_eq!(found, ["dbus", "systemd >= 252"]);
+        let found: Vec<String> =
+            relations("$auto, dbus, systemd (>= 252), openssh-client").collect();
+        assert_eq!(found, ["dbus", "systemd >= 252", "openssh"]);
     }
 
     #[test]

@@ -32,6 +32,26 @@ impl Sha256 {
         (bytes.len() == 32).then(|| Sha256::from_bytes(&bytes))
     }
 
+    /// Parses 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Sha256> {
+        let is_sum = text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        is_sum.then(|| Sha256(text.to_ascii_lowercase()))
+    }
+
+    /// Returns the sum in padded Base64, as S3 and OpenSSH write it.
+    pub(super) fn to_base64(&self) -> String {
+        let digits: Vec<u32> = self.0.chars().filter_map(|digit| digit.to_digit(16)).collect();
+        // Three hexadecimal digits are two of Base64; of the last, two bits are padding.
+        let pairs = digits.chunks(3).flat_map(|three| {
+            let bits = three.iter().fold(0, |bits, digit| bits << 4 | digit);
+            match three.len() {
+                3 => vec![bits >> 6, bits & 63],
+                _ => vec![bits << 2],
+            }
+        });
+        pairs.filter_map(base64_digit).chain(['=']).collect()
+    }
+
     fn from_bytes(bytes: &[u8]) -> Sha256 {
         Sha256(bytes.iter().fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
@@ -60,8 +80,13 @@ impl Hasher {
     }
 }
 
+fn base64_digit(value: u32) -> Option<char> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    DIGITS.get(usize::try_from(value).ok()?).map(|digit| char::from(*digit))
+}
+
 /// Decodes padded Base64 (RFC 4648); none if the text is invalid.
-fn from_base64(text: &str) -> Option<Vec<u8>> {
+pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
         return None;
@@ -99,6 +124,16 @@ mod tests {
         let mut hasher = Hasher::default();
         b"123456789".chunks(2).for_each(|chunk| hasher.update(chunk));
         assert_eq!(hasher.finish(), Sha256(CHECK.into()));
+    }
+
+    #[test]
+    fn reads_hexadecimal_and_writes_base64() {
+        let sum = Sha256::parse(&CHECK.to_uppercase()).unwrap();
+        assert_eq!(sum, Sha256(CHECK.into()));
+        assert_eq!(sum.to_base64(), "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=");
+        for wrong in [&CHECK[1..], &CHECK.replace('1', "g"), &format!("{CHECK}0")] {
+            assert_eq!(Sha256::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

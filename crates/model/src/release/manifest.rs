@@ -9,6 +9,7 @@ use super::reach::Families;
 use super::settings::{
     Clients, Readiness, ReleaseSettings, Sandbox, Statuses, StopSignal, Strategy,
 };
+use super::signature::Signer;
 use super::state::State;
 use super::url::ReleaseUrl;
 use jiff::Timestamp;
@@ -54,6 +55,9 @@ pub struct Manifest {
     /// 0.1.0 do not say; they count as if they set it.
     #[serde(default = "yes")]
     pub port_is_own: bool,
+    /// The signer of its archive and env, if signatures are required here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Signer>,
     /// The counts that the release was staged with, of a release that was scaled since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub staged_counts: BTreeMap<ProcessType, u16>,

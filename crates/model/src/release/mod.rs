@@ -13,7 +13,10 @@ pub mod ports;
 pub mod procfile;
 pub mod reach;
 pub mod settings;
+pub mod signature;
+pub mod signers;
 pub mod state;
+pub mod sums;
 pub mod url;
 
 use std::fmt;

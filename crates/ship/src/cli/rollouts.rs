@@ -17,6 +17,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 pub async fn deploy(desk: &Desk, args: DeployArgs) -> Result<u8> {
+    let run_release = args.run_release || desk.target(args.environment.clone())?.run_release;
     let group = group(desk, args.environment, args.how.by.clone(), args.how.timeout).await?;
     let (store, place) = (&*group.cx.store, &group.cx.place);
     let number = match args.release {
@@ -24,7 +25,7 @@ pub async fn deploy(desk: &Desk, args: DeployArgs) -> Result<u8> {
         None => document::newest(store, place).await?.0,
     };
     document::ready(store, place, number).await?;
-    roll(desk, &group, Action::Deploy, number.to_string(), args.how).await
+    roll(desk, &group, (Action::Deploy, run_release), number.to_string(), args.how).await
 }
 
 pub async fn rollback(desk: &Desk, args: RollbackArgs) -> Result<u8> {
@@ -33,7 +34,7 @@ pub async fn rollback(desk: &Desk, args: RollbackArgs) -> Result<u8> {
         Some(name) => name.to_string(),
         None => before(&group.cx).await?,
     };
-    roll(desk, &group, Action::Rollback, to, args.how).await
+    roll(desk, &group, (Action::Rollback, false), to, args.how).await
 }
 
 /// Returns the release before the last good deploy of the one that is current.
@@ -57,9 +58,15 @@ async fn before(cx: &Context) -> Result<String> {
     })
 }
 
-async fn roll(desk: &Desk, group: &Group, action: Action, to: String, how: How) -> Result<u8> {
+async fn roll(
+    desk: &Desk,
+    group: &Group,
+    (action, run_release): (Action, bool),
+    to: String,
+    how: How,
+) -> Result<u8> {
     let How { batch: batches, bake, skip_unreachable, dry_run, .. } = how;
-    let wish = Wish { action, to, batches, bake, skip_unreachable };
+    let wish = Wish { action, to, batches, bake, skip_unreachable, run_release };
     if dry_run {
         let batches = rollout::preview(group, &wish).await?;
         if desk.global.json {

@@ -14,6 +14,8 @@ struct Job {
     ticket: usize,
     release: String,
     is_rollback: bool,
+    /// The id of its release phase.
+    phase: Option<String>,
     until: Instant,
     ended: Option<Ended>,
 }
@@ -30,6 +32,10 @@ pub struct Machine {
     pub healthy: bool,
     /// How long a deploy takes.
     pub takes: Duration,
+    /// The ids for which the release phase has run here.
+    pub phases: Vec<String>,
+    /// Whether the release phase fails here.
+    pub phase_fails: bool,
     jobs: Vec<Job>,
 }
 
@@ -66,6 +72,8 @@ impl Machine {
             reachable: true,
             healthy: true,
             takes: Duration::from_secs(5),
+            phases: Vec::new(),
+            phase_fails: false,
             jobs: Vec::new(),
         }
     }
@@ -76,6 +84,15 @@ impl Machine {
             let code = match fails {
                 _ if self.runs.as_ref() == Some(&job.release) && self.healthy => 0,
                 _ if job.is_rollback && !self.has.contains(&job.release) => 2,
+                _ if job.phase.as_ref().is_some_and(|id| {
+                    if !self.phases.contains(id) {
+                        self.phases.push(id.clone());
+                    }
+                    self.phase_fails
+                }) =>
+                {
+                    10
+                }
                 Some(code) => code,
                 None => 0,
             };
@@ -191,9 +208,11 @@ impl Transport for Group {
         let mut inner = self.now();
         let ticket = inner.orders.len();
         inner.orders.push((order.clone(), hosts.to_vec()));
-        let (release, is_rollback) = match order {
-            Order::Deploy { url } => (url.rsplit('/').next().unwrap_or_default(), false),
-            Order::Rollback { to, .. } => (to.as_str(), true),
+        let (release, is_rollback, phase) = match order {
+            Order::Deploy { url, release, .. } => {
+                (url.rsplit('/').next().unwrap_or_default(), false, release.clone())
+            }
+            Order::Rollback { to, .. } => (to.as_str(), true, None),
         };
         for host in hosts {
             let Some(one) = inner.machines.get_mut(host).filter(|one| one.reachable) else {
@@ -204,7 +223,8 @@ impl Transport for Group {
             let takes =
                 if one.runs.as_deref() == Some(release) { Duration::ZERO } else { one.takes };
             let release = release.to_owned();
-            one.jobs.push(Job { ticket, release, is_rollback, until: free + takes, ended: None });
+            let (phase, until) = (phase.clone(), free + takes);
+            one.jobs.push(Job { ticket, release, is_rollback, phase, until, ended: None });
         }
         let orders = inner.orders.len();
         let inner = &mut *inner;

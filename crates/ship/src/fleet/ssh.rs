@@ -7,7 +7,7 @@ mod call;
 #[cfg(test)]
 mod tests;
 
-use super::{Host, Order, Progress, Seen, Ticket, Transport, seen};
+use super::{Host, Order, Progress, Seen, Ticket, Transport, agent, seen};
 use async_trait::async_trait;
 use call::Call;
 use futures_util::{StreamExt, stream};
@@ -99,12 +99,8 @@ impl Transport for Ssh {
     }
 
     async fn begin(&self, order: &Order, hosts: &[Host]) -> Result<Ticket> {
-        let words: Vec<&str> = match order {
-            Order::Deploy { url } => {
-                vec!["release", "--json", "--timeout", &self.timeout, "--", url]
-            }
-            Order::Rollback { app, to } => vec!["rollback", "--json", "--to", to, "--", app],
-        };
+        let words = agent::words(order, &self.timeout);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let sent = Arc::new(Sent::default());
         for host in hosts {
             sent.set(host, Progress::Waiting);

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 /// the job that is under way, and does nothing where the release runs and is healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// `deploy URL`
-    Deploy { url: String },
+    /// `deploy URL`; `release` is the id under which its release phase runs once.
+    Deploy { url: String, by: String, release: Option<String> },
     /// `deploy rollback APP --to RELEASE`, which needs no store.
-    Rollback { app: String, to: String },
+    Rollback { app: String, to: String, by: String },
 }
 
 /// A command under way on several instances.

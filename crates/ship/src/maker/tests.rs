@@ -56,7 +56,7 @@ async fn a_release_is_complete_before_it_is_ready() {
     assert_eq!(
         sums,
         format!(
-            "{}  source.tar.zst\n{}  env\n",
+            "# shop/production/r1\n{}  source.tar.zst\n{}  env\n",
             packed.sha256.begin(64),
             document.env.clone().unwrap().begin(64)
         )

@@ -22,6 +22,8 @@ async fn a_promoted_release_has_the_archive_of_one_and_the_config_of_the_other()
     assert_eq!(promoted.number, Number(1));
     assert_eq!(promoted.document.from.as_deref(), Some("shop/staging/r2"));
     assert_eq!(store.text("shop/production/r1/env").unwrap(), "A=production\n");
+    let sums = store.text("shop/production/r1/SHA256SUMS").unwrap();
+    assert!(sums.starts_with("# shop/production/r1\n"), "{sums}");
     let archive = |key: &str| store.text(key).unwrap();
     assert_eq!(
         archive("shop/production/r1/source.tar.zst"),

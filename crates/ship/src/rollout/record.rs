@@ -79,6 +79,18 @@ pub struct Verdict {
     pub help: Option<String>,
 }
 
+/// The release phase of a rollout, which runs once, on one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The instance runs it once for this id, however often it is asked.
+    pub id: String,
+    /// The instance; none before it is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Host>,
+    #[serde(default)]
+    pub done: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
     pub id: String,
@@ -94,6 +106,9 @@ pub struct Rollout {
     pub phase: Phase,
     #[serde(default)]
     pub batches: super::Batches,
+    /// Its release phase, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
     /// Seconds that the group is watched at the end.
     #[serde(default)]
     pub bake: u64,

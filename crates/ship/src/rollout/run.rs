@@ -57,6 +57,9 @@ impl<'a> Run<'a> {
     }
 
     async fn forward(&mut self) -> Result<Option<Failure>> {
+        if let Some(failure) = self.release().await? {
+            return Ok(Some(failure));
+        }
         let waiting = self.hosts(|member| member.state == State::Waiting);
         for batch in self.rollout().batches.split(&waiting) {
             if let Some(failure) = self.batch(Phase::Batches, batch).await? {
@@ -72,7 +75,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn batch(&mut self, phase: Phase, hosts: Vec<Host>) -> Result<Option<Failure>> {
+    pub async fn batch(&mut self, phase: Phase, hosts: Vec<Host>) -> Result<Option<Failure>> {
         if let Some(failure) = self.is_cancelled().await? {
             return Ok(Some(failure));
         }

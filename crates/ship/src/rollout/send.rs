@@ -41,12 +41,13 @@ impl Run<'_> {
         stops: bool,
     ) -> Result<Ends> {
         let url = self.cx().store.url(&format!("{}{release}", self.cx().place.prefix()));
-        let deploy = Order::Deploy { url };
+        let by = self.cx().by.clone();
+        let deploy = Order::Deploy { url, by: by.clone(), release: self.release_now() };
         if !by_rollback {
             return self.send(&deploy, hosts, stops).await;
         }
         let (app, to) = (self.cx().place.app.to_string(), release.to_owned());
-        let mut ends = self.send(&Order::Rollback { app, to }, hosts, stops).await?;
+        let mut ends = self.send(&Order::Rollback { app, to, by }, hosts, stops).await?;
         let lacks_it = |end: &End| match end {
             End::Ended(ended) => [1, 2, 10, 11, 30].contains(&ended.code),
             _ => false,

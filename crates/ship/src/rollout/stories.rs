@@ -3,6 +3,7 @@
 mod aws;
 mod faults;
 mod kills;
+mod release;
 mod simulation;
 mod world;
 

@@ -5,5 +5,6 @@
 
 mod formation;
 mod group;
+mod phase;
 mod ssm;
 mod story;

@@ -37,6 +37,9 @@ pub struct DeployArgs {
     /// The release; otherwise the newest that is ready.
     #[arg(value_name = "rN")]
     pub release: Option<Number>,
+    /// Run the Procfile's `release` once, on the first instance, before it starts the release.
+    #[arg(long)]
+    pub run_release: bool,
     #[command(flatten)]
     pub how: How,
 }

@@ -1,6 +1,6 @@
 //! One call of `deploy` on one instance.
 
-use crate::fleet::{Ended, Host, quote};
+use crate::fleet::{Ended, Host, agent};
 use crate::program::said;
 use model::event::Event;
 use std::path::Path;
@@ -139,7 +139,6 @@ fn failed(status: ExitStatus, stderr: &[u8]) -> String {
 
 /// Returns the command line for the instance's shell: deploy, by root.
 fn remote(words: &[&str]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
-    let deploy = format!("deploy {}", quoted.join(" "));
-    format!("if [ \"$(id -u)\" = 0 ]; then exec {deploy}; else exec sudo -n {deploy}; fi")
+    let agent::Call { before, call } = agent::call(words);
+    format!("{before}if [ \"$(id -u)\" = 0 ]; then exec {call}; else exec sudo -n {call}; fi")
 }

@@ -44,7 +44,8 @@ async fn an_outcome_is_that_of_the_event_and_a_broken_connection_is_lost() {
          web3) echo 'sudo: a password is required' >&2; exit 1;;\n\
          esac"
     ));
-    let order = Order::Deploy { url: "s3://releases/shop/production/r8".to_owned() };
+    let url = "s3://releases/shop/production/r8".to_owned();
+    let order = Order::Deploy { url, by: "Ada".to_owned(), release: None };
     let ticket = ssh.begin(&order, &hosts(&["web1", "web2", "web3"])).await.unwrap();
     let ends = ends(&ssh, &ticket).await;
     let end = |name: &str| ends[&Host(name.to_owned())].clone();
@@ -71,10 +72,35 @@ async fn a_look_finds_the_release_or_says_why_not() {
 #[tokio::test]
 async fn words_reach_the_instance_as_they_are() {
     let (directory, ssh) = ssh("echo \"$command\" >\"$0.said\"; exit 255");
-    let order = Order::Rollback { app: "a'b; $(x)".to_owned(), to: "r7".to_owned() };
+    let (app, to, by) = ("a'b; $(x)".to_owned(), "r7".to_owned(), "O'Hara $(id)".to_owned());
+    let order = Order::Rollback { app, to, by };
     let ticket = ssh.begin(&order, &hosts(&["web1"])).await.unwrap();
     ends(&ssh, &ticket).await;
     let said = std::fs::read_to_string(directory.path().join("ssh.said")).unwrap();
-    let words = r"deploy 'rollback' '--json' '--to' 'r7' '--' 'a'\''b; $(x)'";
-    assert!(said.contains(&format!("exec {words}; else exec sudo -n {words}; fi")), "{said}");
+    let words = r#"deploy 'rollback' "$@" '--json' '--to' 'r7' '--' 'a'\''b; $(x)'"#;
+    assert!(said.ends_with(&format!("exec {words}; else exec sudo -n {words}; fi\n")), "{said}");
+    // With an agent that knows --by, and with one that does not.
+    for (help, by) in [("--by NAME", "[--by][O'Hara $(id)]"), ("--to LABEL", "")] {
+        let agent = format!(
+            "id() {{ echo 1000; }}\nsudo() {{ shift; \"$@\"; }}\ndeploy() {{ case $2 in \
+             --help) echo '{help}';; *) printf '[%s]' \"$@\";; esac; }}\n"
+        );
+        let line = said.replace("exec ", "");
+        let mut shell = std::process::Command::new("sh");
+        let output = shell.arg("-c").arg(format!("{agent}{line}")).output().unwrap();
+        let given = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(given, format!("[rollback]{by}[--json][--to][r7][--][a'b; $(x)]"));
+    }
+}
+
+#[tokio::test]
+async fn the_release_phase_has_an_id() {
+    let (directory, ssh) = ssh("echo \"$command\" >\"$0.said\"; exit 255");
+    let order =
+        Order::Deploy { url: "s3://b/r8".into(), by: "Ada".into(), release: Some("5b1f".into()) };
+    let ticket = ssh.begin(&order, &hosts(&["web1"])).await.unwrap();
+    ends(&ssh, &ticket).await;
+    let said = std::fs::read_to_string(directory.path().join("ssh.said")).unwrap();
+    let words = "'--json' '--timeout' '600s' '--run-release=5b1f' '--' 's3://b/r8'";
+    assert!(said.contains(words), "{said}");
 }

@@ -1,7 +1,7 @@
 //! The shell commands that instances run. They work with any shell and any version of the agent.
 
 use crate::fleet::aws::api::Command;
-use crate::fleet::{Host, Order, quote};
+use crate::fleet::{Host, Order, agent};
 use crate::place::Place;
 use std::time::Duration;
 
@@ -41,22 +41,16 @@ impl Line {
     /// Gives an order. `patience` is the time that the instance has.
     pub fn of(order: &Order, patience: Duration) -> Line {
         let timeout = format!("{}s", patience.as_secs().max(1));
-        let (words, about) = match order {
-            Order::Deploy { url, .. } => {
-                let name = url.rsplit('/').next().unwrap_or_default();
-                (vec!["release", "--json", "--timeout", &timeout, "--", url], name.to_owned())
-            }
-            Order::Rollback { app, to, .. } => {
-                (vec!["rollback", "--json", "--to", to, "--", app], format!("back to {to}"))
-            }
+        let agent::Call { before, call } = agent::call(&agent::words(order, &timeout));
+        let about = match order {
+            Order::Deploy { url, .. } => url.rsplit('/').next().unwrap_or_default().to_owned(),
+            Order::Rollback { to, .. } => format!("back to {to}"),
         };
-        let words: Vec<String> = words.into_iter().map(quote).collect();
         // Exit codes such as 137 and 194 mean something else to the SSM agent, and a shell that
         // is not bash knows no `pipefail`: 1 says that it failed, and the outcome says how.
         let text = format!(
-            "o=$(deploy {} | tail -n 1); printf '%s\\n' \"$o\"; \
-             case $o in *'\"code\":0,'*) ;; *) exit 1;; esac",
-            words.join(" ")
+            "{before}o=$({call} | tail -n 1); printf '%s\\n' \"$o\"; \
+             case $o in *'\"code\":0,'*) ;; *) exit 1;; esac"
         );
         // The agent gives up by itself, and says why, before it is killed.
         let execution = patience + Duration::from_secs(60);
@@ -84,6 +78,10 @@ mod tests {
     use super::*;
     use std::process::Command as Process;
 
+    fn ada() -> String {
+        "Ada".to_owned()
+    }
+
     fn place() -> Place {
         let app = "a".repeat(63).parse().unwrap();
         Place { app, environment: "production".parse().unwrap() }
@@ -99,18 +97,24 @@ mod tests {
     #[test]
     fn words_reach_the_agent_as_they_are() {
         let url = "s3://b/it's $(id)/`x`/r8".to_owned();
-        let line = Line::of(&Order::Deploy { url }, Duration::from_secs(90));
+        let line = Line::of(
+            &Order::Deploy { url, by: ada(), release: Some("5b1f".into()) },
+            Duration::from_secs(90),
+        );
         let (code, said) = run(&line, "for w do printf '[%s]' \"$w\"; done");
         assert_eq!(code, 1);
-        assert_eq!(said, "[release][--json][--timeout][90s][--][s3://b/it's $(id)/`x`/r8]\n");
-        let order = Order::Rollback { app: "-x; y".to_owned(), to: "r7".to_owned() };
+        assert_eq!(
+            said,
+            "[release][--json][--timeout][90s][--run-release=5b1f][--][s3://b/it's $(id)/`x`/r8]\n"
+        );
+        let order = Order::Rollback { app: "-x; y".to_owned(), to: "r7".to_owned(), by: ada() };
         let (_, said) = run(&Line::of(&order, Duration::ZERO), "printf '[%s]' \"$@\"");
         assert_eq!(said, "[rollback][--json][--to][r7][--][-x; y]\n");
     }
 
     #[test]
     fn the_last_line_alone_is_printed_and_says_whether_it_succeeded() {
-        let order = Order::Rollback { app: "shop".to_owned(), to: "r7".to_owned() };
+        let order = Order::Rollback { app: "shop".to_owned(), to: "r7".to_owned(), by: ada() };
         let line = Line::of(&order, Duration::ZERO);
         let done = r#"{"event":"ended","outcome":{"exit":"done","code":0,"message":"done"}}"#;
         let (code, said) = run(&line, &format!("seq 9; echo '{done}'"));
@@ -123,7 +127,11 @@ mod tests {
 
     #[test]
     fn a_comment_fits_and_keeps_its_number() {
-        let order = Order::Deploy { url: format!("s3://b/a/b/{}", "r".repeat(63)) };
+        let order = Order::Deploy {
+            url: format!("s3://b/a/b/{}", "r".repeat(63)),
+            by: ada(),
+            release: None,
+        };
         let line = Line::of(&order, Duration::ZERO);
         let comment = line.command(&[], "5b1f03c2", 0xab, &place()).comment;
         assert_eq!(comment.len(), 100);

@@ -14,7 +14,8 @@ fn hosts(fake: &Fake) -> Vec<Host> {
 }
 
 fn order(name: &str) -> Order {
-    Order::Deploy { url: format!("s3://releases/shop/production/{name}") }
+    let url = format!("s3://releases/shop/production/{name}");
+    Order::Deploy { url, by: "Ada".to_owned(), release: None }
 }
 
 async fn ends(ssm: &Ssm, ticket: &Ticket) -> BTreeMap<Host, Progress> {

@@ -165,6 +165,7 @@ impl World {
             batches: Batches::default(),
             bake: Duration::ZERO,
             skip_unreachable: false,
+            run_release: false,
         }
     }
 
