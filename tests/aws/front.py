@@ -24,10 +24,7 @@ class Call:
         self.access_key, self.service = scope[0], scope[3] if len(scope) == 5 else ""
         self.params = {}
         target = environ.get("HTTP_X_AMZ_TARGET")
-        self.is_json, self.is_cbor = bool(target), is_cbor(environ)
-        if self.is_cbor:
-            self.action, self.params = environ["PATH_INFO"].removeprefix(alarms.PATH), alarms.read(body)
-            return
+        self.is_json = bool(target)
         if target:
             self.action = target.rpartition(".")[2]
             self.params = json.loads(body or b"{}")
@@ -54,7 +51,7 @@ class Front:
             return self.own(environ, environ["wsgi.input"].read(length), start_response)
         if environ["PATH_INFO"].startswith("/_agent/"):
             return self.agent(environ, environ["wsgi.input"].read(length), start_response)
-        is_object = not is_cbor(environ) and "form" not in environ.get("CONTENT_TYPE", "") and "HTTP_X_AMZ_TARGET" not in environ
+        is_object = "form" not in environ.get("CONTENT_TYPE", "") and "HTTP_X_AMZ_TARGET" not in environ
         if is_object:  # of S3: large, and not looked into
             if "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ:
                 # moto looks and writes in two steps, and answers other requests in between.
@@ -68,10 +65,6 @@ class Front:
         if fault:
             self.add(call, environ, fault["status"], fault["code"])
             return respond(start_response, fault["status"], *refusal(fault, call))
-        if call.is_cbor:
-            self.add(call, environ, 200)
-            answer = alarms.describe(self.fleet.region, call.params)
-            return respond(start_response, 200, answer, "application/cbor")
         status = []
 
         def begin(line, headers, *rest):
@@ -156,14 +149,8 @@ class Front:
         }
 
 
-def is_cbor(environ):
-    return environ["PATH_INFO"].startswith(alarms.PATH)
-
-
 def refusal(fault, call):
     """The body of an error, and its type."""
-    if call.is_cbor:
-        return alarms.refusal(fault), "application/cbor"
     if call.is_json:
         text = json.dumps({"__type": fault["code"], "message": fault["message"]})
         return text, "application/x-amz-json-1.1"
@@ -174,10 +161,7 @@ def refusal(fault, call):
 
 
 def respond(start_response, status, text, kind):
-    body = text if isinstance(text, bytes) else text.encode()
+    body = text.encode()
     line = f"{status} {'OK' if status == 200 else 'Refused'}"
-    headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
-    if kind == "application/cbor":
-        headers.append(("smithy-protocol", "rpc-v2-cbor"))
-    start_response(line, headers)
+    start_response(line, [("Content-Type", kind), ("Content-Length", str(len(body)))])
     return [body]

@@ -7,8 +7,8 @@ from botocore.validate import ParamValidator
 
 SESSION = botocore.session.get_session()
 # The names of the models by those in a signature; S3 is not looked into.
-TYPED = {"ssm": "ssm", "monitoring": "cloudwatch"}
-QUERY = {"autoscaling": "autoscaling", "elasticloadbalancing": "elbv2"}
+TYPED = {"ssm": "ssm"}
+QUERY = {"autoscaling": "autoscaling", "elasticloadbalancing": "elbv2", "monitoring": "cloudwatch"}
 
 
 def fault(call):

@@ -135,16 +135,18 @@ impl Settings {
             let help = format!("give --store s3://BUCKET, or `store = \"s3://BUCKET\"` in {FILE}");
             Error::usage("no store is named").help(help)
         })?;
+        // A group that is asked for is not the listed hosts.
+        let hosts = if given.group.is_some() { Vec::new() } else { own.hosts };
         Ok(Target {
             place: Place { app, environment },
             store: store.parse()?,
             region: given.region.clone().or(own.region),
-            transport: own.transport.unwrap_or(match own.hosts.as_slice() {
+            transport: own.transport.unwrap_or(match hosts.as_slice() {
                 [] => Means::Ssm,
                 _ => Means::Ssh,
             }),
             group: given.group.clone().or(own.group),
-            hosts: own.hosts,
+            hosts,
             alarms: own.alarms,
             run_release: own.run_release,
         })
@@ -235,6 +237,9 @@ mod tests {
         let given = Given { group: Some("blue".to_owned()), ..Given::default() };
         let target = Settings::parse(TEXT).unwrap().target(&given).unwrap();
         assert_eq!(target.group.as_deref(), Some("blue"));
+        let listed = Settings::parse(&format!("{TEXT}hosts = [\"web1\"]\n")).unwrap();
+        let target = listed.target(&given).unwrap();
+        assert_eq!((target.transport, target.hosts), (Means::Ssm, vec![]));
     }
 
     #[test]

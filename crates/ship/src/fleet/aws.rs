@@ -1,6 +1,7 @@
 //! A group in AWS: its instances from Auto Scaling, and Run Command of Systems Manager as the way
 //! to them.
 
+mod alarms;
 pub mod api;
 pub mod calls;
 #[cfg(test)]

@@ -115,7 +115,16 @@ impl Bench {
     /// Makes the next calls of an action fail.
     pub fn fail(&self, action: &str, code: &str, times: u32) {
         let body = format!("{{\"action\":\"{action}\",\"code\":\"{code}\",\"times\":{times}}}");
-        self.ask("POST", "faults", &body);
+        self.set("faults", &body);
+    }
+
+    /// Sends a request of the tests' own.
+    pub fn set(&self, path: &str, body: &str) {
+        let answer = self.ask("POST", path, body);
+        assert!(
+            answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.0 200"),
+            "{answer}"
+        );
     }
 
     /// Returns the answer to a request of the tests' own.

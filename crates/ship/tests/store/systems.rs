@@ -23,7 +23,10 @@ impl Drop for Instance {
 }
 
 /// Instances in the order of their ids.
-struct Group(Vec<Instance>);
+struct Group {
+    name: String,
+    instances: Vec<Instance>,
+}
 
 impl Group {
     fn of(bench: &Bench, count: &str) -> Group {
@@ -36,24 +39,33 @@ impl Group {
         let mut ids: Vec<&str> = ids.lines().collect();
         ids.sort_unstable();
         let environment = "[environments.production]";
-        let toml = format!("app = \"shop\"\n{environment}\ngroup = \"{name}\"\n");
+        let keys = format!("group = \"{name}\"\nalarms = [\"{name} & more\"]");
+        let toml = format!("app = \"shop\"\n{environment}\n{keys}\n");
         bench.write("ship.toml", &toml);
         bench.git(&["commit", "--quiet", "--all", "--message", "Name the group"]);
-        let group = Group(ids.into_iter().map(|id| Instance::start(bench, id)).collect());
+        let instances = ids.into_iter().map(|id| Instance::start(bench, id)).collect();
+        let group = Group { name, instances };
         group.wait(bench);
+        group.alarm(bench, "OK");
         group
     }
 
     /// Waits until each agent has asked for work.
     fn wait(&self, bench: &Bench) {
-        let is_so = || self.0.iter().all(|one| bench.test("instances").contains(&one.online()));
+        let is_so =
+            || self.instances.iter().all(|one| bench.test("instances").contains(&one.online()));
         let reached = poll(Duration::from_secs(30), || is_so().then_some(()));
         assert!(reached.is_some(), "{}", bench.test("instances"));
     }
 
+    fn alarm(&self, bench: &Bench, state: &str) {
+        let name = format!("{}%20%26%20more", self.name);
+        bench.set(&format!("alarms/{name}"), &format!("{{\"state\":\"{state}\"}}"));
+    }
+
     fn runs(&self) -> Vec<String> {
         let runs = |one: &Instance| fs::read_to_string(one.state.join("runs")).unwrap_or_default();
-        self.0.iter().map(|one| runs(one).trim().to_owned()).collect()
+        self.instances.iter().map(|one| runs(one).trim().to_owned()).collect()
     }
 }
 
@@ -89,15 +101,15 @@ fn a_group_is_deployed_taken_back_and_rolled_back() {
     assert_eq!(ps.matches("healthy").count(), 3, "{ps}");
 
     assert_eq!(bench.ok(&["release"]), "r2\n");
-    fs::write(group.0[2].state.join("bad"), "r2").expect("a file");
+    fs::write(group.instances[2].state.join("bad"), "r2").expect("a file");
     let Ended { code, stderr, .. } = bench.run(&["deploy"]);
     assert_eq!(code, 12, "{stderr}");
-    assert!(stderr.contains(&format!("r2 failed on {}", group.0[2].id)), "{stderr}");
+    assert!(stderr.contains(&format!("r2 failed on {}", group.instances[2].id)), "{stderr}");
     assert!(stderr.contains("the disk is on fire"), "{stderr}");
     assert!(stderr.contains("the group runs r1"), "{stderr}");
     assert_eq!(group.runs(), ["r1"; 3]);
 
-    fs::remove_file(group.0[2].state.join("bad")).expect("a file");
+    fs::remove_file(group.instances[2].state.join("bad")).expect("a file");
     for action in ["SendCommand", "ListCommandInvocations"] {
         bench.fail(action, "ThrottlingException", 3);
     }
@@ -108,10 +120,20 @@ fn a_group_is_deployed_taken_back_and_rolled_back() {
     assert_eq!(bench.ok(&["rollback", "--batch", "100%"]), "r1 runs on 3 instances\n");
     assert_eq!(group.runs(), ["r1"; 3]);
 
-    bench.fail("DescribeInstanceInformation", "AccessDeniedException", 1);
+    group.alarm(&bench, "ALARM");
     let Ended { code, stderr, .. } = bench.run(&["deploy"]);
-    assert_eq!(code, 11, "{stderr}");
-    assert!(stderr.contains("help: allow ssm:DescribeInstanceInformation"), "{stderr}");
+    assert_eq!(code, 12, "{stderr}");
+    assert!(stderr.contains("& more is in ALARM (set to ALARM)"), "{stderr}");
+    group.alarm(&bench, "OK");
+    for (action, code, iam) in [
+        ("DescribeAlarms", "AccessDenied", "cloudwatch:DescribeAlarms"),
+        ("DescribeInstanceInformation", "AccessDeniedException", "ssm:DescribeInstanceInformation"),
+    ] {
+        bench.fail(action, code, 1);
+        let Ended { code, stderr, .. } = bench.run(&["deploy"]);
+        assert_eq!(code, 11, "{stderr}");
+        assert!(stderr.contains(&format!("help: allow {iam};")), "{stderr}");
+    }
 }
 
 #[test]

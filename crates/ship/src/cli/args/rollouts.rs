@@ -12,7 +12,8 @@ pub struct How {
     /// The sizes of the batches, in instances or as a part of the group; the last one repeats.
     #[arg(long, value_name = "SIZES", default_value = "1,25%", value_parser = batches)]
     pub batch: Batches,
-    /// Watch the group that long at the end, and go back if an instance becomes unhealthy.
+    /// Watch the group that long at the end, and go back if an instance, or a target of its load
+    /// balancer, becomes unhealthy.
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub bake: Duration,
     /// Leave out instances that cannot be reached (exit 42); otherwise nothing is begun.

@@ -55,6 +55,9 @@ pub struct Inner {
     buckets: BTreeMap<Action, Bucket>,
     calls: BTreeMap<Action, BTreeMap<u64, u32>>,
     begun: Option<Instant>,
+    /// How often a ship was about to send a command, or had sent one; and when it dies.
+    points: usize,
+    dies_at: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +97,22 @@ impl Fake {
         self.change(|inner| {
             inner.buckets.insert(action, Bucket::new(per_second, burst));
         });
+    }
+
+    /// Makes the ship die before or after it sends a command; never with none.
+    pub fn die_at(&self, point: Option<usize>) {
+        self.change(|inner| (inner.points, inner.dies_at) = (0, point));
+    }
+
+    /// Never returns from the point on where the ship dies.
+    async fn point(&self) {
+        let is_dead = self.change(|inner| {
+            inner.points += 1;
+            inner.dies_at.is_some_and(|at| inner.points > at)
+        });
+        if is_dead {
+            std::future::pending::<()>().await;
+        }
     }
 
     pub fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
@@ -232,12 +251,17 @@ impl Api for Fake {
     }
 
     async fn send(&self, command: &Command) -> Answer<String> {
-        let mut inner = self.called(Action::SendCommand)?;
-        let id = inner.submit(command)?;
-        if let Some(left) = inner.lost.checked_sub(1) {
-            inner.lost = left;
-            return Err(Fault { kind: Kind::Unanswered, why: "connection reset".to_owned() });
-        }
+        self.point().await;
+        let id = {
+            let mut inner = self.called(Action::SendCommand)?;
+            let id = inner.submit(command)?;
+            if let Some(left) = inner.lost.checked_sub(1) {
+                inner.lost = left;
+                return Err(Fault { kind: Kind::Unanswered, why: "connection reset".to_owned() });
+            }
+            id
+        };
+        self.point().await;
         Ok(id)
     }
 

@@ -1,6 +1,7 @@
 //! The calls, by AWS's SDK. Its own retries are off: those are decided in `calls.rs`, where it is
 //! known which calls may be repeated, and how fast.
 
+use super::alarms::CloudWatch;
 use super::api::{Alarm, Answer, Api, Command, Fault, Group, Invocation, Kind};
 use super::api::{Managed, Member, Page, Target, Which};
 use crate::fleet::Host;
@@ -26,7 +27,7 @@ pub struct Sdk {
     scaling: aws_sdk_autoscaling::Client,
     ssm: aws_sdk_ssm::Client,
     balancing: aws_sdk_elasticloadbalancingv2::Client,
-    watch: aws_sdk_cloudwatch::Client,
+    watch: CloudWatch,
 }
 
 impl Sdk {
@@ -36,7 +37,7 @@ impl Sdk {
             scaling: aws_sdk_autoscaling::Client::new(&config),
             ssm: aws_sdk_ssm::Client::new(&config),
             balancing: aws_sdk_elasticloadbalancingv2::Client::new(&config),
-            watch: aws_sdk_cloudwatch::Client::new(&config),
+            watch: CloudWatch::new(&config),
         }
     }
 }
@@ -144,24 +145,7 @@ impl Api for Sdk {
     }
 
     async fn alarms(&self, names: &[String]) -> Answer<Vec<Alarm>> {
-        use aws_sdk_cloudwatch::types::AlarmType;
-        let call = self.watch.describe_alarms().set_alarm_names(Some(names.to_vec()));
-        let call = call.alarm_types(AlarmType::MetricAlarm).alarm_types(AlarmType::CompositeAlarm);
-        let answer = call.max_records(GROUPS).send().await.map_err(fault)?;
-        let alarm = |name, state: Option<aws_sdk_cloudwatch::types::StateValue>, reason| Alarm {
-            name,
-            state: state.map(|state| state.as_str().to_owned()).unwrap_or_default(),
-            reason,
-        };
-        let metric = answer.metric_alarms.unwrap_or_default().into_iter();
-        let metric = metric.map(|one| {
-            alarm(one.alarm_name.unwrap_or_default(), one.state_value, one.state_reason)
-        });
-        let composite = answer.composite_alarms.unwrap_or_default().into_iter();
-        let composite = composite.map(|one| {
-            alarm(one.alarm_name.unwrap_or_default(), one.state_value, one.state_reason)
-        });
-        Ok(metric.chain(composite).collect())
+        self.watch.alarms(names).await
     }
 }
 
@@ -190,7 +174,7 @@ fn invocation(one: aws_sdk_ssm::types::CommandInvocation) -> Invocation {
     }
 }
 
-fn unusable(why: impl ToString) -> Fault {
+pub fn unusable(why: impl ToString) -> Fault {
     Fault { kind: Kind::Other, why: why.to_string() }
 }
 
@@ -215,7 +199,7 @@ where
     Fault { kind: kind(code, status), why }
 }
 
-fn kind(code: &str, status: u16) -> Kind {
+pub fn kind(code: &str, status: u16) -> Kind {
     match code {
         _ if code.contains("Throttl") || code == "RequestLimitExceeded" => Kind::Throttled,
         "TooManyRequestsException" | "SlowDown" | "RateExceeded" => Kind::Throttled,

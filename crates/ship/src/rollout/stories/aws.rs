@@ -8,10 +8,10 @@ use crate::fleet::aws::calls::Action;
 use crate::fleet::aws::fake::{Fake, Machine};
 use crate::fleet::aws::{Calls, Scaling, Watch};
 use crate::fleet::{Guard, Ssm};
-use crate::rollout::{Group, Verdict, Wish, start};
+use crate::rollout::{Group, Verdict, Wish, attach, start};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 pub struct Aws {
     pub fake: Arc<Fake>,
@@ -197,4 +197,40 @@ async fn a_target_that_becomes_unhealthy_in_the_bake_takes_the_group_back() {
     assert_eq!(verdict.code, 20, "{verdict:?}");
     assert!(verdict.message.contains("its load balancer finds it unhealthy: Target.Timeout"));
     aws.whole_group_runs("r8");
+}
+
+/// A ship is killed before and after each command that it sends; another one does the rest.
+async fn killed(is_bad: bool) {
+    for point in 0.. {
+        let aws = Aws::of(3);
+        aws.each(|n, machine| {
+            if is_bad && n == 2 {
+                machine.fails.insert("r8".to_owned(), 12);
+            }
+        });
+        aws.fake.die_at(Some(point));
+        let long = Duration::from_secs(1800);
+        let is_killed = timeout(long, aws.deploy(&wish(&aws, 0))).await.is_err();
+        aws.fake.die_at(None);
+        if !is_killed {
+            assert!(point > 7, "only {point} points");
+            return;
+        }
+        // Until its lease has run out.
+        sleep(Duration::from_secs(61)).await;
+        let is_written = aws.world.store.keys().iter().any(|key| key.contains("/deploys/"));
+        let verdict = match is_written {
+            true => attach(&aws.ship(&[]), None).await.unwrap().verdict.unwrap(),
+            false => aws.deploy(&wish(&aws, 0)).await,
+        };
+        let (release, code) = if is_bad { ("r7", 12) } else { ("r8", 0) };
+        assert_eq!(verdict.code, code, "killed at {point}: {verdict:?}");
+        aws.whole_group_runs(release);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ship_that_was_killed_leaves_nothing_undone() {
+    killed(false).await;
+    killed(true).await;
 }

@@ -6,6 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -84,8 +85,16 @@ fn release(line: &str) -> Option<&str> {
     between("'--to' '", "'").or_else(|| between("'--' '", "'")?.rsplit('/').next())
 }
 
+/// Compresses a status; each one once, as the compressor's memory would count as that of ship.
 fn packed(text: &str) -> String {
+    static PACKED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut all = PACKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(packed) = all.get(text) {
+        return packed.clone();
+    }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(text.as_bytes()).expect("memory");
-    BASE64_STANDARD.encode(encoder.finish().expect("memory"))
+    let packed = BASE64_STANDARD.encode(encoder.finish().expect("memory"));
+    all.insert(text.to_owned(), packed.clone());
+    packed
 }
