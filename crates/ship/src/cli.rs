@@ -1,9 +1,10 @@
 //! The command line: parse, do, print, exit code.
 
 pub mod args;
-mod columns;
 mod config;
 mod print;
+mod progress;
+mod ps;
 mod reach;
 mod rollouts;
 
@@ -56,7 +57,7 @@ async fn perform(cli: Cli) -> Result<u8> {
         Command::Attach(args) => return rollouts::attach(&desk, args).await,
         Command::Cancel(args) => return rollouts::cancel(&desk, args).await,
         Command::History(args) => return rollouts::history(&desk, args).await,
-        Command::Ps(args) => return rollouts::ps(&desk, args).await,
+        Command::Ps(args) => return ps::ps(&desk, args).await,
     };
     done.map(|()| Exit::Done.code())
 }

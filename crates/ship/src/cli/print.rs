@@ -46,9 +46,21 @@ pub fn failed(error: &Error, command: &str, as_json: bool) {
     let mut stderr = stderr();
     let failed = style(format!("{command} failed (exit {code})")).for_stderr().red().bold();
     let _ = writeln!(stderr, "{failed}: {}", for_terminal(&error.chain()));
-    if let Some(help) = error.advice() {
-        let _ = writeln!(stderr, "{} {}", style("help:").for_stderr().cyan(), for_terminal(help));
+    if let Some(advice) = error.advice() {
+        help(advice);
     }
+}
+
+/// Prints what to do about a failure.
+pub fn help(advice: &str) {
+    let word = style("help:").for_stderr().cyan();
+    let _ = writeln!(stderr(), "{word} {}", for_terminal(advice));
+}
+
+/// The lines and columns of stdout; none in a pipe or a file.
+pub fn size() -> (Option<usize>, Option<usize>) {
+    let size = console::Term::stdout().size_checked();
+    (size.map(|(lines, _)| usize::from(lines).max(1)), width())
 }
 
 /// The columns of stdout; none in a pipe or a file, where nothing is cut.

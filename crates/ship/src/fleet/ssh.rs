@@ -9,7 +9,7 @@ mod tests;
 
 use super::{Host, Order, Progress, Seen, Ticket, Transport, seen};
 use async_trait::async_trait;
-use call::Call;
+use call::{Call, remote, status};
 use futures_util::{StreamExt, stream};
 use model::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ impl Ssh {
     }
 
     fn call(&self, host: &Host, words: &[&str]) -> Call {
-        Call::new(&self.program, self.sockets.path(), host, words)
+        Call::new(&self.program, self.sockets.path(), host, &remote(words))
     }
 
     fn sent(&self, ticket: &Ticket) -> Result<Arc<Sent>> {
@@ -88,10 +88,11 @@ impl Transport for Ssh {
         hosts: &[Host],
     ) -> Result<BTreeMap<Host, Result<Seen, String>>> {
         let looks = hosts.iter().cloned().map(|host| {
-            let call = self.call(&host, &["status", "--json"]);
+            let call = Call::new(&self.program, self.sockets.path(), &host, &status());
             let app = app.to_owned();
             async move {
-                let seen = call.printed().await.and_then(|text| seen::parse(&text, &app));
+                let seen = call.printed().await;
+                let seen = seen.and_then(|text| seen::parse(&text, &app));
                 (host, seen)
             }
         });

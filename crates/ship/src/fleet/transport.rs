@@ -58,6 +58,8 @@ pub struct Seen {
     pub fault: Option<String>,
     /// Since when the release is current.
     pub since: Option<jiff::Timestamp>,
+    /// The version of the agent, where the transport knows it.
+    pub agent: Option<String>,
 }
 
 /// Lines of a failed process's log that are kept.

@@ -107,7 +107,7 @@ impl Run<'_> {
             pause = POLL;
             for ticket in &tickets {
                 let poll = self.group.transport.poll(ticket);
-                match self.lease.during(self.cx(), poll).await? {
+                match self.lease.during(self.group, poll).await? {
                     Ok(all) => self.gather(all, &mut ends, &mut steps),
                     Err(error) => {
                         pause = (pause * 2).min(SLOWEST);
@@ -120,7 +120,7 @@ impl Run<'_> {
                 stopped = true;
                 for ticket in &tickets {
                     let cancel = self.group.transport.cancel(ticket);
-                    if let Err(error) = self.lease.during(self.cx(), cancel).await? {
+                    if let Err(error) = self.lease.during(self.group, cancel).await? {
                         self.group.tell(Event::Warning { text: error.chain() });
                     }
                 }
@@ -140,7 +140,7 @@ impl Run<'_> {
         let mut why = String::new();
         for _ in 0..TRIES {
             let begin = self.group.transport.begin(order, hosts);
-            match self.lease.during(self.cx(), begin).await? {
+            match self.lease.during(self.group, begin).await? {
                 Ok(ticket) => return Ok(Ok(ticket)),
                 Err(error) => why = error.chain(),
             }
