@@ -2,6 +2,9 @@
 
 pub mod args;
 mod config;
+mod exec;
+mod instances;
+mod logs;
 mod print;
 mod progress;
 mod ps;
@@ -58,6 +61,9 @@ async fn perform(cli: Cli) -> Result<u8> {
         Command::Cancel(args) => return rollouts::cancel(&desk, args).await,
         Command::History(args) => return rollouts::history(&desk, args).await,
         Command::Ps(args) => return ps::ps(&desk, args).await,
+        Command::Exec(args) => return exec::exec(&desk, args).await,
+        Command::Ssh(args) => return exec::ssh(&desk, args).await,
+        Command::Logs(args) => return logs::logs(&desk, args).await,
     };
     done.map(|()| Exit::Done.code())
 }

@@ -6,6 +6,7 @@ pub mod fake;
 mod guard;
 mod listed;
 mod seen;
+mod shell;
 mod ssh;
 mod ssm;
 mod target;
@@ -13,6 +14,7 @@ mod transport;
 
 pub use guard::Guard;
 pub use listed::Listed;
+pub use shell::{Said, Shell, Stream, Task};
 pub use ssh::Ssh;
 pub use ssm::Ssm;
 pub use target::Target;

@@ -1,5 +1,6 @@
 //! The command line: types only. Help and man pages are made of them.
 
+pub mod instances;
 pub mod rollouts;
 
 use crate::place::Number;
@@ -117,6 +118,18 @@ pub enum Command {
     /// Show the instances of an environment, and what runs on each. Exits with 12 if one is
     /// unreachable, unhealthy, or runs another release than `current` names.
     Ps(rollouts::PsArgs),
+    /// Run a command of the app on an instance, or on all.
+    ///
+    /// It is `deploy exec` there: the command has the current release's directory, env, user and
+    /// sandbox, and a terminal if ship is run at one. The exit code is the command's own; with
+    /// several instances, the highest.
+    Exec(instances::ExecArgs),
+    /// Log in to an instance.
+    Ssh(instances::SshArgs),
+    /// Print what the processes on all instances wrote, merged by time.
+    ///
+    /// Times are in UTC. Lines that are followed come as they are written.
+    Logs(instances::LogsArgs),
 }
 
 impl Command {
@@ -134,6 +147,9 @@ impl Command {
             Command::Cancel(_) => "cancel",
             Command::History(_) => "history",
             Command::Ps(_) => "ps",
+            Command::Exec(_) => "exec",
+            Command::Ssh(_) => "ssh",
+            Command::Logs(_) => "logs",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How a command gets to instances, and its outcome back.
 
-use super::Host;
+use super::{Host, Shell};
 use async_trait::async_trait;
 use model::error::Result;
 use model::event::Outcome;
@@ -87,6 +87,11 @@ impl Seen {
 pub trait Transport: Send + Sync {
     /// Notes the rollout that the next orders belong to, for whoever reads what was sent.
     fn belong_to(&self, _rollout: &str) {}
+
+    /// Returns the way for commands of people, if it has one.
+    fn shell(&self) -> Option<&dyn Shell> {
+        None
+    }
 
     /// Returns how many instances one command is sent to at most.
     fn most(&self) -> usize;

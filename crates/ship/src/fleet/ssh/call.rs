@@ -3,7 +3,6 @@
 use crate::fleet::{Ended, Host, quote};
 use crate::program::said;
 use model::event::Event;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
@@ -17,11 +16,11 @@ const SAID: u64 = 16 << 10;
 /// The time for an answer that needs no work.
 const ANSWER: Duration = Duration::from_secs(30);
 /// The exit code with which ssh itself fails.
-const SSH_FAILED: i32 = 255;
+pub const SSH_FAILED: i32 = 255;
 
-/// How ssh is called: never asking anything, and noticing within a minute that a host is gone.
-const OPTIONS: [&str; 7] = [
-    "BatchMode=yes",
+/// How ssh is called: connections are shared, and end half a minute after their last use; a host
+/// that is gone is noticed within a minute.
+pub const OPTIONS: [&str; 6] = [
     "ConnectTimeout=10",
     "ServerAliveInterval=15",
     "ServerAliveCountMax=3",
@@ -33,10 +32,8 @@ const OPTIONS: [&str; 7] = [
 pub struct Call(Command);
 
 impl Call {
-    pub fn new(program: &str, sockets: &Path, host: &Host, line: &str) -> Call {
-        let mut command = Command::new(program);
-        command.args(OPTIONS.iter().flat_map(|option| ["-o", option]));
-        command.arg("-o").arg(format!("ControlPath={}/%C", sockets.display()));
+    /// Completes a call of ssh.
+    pub fn new(mut command: Command, host: &Host, line: &str) -> Call {
         command.args(["-T", "--", &host.0, line]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
