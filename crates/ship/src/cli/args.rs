@@ -1,6 +1,11 @@
 //! The command line: types only. Help and man pages are made of them.
 
+// xtask includes this file, too, and would look for these elsewhere.
+#[path = "args/examples.rs"]
+mod examples;
+#[path = "args/instances.rs"]
 pub mod instances;
+#[path = "args/rollouts.rs"]
 pub mod rollouts;
 
 use crate::place::Number;
@@ -27,6 +32,8 @@ Examples:
   ship config set -e production A=1    a variable of the next release
   ship deploy production               the newest release, on all instances
   ship rollback production             the release before
+  ship ps production                   what runs on each instance
+  ship logs production -f              what all processes write
 
 ship.toml in the app's repository saves most options:
   app = \"my-app\"
@@ -71,7 +78,8 @@ pub struct Global {
     /// and deploy:environment.
     #[arg(long, global = true, env = "SHIP_GROUP", value_name = "NAME")]
     pub group: Option<String>,
-    /// Print the result, or the failure, as a line of JSON, and no progress.
+    /// Print the result, or the failure, as a line of JSON, and no progress; of a rollout, each
+    /// event.
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -83,22 +91,28 @@ pub enum Command {
     /// Packs the commit that is checked out, without what .deployignore and the attribute
     /// export-ignore name. The same commit makes the same bytes everywhere. Procfile, config and
     /// settings are checked as the agent checks them; nothing is uploaded if they are refused.
+    #[command(after_help = examples::RELEASE)]
     Release(ReleaseArgs),
     /// List the releases of an environment, the newest first; * marks the one that `current`
     /// names.
+    #[command(after_help = examples::RELEASES)]
     Releases(ReleasesArgs),
     /// Copy a release into another environment, with that environment's config.
     ///
     /// The store copies the archive itself: the same bytes, under the next number.
+    #[command(after_help = examples::PROMOTE)]
     Promote(PromoteArgs),
     /// Read and change the variables of the next release.
     ///
     /// Running processes are not affected: a release never changes. Values are printed only if they are
     /// asked for by name.
+    #[command(after_help = examples::CONFIG)]
     Config(ConfigArgs),
     /// Ask others to leave an environment alone, until it is unlocked.
+    #[command(after_help = examples::LOCK)]
     Lock(LockArgs),
     /// Remove the lock of an environment.
+    #[command(after_help = examples::UNLOCK)]
     Unlock(UnlockArgs),
     /// Deploy a release to all instances of an environment, a batch at a time.
     ///
@@ -106,29 +120,38 @@ pub enum Command {
     /// that have the release go back: the group ends on the new release, or on the old one.
     /// `current` moves last. A rollout whose ship is gone is taken up by `ship attach`, or by the
     /// next `ship deploy`. With --json each event is a line.
+    #[command(after_help = examples::DEPLOY)]
     Deploy(rollouts::DeployArgs),
     /// Go back to the release before, on all instances, from what they still have on their disks.
+    #[command(after_help = examples::ROLLBACK)]
     Rollback(rollouts::RollbackArgs),
     /// Follow a rollout to its end, and go on with it if its ship is gone.
+    #[command(after_help = examples::ATTACH)]
     Attach(rollouts::AttachArgs),
     /// Make a rollout stop and go back; instances that work on it finish first.
+    #[command(after_help = examples::CANCEL)]
     Cancel(rollouts::AttachArgs),
     /// List the rollouts of an environment, the newest first.
+    #[command(after_help = examples::HISTORY)]
     History(rollouts::HistoryArgs),
     /// Show the instances of an environment, and what runs on each. Exits with 12 if one is
     /// unreachable, unhealthy, or runs another release than `current` names.
+    #[command(after_help = examples::PS)]
     Ps(rollouts::PsArgs),
     /// Run a command of the app on an instance, or on all.
     ///
     /// It is `deploy exec` there: the command has the current release's directory, env, user and
     /// sandbox, and a terminal if ship is run at one. The exit code is the command's own; with
     /// several instances, the highest.
+    #[command(after_help = examples::EXEC)]
     Exec(instances::ExecArgs),
     /// Log in to an instance.
+    #[command(after_help = examples::SSH)]
     Ssh(instances::SshArgs),
     /// Print what the processes on all instances wrote, merged by time.
     ///
     /// Times are in UTC. Lines that are followed come as they are written.
+    #[command(after_help = examples::LOGS)]
     Logs(instances::LogsArgs),
 }
 
@@ -222,6 +245,7 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Print the names of all variables, or the values of those that are named.
+    #[command(after_help = examples::CONFIG_GET)]
     Get {
         /// One name prints its value; several print assignments.
         #[arg(value_name = "NAME")]
@@ -229,6 +253,7 @@ pub enum ConfigCommand {
     },
     /// Set variables: NAME=VALUE, or NAME with the value on standard input, which keeps it out
     /// of the shell's history.
+    #[command(after_help = examples::CONFIG_SET)]
     Set {
         #[arg(value_name = "NAME[=VALUE]", required = true)]
         assignments: Vec<String>,
@@ -236,6 +261,7 @@ pub enum ConfigCommand {
         release: AndRelease,
     },
     /// Remove variables.
+    #[command(after_help = examples::CONFIG_UNSET)]
     Unset {
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
@@ -243,11 +269,13 @@ pub enum ConfigCommand {
         release: AndRelease,
     },
     /// Edit all of it with $VISUAL or $EDITOR, in a private file in memory.
+    #[command(after_help = examples::CONFIG_EDIT)]
     Edit {
         #[command(flatten)]
         release: AndRelease,
     },
     /// Print the names that differ from a release: + new, ~ changed, - removed.
+    #[command(after_help = examples::CONFIG_DIFF)]
     Diff {
         /// The release; otherwise the one that `current` names, or the newest.
         #[arg(value_name = "rN")]

@@ -124,11 +124,13 @@ async fn show(
     let prefixes = instances.prefixes();
     let mut merge = Merge::new(streams, follow);
     while let Some((index, line)) = merge.next().await {
-        if as_json {
-            print::json(&line)?;
-        } else {
-            let prefix = prefixes.get(index).map_or("", String::as_str);
-            print::exactly(&format!("{prefix} {}\n", line.render()))?;
+        let prefix = prefixes.get(index).map_or("", String::as_str);
+        let text = match as_json {
+            true => print::json_line(&line)?,
+            false => format!("{prefix} {}\n", line.render()),
+        };
+        if !print::is_read(&text)? {
+            break;
         }
     }
     Ok(())

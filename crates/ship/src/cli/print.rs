@@ -14,20 +14,29 @@ pub fn text(text: &str) -> Result<()> {
 
 /// Prints text as it is: a value that was asked for.
 pub fn exactly(text: &str) -> Result<()> {
+    is_read(text).map(|_| ())
+}
+
+/// Prints text as it is; returns whether somebody still reads it.
+pub fn is_read(text: &str) -> Result<bool> {
     let mut stdout = stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
         // A closed pipe (`ship releases | head -1`) is the reader's choice.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::failed("print the result").because(error))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::failed("print the result").because(error)),
     }
 }
 
 /// Prints one line of JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
+    exactly(&json_line(value)?)
+}
+
+/// Renders one line of JSON.
+pub fn json_line(value: &impl Serialize) -> Result<String> {
     let line = serde_json::to_string(value);
-    exactly(&(line.map_err(|why| Error::failed("print the result").because(why))? + "\n"))
+    Ok(line.map_err(|why| Error::failed("print the result").because(why))? + "\n")
 }
 
 /// Prints why a command failed.

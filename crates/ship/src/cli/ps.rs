@@ -66,8 +66,8 @@ async fn watch(group: &Group, as_json: bool) -> Result<u8> {
     let mut frame = String::new();
     loop {
         let seen = look(group).await;
-        if as_json {
-            print::json(&seen?.rows)?;
+        let drawn = if as_json {
+            print::json_line(&seen?.rows)?
         } else {
             let (height, width) = print::size();
             let (head, table) = match seen {
@@ -80,7 +80,10 @@ async fn watch(group: &Group, as_json: bool) -> Result<u8> {
                 Err(error) => (format!("not known now: {}", error.chain()), frame.clone()),
             };
             frame = table;
-            print::exactly(&screen.draw(&for_terminal(&head), &frame, height, width))?;
+            screen.draw(&for_terminal(&head), &frame, height, width)
+        };
+        if !print::is_read(&drawn)? {
+            return Ok(Exit::Done.code());
         }
         sleep(PAUSE).await;
     }

@@ -26,6 +26,9 @@ use tokio::task::JoinSet;
 /// Connections that are open at once.
 const AT_ONCE: usize = 50;
 
+/// The pause between two polls, which ask nobody: events come by themselves.
+const POLL: Duration = Duration::from_millis(200);
+
 /// ssh, with a directory of its own for the sockets of shared connections.
 pub struct Ssh {
     program: String,
@@ -101,6 +104,10 @@ impl Transport for Ssh {
 
     fn most(&self) -> usize {
         AT_ONCE
+    }
+
+    fn pause(&self) -> Duration {
+        POLL
     }
 
     async fn look(

@@ -6,6 +6,7 @@ use model::error::Result;
 use model::event::Outcome;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What instances are told to do. Each order may be given again at any time: the agent waits for
 /// the job that is under way, and does nothing where the release runs and is healthy.
@@ -95,6 +96,11 @@ pub trait Transport: Send + Sync {
 
     /// Returns how many instances one command is sent to at most.
     fn most(&self) -> usize;
+
+    /// Returns the pause between two polls.
+    fn pause(&self) -> Duration {
+        Duration::from_secs(2)
+    }
 
     /// Asks instances what runs on them, all at once. The error of one says why it cannot be
     /// reached.

@@ -7,3 +7,4 @@ mod formation;
 mod group;
 mod ssm;
 mod story;
+mod terminal;

@@ -4,11 +4,6 @@ use clap::Args;
 use model::release::name::EnvironmentName;
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  ship exec production -- bin/rails console
-  ship exec production --host web2 -- bash -c 'ls tmp | wc -l'
-  ship exec production --all -- node --version")]
 pub struct ExecArgs {
     /// The environment; not needed where ship.toml has only one.
     #[arg(value_name = "ENV")]
@@ -28,10 +23,6 @@ pub struct ExecArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  ship ssh production            the first instance in service
-  ship ssh production web2")]
 pub struct SshArgs {
     /// The environment, not needed where ship.toml has only one; and the instance, otherwise
     /// the first in service.
@@ -40,11 +31,6 @@ pub struct SshArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  ship logs production -f              what all processes write, as they write it
-  ship logs production web.1 -n 20     the last lines of one process on each instance
-  ship logs production --since 10m --host web2")]
 pub struct LogsArgs {
     /// The environment, not needed where ship.toml has only one; and a process type (`web`) or a
     /// process (`web.1`), otherwise all.

@@ -55,7 +55,8 @@ impl Board {
         }
     }
 
-    /// Takes an event in. Returns how long an instance took that has ended.
+    /// Takes an event in. Returns how long an instance took that has ended, if it
+    /// was seen at work.
     pub fn take(&mut self, event: &Event, now: Instant) -> Option<Duration> {
         match event {
             Event::Begun { instances, .. } => self.instances = *instances,
@@ -71,16 +72,17 @@ impl Board {
             Event::Host { host, happened, text, .. } => {
                 let before = self.hosts.remove(host);
                 let since = match before {
-                    Some(Place::Running(Running { since, .. })) => since,
-                    _ => now,
+                    Some(Place::Running(Running { since, .. })) => Some(since),
+                    _ => None,
                 };
+                let took = since.map(|since| now - since);
                 let (place, took) = match happened {
                     Happened::Running => {
                         let text = line(text, 300);
-                        (Place::Running(Running { text, since }), None)
+                        (Place::Running(Running { text, since: since.unwrap_or(now) }), None)
                     }
-                    Happened::Done => (Place::Done, Some(now - since)),
-                    Happened::Failed | Happened::Lost => (Place::Failed, Some(now - since)),
+                    Happened::Done => (Place::Done, took),
+                    Happened::Failed | Happened::Lost => (Place::Failed, took),
                     Happened::Gone => (Place::Gone, None),
                 };
                 self.hosts.insert(host.clone(), place);

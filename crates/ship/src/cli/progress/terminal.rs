@@ -82,7 +82,7 @@ impl Terminal {
             Event::Host { happened: Happened::Done, .. } if is_counted => {}
             Event::Host { host, happened, text, help, log } => {
                 let is_well = *happened == Happened::Done;
-                self.line(&look.ended(host, is_well, took.unwrap_or_default(), text));
+                self.line(&look.ended(host, is_well, took, text));
                 if *happened == Happened::Failed {
                     locked(&self.failures).note(host, log, help.as_deref());
                 }

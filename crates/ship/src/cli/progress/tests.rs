@@ -214,8 +214,7 @@ fn colours_are_left_out_where_they_are_not_wanted() {
         board.take(&begun(2), Instant::now());
         board.take(&host(1, Happened::Done, ""), Instant::now());
         let lines = look.board(&board, Instant::now()).join("\n");
-        let failed =
-            look.ended(&Host("web1".to_owned()), false, Duration::from_secs(3), "no\x1b[2J");
+        let failed = look.ended(&Host("web1".to_owned()), false, None, "no\x1b[2J");
         assert_eq!(lines.contains("\x1b[32m"), colours, "{lines:?}");
         assert_eq!(failed.contains('\x1b'), colours, "{failed:?}");
         assert!(lines.is_ascii() && failed.is_ascii(), "{lines:?} {failed:?}");

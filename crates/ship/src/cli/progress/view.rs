@@ -40,7 +40,7 @@ impl Look {
         let name = shown.iter().map(|(host, _)| measure_text_width(&host.0)).max().unwrap_or(0);
         let name = name.min(NAME).min(self.width / 3);
         for (host, running) in shown {
-            let text = self.host(&self.name(host, name), now - running.since, &running.text);
+            let text = self.host(&self.name(host, name), Some(now - running.since), &running.text);
             lines.push(self.cut(format!("  {text}"), self.width));
         }
         if !rest.is_empty() {
@@ -50,7 +50,7 @@ impl Look {
     }
 
     /// Renders the line of an instance that has ended.
-    pub fn ended(&self, host: &Host, is_well: bool, time: Duration, text: &str) -> String {
+    pub fn ended(&self, host: &Host, is_well: bool, time: Option<Duration>, text: &str) -> String {
         let mark = match (is_well, self.unicode) {
             (true, true) => self.paint(style("✓")).green(),
             (true, false) => self.paint(style("+")).green(),
@@ -95,8 +95,9 @@ impl Look {
         format!("{}{time}", self.cut(text.to_owned(), room))
     }
 
-    fn host(&self, name: &str, time: Duration, text: &str) -> String {
-        let took = self.paint(style(format!("{:>8}", took(time.as_secs_f64())))).dim();
+    fn host(&self, name: &str, time: Option<Duration>, text: &str) -> String {
+        let time = time.map(|time| took(time.as_secs_f64())).unwrap_or_default();
+        let took = self.paint(style(format!("{time:>8}"))).dim();
         format!("{name} {took}  {text}").trim_end().to_owned()
     }
 
