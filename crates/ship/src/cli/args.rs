@@ -26,9 +26,9 @@ use std::path::PathBuf;
     subcommand_required = true,
     after_help = "\
 Examples:
-  ship release production              a release of the commit that is checked out
+  ship release production              of the commit that is checked out
   ship releases production             what there is, and what is current
-  ship promote staging production      the release of staging, with production's config
+  ship promote staging production      its release, with production's config
   ship config set -e production A=1    a variable of the next release
   ship deploy production               the newest release, on all instances
   ship rollback production             the release before
@@ -47,8 +47,8 @@ Exit codes:
    2  usage
   10  the release or the config is unusable; nothing is changed
   11  the store refuses the request, or there are no credentials
-  12  the release did not become healthy on an instance; the group runs the old one
-  20  it failed after the switch; the group runs the old one
+  12  an instance did not become healthy; the group runs the old release
+  20  it failed after the switch; the group runs the old release
   30  the group is mixed: the error says who runs what
   40  someone else has changed it meanwhile, or has locked it
   41  AWS, or an instance, cannot be reached
@@ -134,8 +134,10 @@ pub enum Command {
     /// List the rollouts of an environment, the newest first.
     #[command(after_help = examples::HISTORY)]
     History(rollouts::HistoryArgs),
-    /// Show the instances of an environment, and what runs on each. Exits with 12 if one is
-    /// unreachable, unhealthy, or runs another release than `current` names.
+    /// Show the instances of an environment, and what runs on each.
+    ///
+    /// A row that begins with ! is an instance that is unreachable, is not healthy, or runs another
+    /// release than `current` names (drift): exit code 12. Columns that say nothing are left out.
     #[command(after_help = examples::PS)]
     Ps(rollouts::PsArgs),
     /// Run a command of the app on an instance, or on all.

@@ -123,15 +123,22 @@ mod tests {
             let help = one.clone().term_width(80).render_long_help().to_string();
             assert!(help.contains("Examples:\n"), "{path} has no example");
             assert!(help.contains(&format!("  {path}")), "{path} has none of its own");
-            for line in help.lines() {
-                assert!(line.chars().count() <= 80, "{path}: {line}");
-            }
+            narrow(one, &path);
             check(one, &path);
+        }
+    }
+
+    /// Lines that are formatted by hand must not be wrapped.
+    fn narrow(command: &Command, path: &str) {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{path}: {line}");
         }
     }
 
     #[test]
     fn every_command_has_examples_and_fits_eighty_columns() {
+        narrow(&Cli::command(), "ship");
         check(&Cli::command(), "ship");
     }
 
