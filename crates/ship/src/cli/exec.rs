@@ -99,7 +99,7 @@ async fn print_lines(
     Ok(())
 }
 
-/// Prints which instance ended how: `2 ended with 0, 1 with 3: web3`.
+/// Prints which instance ended how: `2 ended with 0; 1 ended with 3: web3`.
 fn summarize(ends: &BTreeMap<&Host, Result<u8, String>>) {
     let report = crate::report::Report::default();
     let mut by_code: BTreeMap<u8, Vec<&Host>> = BTreeMap::new();
@@ -113,7 +113,7 @@ fn summarize(ends: &BTreeMap<&Host, Result<u8, String>>) {
     }
     let all = by_code.iter().map(|(code, hosts)| match code {
         0 => format!("{} ended with 0", hosts.len()),
-        _ => format!("{} with {code}: {}", hosts.len(), names(hosts.iter().copied())),
+        _ => format!("{} ended with {code}: {}", hosts.len(), names(hosts.iter().copied())),
     });
     let lost = ends.values().filter(|ended| ended.is_err()).count();
     let lost = (lost > 0).then(|| format!("{lost} not reached"));

@@ -11,14 +11,17 @@ mod view;
 use crate::rollout::Event;
 use lines::Lines;
 use serde::Serialize;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use terminal::Terminal;
 
 /// Groups of more instances than this are counted, and no longer shown one by one.
 pub const MANY: usize = 20;
 /// Failed instances whose logs are shown.
 const LOGS: usize = 5;
+
+/// How often it is looked whether the counts of a log are due.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Where events go.
 pub type Events = Arc<dyn Fn(&Event) + Send + Sync>;
@@ -33,10 +36,21 @@ pub fn events(as_json: bool) -> Events {
         let terminal = Terminal::new();
         return Arc::new(move |event| terminal.show(event));
     }
-    let lines = Mutex::new(Lines::new(std::io::stderr(), Instant::now()));
-    Arc::new(move |event| {
-        lines.lock().unwrap_or_else(PoisonError::into_inner).show(event, Instant::now());
-    })
+    let lines = Arc::new(Mutex::new(Lines::new(std::io::stderr(), Instant::now())));
+    let counted = Arc::downgrade(&lines);
+    // Where nothing happens for long, the log goes on: it ends with the lines.
+    std::thread::spawn(move || {
+        while let Some(lines) = counted.upgrade() {
+            locked(&lines).count(false, Instant::now());
+            drop(lines);
+            std::thread::sleep(TICK);
+        }
+    });
+    Arc::new(move |event| locked(&lines).show(event, Instant::now()))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the printer of commands that have no progress.

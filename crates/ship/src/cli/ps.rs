@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use model::error::{Exit, Result};
 use model::text::for_terminal;
 use shown::{Row, Screen};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -25,6 +26,9 @@ pub async fn ps(desk: &Desk, args: PsArgs) -> Result<u8> {
         }
     }
     let seen = look(&group).await?;
+    if let Some(warning) = &seen.warning {
+        group.cx.report.warn(warning);
+    }
     if desk.global.json {
         print::json(&seen.rows)?;
     } else if seen.rows.is_empty() {
@@ -43,6 +47,8 @@ struct Look {
     current: Option<String>,
     /// By the store's clock.
     now: Timestamp,
+    /// Why the states in the load balancer are not known.
+    warning: Option<String>,
 }
 
 async fn look(group: &Group) -> Result<Look> {
@@ -51,13 +57,16 @@ async fn look(group: &Group) -> Result<Look> {
     let instances = group.fleet.instances().await?;
     let hosts: Vec<_> = instances.iter().map(|instance| instance.host.clone()).collect();
     let (seen, targets) = tokio::join!(rollout::look(group), group.fleet.targets(&hosts));
-    let targets = targets.unwrap_or_else(|error| {
-        cx.report.warn(format!("the load balancer's states are not known: {}", error.chain()));
-        Default::default()
-    });
+    let (targets, warning) = match targets {
+        Ok(targets) => (targets, None),
+        Err(error) => {
+            let text = format!("states in the load balancer are not known: {}", error.chain());
+            (BTreeMap::new(), Some(text))
+        }
+    };
     let now = cx.store.now().await?;
     let rows = shown::rows(instances, seen?, targets, current.as_deref());
-    Ok(Look { rows, current, now })
+    Ok(Look { rows, current, now, warning })
 }
 
 /// Shows the group again and again, until nobody reads it. A look that fails is shown, too.
@@ -71,11 +80,12 @@ async fn watch(group: &Group, as_json: bool) -> Result<u8> {
         } else {
             let (height, width) = print::size();
             let (head, table) = match seen {
-                Ok(Look { rows, current, now }) => {
+                Ok(Look { rows, current, now, warning }) => {
                     let current = current.as_deref().unwrap_or("not set");
                     let time = now.strftime("%H:%M:%SZ");
                     let (place, table) = (&group.cx.place, shown::table(&rows, now, width));
-                    (format!("{place}  current is {current}  {time}"), table)
+                    let warning = warning.map(|text| format!("  {text}")).unwrap_or_default();
+                    (format!("{place}  current is {current}  {time}{warning}"), table)
                 }
                 Err(error) => (format!("not known now: {}", error.chain()), frame.clone()),
             };

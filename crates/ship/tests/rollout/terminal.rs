@@ -95,7 +95,7 @@ fn commands_run_on_instances(group: &Formation) {
     lines.sort_unstable();
     assert_eq!(lines, ["web1 good", "web2 good"]);
     assert!(ended.stderr.contains("web3 bad\n"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("2 ended with 0; 1 with 7: web3"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("2 ended with 0; 1 ended with 7: web3"), "{}", ended.stderr);
     let ended = group.ship(&["exec", "--host", "web9", "--", "true"]);
     assert_eq!(ended.code, 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("name one of web1, web2, web3"), "{}", ended.stderr);

@@ -109,7 +109,7 @@ Examples:
 pub const LOGS: &str = "\
 Examples:
   ship logs production -f                 what all write, as they write it
-  ship logs production web.1 -n 20        the last lines of each instance's web.1
+  ship logs production web.1 -n 20        the last lines of each one's web.1
   ship logs production --since 10m --host web2";
 
 #[cfg(test)]

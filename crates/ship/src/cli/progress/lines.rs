@@ -17,11 +17,12 @@ pub struct Lines<W> {
     /// When the counts were printed.
     counted: Instant,
     logs: usize,
+    has_ended: bool,
 }
 
 impl<W: Write> Lines<W> {
     pub fn new(out: W, now: Instant) -> Lines<W> {
-        Lines { out, board: Board::new(now), counted: now, logs: 0 }
+        Lines { out, board: Board::new(now), counted: now, logs: 0, has_ended: false }
     }
 
     pub fn show(&mut self, event: &Event, now: Instant) {
@@ -53,7 +54,14 @@ impl<W: Write> Lines<W> {
             Event::Ended { .. } => {}
         }
         let is_last = matches!(event, Event::Ended { .. });
-        if self.board.has_many() && (is_last || now - self.counted >= PAUSE) {
+        self.count(is_last, now);
+        self.has_ended = is_last;
+    }
+
+    /// Prints the counts of a large group, if it is time.
+    pub fn count(&mut self, at_once: bool, now: Instant) {
+        let is_wanted = self.board.has_many() && !self.has_ended;
+        if is_wanted && (at_once || now - self.counted >= PAUSE) {
             self.counted = now;
             let words = self.board.counts().words().into_iter().map(|(_, text)| text);
             let words = words.collect::<Vec<_>>().join(", ");

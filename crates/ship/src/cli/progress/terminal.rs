@@ -1,9 +1,9 @@
 //! Progress at a terminal: lines about what has ended, and below them a board that is drawn
 //! again ten times a second.
 
-use super::LOGS;
 use super::board::Board;
 use super::view::Look;
+use super::{LOGS, locked};
 use crate::fleet::Host;
 use crate::rollout::{Event, Happened};
 use console::{Term, style};
@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use model::text::{for_terminal, line};
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How often the board is drawn.
@@ -133,8 +133,4 @@ impl Failures {
         }
         lines
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

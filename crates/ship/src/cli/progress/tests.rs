@@ -235,7 +235,9 @@ fn log(instances: usize) -> String {
         let happened = if failed { Happened::Failed } else { Happened::Done };
         lines.show(&host(n, happened, "exit"), at);
     }
+    lines.count(false, now + Duration::from_secs(25));
     lines.show(&ended(12), now + Duration::from_secs(30));
+    lines.count(false, now + Duration::from_secs(90));
     String::from_utf8(out).unwrap()
 }
 
@@ -259,6 +261,6 @@ fn a_log_has_counts_and_the_failures_of_a_large_group() {
         let last = format!("progress  {} done, 1 failed\n", instances - 1);
         assert!(text.ends_with(&last), "{text}");
         assert!(text.contains(&format!("failed    web{instances}: exit\n")), "{text}");
-        assert!(text.lines().count() <= 7, "{text}");
+        assert!(text.lines().count() <= 8, "{text}");
     }
 }

@@ -82,7 +82,7 @@ impl Look {
         let bar = format!("{}{}", full.repeat(filled), rest.repeat(BAR - filled));
         let text = format!("{ended}/{}  {words}", board.all());
         let room = self.width.saturating_sub(4);
-        match measure_text_width(&text) + BAR + 1 <= room {
+        match measure_text_width(&text) + BAR < room {
             true => format!("  {bar} {text}"),
             false => format!("  {text}"),
         }

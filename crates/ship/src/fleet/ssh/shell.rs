@@ -26,8 +26,9 @@ impl Shell for Ssh {
         let status =
             status.map_err(|why| Error::failed("start ssh").because(why).help("install ssh"))?;
         if status.code() == Some(SSH_FAILED) {
-            let error = Error::new(Exit::NoAgent, format!("reach {host}, or the command ended so"));
-            return Err(error.because("ssh ended with 255").help("see what it printed"));
+            let error = Error::new(Exit::NoAgent, format!("run it on {host}"));
+            let why = "ssh ended with 255: it could not connect, or the command ended so";
+            return Err(error.because(why).help("see what ssh printed"));
         }
         Ok(code(status))
     }
@@ -73,11 +74,7 @@ fn code(status: ExitStatus) -> u8 {
 async fn pass(stream: impl AsyncRead + Unpin, which: Stream, to: &Sender<Said>) -> String {
     let mut reader = BufReader::new(stream);
     let (mut line, mut last) = (Vec::new(), String::new());
-    loop {
-        let chunk = match reader.fill_buf().await {
-            Ok(chunk) => chunk,
-            Err(_) => break,
-        };
+    while let Ok(chunk) = reader.fill_buf().await {
         let is_end = chunk.is_empty();
         let newline = chunk.iter().position(|byte| *byte == b'\n');
         let part = newline.unwrap_or(chunk.len());

@@ -41,20 +41,19 @@ impl Sockets {
 /// Returns the user's own directory for them. The path of a socket may have 104 bytes, so that
 /// it must be short.
 fn parent() -> io::Result<PathBuf> {
-    let uid = fs::metadata("/proc/self").map(|own| own.uid());
+    // A new file has the uid of its process.
+    let uid = tempfile::tempfile()?.metadata()?.uid();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let path = match (runtime.filter(|path| path.is_absolute() && path.is_dir()), uid) {
-        (Some(runtime), _) => runtime.join("ship"),
-        (None, Ok(uid)) => PathBuf::from(format!("/tmp/ship-{uid}")),
-        (None, Err(_)) => std::env::temp_dir().join("ship"),
+    let path = match runtime.filter(|path| path.is_absolute() && path.is_dir()) {
+        Some(runtime) => runtime.join("ship"),
+        None => PathBuf::from(format!("/tmp/ship-{uid}")),
     };
     match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
     let found = fs::symlink_metadata(&path)?;
-    let own = tempfile::tempfile().and_then(|file| file.metadata())?.uid();
-    if !found.is_dir() || found.uid() != own || found.permissions().mode() & 0o077 != 0 {
+    if !found.is_dir() || found.uid() != uid || found.permissions().mode() & 0o077 != 0 {
         let why = format!("{} is not a private directory of this user", path.display());
         return Err(io::Error::other(why));
     }
