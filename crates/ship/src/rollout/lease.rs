@@ -60,11 +60,7 @@ impl Lease {
 
     /// Does work that may take longer than the lease, which is renewed meanwhile. The work is
     /// given up if the lock is lost.
-    pub async fn during<T>(
-        &mut self,
-        group: &Group,
-        work: impl Future<Output = T>,
-    ) -> Result<T> {
+    pub async fn during<T>(&mut self, group: &Group, work: impl Future<Output = T>) -> Result<T> {
         tokio::pin!(work);
         loop {
             tokio::select! {
