@@ -9,6 +9,9 @@ RPM = $(TARGET)/rpm/deploy-agent.rpm
 NEXT_RPM = $(RPM:.rpm=-next.rpm)
 DEV_DEB = $(DEB:.deb=-dev.deb)
 FAILPOINTS_DEB = $(DEB:.deb=-failpoints.deb)
+SHIP = $(TARGET)/ship/ship
+SHIP_DEB = $(TARGET)/debian/ship.deb
+SHIP_DEV_DEB = $(SHIP_DEB:.deb=-dev.deb)
 
 # cargo selects a dependency's features for each requested set of packages and targets, and
 # compiles it again if they differ. All calls in the dev profile request the whole workspace
@@ -21,7 +24,7 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb test test-debian-13 stores ship rollout rollout-ssm simulation upgrade crash-matrix apps image soak bench bench-handover demo instance fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb ship-binary ship-deb ship-dev-deb test test-debian-13 stores ship rollout rollout-ssm simulation upgrade crash-matrix apps image soak bench bench-handover demo instance fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -30,6 +33,8 @@ help:
 	@echo 'make deny          licences, banned and doubled crates, and advisories where they can be fetched'
 	@echo 'make deb           the package: $(DEB)'
 	@echo 'make rpm           the package for distributions with rpm: $(RPM)'
+	@echo 'make ship-binary   ship as one static program: $(SHIP)'
+	@echo 'make ship-deb      its package: $(SHIP_DEB)'
 	@echo 'make test          all tests, on instances that it boots; needs root'
 	@echo 'make test-debian-13  the core of them on instances of Debian 13, all of e2e with CORE=;'
 	@echo '                   needs root'
@@ -107,13 +112,36 @@ failpoints-deb:
 	$(XTASK) packaging target/packaging
 	$(XTASK) deb $(TARGET)/debug $(FAILPOINTS_DEB)
 
-test: requirements root deb failpoints-deb rpm next-rpm
+# With musl, so that it runs whatever the C library of a laptop or a CI image is.
+MUSL = $(shell uname -m)-unknown-linux-musl
+
+ship-binary: musl
+	cargo build --locked --release --package deploy-ship --target $(MUSL)
+	install -D $(TARGET)/$(MUSL)/release/ship $(SHIP)
+
+.PHONY: musl
+musl:
+	@command -v musl-gcc >/dev/null || \
+	    { echo 'missing: musl-gcc; as root: apt-get install musl-tools' >&2; exit 1; }
+	@rustup target list --installed | grep -qx $(MUSL) || rustup target add $(MUSL)
+
+ship-deb: ship-binary
+	cargo xtask packaging target/packaging
+	cargo xtask ship-deb $(dir $(SHIP)) $(SHIP_DEB)
+
+# The same without optimisation, for tests; never install it.
+ship-dev-deb:
+	$(BUILD) --bins --test demo
+	$(XTASK) packaging target/packaging
+	$(XTASK) ship-deb $(TARGET)/debug $(SHIP_DEV_DEB)
+
+test: requirements root deb failpoints-deb ship-dev-deb rpm next-rpm
 	DEPLOY_DEB=$(DEB) DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) \
 	    DEPLOY_RPM=$(RPM) DEPLOY_RPM_NEXT=$(NEXT_RPM) $(TEST) --no-fail-fast
 	DEPLOY_DEB=$(DEB) $(TEST) --test apps -- \
 	    express django worker examples::python examples::static_files
 	DEPLOY_DEB=$(DEB) $(TEST) --test demo
-	DEPLOY_DEB=$(DEB) $(TEST) --test store
+	DEPLOY_DEB=$(DEB) DEPLOY_SHIP_DEB=$(SHIP_DEV_DEB) $(TEST) --test store
 	DEPLOY_DEB=$(DEB) $(TEST) --test rollout -- $(FIVE_MINUTES)
 	$(DEBIAN_13) $(FEW)
 
@@ -152,8 +180,8 @@ rollout: requirements root deb
 rollout-ssm: requirements root deb
 	DEPLOY_DEB=$(DEB) $(TEST) --test rollout -- ssm::
 
-ship: requirements root deb
-	DEPLOY_DEB=$(DEB) $(TEST) --test store
+ship: requirements root deb ship-dev-deb
+	DEPLOY_DEB=$(DEB) DEPLOY_SHIP_DEB=$(or $(SHIP_PACKAGE),$(SHIP_DEV_DEB)) $(TEST) --test store
 
 simulation:
 	SEED=$(SEED) $(TEST) --lib -- --ignored --exact --nocapture \

@@ -5,7 +5,7 @@ use console::{Emoji, StyledObject, Term, style, truncate_str};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use model::error::Exit;
 use model::event::{Event, Outcome, Step};
-use model::text::for_terminal;
+use model::text::{for_terminal, took};
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _, stderr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,7 +132,7 @@ impl Terminal {
         };
         let took = took((after - step.after).max(0.0));
         let text = match step.step {
-            Step::Settle if well => format!("live after {}", self::took(step.after)),
+            Step::Settle if well => format!("live after {}", model::text::took(step.after)),
             _ => step.text.clone(),
         };
         let (mark, name) = (mark.for_stderr(), name.for_stderr());
@@ -200,36 +200,6 @@ fn staging(state: &ProgressState) -> String {
     }
 }
 
-/// A length of time as a person reads it.
-fn took(seconds: f64) -> String {
-    match seconds {
-        ..0.9995 => format!("{:.0} ms", seconds * 1e3),
-        ..59.95 => format!("{seconds:.1} s"),
-        ..3_600.0 => {
-            format!("{:.0} min {:.0} s", (seconds / 60.0).floor(), (seconds % 60.0).floor())
-        }
-        _ => format!(
-            "{:.0} h {:.0} min",
-            (seconds / 3_600.0).floor(),
-            (seconds / 60.0 % 60.0).floor()
-        ),
-    }
-}
-
 fn width() -> u16 {
     Term::stderr().size_checked().map_or(USUAL_WIDTH, |(_, columns)| columns)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_of_time_has_the_unit_that_suits_it() {
-        let lengths = [(0.0123, "12 ms"), (1.94, "1.9 s"), (59.9, "59.9 s"), (125.7, "2 min 5 s")];
-        for (seconds, text) in lengths {
-            assert_eq!(took(seconds), text);
-        }
-        assert_eq!(took(7_384.0), "2 h 3 min");
-    }
 }

@@ -17,20 +17,23 @@ use std::process::Command;
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 /// Packs the programs in the directory `built` into `output`.
-pub fn make(built: &Path, output: &Path) -> Result<()> {
-    let package = Package::read()?;
-    let tree = package.target.join("debian/tree");
+pub fn make(package: &Package, built: &Path, output: &Path) -> Result<()> {
+    let tree = package.target.join("debian/tree").join(package.name()?);
     if tree.exists() {
         fs::remove_dir_all(&tree)?;
     }
-    let laid = lay(&package, built, &tree)?;
+    let laid = lay(package, built, &tree)?;
     let about = tree.join("DEBIAN");
     fs::create_dir_all(&about)?;
-    fs::write(about.join("control"), control::fields(&package, built, &laid, &tree)?)?;
-    fs::write(about.join("conffiles"), control::conffiles(&laid))?;
-    let scripts = package.root.join(package.deb("maintainer-scripts")?);
-    for name in SCRIPTS {
-        copy(&scripts.join(name), &about.join(name), 0o755)?;
+    fs::write(about.join("control"), control::fields(package, built, &laid, &tree)?)?;
+    let conffiles = control::conffiles(&laid);
+    if !conffiles.is_empty() {
+        fs::write(about.join("conffiles"), conffiles)?;
+    }
+    if let Some(scripts) = package.deb_if_any("maintainer-scripts") {
+        for name in SCRIPTS {
+            copy(&package.base.join(scripts).join(name), &about.join(name), 0o755)?;
+        }
     }
     // Whatever umask the directories were created with.
     run(Command::new("find").arg(&tree).args(["-type", "d", "-exec", "chmod", "0755", "{}", "+"]))?;
@@ -48,8 +51,8 @@ pub fn make(built: &Path, output: &Path) -> Result<()> {
 /// Copies every asset and the changelog below `tree`; returns their relative paths.
 fn lay(package: &Package, built: &Path, tree: &Path) -> Result<Vec<String>> {
     let mut laid = assets(package, built, tree)?;
-    let changelog = format!("usr/share/doc/{}/changelog.Debian", package.text("name")?);
-    copy(&package.root.join(package.deb("changelog")?), &tree.join(&changelog), 0o644)?;
+    let changelog = format!("usr/share/doc/{}/changelog.Debian", package.name()?);
+    copy(&package.base.join(package.deb("changelog")?), &tree.join(&changelog), 0o644)?;
     run(Command::new("gzip").arg("-9n").arg(tree.join(&changelog)))?;
     laid.push(format!("{changelog}.gz"));
     Ok(laid)
@@ -74,7 +77,7 @@ pub fn assets(package: &Package, built: &Path, tree: &Path) -> Result<Vec<String
 fn located(package: &Package, built: &Path, from: &str) -> PathBuf {
     match from.strip_prefix("target/release/") {
         Some(program) => built.join(program),
-        None => package.root.join(from),
+        None => package.base.join(from),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Tasks of the repository that need more than a line of make:
 //!
 //! ```text
-//! cargo xtask packaging DIR             man pages and completions of `deploy`
+//! cargo xtask packaging DIR             man pages and completions of `deploy`; in DIR/ship, of `ship`
 //! cargo xtask deb PROFILE_DIR OUTPUT    a package of programs that were built there
+//! cargo xtask ship-deb PROFILE_DIR OUTPUT  the same of ship
 //! cargo xtask rpm PROFILE_DIR OUTPUT [VERSION]  the same for distributions with rpm
 //! cargo xtask check                     whether the docs have each setting and exit code
 //! ```
@@ -16,9 +17,15 @@ mod cli;
 mod deb;
 mod manifest;
 mod packaging;
+#[path = "../../crates/ship/src/place.rs"]
+#[allow(dead_code, reason = "the command line of ship has the number of a release")]
+mod place;
 mod process;
+mod rollout;
 mod rpm;
+mod ship;
 
+use manifest::{Package, Program};
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,6 +35,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage: cargo xtask packaging DIR
        cargo xtask deb PROFILE_DIR OUTPUT
+       cargo xtask ship-deb PROFILE_DIR OUTPUT
        cargo xtask rpm PROFILE_DIR OUTPUT [VERSION]
        cargo xtask check";
 
@@ -36,7 +44,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["packaging", dir] => packaging::write(Path::new(dir)),
-        ["deb", built, output] => deb::make(Path::new(built), Path::new(output)),
+        ["deb", built, output] => make_deb(Program::Agent, built, output),
+        ["ship-deb", built, output] => make_deb(Program::Ship, built, output),
         ["rpm", built, output] => rpm::make(Path::new(built), Path::new(output), None),
         ["rpm", built, output, version] => {
             rpm::make(Path::new(built), Path::new(output), Some(version))
@@ -54,4 +63,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn make_deb(program: Program, built: &str, output: &str) -> Result<()> {
+    deb::make(&Package::of(program)?, Path::new(built), Path::new(output))
 }

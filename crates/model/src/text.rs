@@ -27,6 +27,22 @@ pub fn for_terminal(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// Returns a length of time as a person reads it.
+pub fn took(seconds: f64) -> String {
+    match seconds {
+        ..0.9995 => format!("{:.0} ms", seconds * 1e3),
+        ..59.95 => format!("{seconds:.1} s"),
+        ..3_600.0 => {
+            format!("{:.0} min {:.0} s", (seconds / 60.0).floor(), (seconds % 60.0).floor())
+        }
+        _ => format!(
+            "{:.0} h {:.0} min",
+            (seconds / 3_600.0).floor(),
+            (seconds / 60.0 % 60.0).floor()
+        ),
+    }
+}
+
 fn cut(text: &str, longest: usize) -> (&str, &str) {
     match text.char_indices().nth(longest) {
         Some((at, _)) => (&text[..at], "…"),
@@ -51,5 +67,14 @@ mod tests {
         assert_eq!(shortened(&long).chars().count(), LONGEST + 1);
         assert_eq!(line(&long, 3), "\u{e9}\u{e9}\u{e9}");
         assert_eq!(shortened("short"), "short");
+    }
+
+    #[test]
+    fn a_length_of_time_has_the_unit_that_suits_it() {
+        let lengths = [(0.0123, "12 ms"), (1.94, "1.9 s"), (59.9, "59.9 s"), (125.7, "2 min 5 s")];
+        for (seconds, text) in lengths {
+            assert_eq!(took(seconds), text);
+        }
+        assert_eq!(took(7_384.0), "2 h 3 min");
     }
 }

@@ -1,9 +1,13 @@
 //! The command line: parse, do, print, exit code.
 
 pub mod args;
-mod columns;
 mod config;
+mod exec;
+mod instances;
+mod logs;
 mod print;
+mod progress;
+mod ps;
 mod reach;
 mod rollouts;
 
@@ -56,7 +60,10 @@ async fn perform(cli: Cli) -> Result<u8> {
         Command::Attach(args) => return rollouts::attach(&desk, args).await,
         Command::Cancel(args) => return rollouts::cancel(&desk, args).await,
         Command::History(args) => return rollouts::history(&desk, args).await,
-        Command::Ps(args) => return rollouts::ps(&desk, args).await,
+        Command::Ps(args) => return ps::ps(&desk, args).await,
+        Command::Exec(args) => return exec::exec(&desk, args).await,
+        Command::Ssh(args) => return exec::ssh(&desk, args).await,
+        Command::Logs(args) => return logs::logs(&desk, args).await,
     };
     done.map(|()| Exit::Done.code())
 }

@@ -7,19 +7,24 @@ pub mod fake;
 mod guard;
 mod listed;
 mod seen;
+mod shell;
 mod ssh;
 mod ssm;
+mod target;
 mod transport;
 
 pub use guard::Guard;
 pub use listed::Listed;
+pub use shell::{Said, Shell, Stream, Task};
 pub use ssh::Ssh;
 pub use ssm::Ssm;
+pub use target::Target;
 pub use transport::{Ended, Order, Progress, Seen, Ticket, Transport};
 
 use async_trait::async_trait;
 use model::error::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// An instance, by the name that its transport knows: an instance id, or a host of ssh.
@@ -51,6 +56,11 @@ pub struct Instance {
 pub trait Fleet: Send + Sync {
     /// Lists the instances that there are now, in the order of their names.
     async fn instances(&self) -> Result<Vec<Instance>>;
+
+    /// Returns the states of instances in the load balancer; without those that are in none.
+    async fn targets(&self, _hosts: &[Host]) -> Result<BTreeMap<Host, Target>> {
+        Ok(BTreeMap::new())
+    }
 }
 
 impl fmt::Display for Host {

@@ -25,5 +25,6 @@ mod report;
 mod settings;
 mod signature;
 mod source;
+mod table;
 #[cfg(test)]
 mod testing;

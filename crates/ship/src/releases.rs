@@ -54,26 +54,7 @@ pub fn table(listed: &[Listed], now: Timestamp, width: Option<usize>) -> String 
     let header = ["", "release", "age", "commit", "by", "size", "state"].map(str::to_uppercase);
     let rows: Vec<_> =
         std::iter::once(header.to_vec()).chain(listed.iter().map(|one| row(one, now))).collect();
-    let columns = 0..header.len();
-    let widest = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| console::measure_text_width(cell)).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = columns.map(widest).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let padded = console::pad_str(cell, *width, console::Alignment::Left, None);
-            line.push_str(&padded);
-            line.push_str("  ");
-        }
-        let line = line.trim_end();
-        let line = width.map_or(line.into(), |width| console::truncate_str(line, width, "…"));
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text
+    crate::table::table(&rows, width)
 }
 
 fn row(one: &Listed, now: Timestamp) -> Vec<String> {

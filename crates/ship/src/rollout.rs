@@ -72,10 +72,10 @@ pub async fn start(group: &Group, wish: &Wish) -> Result<Rollout> {
         guard.before(!wish.bake.is_zero()).await?;
     }
     let mut lease = Lease::take(&group.cx, &format!("{what} {}", wish.to)).await?;
-    match lease.during(&group.cx, plan(group, wish)).await.flatten() {
+    match lease.during(group, plan(group, wish)).await.flatten() {
         Ok(record) => Run::new(group, record, lease).finish().await,
         Err(error) => {
-            lease.give_back(&group.cx).await;
+            lease.give_back(group).await;
             Err(error)
         }
     }
@@ -178,6 +178,11 @@ pub async fn look(group: &Group) -> Result<BTreeMap<Host, Result<Seen, String>>>
 }
 
 impl Group {
+    /// The same group, with another receiver of its events.
+    pub fn shown_by(&self, events: Arc<dyn Fn(&Event) + Send + Sync>) -> Group {
+        Group { events, ..self.clone() }
+    }
+
     fn tell(&self, event: Event) {
         (self.events)(&event);
     }

@@ -23,7 +23,7 @@ pub fn fields(package: &Package, built: &Path, laid: &[String], tree: &Path) -> 
     let mut text = String::new();
     let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
     let fields = [
-        ("Package", package.text("name")?.to_owned()),
+        ("Package", package.name()?.to_owned()),
         ("Version", format!("{}-1", package.text("version")?)),
         ("Architecture", architecture.trim().to_owned()),
         ("Section", package.deb("section")?.to_owned()),
@@ -37,7 +37,7 @@ pub fn fields(package: &Package, built: &Path, laid: &[String], tree: &Path) -> 
     for (name, value) in fields {
         writeln!(text, "{name}: {value}")?;
     }
-    let description = package.root.join(package.deb("extended-description-file")?);
+    let description = package.base.join(package.deb("extended-description-file")?);
     for line in fs::read_to_string(description)?.lines() {
         writeln!(text, " {}", if line.is_empty() { "." } else { line })?;
     }

@@ -1,5 +1,11 @@
 //! The command line: types only. Help and man pages are made of them.
 
+// xtask includes this file, too, and would look for these elsewhere.
+#[path = "args/examples.rs"]
+mod examples;
+#[path = "args/instances.rs"]
+pub mod instances;
+#[path = "args/rollouts.rs"]
 pub mod rollouts;
 
 use crate::place::Number;
@@ -20,12 +26,14 @@ use std::path::PathBuf;
     subcommand_required = true,
     after_help = "\
 Examples:
-  ship release production              a release of the commit that is checked out
+  ship release production              of the commit that is checked out
   ship releases production             what there is, and what is current
-  ship promote staging production      the release of staging, with production's config
+  ship promote staging production      its release, with production's config
   ship config set -e production A=1    a variable of the next release
   ship deploy production               the newest release, on all instances
   ship rollback production             the release before
+  ship ps production                   what runs on each instance
+  ship logs production -f              what all processes write
 
 ship.toml in the app's repository saves most options:
   app = \"my-app\"
@@ -39,8 +47,8 @@ Exit codes:
    2  usage
   10  the release or the config is unusable; nothing is changed
   11  the store refuses the request, or there are no credentials
-  12  the release did not become healthy on an instance; the group runs the old one
-  20  it failed after the switch; the group runs the old one
+  12  an instance did not become healthy; the group runs the old release
+  20  it failed after the switch; the group runs the old release
   30  the group is mixed: the error says who runs what
   40  someone else has changed it meanwhile, or has locked it
   41  AWS, or an instance, cannot be reached
@@ -70,7 +78,8 @@ pub struct Global {
     /// and deploy:environment.
     #[arg(long, global = true, env = "SHIP_GROUP", value_name = "NAME")]
     pub group: Option<String>,
-    /// Print the result, or the failure, as a line of JSON, and no progress.
+    /// Print the result, or the failure, as a line of JSON, and no progress; of a rollout, each
+    /// event.
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -82,22 +91,28 @@ pub enum Command {
     /// Packs the commit that is checked out, without what .deployignore and the attribute
     /// export-ignore name. The same commit makes the same bytes everywhere. Procfile, config and
     /// settings are checked as the agent checks them; nothing is uploaded if they are refused.
+    #[command(after_help = examples::RELEASE)]
     Release(ReleaseArgs),
     /// List the releases of an environment, the newest first; * marks the one that `current`
     /// names.
+    #[command(after_help = examples::RELEASES)]
     Releases(ReleasesArgs),
     /// Copy a release into another environment, with that environment's config.
     ///
     /// The store copies the archive itself: the same bytes, under the next number.
+    #[command(after_help = examples::PROMOTE)]
     Promote(PromoteArgs),
     /// Read and change the variables of the next release.
     ///
     /// Running processes are not affected: a release never changes. Values are printed only if they are
     /// asked for by name.
+    #[command(after_help = examples::CONFIG)]
     Config(ConfigArgs),
     /// Ask others to leave an environment alone, until it is unlocked.
+    #[command(after_help = examples::LOCK)]
     Lock(LockArgs),
     /// Remove the lock of an environment.
+    #[command(after_help = examples::UNLOCK)]
     Unlock(UnlockArgs),
     /// Deploy a release to all instances of an environment, a batch at a time.
     ///
@@ -105,18 +120,41 @@ pub enum Command {
     /// that have the release go back: the group ends on the new release, or on the old one.
     /// `current` moves last. A rollout whose ship is gone is taken up by `ship attach`, or by the
     /// next `ship deploy`. With --json each event is a line.
+    #[command(after_help = examples::DEPLOY)]
     Deploy(rollouts::DeployArgs),
     /// Go back to the release before, on all instances, from what they still have on their disks.
+    #[command(after_help = examples::ROLLBACK)]
     Rollback(rollouts::RollbackArgs),
     /// Follow a rollout to its end, and go on with it if its ship is gone.
+    #[command(after_help = examples::ATTACH)]
     Attach(rollouts::AttachArgs),
     /// Make a rollout stop and go back; instances that work on it finish first.
+    #[command(after_help = examples::CANCEL)]
     Cancel(rollouts::AttachArgs),
     /// List the rollouts of an environment, the newest first.
+    #[command(after_help = examples::HISTORY)]
     History(rollouts::HistoryArgs),
-    /// Show the instances of an environment, and what runs on each. Exits with 12 if one is
-    /// unreachable, unhealthy, or runs another release than `current` names.
+    /// Show the instances of an environment, and what runs on each.
+    ///
+    /// A row that begins with ! is an instance that is unreachable, is not healthy, or runs another
+    /// release than `current` names (drift): exit code 12. Columns that say nothing are left out.
+    #[command(after_help = examples::PS)]
     Ps(rollouts::PsArgs),
+    /// Run a command of the app on an instance, or on all.
+    ///
+    /// It is `deploy exec` there: the command has the current release's directory, env, user and
+    /// sandbox, and a terminal if ship is run at one. The exit code is the command's own; with
+    /// several instances, the highest.
+    #[command(after_help = examples::EXEC)]
+    Exec(instances::ExecArgs),
+    /// Log in to an instance.
+    #[command(after_help = examples::SSH)]
+    Ssh(instances::SshArgs),
+    /// Print what the processes on all instances wrote, merged by time.
+    ///
+    /// Times are in UTC. Lines that are followed come as they are written.
+    #[command(after_help = examples::LOGS)]
+    Logs(instances::LogsArgs),
 }
 
 impl Command {
@@ -134,6 +172,9 @@ impl Command {
             Command::Cancel(_) => "cancel",
             Command::History(_) => "history",
             Command::Ps(_) => "ps",
+            Command::Exec(_) => "exec",
+            Command::Ssh(_) => "ssh",
+            Command::Logs(_) => "logs",
         }
     }
 }
@@ -206,6 +247,7 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Print the names of all variables, or the values of those that are named.
+    #[command(after_help = examples::CONFIG_GET)]
     Get {
         /// One name prints its value; several print assignments.
         #[arg(value_name = "NAME")]
@@ -213,6 +255,7 @@ pub enum ConfigCommand {
     },
     /// Set variables: NAME=VALUE, or NAME with the value on standard input, which keeps it out
     /// of the shell's history.
+    #[command(after_help = examples::CONFIG_SET)]
     Set {
         #[arg(value_name = "NAME[=VALUE]", required = true)]
         assignments: Vec<String>,
@@ -220,6 +263,7 @@ pub enum ConfigCommand {
         release: AndRelease,
     },
     /// Remove variables.
+    #[command(after_help = examples::CONFIG_UNSET)]
     Unset {
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
@@ -227,11 +271,13 @@ pub enum ConfigCommand {
         release: AndRelease,
     },
     /// Edit all of it with $VISUAL or $EDITOR, in a private file in memory.
+    #[command(after_help = examples::CONFIG_EDIT)]
     Edit {
         #[command(flatten)]
         release: AndRelease,
     },
     /// Print the names that differ from a release: + new, ~ changed, - removed.
+    #[command(after_help = examples::CONFIG_DIFF)]
     Diff {
         /// The release; otherwise the one that `current` names, or the newest.
         #[arg(value_name = "rN")]

@@ -14,20 +14,29 @@ pub fn text(text: &str) -> Result<()> {
 
 /// Prints text as it is: a value that was asked for.
 pub fn exactly(text: &str) -> Result<()> {
+    is_read(text).map(|_| ())
+}
+
+/// Prints text as it is; returns whether somebody still reads it.
+pub fn is_read(text: &str) -> Result<bool> {
     let mut stdout = stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
         // A closed pipe (`ship releases | head -1`) is the reader's choice.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::failed("print the result").because(error))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::failed("print the result").because(error)),
     }
 }
 
 /// Prints one line of JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
+    exactly(&json_line(value)?)
+}
+
+/// Renders one line of JSON.
+pub fn json_line(value: &impl Serialize) -> Result<String> {
     let line = serde_json::to_string(value);
-    exactly(&(line.map_err(|why| Error::failed("print the result").because(why))? + "\n"))
+    Ok(line.map_err(|why| Error::failed("print the result").because(why))? + "\n")
 }
 
 /// Prints why a command failed.
@@ -46,9 +55,21 @@ pub fn failed(error: &Error, command: &str, as_json: bool) {
     let mut stderr = stderr();
     let failed = style(format!("{command} failed (exit {code})")).for_stderr().red().bold();
     let _ = writeln!(stderr, "{failed}: {}", for_terminal(&error.chain()));
-    if let Some(help) = error.advice() {
-        let _ = writeln!(stderr, "{} {}", style("help:").for_stderr().cyan(), for_terminal(help));
+    if let Some(advice) = error.advice() {
+        help(advice);
     }
+}
+
+/// Prints what to do about a failure.
+pub fn help(advice: &str) {
+    let word = style("help:").for_stderr().cyan();
+    let _ = writeln!(stderr(), "{word} {}", for_terminal(advice));
+}
+
+/// The lines and columns of stdout; none in a pipe or a file.
+pub fn size() -> (Option<usize>, Option<usize>) {
+    let size = console::Term::stdout().size_checked();
+    (size.map(|(lines, _)| usize::from(lines).max(1)), width())
 }
 
 /// The columns of stdout; none in a pipe or a file, where nothing is cut.

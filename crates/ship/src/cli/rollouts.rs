@@ -1,20 +1,21 @@
-//! `ship deploy`, `rollback`, `attach`, `cancel`, `history`, `ps`.
+//! `ship deploy`, `rollback`, `attach`, `cancel`, `history`.
 
 mod shown;
 
-use super::args::rollouts::{AttachArgs, DeployArgs, HistoryArgs, How, PsArgs, RollbackArgs};
+use super::args::rollouts::{AttachArgs, DeployArgs, HistoryArgs, How, RollbackArgs};
 use super::reach::{Reach, reach};
 use super::{Desk, print};
+use crate::cli::progress;
 use crate::context::Context;
 use crate::document;
 use crate::maker;
 use crate::rollout::{self, Action, Group, Rollout, Wish};
-use model::error::{Error, Exit, Result};
+use model::error::{Error, Result};
 use model::release::name::EnvironmentName;
 use std::time::Duration;
 
 /// The time that others' rollouts have when they are followed.
-const PATIENCE: Duration = Duration::from_secs(1800);
+pub const PATIENCE: Duration = Duration::from_secs(1800);
 
 pub async fn deploy(desk: &Desk, args: DeployArgs) -> Result<u8> {
     let run_release = args.run_release || desk.target(args.environment.clone())?.run_release;
@@ -74,11 +75,13 @@ async fn roll(
         }
         return print::text(&shown::batches(&wish.to, &batches)).map(|()| 0);
     }
-    interruptible(desk, group, rollout::start(group, &wish)).await
+    let group = group.shown_by(progress::events(desk.global.json));
+    interruptible(desk, &group, rollout::start(&group, &wish)).await
 }
 
 pub async fn attach(desk: &Desk, args: AttachArgs) -> Result<u8> {
     let group = group(desk, args.environment, None, PATIENCE).await?;
+    let group = group.shown_by(progress::events(desk.global.json));
     interruptible(desk, &group, rollout::attach(&group, args.id.as_deref())).await
 }
 
@@ -123,24 +126,8 @@ pub async fn history(desk: &Desk, args: HistoryArgs) -> Result<u8> {
     print::text(&shown::history(&rollouts, now, print::width())).map(|()| 0)
 }
 
-pub async fn ps(desk: &Desk, args: PsArgs) -> Result<u8> {
-    let group = group(desk, args.environment, None, PATIENCE).await?;
-    let current = document::current(&*group.cx.store, &group.cx.place).await?;
-    let seen = rollout::look(&group).await?;
-    let instances = group.fleet.instances().await?;
-    let rows = shown::rows(instances, seen, current.as_deref());
-    let is_well = rows.iter().all(shown::Row::is_well);
-    if desk.global.json {
-        print::json(&rows)?;
-    } else {
-        let now = group.cx.store.now().await?;
-        print::text(&shown::ps(&rows, now, print::width()))?;
-    }
-    Ok(if is_well { Exit::Done.code() } else { Exit::Unhealthy.code() })
-}
-
 /// Connects to the store and the instances of an environment.
-async fn group(
+pub async fn group(
     desk: &Desk,
     environment: Option<EnvironmentName>,
     by: Option<String>,
@@ -152,6 +139,5 @@ async fn group(
     if let Some(by) = by {
         cx.by = maker::person(Some(by), &desk.here);
     }
-    let events = shown::events(cx.report, desk.global.json);
-    Ok(Group { cx, fleet, transport, guard, patience, events })
+    Ok(Group { cx, fleet, transport, guard, patience, events: progress::none() })
 }

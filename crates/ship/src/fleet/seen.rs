@@ -4,12 +4,15 @@ use crate::fleet::Seen;
 use crate::place::Number;
 use model::api::AppStatus;
 
-/// Finds an app in the answer; an app that is not there runs nothing.
+/// Finds an app in the answer, after which may be that of `deploy --version`; an app that is not
+/// there runs nothing.
 pub fn parse(text: &str, app: &str) -> Result<Seen, String> {
+    let (text, last) = text.trim_end().split_once('\n').unwrap_or((text, ""));
+    let agent = last.strip_prefix("deploy ").map(|version| model::text::line(version, 20));
     let apps: Vec<AppStatus> = serde_json::from_str(text)
         .map_err(|_| format!("no answer of deploy: {}", model::text::line(text, 200)))?;
     let Some(status) = apps.into_iter().find(|status| status.app == app) else {
-        return Ok(Seen { healthy: true, ..Seen::default() });
+        return Ok(Seen { healthy: true, agent, ..Seen::default() });
     };
     Ok(Seen {
         release: release(&status),
@@ -17,6 +20,7 @@ pub fn parse(text: &str, app: &str) -> Result<Seen, String> {
         working: status.working.is_some(),
         fault: status.fault.or(status.damaged).map(|fault| model::text::line(&fault, 300)),
         since: status.processes.iter().filter_map(|process| process.since).min(),
+        agent,
     })
 }
 

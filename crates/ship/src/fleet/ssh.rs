@@ -4,30 +4,36 @@
 //! is sent again, and waits for the job that is under way.
 
 mod call;
+mod shell;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
-use super::{Host, Order, Progress, Seen, Ticket, Transport, agent, seen};
+use super::{Host, Order, Progress, Seen, Shell, Ticket, Transport, agent, seen};
 use async_trait::async_trait;
-use call::Call;
+use call::{Call, OPTIONS, remote, status};
 use futures_util::{StreamExt, stream};
 use model::error::{Error, Result};
+use sockets::Sockets;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tempfile::TempDir;
+use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Connections that are open at once.
 const AT_ONCE: usize = 50;
 
+/// The pause between two polls, which ask nobody: events come by themselves.
+const POLL: Duration = Duration::from_millis(200);
+
 /// ssh, with a directory of its own for the sockets of shared connections.
 pub struct Ssh {
     program: String,
     timeout: String,
-    sockets: Arc<TempDir>,
+    sockets: Sockets,
     slots: Arc<Semaphore>,
     tickets: Mutex<BTreeMap<usize, Arc<Sent>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -53,12 +59,10 @@ impl Ssh {
     }
 
     fn by(program: &str, patience: Duration) -> Result<Ssh> {
-        let sockets = tempfile::Builder::new().prefix("ship-").tempdir();
-        let sockets = sockets.map_err(|why| Error::failed("make a directory for ssh").because(why));
         Ok(Ssh {
             program: program.to_owned(),
             timeout: format!("{}s", patience.as_secs().max(1)),
-            sockets: Arc::new(sockets?),
+            sockets: Sockets::new()?,
             slots: Arc::new(Semaphore::new(AT_ONCE)),
             tickets: Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),
@@ -66,7 +70,23 @@ impl Ssh {
     }
 
     fn call(&self, host: &Host, words: &[&str]) -> Call {
-        Call::new(&self.program, self.sockets.path(), host, words)
+        Call::new(self.command(), host, &remote(words))
+    }
+
+    /// Prepares a call that never asks anything.
+    fn command(&self) -> Command {
+        self.interactive(false)
+    }
+
+    /// Prepares a call, which with `asks` may ask for a passphrase, or about a new host.
+    fn interactive(&self, asks: bool) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(OPTIONS.iter().flat_map(|option| ["-o", option]));
+        command.arg("-o").arg(format!("ControlPath={}/%C", self.sockets.path().display()));
+        if !asks {
+            command.args(["-o", "BatchMode=yes"]);
+        }
+        command
     }
 
     fn sent(&self, ticket: &Ticket) -> Result<Arc<Sent>> {
@@ -78,8 +98,16 @@ impl Ssh {
 
 #[async_trait]
 impl Transport for Ssh {
+    fn shell(&self) -> Option<&dyn Shell> {
+        Some(self)
+    }
+
     fn most(&self) -> usize {
         AT_ONCE
+    }
+
+    fn pause(&self) -> Duration {
+        POLL
     }
 
     async fn look(
@@ -88,10 +116,11 @@ impl Transport for Ssh {
         hosts: &[Host],
     ) -> Result<BTreeMap<Host, Result<Seen, String>>> {
         let looks = hosts.iter().cloned().map(|host| {
-            let call = self.call(&host, &["status", "--json"]);
+            let call = Call::new(self.command(), &host, &status());
             let app = app.to_owned();
             async move {
-                let seen = call.printed().await.and_then(|text| seen::parse(&text, &app));
+                let seen = call.printed().await;
+                let seen = seen.and_then(|text| seen::parse(&text, &app));
                 (host, seen)
             }
         });

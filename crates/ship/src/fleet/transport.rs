@@ -1,11 +1,12 @@
 //! How a command gets to instances, and its outcome back.
 
-use super::Host;
+use super::{Host, Shell};
 use async_trait::async_trait;
 use model::error::Result;
 use model::event::Outcome;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What instances are told to do. Each order may be given again at any time: the agent waits for
 /// the job that is under way, and does nothing where the release runs and is healthy.
@@ -58,6 +59,8 @@ pub struct Seen {
     pub fault: Option<String>,
     /// Since when the release is current.
     pub since: Option<jiff::Timestamp>,
+    /// The version of the agent, where the transport knows it.
+    pub agent: Option<String>,
 }
 
 /// Lines of a failed process's log that are kept.
@@ -86,8 +89,18 @@ pub trait Transport: Send + Sync {
     /// Notes the rollout that the next orders belong to, for whoever reads what was sent.
     fn belong_to(&self, _rollout: &str) {}
 
+    /// Returns the way for commands of people, if it has one.
+    fn shell(&self) -> Option<&dyn Shell> {
+        None
+    }
+
     /// Returns how many instances one command is sent to at most.
     fn most(&self) -> usize;
+
+    /// Returns the pause between two polls.
+    fn pause(&self) -> Duration {
+        Duration::from_secs(2)
+    }
 
     /// Asks instances what runs on them, all at once. The error of one says why it cannot be
     /// reached.

@@ -49,15 +49,14 @@ fn done(record: &Record) -> usize {
 
 /// Goes on where a ship was killed. What it knew of the instances is looked up again.
 async fn take_up(group: &Group, mut record: Record, mut lease: Lease) -> Result<Rollout> {
-    let cx = &group.cx;
-    match lease.during(cx, refreshed(group, &mut record)).await.flatten() {
+    match lease.during(group, refreshed(group, &mut record)).await.flatten() {
         Ok(()) if record.rollout.verdict.is_none() => {
             let text = format!("the ship of {} is gone: this one goes on", record.rollout.by);
             group.tell(Event::Warning { text });
             Run::new(group, record, lease).finish().await
         }
         result => {
-            lease.give_back(cx).await;
+            lease.give_back(group).await;
             result.map(|()| record.rollout)
         }
     }

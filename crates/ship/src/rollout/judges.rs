@@ -21,7 +21,7 @@ impl Run<'_> {
             return Ok(None);
         }
         self.alarms_asked = Some(Instant::now());
-        match self.lease.during(self.cx(), guard.alarm()).await? {
+        match self.lease.during(self.group, guard.alarm()).await? {
             Ok(alarm) => Ok(alarm.map(|message| {
                 let code = Exit::RolledBack.code();
                 Failure { host: None, code, message }
@@ -36,7 +36,7 @@ impl Run<'_> {
     /// Returns the first of these instances that a load balancer finds unhealthy now.
     pub async fn unhealthy_target(&mut self, hosts: &[Host]) -> Result<Option<Failure>> {
         let Some(guard) = &self.group.guard else { return Ok(None) };
-        let unhealthy = match self.lease.during(self.cx(), guard.unhealthy()).await? {
+        let unhealthy = match self.lease.during(self.group, guard.unhealthy()).await? {
             Ok(unhealthy) => unhealthy,
             Err(error) => {
                 self.group.tell(Event::Warning { text: error.chain() });

@@ -1,5 +1,6 @@
 //! The lock of a rollout: a lease that is renewed while the rollout goes on.
 
+use super::{Event, Group};
 use crate::context::Context;
 use crate::lock::{self, Held};
 use jiff::SignedDuration;
@@ -28,7 +29,8 @@ impl Lease {
     }
 
     /// Renews it in time. A store that cannot be reached is tried again until the lease ends.
-    pub async fn keep(&mut self, cx: &Context) -> Result<()> {
+    pub async fn keep(&mut self, group: &Group) -> Result<()> {
+        let cx = &group.cx;
         if self.at.elapsed() < RENEWED {
             return Ok(());
         }
@@ -48,7 +50,8 @@ impl Lease {
             Err(error) if error.exit() == Exit::Busy => return Err(lost(Some(error))),
             Err(error) if self.at.elapsed() >= TOO_OLD => return Err(lost(Some(error))),
             Err(error) => {
-                cx.report.warn(format!("the lock is not renewed yet: {}", error.chain()));
+                let text = format!("the lock is not renewed yet: {}", error.chain());
+                group.tell(Event::Warning { text });
                 self.held = Some(kept);
             }
         }
@@ -57,22 +60,23 @@ impl Lease {
 
     /// Does work that may take longer than the lease, which is renewed meanwhile. The work is
     /// given up if the lock is lost.
-    pub async fn during<T>(&mut self, cx: &Context, work: impl Future<Output = T>) -> Result<T> {
+    pub async fn during<T>(&mut self, group: &Group, work: impl Future<Output = T>) -> Result<T> {
         tokio::pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                () = sleep(TICK) => self.keep(cx).await?,
+                () = sleep(TICK) => self.keep(group).await?,
             }
         }
     }
 
     /// Gives it back. If that fails, it ends by itself.
-    pub async fn give_back(&mut self, cx: &Context) {
+    pub async fn give_back(&mut self, group: &Group) {
         if let Some(held) = self.held.take()
-            && let Err(error) = lock::give_back(cx, held).await
+            && let Err(error) = lock::give_back(&group.cx, held).await
         {
-            cx.report.warn(format!("the lock ends in 60s by itself: {}", error.chain()));
+            let text = format!("the lock ends in 60s by itself: {}", error.chain());
+            group.tell(Event::Warning { text });
         }
     }
 }

@@ -41,7 +41,7 @@ impl<'a> Run<'a> {
         let Rollout { id, to, from, hosts, .. } = self.rollout().clone();
         self.group.tell(Event::Begun { id: id.clone(), to, from, instances: hosts.len() });
         let verdict = self.steps().await;
-        self.lease.give_back(self.cx()).await;
+        self.lease.give_back(self.group).await;
         self.group.tell(Event::Ended { id, verdict: verdict? });
         Ok(self.record.rollout)
     }
@@ -214,8 +214,8 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let app = self.cx().place.app.clone();
-        let (cx, look) = (self.cx(), self.group.transport.look(app.as_str(), &done));
-        let seen = match self.lease.during(cx, look).await? {
+        let look = self.group.transport.look(app.as_str(), &done);
+        let seen = match self.lease.during(self.group, look).await? {
             Ok(seen) => seen,
             Err(error) => {
                 self.group.tell(Event::Warning { text: error.chain() });
@@ -329,15 +329,14 @@ impl<'a> Run<'a> {
 
     pub async fn save(&mut self) -> Result<()> {
         let cx = self.group.cx.clone();
-        self.lease.keep(&cx).await?;
+        self.lease.keep(self.group).await?;
         self.record.save(&cx).await
     }
 
     /// Waits, with the lock in hand.
     pub async fn pause(&mut self, time: Duration) -> Result<()> {
         sleep(time).await;
-        let cx = self.group.cx.clone();
-        self.lease.keep(&cx).await
+        self.lease.keep(self.group).await
     }
 
     pub fn cx(&self) -> &'a Context {

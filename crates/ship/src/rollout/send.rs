@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The pause between two polls, and the longest one where the answers are errors.
+/// The pause between two questions to the store, and the longest one between two polls where the
+/// answers are errors.
 const POLL: Duration = Duration::from_secs(2);
 const SLOWEST: Duration = Duration::from_secs(30);
 /// How often an order is sent to an instance whose outcome is lost, or that cannot be sent.
@@ -101,14 +102,15 @@ impl Run<'_> {
             }
         }
         let deadline = Instant::now() + self.group.patience + GRACE;
-        let (mut pause, mut stopped) = (POLL, false);
+        let usual = self.group.transport.pause();
+        let (mut pause, mut stopped, mut asked) = (usual, false, Instant::now());
         let mut steps: BTreeMap<Host, String> = BTreeMap::new();
         while ends.len() < hosts.len() {
             self.pause(pause).await?;
-            pause = POLL;
+            pause = usual;
             for ticket in &tickets {
                 let poll = self.group.transport.poll(ticket);
-                match self.lease.during(self.cx(), poll).await? {
+                match self.lease.during(self.group, poll).await? {
                     Ok(all) => self.gather(all, &mut ends, &mut steps),
                     Err(error) => {
                         pause = (pause * 2).min(SLOWEST);
@@ -116,12 +118,16 @@ impl Run<'_> {
                     }
                 }
             }
-            let is_wanted = stops && (ends.values().any(is_failure) || self.ask_to_cancel().await);
+            let mut is_wanted = stops && ends.values().any(is_failure);
+            if stops && !is_wanted && asked.elapsed() >= POLL {
+                asked = Instant::now();
+                is_wanted = self.ask_to_cancel().await;
+            }
             if is_wanted && !stopped {
                 stopped = true;
                 for ticket in &tickets {
                     let cancel = self.group.transport.cancel(ticket);
-                    if let Err(error) = self.lease.during(self.cx(), cancel).await? {
+                    if let Err(error) = self.lease.during(self.group, cancel).await? {
                         self.group.tell(Event::Warning { text: error.chain() });
                     }
                 }
@@ -141,7 +147,7 @@ impl Run<'_> {
         let mut why = String::new();
         for _ in 0..TRIES {
             let begin = self.group.transport.begin(order, hosts);
-            match self.lease.during(self.cx(), begin).await? {
+            match self.lease.during(self.group, begin).await? {
                 Ok(ticket) => return Ok(Ok(ticket)),
                 Err(error) => why = error.chain(),
             }

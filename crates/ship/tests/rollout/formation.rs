@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 use testkit::host::{ACCESS_KEY, Host, SECRET_KEY};
@@ -92,14 +92,39 @@ impl Formation {
     }
 
     fn command(&self, words: &[&str]) -> Command {
+        self.program(env!("CARGO_BIN_EXE_ship"), words)
+    }
+
+    fn program(&self, program: &str, words: &[&str]) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ship"));
+        let mut command = Command::new(program);
         command.args(words).current_dir(self.directory.path()).env_clear();
         command.env("PATH", format!("{}:{path}", self.path("bin"))).env("SHIP_BY", "Ada");
+        // Connections of ssh outlive a ship for a while, and are those of these instances.
+        command.env("XDG_RUNTIME_DIR", self.directory.path());
         command.env("AWS_ENDPOINT_URL", "http://10.77.0.1:9000").env("AWS_REGION", "eu-central-1");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Runs ship at a terminal of this size; returns all that it has written there.
+    pub fn at_terminal(&self, (rows, columns): (u16, u16), words: &str) -> (i32, String) {
+        let ship = env!("CARGO_BIN_EXE_ship");
+        let inside = format!("stty rows {rows} cols {columns}; {ship} {words}");
+        let words = ["--quiet", "--return", "--command", &inside, "/dev/null"];
+        let mut script = self.program("script", &words);
+        script.env("TERM", "xterm-256color").env("LANG", "C.UTF-8").stdin(Stdio::null());
+        let output = self.first.network.within(|| script.output().expect("script"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code().unwrap_or(-1), text)
+    }
+
+    /// Starts ship, whose stdout is read line by line.
+    pub fn start(&self, words: &[&str]) -> Child {
+        let mut command = self.command(words);
+        command.stdout(Stdio::piped());
+        self.first.network.within(|| command.spawn().expect("ship"))
     }
 
     /// Kills ship as soon as it says this.

@@ -28,8 +28,9 @@ fn a_group_is_deployed_taken_back_and_rolled_back_without_a_failed_request() {
     assert_eq!(release(&group, "three", &format!("{broken}{WEB}")), "r3");
     let ended = group.ship(&["deploy", "production"]);
     assert_eq!(ended.code, 12, "{}", ended.stderr);
-    assert!(ended.stderr.contains("r3 failed on web3"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("the group runs r2"), "{}", ended.stderr);
+    assert!(ended.stdout.contains("r3 failed on web3"), "{}", ended.stdout);
+    assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
+    assert!(ended.stdout.contains("the group runs r2"), "{}", ended.stdout);
     assert!(ended.stderr.contains("the disk is on fire"), "{}", ended.stderr);
     assert_eq!(group.served(), ["two"; 3]);
     let ps = group.ok(&["ps", "production"]);

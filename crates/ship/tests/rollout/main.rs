@@ -8,3 +8,4 @@ mod group;
 mod phase;
 mod ssm;
 mod story;
+mod terminal;

@@ -43,11 +43,11 @@ fn play(rollouts: u32) {
     group.others[1].write("/etc/broken", "");
     commit(&group, "a bad one", Some(BROKEN));
     group.ok(&["release"]);
-    let Ended { code, stderr, .. } = group.ship(&["deploy"]);
+    let Ended { code, stdout, stderr } = group.ship(&["deploy"]);
     assert_eq!(code, 12, "{stderr}");
     say("(exit code 12)\n");
     assert!(stderr.contains("no database at db.example.com:5432"), "{stderr}");
-    assert!(stderr.contains(&format!("the group runs r{rollouts}")), "{stderr}");
+    assert!(stdout.contains(&format!("the group runs r{rollouts}")), "{stdout}");
     group.ok(&["ps"]);
 
     say("Back to the release before.\n");

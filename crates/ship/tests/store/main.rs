@@ -4,6 +4,7 @@
 
 mod bench;
 mod instance;
+mod package;
 mod systems;
 
 use bench::Bench;

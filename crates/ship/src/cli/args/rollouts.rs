@@ -82,6 +82,9 @@ pub struct PsArgs {
     /// The environment; not needed where ship.toml has only one.
     #[arg(value_name = "ENV")]
     pub environment: Option<EnvironmentName>,
+    /// Look again every two seconds, until Ctrl-C.
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 fn batches(text: &str) -> Result<Batches, String> {

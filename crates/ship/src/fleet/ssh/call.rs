@@ -3,7 +3,6 @@
 use crate::fleet::{Ended, Host, agent};
 use crate::program::said;
 use model::event::Event;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
@@ -17,11 +16,11 @@ const SAID: u64 = 16 << 10;
 /// The time for an answer that needs no work.
 const ANSWER: Duration = Duration::from_secs(30);
 /// The exit code with which ssh itself fails.
-const SSH_FAILED: i32 = 255;
+pub const SSH_FAILED: i32 = 255;
 
-/// How ssh is called: never asking anything, and noticing within a minute that a host is gone.
-const OPTIONS: [&str; 7] = [
-    "BatchMode=yes",
+/// How ssh is called: connections are shared, and end half a minute after their last use; a host
+/// that is gone is noticed within a minute.
+pub const OPTIONS: [&str; 6] = [
     "ConnectTimeout=10",
     "ServerAliveInterval=15",
     "ServerAliveCountMax=3",
@@ -33,27 +32,30 @@ const OPTIONS: [&str; 7] = [
 pub struct Call(Command);
 
 impl Call {
-    pub fn new(program: &str, sockets: &Path, host: &Host, words: &[&str]) -> Call {
-        let mut command = Command::new(program);
-        command.args(OPTIONS.iter().flat_map(|option| ["-o", option]));
-        command.arg("-o").arg(format!("ControlPath={}/%C", sockets.display()));
-        command.args(["-T", "--", &host.0, &remote(words)]);
+    /// Completes a call of ssh.
+    pub fn new(mut command: Command, host: &Host, line: &str) -> Call {
+        command.args(["-T", "--", &host.0, line]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
         Call(command)
     }
 
-    /// Returns what it prints, whatever its exit code.
+    /// Returns the first and the last line that it prints, whatever its exit code.
     pub async fn printed(mut self) -> Result<String, String> {
         let mut child = self.start()?;
-        let ended = timeout(ANSWER, ended(&mut child, |_| {})).await;
+        let mut first = None;
+        let tell = |line: &str| {
+            first.get_or_insert_with(|| line.to_owned());
+        };
+        let ended = timeout(ANSWER, ended(&mut child, tell)).await;
         let seconds = ANSWER.as_secs();
-        let (status, text, stderr) =
+        let (status, last, stderr) =
             ended.map_err(|_| format!("no answer within {seconds}s"))??;
-        if text.is_empty() || status.code() == Some(SSH_FAILED) {
+        let first = first.unwrap_or_default();
+        if !first.starts_with('[') || status.code() == Some(SSH_FAILED) {
             return Err(failed(status, &stderr));
         }
-        Ok(text)
+        Ok(format!("{first}\n{last}"))
     }
 
     /// Follows a job to its outcome.
@@ -137,8 +139,13 @@ fn failed(status: ExitStatus, stderr: &[u8]) -> String {
     }
 }
 
+/// Returns the command line that prints what runs, and the version of the agent.
+pub fn status() -> String {
+    format!("({}); deploy --version", remote(&["status", "--json"]))
+}
+
 /// Returns the command line for the instance's shell: deploy, by root.
-fn remote(words: &[&str]) -> String {
+pub fn remote(words: &[&str]) -> String {
     let agent::Call { before, call } = agent::call(words);
     format!("{before}if [ \"$(id -u)\" = 0 ]; then exec {call}; else exec sudo -n {call}; fi")
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::fleet::Ended;
 use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
 
 /// A directory with a program that acts as ssh does for the host in `$dest`, with `$command`.
 fn ssh(script: &str) -> (TempDir, Ssh) {
@@ -103,4 +104,33 @@ async fn the_release_phase_has_an_id() {
     let said = std::fs::read_to_string(directory.path().join("ssh.said")).unwrap();
     let words = "'--json' '--timeout' '600s' '--run-release=5b1f' '--' 's3://b/r8'";
     assert!(said.contains(words), "{said}");
+}
+
+#[tokio::test]
+async fn a_look_has_the_version_of_the_agent() {
+    let (_directory, ssh) = ssh(
+        "case $dest in web1) echo '[]'; echo 'deploy 0.1.0';; *) echo 'deploy 0.1.0'; echo 'sudo: a password is required' >&2;; esac",
+    );
+    let seen = ssh.look("shop", &hosts(&["web1", "web2"])).await.unwrap();
+    let seen = |name: &str| seen[&Host(name.to_owned())].clone();
+    assert_eq!(seen("web1").unwrap().agent.as_deref(), Some("0.1.0"));
+    assert_eq!(seen("web2").unwrap_err(), "sudo: a password is required");
+}
+
+#[tokio::test]
+async fn lines_of_a_command_come_with_their_stream_and_its_exit_code() {
+    let (_directory, ssh) = ssh(
+        "case $dest in web1) echo out; echo err >&2; printf rest; exit 3;; *) echo 'no route' >&2; exit 255;; esac",
+    );
+    let task = crate::fleet::Task::Deploy(vec!["exec".to_owned()]);
+    let (sender, mut said) = tokio::sync::mpsc::channel(64);
+    let shell = Transport::shell(&ssh).unwrap();
+    assert_eq!(shell.lines(&hosts(&["web1"])[0], &task, sender.clone()).await, Ok(3));
+    assert_eq!(shell.lines(&hosts(&["web2"])[0], &task, sender).await, Err("no route".to_owned()));
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    while let Some(crate::fleet::Said { stream, text }) = said.recv().await {
+        let lines = if stream == crate::fleet::Stream::Out { &mut out } else { &mut err };
+        lines.push(text);
+    }
+    assert_eq!((out.join(" "), err.join(" ")), ("out rest".into(), "err no route".into()));
 }
