@@ -184,8 +184,8 @@ ship: requirements root deb ship-dev-deb
 	DEPLOY_DEB=$(DEB) DEPLOY_SHIP_DEB=$(or $(SHIP_PACKAGE),$(SHIP_DEV_DEB)) $(TEST) --test store
 
 simulation:
-	SEED=$(SEED) $(TEST) --lib -- --ignored --exact --nocapture \
-	    rollout::stories::simulation::ten_thousand_instances_end_on_one_release
+	INSTANCES=$(or $(INSTANCES),10000) SEED=$(SEED) $(TEST) --lib -- --exact --nocapture \
+	    rollout::stories::simulation::a_large_group_ends_on_one_release
 
 crash-matrix: requirements root failpoints-deb
 	CRASH_MATRIX=full DEPLOY_DEB_FAILPOINTS=$(FAILPOINTS_DEB) $(TEST) --test crash
