@@ -36,8 +36,8 @@ use model::release::url::ReleaseUrl;
 use model::units;
 use phase::Phase;
 pub use phase::RunRelease;
-use prove::{failure, prove};
-use rollback::Failed;
+use prove::prove;
+use rollback::{Failed, failure};
 use std::time::Instant;
 
 /// The result of a job, for the operator.

@@ -4,7 +4,8 @@
 //!
 //! The state's own files are not written in that time: an fsync would wait for the release's.
 
-use super::{Candidate, failure};
+use super::Candidate;
+use super::rollback::failure;
 use crate::context::{Context, blocking};
 use crate::converge;
 use crate::stage::Syncing;

@@ -3,7 +3,7 @@
 use super::Candidate;
 use super::join::until_synced;
 use super::known::fallback;
-use super::rollback::Failed;
+use super::rollback::{Failed, failure};
 use crate::context::Context;
 use crate::converge;
 use crate::health::Watch;
@@ -50,11 +50,6 @@ pub(super) async fn prove(cx: &Context, app: &Locked, staged: Staged) -> Result<
         }
         Err(why) => Err(failed.go_back(cx, app, why).await),
     }
-}
-
-pub(super) fn failure(candidate: &Candidate) -> Failed {
-    let Candidate { manifest, before, stopped, .. } = candidate;
-    Failed::new(manifest.clone(), before.clone(), stopped.clone())
 }
 
 /// Strategy `handover`: it is proved on private ports beside the release that

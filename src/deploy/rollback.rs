@@ -1,6 +1,7 @@
 //! The way back: what a failed release leaves is undone, and whatever ran before
 //! runs again.
 
+use super::Candidate;
 use super::clash;
 use crate::clues;
 use crate::context::Context;
@@ -36,6 +37,12 @@ pub(super) struct Failed {
     since: Timestamp,
     /// Until it has, the release that runs is as it was before.
     has_touched: bool,
+}
+
+/// What is to be done if this candidate fails.
+pub(super) fn failure(candidate: &Candidate) -> Failed {
+    let Candidate { manifest, before, stopped, .. } = candidate;
+    Failed::new(manifest.clone(), before.clone(), stopped.clone())
 }
 
 impl Failed {
