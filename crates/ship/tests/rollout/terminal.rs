@@ -73,7 +73,7 @@ fn instances_are_shown(group: &Formation) {
     let ps = group.ok(&["ps"]);
     assert_eq!(ps.matches("healthy").count(), 3, "{ps}");
     assert!(ps.starts_with("INSTANCE  RELEASE  SINCE  AGENT  STATE\n"), "{ps}");
-    assert!(ps.contains(concat!("  r3  ")) && ps.contains(" 0.1.0 "), "{ps}");
+    assert!(ps.contains("  r3  ") && ps.contains(" 0.1.0 "), "{ps}");
     let mut watch = group.start(&["ps", "--watch"]);
     let lines = BufReader::new(watch.stdout.take().expect("its stdout")).lines();
     let mut heads = lines.map_while(Result::ok).filter(|line| line.contains("current is r3"));
