@@ -29,6 +29,8 @@ pub struct Machine {
     /// Releases that fail here, with the exit code.
     pub fails: BTreeMap<String, u8>,
     pub reachable: bool,
+    /// Whether nobody sees that it has fetched an order: a cancelled one seems not begun.
+    pub hides: bool,
     pub healthy: bool,
     /// How long a deploy takes.
     pub takes: Duration,
@@ -70,12 +72,18 @@ impl Machine {
             has: release.map(str::to_owned).into_iter().collect(),
             fails: BTreeMap::new(),
             reachable: true,
+            hides: false,
             healthy: true,
             takes: Duration::from_secs(5),
             phases: Vec::new(),
             phase_fails: false,
             jobs: Vec::new(),
         }
+    }
+
+    /// An instance that boots, and has brought this release up.
+    pub fn booting(release: Option<&str>) -> Machine {
+        Machine { standing: Standing::Starting, ..Machine::running(release) }
     }
 
     fn perform(&mut self, now: Instant) {
@@ -96,7 +104,8 @@ impl Machine {
                 Some(code) => code,
                 None => 0,
             };
-            if code == 0 {
+            // With 41 the client has lost the agent, whose job goes on.
+            if matches!(code, 0 | 41) {
                 self.runs = Some(job.release.clone());
                 self.has.insert(job.release.clone());
             }
@@ -123,6 +132,10 @@ impl Group {
     pub fn change(&self, name: &str, change: impl FnOnce(&mut Machine)) {
         let mut inner = self.lock();
         change(inner.machines.get_mut(&host(name)).expect("a machine"));
+    }
+
+    pub fn add(&self, name: &str, machine: Machine) {
+        self.lock().machines.insert(host(name), machine);
     }
 
     pub fn each(&self, change: impl Fn(&mut Machine)) {
@@ -247,6 +260,7 @@ impl Transport for Group {
                 return Progress::Lost("the connection is lost".to_owned());
             };
             match one.jobs.iter().find(|job| job.ticket == number) {
+                Some(_) if one.hides && inner.cancelled.contains(&number) => Progress::NotBegun,
                 Some(Job { ended: Some(ended), .. }) => Progress::Ended(ended.clone()),
                 Some(_) => Progress::Running(None),
                 None => Progress::Lost("it never got the order".to_owned()),

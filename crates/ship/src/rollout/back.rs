@@ -1,10 +1,12 @@
 //! After a failure: the group goes back to the release that it had.
 
-use super::record::{Failure, Phase, State, Verdict};
-use super::run::{Run, SWEEPS};
+use super::record::{Failure, Member, Phase, State, Verdict};
+use super::run::{PAUSE, Run, SWEEPS};
+use crate::document;
 use crate::fleet::{Host, names};
 use model::error::{Exit, Result};
 use std::collections::{BTreeMap, BTreeSet};
+use tokio::time::Instant;
 
 impl Run<'_> {
     /// Brings all instances that do not run the old release back to it: those that have the new
@@ -12,19 +14,30 @@ impl Run<'_> {
     pub async fn back(&mut self) -> Result<Verdict> {
         let from = self.rollout().from.clone();
         let to = self.rollout().to.clone();
+        let was_going_back = self.rollout().phase == Phase::Back;
         let text = from.as_ref().map_or("there is no release to go back to".into(), |from| {
             format!("the group goes back to {from}")
         });
         self.enter(Phase::Back, text).await?;
         let Some(from) = from else { return self.judge(None).await };
+        let named = document::current(&*self.cx().store, &self.cx().place).await?;
         self.point(Some(&to), &from).await?;
+        // Instances that boot may have read the new release, if the pointer has named it.
+        let may_be_read = was_going_back || named.as_ref() == Some(&to);
+        let end = Instant::now() + self.group.patience;
+        let mut starting: Option<BTreeSet<Host>> = None;
         let mut tried: BTreeSet<Host> = BTreeSet::new();
         for _ in 0..SWEEPS {
-            self.newcomers().await?;
+            let boots = self.newcomers().await?;
+            let starting = starting.get_or_insert_with(|| boots.clone());
             let apart: Vec<Host> =
                 self.apart(&from).into_iter().filter(|host| !tried.contains(host)).collect();
             if apart.is_empty() {
-                break;
+                if !may_be_read || boots.is_disjoint(starting) {
+                    break;
+                }
+                tried.extend(self.booted(boots, starting, end).await?);
+                continue;
             }
             tried.extend(apart.iter().cloned());
             self.enter(Phase::Back, format!("{from} on {}", names(&apart))).await?;
@@ -33,6 +46,29 @@ impl Run<'_> {
             }
         }
         self.judge(Some(&from)).await
+    }
+
+    /// Waits for instances to boot until `end`. Those that still boot then are returned, and run
+    /// nobody knows what.
+    async fn booted(
+        &mut self,
+        mut boots: BTreeSet<Host>,
+        starting: &BTreeSet<Host>,
+        end: Instant,
+    ) -> Result<Vec<Host>> {
+        for host in boots.intersection(starting) {
+            // The sweep may have given up on it.
+            self.record.rollout.hosts.remove(host);
+        }
+        while !boots.is_disjoint(starting) && Instant::now() < end {
+            self.pause(PAUSE).await?;
+            boots = self.newcomers().await?;
+        }
+        let late: Vec<Host> = boots.intersection(starting).cloned().collect();
+        for host in &late {
+            *self.member(host) = Member { state: State::Failed, runs: None };
+        }
+        Ok(late)
     }
 
     /// The instances that do not run this release, as far as is known.
