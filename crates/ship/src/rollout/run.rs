@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 /// How often the group is listed again before instances that come all the time are a failure.
 pub const SWEEPS: u32 = 20;
 /// The pause between two looks at the group or at its health.
-const PAUSE: Duration = Duration::from_secs(5);
+pub const PAUSE: Duration = Duration::from_secs(5);
 
 pub struct Run<'a> {
     pub group: &'a Group,
@@ -112,8 +112,9 @@ impl<'a> Run<'a> {
             End::Lost(why) => (Exit::RollbackFailed.code(), why),
         };
         member.state = State::Failed;
-        // With 30, nobody knows what runs there; with the other codes, what ran before does.
-        let stays = [1, 2, 10, 11, 12, 20, 40, 41, 43].contains(&code);
+        // With 30 nobody knows what runs there, nor with 41, by which deploy says that it has lost
+        // the agent, whose job goes on; with the other codes, what ran before does.
+        let stays = [1, 2, 10, 11, 12, 20, 40, 43].contains(&code);
         if !stays {
             member.runs = None;
         }

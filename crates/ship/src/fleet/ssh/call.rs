@@ -73,12 +73,13 @@ impl Call {
         };
         match (outcome, status.code()) {
             (Some(outcome), _) => Ok(outcome.into()),
-            (None, None | Some(SSH_FAILED)) => Err(failed(status, &stderr)),
             // deploy is not there, or sudo refuses.
-            (None, Some(_)) => {
+            (None, Some(1 | 2 | 126 | 127)) => {
                 let message = failed(status, &stderr);
                 Ok(Ended { code: 1, message, ..Ended::default() })
             }
+            // Its job may go on in the agent.
+            (None, _) => Err(failed(status, &stderr)),
         }
     }
 

@@ -43,11 +43,12 @@ async fn an_outcome_is_that_of_the_event_and_a_broken_connection_is_lost() {
          web1) echo '{{\"event\":\"step\",\"step\":\"prove\",\"text\":\"r8\"}}'; echo '{OUTCOME}'; exit 12;;\n\
          web2) echo 'Connection refused' >&2; exit 255;;\n\
          web3) echo 'sudo: a password is required' >&2; exit 1;;\n\
+         web4) exit 137;;\n\
          esac"
     ));
     let url = "s3://releases/shop/production/r8".to_owned();
     let order = Order::Deploy { url, by: "Ada".to_owned(), release: None };
-    let ticket = ssh.begin(&order, &hosts(&["web1", "web2", "web3"])).await.unwrap();
+    let ticket = ssh.begin(&order, &hosts(&["web1", "web2", "web3", "web4"])).await.unwrap();
     let ends = ends(&ssh, &ticket).await;
     let end = |name: &str| ends[&Host(name.to_owned())].clone();
     let (message, log) = ("r8 did not become healthy".to_owned(), vec!["boom".to_owned()]);
@@ -55,6 +56,7 @@ async fn an_outcome_is_that_of_the_event_and_a_broken_connection_is_lost() {
     assert_eq!(end("web2"), Progress::Lost("Connection refused".to_owned()));
     let message = "sudo: a password is required".to_owned();
     assert_eq!(end("web3"), Progress::Ended(Ended { code: 1, message, ..Ended::default() }));
+    assert!(matches!(end("web4"), Progress::Lost(_)), "{:?}", end("web4"));
 }
 
 #[tokio::test]

@@ -52,15 +52,29 @@ fn ended(invocation: &Invocation, reply: Reply) -> Progress {
     if let Some(ended) = ended {
         return Progress::Ended(ended);
     }
-    let message = match error.trim().lines().next() {
-        Some(line) => model::text::line(line, 300),
-        None => "deploy has said nothing".to_owned(),
+    let status = match reply {
+        Reply::Outcome => status(said),
+        Reply::Status => invocation.code,
     };
-    match invocation.code {
+    let message = match (error.trim().lines().next(), status) {
+        (Some(line), _) => model::text::line(line, 300),
+        (None, Some(status)) => {
+            format!("deploy ended with status {status}, and without an outcome")
+        }
+        (None, None) => "deploy has said nothing".to_owned(),
+    };
+    match status {
         // deploy is not there, or refuses the command.
-        Some(1 | 2 | 126 | 127) => Progress::Ended(Ended { code: 1, message, ..Ended::default() }),
+        Some(2 | 126 | 127) => Progress::Ended(Ended { code: 1, message, ..Ended::default() }),
+        // Its job may go on in the agent.
         _ => Progress::Lost(message),
     }
+}
+
+/// Finds the exit status of deploy.
+fn status(said: &str) -> Option<i32> {
+    let (_, status) = said.rsplit_once("status=")?;
+    status.trim().parse().ok()
 }
 
 /// Finds the outcome of a deploy; of one whose end was cut, its exit code.
@@ -140,12 +154,26 @@ mod tests {
 
     #[test]
     fn without_an_outcome_it_is_a_failure_or_unknown() {
-        let said = format!("\n{ERROR}\nsh: 1: deploy: not found\nfailed to run commands: 127");
-        let Progress::Ended(ended) = of("Failed", "Failed", 1, &said) else { panic!() };
-        assert_eq!((ended.code, ended.message.as_str()), (1, "sh: 1: deploy: not found"));
-        for code in [137, 168, 194, -1] {
-            assert!(matches!(of("Failed", "Failed", code, ""), Progress::Lost(_)), "{code}");
+        let error = "sh: 1: deploy: not found\nfailed to run commands: exit status 1";
+        for status in [2, 126, 127] {
+            let said = format!("status={status}\n{ERROR}\n{error}");
+            let Progress::Ended(ended) = of("Failed", "Failed", 1, &said) else { panic!() };
+            assert_eq!((ended.code, ended.message.as_str()), (1, "sh: 1: deploy: not found"));
         }
+        // Killed, out of memory or at a shutdown; or the shell itself has failed.
+        let step = r#"{"event":"step","step":"prove","text":"r8"}"#;
+        for said in ["status=137", "status=143", "status=1", "status=0", "", step] {
+            for code in [1, 2, 126, 127, 137, 168, 194, -1] {
+                let end = of("Failed", "Failed", code, said);
+                assert!(matches!(end, Progress::Lost(_)), "{code} {said}: {end:?}");
+            }
+        }
+        let end = of("Failed", "Failed", 1, &format!("{step}\nstatus=137\n"));
+        let why = "deploy ended with status 137, and without an outcome";
+        assert_eq!(end, Progress::Lost(why.to_owned()));
+        // Killed in the middle of a line.
+        let end = of("Failed", "Failed", 1, "{\"event\":\"stestatus=143\n");
+        assert!(matches!(end, Progress::Lost(_)), "{end:?}");
         assert!(matches!(of("Success", "Success", 0, ""), Progress::Lost(_)));
     }
 

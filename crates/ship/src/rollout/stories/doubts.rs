@@ -54,3 +54,12 @@ async fn one_that_boots_is_not_waited_for_if_the_pointer_was_never_moved() {
     assert_eq!(world.deploy("r8").await.code, 12);
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_lost_its_agent_does_not_know_what_runs() {
+    let world = World::of(3);
+    world.group.change("i-03", |machine| drop(machine.fails.insert("r8".to_owned(), 41)));
+    let verdict = world.deploy("r8").await;
+    assert_eq!(verdict.code, 1, "{verdict:?}");
+    world.whole_group_runs("r7").await;
+}
