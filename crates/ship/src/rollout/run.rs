@@ -103,9 +103,13 @@ impl<'a> Run<'a> {
                 (member.state, member.runs) = (State::Done, Some(target.to_owned()));
                 return None;
             }
-            End::Gone | End::NotBegun => {
-                let gone = end == End::Gone;
-                member.state = if gone { State::Gone } else { State::Waiting };
+            End::Gone => {
+                member.state = State::Gone;
+                return None;
+            }
+            // It may have fetched the order just before the order was cancelled.
+            End::NotBegun => {
+                *member = Member { state: State::Waiting, runs: None };
                 return None;
             }
             End::Ended(ended) => (ended.code, ended.message),

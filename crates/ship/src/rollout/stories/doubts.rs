@@ -63,3 +63,16 @@ async fn a_client_that_has_lost_its_agent_does_not_know_what_runs() {
     assert_eq!(verdict.code, 1, "{verdict:?}");
     world.whole_group_runs("r7").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_was_fetched_before_its_cancel_is_taken_back() {
+    let world = World::of(3);
+    world.group.change("i-01", |machine| drop(machine.fails.insert("r8".to_owned(), 12)));
+    world.group.change("i-02", |machine| {
+        machine.hides = true;
+        machine.takes = Duration::from_secs(20);
+    });
+    let verdict = world.start(&all_at_once(&world)).await.unwrap();
+    assert_eq!(verdict.code, 12, "{verdict:?}");
+    world.whole_group_runs("r7").await;
+}
