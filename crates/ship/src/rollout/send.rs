@@ -48,14 +48,13 @@ impl Run<'_> {
             return self.send(&deploy, hosts, stops).await;
         }
         let (app, to) = (self.cx().place.app.to_string(), release.to_owned());
-        let mut ends = self.send(&Order::Rollback { app, to, by }, hosts, stops).await?;
-        let lacks_it = |end: &End| match end {
-            End::Ended(ended) => [1, 2, 10, 11, 30].contains(&ended.code),
-            _ => false,
-        };
-        let lacking = ends.iter().filter(|(_, end)| lacks_it(end));
+        let rollback = Order::Rollback { app, to, by };
+        let mut ends = self.send(&rollback, hosts, stops).await?;
+        let lacking = ends.iter().filter(|(_, end)| lacks_release(end));
         let lacking: Vec<Host> = lacking.map(|(host, _)| host.clone()).collect();
-        if !lacking.is_empty() {
+        if stops && (self.cancelled.is_some() || has_failed(&rollback, &ends)) {
+            ends.extend(lacking.into_iter().map(|host| (host, End::NotBegun)));
+        } else if !lacking.is_empty() {
             ends.extend(self.send(&deploy, lacking, stops).await?);
         }
         Ok(ends)
@@ -81,6 +80,10 @@ impl Run<'_> {
             for host in gone {
                 self.say(&host, Happened::Gone, "it has left the group");
                 ends.insert(host, End::Gone);
+            }
+            // What was lost is not sent again: the group goes back.
+            if stops && (self.cancelled.is_some() || has_failed(order, &ends)) {
+                break;
             }
             if last > 0 && !asked.is_empty() {
                 self.pause(POLL).await?;
@@ -118,7 +121,7 @@ impl Run<'_> {
                     }
                 }
             }
-            let mut is_wanted = stops && ends.values().any(is_failure);
+            let mut is_wanted = stops && has_failed(order, &ends);
             if stops && !is_wanted && asked.elapsed() >= POLL {
                 asked = Instant::now();
                 is_wanted = self.ask_to_cancel().await;
@@ -238,6 +241,17 @@ impl Run<'_> {
     }
 }
 
-fn is_failure(end: &End) -> bool {
-    matches!(end, End::Ended(ended) if ended.code != Exit::Done.code())
+fn has_failed(order: &Order, ends: &Ends) -> bool {
+    // Where a release is not on the disk any more, it is deployed next.
+    let is_rollback = matches!(order, Order::Rollback { .. });
+    ends.values().any(|end| match end {
+        End::Ended(ended) if ended.code == Exit::Done.code() => false,
+        End::Ended(_) => !(is_rollback && lacks_release(end)),
+        _ => false,
+    })
+}
+
+/// Whether an instance may have failed to roll back because the release is not on its disk.
+fn lacks_release(end: &End) -> bool {
+    matches!(end, End::Ended(ended) if [1, 2, 10, 11, 30].contains(&ended.code))
 }

@@ -76,3 +76,15 @@ async fn an_order_that_was_fetched_before_its_cancel_is_taken_back() {
     assert_eq!(verdict.code, 12, "{verdict:?}");
     world.whole_group_runs("r7").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_no_lost_instance_gets_the_new_release() {
+    let world = World::of(2);
+    world.group.change("i-01", |machine| drop(machine.fails.insert("r8".to_owned(), 12)));
+    world.group.after(1, |machines| machines.get_mut(&host("i-02")).unwrap().reachable = false);
+    let verdict = world.start(&all_at_once(&world)).await.unwrap();
+    assert_eq!(verdict.code, 30, "{verdict:?}");
+    let orders = world.group.orders();
+    let is_new = |order: &Order| matches!(order, Order::Deploy { url } if url.ends_with("/r8"));
+    assert_eq!(orders.iter().filter(|(order, _)| is_new(order)).count(), 1, "{orders:?}");
+}
