@@ -16,7 +16,7 @@ use crate::place::Place;
 use async_trait::async_trait;
 use command::{Line, Reply};
 use model::error::{Error, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -44,11 +44,11 @@ pub struct Ssm {
     sent: Mutex<BTreeMap<String, Arc<Sent>>>,
 }
 
-/// A command that was sent.
+/// An order that was sent.
 #[derive(Debug)]
 struct Sent {
-    /// None if no instance of it could be sent to.
-    command: Option<String>,
+    /// The ids of its commands, with their instances. None if no instance could be sent to.
+    commands: Vec<(String, Vec<Host>)>,
     reply: Reply,
     at: Instant,
     progress: Mutex<BTreeMap<Host, Progress>>,
@@ -84,29 +84,55 @@ impl Ssm {
     async fn dispatch(&self, line: &Line, hosts: &[Host]) -> Answer<Sent> {
         let mut lost = BTreeMap::new();
         let mut reached = hosts.to_vec();
-        let command = loop {
+        let mut commands = Vec::new();
+        for is_first in [true, false] {
             if reached.is_empty() {
-                break None;
+                break;
             }
             match self.submit(line, &reached).await {
+                Ok(id) => {
+                    commands.push((id, reached.clone()));
+                    break;
+                }
                 // One of them has gone, and the whole command is refused for it.
-                Err(Fault { kind: Kind::NotManaged, .. }) if lost.is_empty() => {
+                Err(Fault { kind: Kind::NotManaged, .. }) if is_first => {
                     lost = self.unreachable(&reached).await?;
                     if lost.is_empty() {
                         sleep(POLL).await;
                     }
                     reached.retain(|host| !lost.contains_key(host));
                 }
-                Err(Fault { kind: Kind::NotManaged, why }) => {
-                    lost.extend(reached.drain(..).map(|host| (host, why.clone())));
+                // What Systems Manager says of its agents may be minutes old.
+                Err(Fault { kind: Kind::NotManaged, .. }) => {
+                    commands = self.each_alone(line, &reached, &mut lost).await;
                 }
-                answer => break Some(answer?),
+                Err(fault) => return Err(fault),
             }
-        };
-        let waiting = reached.into_iter().map(|host| (host, Progress::Waiting));
+        }
+        let waiting = hosts.iter().filter(|host| !lost.contains_key(host));
+        let waiting: Vec<Host> = waiting.cloned().collect();
+        let waiting = waiting.into_iter().map(|host| (host, Progress::Waiting));
         let lost = lost.into_iter().map(|(host, why)| (host, Progress::Lost(why)));
         let progress = Mutex::new(waiting.chain(lost).collect());
-        Ok(Sent { command, reply: line.reply, at: Instant::now(), progress })
+        Ok(Sent { commands, reply: line.reply, at: Instant::now(), progress })
+    }
+
+    /// Sends a command for each instance; adds those that are refused to the lost ones.
+    async fn each_alone(
+        &self,
+        line: &Line,
+        hosts: &[Host],
+        lost: &mut BTreeMap<Host, String>,
+    ) -> Vec<(String, Vec<Host>)> {
+        let mut commands = Vec::new();
+        for host in hosts {
+            let alone = vec![host.clone()];
+            match self.submit(line, &alone).await {
+                Ok(id) => commands.push((id, alone)),
+                Err(fault) => drop(lost.insert(host.clone(), fault.why)),
+            }
+        }
+        commands
     }
 
     /// Sends a command. If the answer is lost, the command is looked for by its comment, which no
@@ -143,16 +169,16 @@ impl Ssm {
 
     /// Brings the state of a command up to date; returns whether all have ended.
     async fn refresh(&self, sent: &Sent) -> Answer<bool> {
-        let Some(id) = &sent.command else { return Ok(true) };
-        if !sent.is_open() {
-            return Ok(true);
-        }
-        for invocation in self.calls.invocations(id).await? {
-            let host = Host(invocation.host.clone());
-            let is_open = locked(&sent.progress).get(&host).is_some_and(is_open);
-            if is_open {
-                let progress = self.judged(id, &host, invocation, sent.reply).await?;
-                locked(&sent.progress).insert(host, progress);
+        for (id, hosts) in &sent.commands {
+            if !hosts.iter().any(|host| sent.is(host, is_open)) {
+                continue;
+            }
+            for invocation in self.calls.invocations(id).await? {
+                let host = Host(invocation.host.clone());
+                if sent.is(&host, is_open) {
+                    let progress = self.judged(id, &host, invocation, sent.reply).await?;
+                    locked(&sent.progress).insert(host, progress);
+                }
             }
         }
         if sent.at.elapsed() > LISTED {
@@ -209,6 +235,11 @@ impl Ssm {
 impl Sent {
     fn is_open(&self) -> bool {
         locked(&self.progress).values().any(is_open)
+    }
+
+    /// Whether an instance is so far.
+    fn is(&self, host: &Host, what: impl Fn(&Progress) -> bool) -> bool {
+        locked(&self.progress).get(host).is_some_and(what)
     }
 }
 
@@ -277,19 +308,17 @@ impl Transport for Ssm {
     /// and its outcome would be lost.
     async fn cancel(&self, ticket: &Ticket) -> Result<()> {
         let sent = self.ticket(ticket)?;
-        let Some(id) = &sent.command else { return Ok(()) };
-        let waiting: BTreeSet<Host> = locked(&sent.progress)
-            .iter()
-            .filter(|(_, progress)| **progress == Progress::Waiting)
-            .map(|(host, _)| host.clone())
-            .collect();
-        if waiting.is_empty() {
-            return Ok(());
+        for (id, hosts) in &sent.commands {
+            let waiting = hosts.iter().filter(|host| sent.is(host, |it| *it == Progress::Waiting));
+            let waiting: Vec<Host> = waiting.cloned().collect();
+            if waiting.is_empty() {
+                continue;
+            }
+            self.calls.cancel(id, &waiting).await.map_err(|fault| {
+                fault.error(Action::CancelCommand, format!("cancel a command to {}", self.place))
+            })?;
         }
-        let waiting: Vec<Host> = waiting.into_iter().collect();
-        self.calls.cancel(id, &waiting).await.map_err(|fault| {
-            fault.error(Action::CancelCommand, format!("cancel a command to {}", self.place))
-        })
+        Ok(())
     }
 }
 

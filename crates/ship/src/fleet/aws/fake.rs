@@ -46,6 +46,8 @@ pub struct Inner {
     pub machines: BTreeMap<String, Machine>,
     pub targets: BTreeMap<String, Vec<Target>>,
     pub alarms: Vec<Alarm>,
+    /// Whether agents are still said to be online that are not, as for some minutes.
+    pub pings_online: bool,
     sent: Vec<Sent>,
     /// When the commands under way end, in order.
     ends: BTreeMap<(Instant, usize), (usize, String)>,
@@ -175,7 +177,8 @@ impl Inner {
     }
 
     fn submit(&mut self, command: &Command) -> Answer<String> {
-        let is_managed = |host: &Host| self.machines.get(&host.0).is_some_and(|one| one.managed);
+        let is_managed =
+            |host: &Host| self.machines.get(&host.0).is_some_and(|one| one.managed && !one.refused);
         if !command.hosts.iter().all(is_managed) {
             return Err(Fault { kind: Kind::NotManaged, why: "InvalidInstanceId".to_owned() });
         }
@@ -244,7 +247,8 @@ impl Api for Fake {
         let inner = self.called(Action::DescribeInstanceInformation)?;
         let managed = |Host(id): &Host| {
             let machine = inner.machines.get(id).filter(|machine| machine.managed)?;
-            let ping = if machine.online { "Online" } else { "ConnectionLost" };
+            let ping =
+                if machine.online || inner.pings_online { "Online" } else { "ConnectionLost" };
             Some(Managed { id: id.clone(), ping: ping.to_owned() })
         };
         Ok(page(hosts.iter().filter_map(managed).collect(), 50, token))
@@ -272,7 +276,8 @@ impl Api for Fake {
                 sent.runs.contains_key(&host.0) && sent.at.elapsed() >= VISIBLE
             });
         let sent = sent.map(|(n, sent)| (n.to_string(), sent.command.comment.clone()));
-        Ok(page(sent.collect(), 50, token))
+        // The newest first.
+        Ok(page(sent.rev().collect(), 50, token))
     }
 
     async fn invocations(&self, id: &str, token: Option<String>) -> Answer<Page<Invocation>> {

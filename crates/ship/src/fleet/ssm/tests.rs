@@ -1,5 +1,7 @@
 //! The transport on an AWS in memory.
 
+mod refused;
+
 use super::*;
 use crate::fleet::Ended;
 use crate::fleet::aws::fake::Fake;

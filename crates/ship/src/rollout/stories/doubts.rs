@@ -49,7 +49,9 @@ async fn one_that_boots_for_ever_is_named_after_a_failure() {
 async fn one_that_boots_is_not_waited_for_if_the_pointer_was_never_moved() {
     let world = World::of(2);
     world.group.add("i-03", Machine::booting(None));
-    world.group.change("i-01", |machine| drop(machine.fails.insert("r8".to_owned(), 12)));
+    world.group.change("i-01", |machine| {
+        machine.fails.insert("r8".to_owned(), 12);
+    });
     let begun = tokio::time::Instant::now();
     assert_eq!(world.deploy("r8").await.code, 12);
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
@@ -58,7 +60,9 @@ async fn one_that_boots_is_not_waited_for_if_the_pointer_was_never_moved() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_has_lost_its_agent_does_not_know_what_runs() {
     let world = World::of(3);
-    world.group.change("i-03", |machine| drop(machine.fails.insert("r8".to_owned(), 41)));
+    world.group.change("i-03", |machine| {
+        machine.fails.insert("r8".to_owned(), 41);
+    });
     let verdict = world.deploy("r8").await;
     assert_eq!(verdict.code, 1, "{verdict:?}");
     world.whole_group_runs("r7").await;
@@ -67,7 +71,9 @@ async fn a_client_that_has_lost_its_agent_does_not_know_what_runs() {
 #[tokio::test(start_paused = true)]
 async fn an_order_that_was_fetched_before_its_cancel_is_taken_back() {
     let world = World::of(3);
-    world.group.change("i-01", |machine| drop(machine.fails.insert("r8".to_owned(), 12)));
+    world.group.change("i-01", |machine| {
+        machine.fails.insert("r8".to_owned(), 12);
+    });
     world.group.change("i-02", |machine| {
         machine.hides = true;
         machine.takes = Duration::from_secs(20);
@@ -80,7 +86,9 @@ async fn an_order_that_was_fetched_before_its_cancel_is_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn after_a_failure_no_lost_instance_gets_the_new_release() {
     let world = World::of(2);
-    world.group.change("i-01", |machine| drop(machine.fails.insert("r8".to_owned(), 12)));
+    world.group.change("i-01", |machine| {
+        machine.fails.insert("r8".to_owned(), 12);
+    });
     world.group.after(1, |machines| machines.get_mut(&host("i-02")).unwrap().reachable = false);
     let verdict = world.start(&all_at_once(&world)).await.unwrap();
     assert_eq!(verdict.code, 30, "{verdict:?}");

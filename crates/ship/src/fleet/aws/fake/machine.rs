@@ -20,6 +20,8 @@ pub struct Machine {
     /// Whether Systems Manager knows it, and whether its agent answers.
     pub managed: bool,
     pub online: bool,
+    /// Whether a command for it is refused, whatever is said of its agent.
+    pub refused: bool,
     /// How long a deploy takes.
     pub takes: Duration,
     /// Releases that fail here, with the exit code.
@@ -35,6 +37,7 @@ impl Machine {
             healthy: true,
             managed: true,
             online: true,
+            refused: false,
             takes: Duration::from_secs(20),
             fails: BTreeMap::new(),
             free: None,
