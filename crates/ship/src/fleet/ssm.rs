@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use command::{Line, Reply};
 use model::error::{Error, Result};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -35,12 +36,17 @@ const POLL: Duration = Duration::from_secs(1);
 const TRIES: u32 = 3;
 const FINDS: [u64; 3] = [1, 3, 6];
 
+/// A call that failed, and why.
+type Failed = (Action, Fault);
+
 pub struct Ssm {
     calls: Arc<Calls>,
     place: Place,
     /// The time that an instance has for an order.
     patience: Duration,
     rollout: Mutex<String>,
+    /// Whether the right to fetch an output has been asked for.
+    has_fetched: AtomicBool,
     sent: Mutex<BTreeMap<String, Arc<Sent>>>,
 }
 
@@ -56,8 +62,14 @@ struct Sent {
 
 impl Ssm {
     pub fn new(calls: Arc<Calls>, place: &Place, patience: Duration) -> Ssm {
-        let (rollout, sent) = (Mutex::default(), Mutex::default());
-        Ssm { calls, place: place.clone(), patience, rollout, sent }
+        Ssm {
+            calls,
+            place: place.clone(),
+            patience,
+            rollout: Mutex::default(),
+            has_fetched: AtomicBool::new(false),
+            sent: Mutex::default(),
+        }
     }
 
     /// Returns why each of the instances cannot be sent to that Systems Manager does not reach.
@@ -81,7 +93,7 @@ impl Ssm {
     }
 
     /// Sends a command to instances that can be sent to; the others are lost.
-    async fn dispatch(&self, line: &Line, hosts: &[Host]) -> Answer<Sent> {
+    async fn dispatch(&self, line: &Line, hosts: &[Host]) -> Result<Sent, Failed> {
         let mut lost = BTreeMap::new();
         let mut reached = hosts.to_vec();
         let mut commands = Vec::new();
@@ -95,18 +107,19 @@ impl Ssm {
                     break;
                 }
                 // One of them has gone, and the whole command is refused for it.
-                Err(Fault { kind: Kind::NotManaged, .. }) if is_first => {
-                    lost = self.unreachable(&reached).await?;
+                Err((_, Fault { kind: Kind::NotManaged, .. })) if is_first => {
+                    let action = Action::DescribeInstanceInformation;
+                    lost = self.unreachable(&reached).await.map_err(|fault| (action, fault))?;
                     if lost.is_empty() {
                         sleep(POLL).await;
                     }
                     reached.retain(|host| !lost.contains_key(host));
                 }
                 // What Systems Manager says of its agents may be minutes old.
-                Err(Fault { kind: Kind::NotManaged, .. }) => {
+                Err((_, Fault { kind: Kind::NotManaged, .. })) => {
                     commands = self.each_alone(line, &reached, &mut lost).await;
                 }
-                Err(fault) => return Err(fault),
+                Err(failed) => return Err(failed),
             }
         }
         let waiting = hosts.iter().filter(|host| !lost.contains_key(host));
@@ -129,7 +142,7 @@ impl Ssm {
             let alone = vec![host.clone()];
             match self.submit(line, &alone).await {
                 Ok(id) => commands.push((id, alone)),
-                Err(fault) => drop(lost.insert(host.clone(), fault.why)),
+                Err((_, fault)) => drop(lost.insert(host.clone(), fault.why)),
             }
         }
         commands
@@ -137,7 +150,7 @@ impl Ssm {
 
     /// Sends a command. If the answer is lost, the command is looked for by its comment, which no
     /// other one has.
-    async fn submit(&self, line: &Line, hosts: &[Host]) -> Answer<String> {
+    async fn submit(&self, line: &Line, hosts: &[Host]) -> Result<String, Failed> {
         let rollout = locked(&self.rollout).clone();
         let command = line.command(hosts, &rollout, number(), &self.place);
         let mut sent = self.calls.send(&command).await;
@@ -145,14 +158,15 @@ impl Ssm {
             if !matches!(&sent, Err(Fault { kind: Kind::Unanswered, .. })) {
                 break;
             }
-            if let Some(id) = self.find(&command.comment, hosts).await? {
+            let found = self.find(&command.comment, hosts).await;
+            if let Some(id) = found.map_err(|fault| (Action::ListCommands, fault))? {
                 return Ok(id);
             }
             if last > 0 {
                 sent = self.calls.send(&command).await;
             }
         }
-        sent
+        sent.map_err(|fault| (Action::SendCommand, fault))
     }
 
     async fn find(&self, comment: &str, hosts: &[Host]) -> Answer<Option<String>> {
@@ -176,7 +190,7 @@ impl Ssm {
             for invocation in self.calls.invocations(id).await? {
                 let host = Host(invocation.host.clone());
                 if sent.is(&host, is_open) {
-                    let progress = self.judged(id, &host, invocation, sent.reply).await?;
+                    let progress = self.judged(id, &host, invocation, sent.reply).await;
                     locked(&sent.progress).insert(host, progress);
                 }
             }
@@ -190,22 +204,42 @@ impl Ssm {
         Ok(!sent.is_open())
     }
 
-    /// Returns how far an instance is. Where its answer was cut, all of it is fetched.
+    /// Returns how far an instance is. Where its answer was cut, all of it is fetched; if that
+    /// fails, an outcome still has its exit code.
     async fn judged(
         &self,
         id: &str,
         host: &Host,
         mut invocation: Invocation,
         reply: Reply,
-    ) -> Answer<Progress> {
+    ) -> Progress {
         if invocation::is_cut(&invocation) {
-            invocation.output = self.calls.output(id, host).await?;
+            match (self.calls.output(id, host).await, reply) {
+                (Ok(output), _) => invocation.output = output,
+                (Err(_), Reply::Outcome) => {}
+                (Err(fault), Reply::Status) => {
+                    return Progress::Lost(format!("its answer cannot be fetched: {}", fault.why));
+                }
+            }
         }
-        Ok(invocation::progress(&invocation, reply))
+        invocation::progress(&invocation, reply)
+    }
+
+    /// Fails if the call that fetches the whole output of a command is not allowed.
+    async fn may_fetch(&self, sent: &Sent) -> Result<(), Failed> {
+        let first = sent.commands.iter().find_map(|(id, hosts)| Some((id, hosts.first()?)));
+        let Some((id, host)) = first else { return Ok(()) };
+        if self.has_fetched.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.calls.output(id, host).await {
+            Err(fault) if fault.kind == Kind::Denied => Err((Action::GetCommandInvocation, fault)),
+            _ => Ok(()),
+        }
     }
 
     /// Runs a command that needs no work, and returns what each instance has printed.
-    async fn asked(&self, line: &Line, hosts: &[Host]) -> Answer<BTreeMap<Host, Progress>> {
+    async fn asked(&self, line: &Line, hosts: &[Host]) -> Result<BTreeMap<Host, Progress>, Failed> {
         let mut open = Vec::new();
         let mut ended = BTreeMap::new();
         for chunk in hosts.chunks(MOST) {
@@ -216,7 +250,11 @@ impl Ssm {
             sleep(POLL).await;
             let is_late = Instant::now() > deadline;
             for sent in std::mem::take(&mut open) {
-                if self.refresh(&sent).await? || is_late {
+                let refreshed = self.refresh(&sent).await;
+                let has_ended =
+                    refreshed.map_err(|fault| (Action::ListCommandInvocations, fault))?;
+                if has_ended || is_late {
+                    self.may_fetch(&sent).await?;
                     ended.extend(locked(&sent.progress).clone());
                 } else {
                     open.push(sent);
@@ -269,7 +307,7 @@ impl Transport for Ssm {
         let reached: Vec<Host> =
             hosts.iter().filter(|host| !unreachable.contains_key(host)).cloned().collect();
         let asked = self.asked(&Line::status(), &reached).await;
-        let asked = asked.map_err(|fault| fault.error(Action::SendCommand, what()))?;
+        let asked = asked.map_err(|(action, fault)| fault.error(action, what()))?;
         let seen = asked.into_iter().map(|(host, progress)| {
             let seen = match progress {
                 Progress::Ended(ended) => seen::parse(&ended.message, app),
@@ -284,8 +322,8 @@ impl Transport for Ssm {
 
     async fn begin(&self, order: &Order, hosts: &[Host]) -> Result<Ticket> {
         let line = Line::of(order, self.patience);
-        let sent = self.dispatch(&line, hosts).await.map_err(|fault| {
-            fault.error(Action::SendCommand, format!("send a command to {}", self.place))
+        let sent = self.dispatch(&line, hosts).await.map_err(|(action, fault)| {
+            fault.error(action, format!("send a command to {}", self.place))
         })?;
         let mut tickets = locked(&self.sent);
         let ticket = tickets.len().to_string();

@@ -58,7 +58,7 @@ impl Aws {
         assert!(!self.world.is_locked());
     }
 
-    fn host(&self, n: usize) -> Host {
+    pub fn host(&self, n: usize) -> Host {
         self.fake.change(|inner| Host(inner.machines.keys().nth(n).expect("a machine").clone()))
     }
 }
@@ -127,6 +127,7 @@ async fn a_right_that_is_missing_is_named_and_nothing_is_begun() {
         (Action::DescribeAutoScalingGroups, 0),
         (Action::DescribeInstanceInformation, 0),
         (Action::SendCommand, 0),
+        (Action::GetCommandInvocation, 0),
         (Action::DescribeTargetHealth, 60),
     ] {
         let aws = Aws::of(3);

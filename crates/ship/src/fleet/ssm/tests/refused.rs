@@ -46,3 +46,19 @@ async fn each_alone_may_be_cancelled_too() {
     assert!(matches!(ends[&all[0]], Progress::Ended(_)), "{ends:?}");
     assert_eq!(ends[&all[2]], Progress::NotBegun);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_cannot_be_fetched_hides_no_outcome() {
+    let fake = Fake::running(3, "r7");
+    let ssm = ssm(&fake);
+    let all = hosts(&fake);
+    fake.change(|inner| {
+        inner.machines.get_mut(&all[0].0).unwrap().fails.insert("r8".to_owned(), 12);
+    });
+    fake.refuse(Action::GetCommandInvocation, Kind::Denied, 99);
+    let ticket = ssm.begin(&order("r8"), &all).await.unwrap();
+    sleep(Duration::from_secs(30)).await;
+    let ends = ssm.poll(&ticket).await.unwrap();
+    assert!(matches!(ends[&all[0]], Progress::Ended(Ended { code: 12, .. })), "{ends:?}");
+    assert!(matches!(ends[&all[2]], Progress::Ended(Ended { code: 0, .. })), "{ends:?}");
+}
