@@ -8,7 +8,7 @@ mod invocation;
 #[cfg(test)]
 mod tests;
 
-use super::aws::api::{Answer, Fault, Invocation, Kind};
+use super::aws::api::{Answer, Command, Fault, Invocation, Kind};
 use super::aws::calls::{Action, NOT_MANAGED};
 use super::aws::{Calls, number};
 use super::{Host, Order, Progress, Seen, Ticket, Transport, seen};
@@ -35,6 +35,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// How often a command is sent whose answer was lost, and the pauses before it is looked for.
 const TRIES: u32 = 3;
 const FINDS: [u64; 3] = [1, 3, 6];
+/// The most that AWS's clock may differ from the one of a request that it accepts.
+const SKEW: Duration = Duration::from_secs(15 * 60);
 
 /// A call that failed, and why.
 type Failed = (Action, Fault);
@@ -47,7 +49,15 @@ pub struct Ssm {
     rollout: Mutex<String>,
     /// Whether the right to fetch an output has been asked for.
     has_fetched: AtomicBool,
+    /// A command that was perhaps sent.
+    doubtful: Mutex<Option<Doubtful>>,
     sent: Mutex<BTreeMap<String, Arc<Sent>>>,
+}
+
+/// A command whose answer was lost, and when it was sent.
+struct Doubtful {
+    command: Command,
+    at: Instant,
 }
 
 /// An order that was sent.
@@ -68,6 +78,7 @@ impl Ssm {
             patience,
             rollout: Mutex::default(),
             has_fetched: AtomicBool::new(false),
+            doubtful: Mutex::default(),
             sent: Mutex::default(),
         }
     }
@@ -149,33 +160,48 @@ impl Ssm {
     }
 
     /// Sends a command. If the answer is lost, the command is looked for by its comment, which no
-    /// other one has.
+    /// other one has. If that fails too, the next try begins with it.
     async fn submit(&self, line: &Line, hosts: &[Host]) -> Result<String, Failed> {
-        let rollout = locked(&self.rollout).clone();
-        let command = line.command(hosts, &rollout, number(), &self.place);
-        let mut sent = self.calls.send(&command).await;
+        let is_same = |it: &Doubtful| it.command.hosts == hosts && line.is(&it.command);
+        let doubtful = locked(&self.doubtful).take().filter(is_same);
+        let (doubtful, mut sent) = match doubtful {
+            Some(doubtful) => (doubtful, None),
+            None => {
+                let rollout = locked(&self.rollout).clone();
+                let command = line.command(hosts, &rollout, number(), &self.place);
+                let doubtful = Doubtful { command, at: Instant::now() };
+                let sent = self.calls.send(&doubtful.command).await;
+                (doubtful, Some(sent))
+            }
+        };
         for last in (0..TRIES).rev() {
-            if !matches!(&sent, Err(Fault { kind: Kind::Unanswered, .. })) {
+            if !matches!(&sent, None | Some(Err(Fault { kind: Kind::Unanswered, .. }))) {
                 break;
             }
-            let found = self.find(&command.comment, hosts).await;
-            if let Some(id) = found.map_err(|fault| (Action::ListCommands, fault))? {
-                return Ok(id);
+            match self.find(&doubtful, hosts).await {
+                Ok(Some(id)) => return Ok(id),
+                Ok(None) => {}
+                Err(fault) => {
+                    *locked(&self.doubtful) = Some(doubtful);
+                    return Err((Action::ListCommands, fault));
+                }
             }
             if last > 0 {
-                sent = self.calls.send(&command).await;
+                sent = Some(self.calls.send(&doubtful.command).await);
             }
         }
-        sent.map_err(|fault| (Action::SendCommand, fault))
+        let unsent = || Err(Fault { kind: Kind::Unanswered, why: "it was not sent".to_owned() });
+        sent.unwrap_or_else(unsent).map_err(|fault| (Action::SendCommand, fault))
     }
 
-    async fn find(&self, comment: &str, hosts: &[Host]) -> Answer<Option<String>> {
+    async fn find(&self, doubtful: &Doubtful, hosts: &[Host]) -> Answer<Option<String>> {
         let Some(host) = hosts.first() else { return Ok(None) };
         for pause in FINDS {
             sleep(Duration::from_secs(pause)).await;
-            let commands = self.calls.commands(host).await?;
-            if let Some((id, _)) = commands.into_iter().find(|(_, other)| other == comment) {
-                return Ok(Some(id));
+            let age = doubtful.at.elapsed() + SKEW;
+            let found = self.calls.command(host, &doubtful.command.comment, age).await?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)

@@ -121,8 +121,14 @@ pub trait Api: Send + Sync {
     /// ssm:SendCommand; returns the id of the command.
     async fn send(&self, command: &Command) -> Answer<String>;
 
-    /// ssm:ListCommands of an instance: ids and comments
-    async fn commands(&self, host: &Host, page: Option<String>) -> Answer<Page<(String, String)>>;
+    /// ssm:ListCommands of an instance, the newest first: ids and comments of those that are no
+    /// older than `age`
+    async fn commands(
+        &self,
+        host: &Host,
+        age: Duration,
+        page: Option<String>,
+    ) -> Answer<Page<(String, String)>>;
 
     /// ssm:ListCommandInvocations, with details
     async fn invocations(&self, id: &str, page: Option<String>) -> Answer<Page<Invocation>>;

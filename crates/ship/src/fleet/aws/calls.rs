@@ -118,9 +118,27 @@ impl Calls {
         self.throttled(Action::SendCommand, || self.api.send(command)).await
     }
 
-    pub async fn commands(&self, host: &Host) -> Answer<Vec<(String, String)>> {
-        let action = Action::ListCommands;
-        self.pages(action, |page| self.api.commands(host, page)).await
+    /// Finds the command with this comment among those of an instance that are no older than
+    /// `age`.
+    pub async fn command(
+        &self,
+        host: &Host,
+        comment: &str,
+        age: Duration,
+    ) -> Answer<Option<String>> {
+        let mut next = None;
+        for _ in 0..PAGES {
+            let get = || self.api.commands(host, age, next.clone());
+            let page = self.repeated(Action::ListCommands, get).await?;
+            if let Some((id, _)) = page.items.into_iter().find(|(_, other)| other == comment) {
+                return Ok(Some(id));
+            }
+            next = page.next.filter(|token| !token.is_empty());
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     pub async fn invocations(&self, id: &str) -> Answer<Vec<Invocation>> {

@@ -269,12 +269,17 @@ impl Api for Fake {
         Ok(id)
     }
 
-    async fn commands(&self, host: &Host, token: Option<String>) -> Answer<Page<(String, String)>> {
+    async fn commands(
+        &self,
+        host: &Host,
+        age: Duration,
+        token: Option<String>,
+    ) -> Answer<Page<(String, String)>> {
         let inner = self.called(Action::ListCommands)?;
-        let sent =
-            inner.sent.iter().enumerate().filter(|(_, sent)| {
-                sent.runs.contains_key(&host.0) && sent.at.elapsed() >= VISIBLE
-            });
+        let listed = VISIBLE..=age;
+        let sent = inner.sent.iter().enumerate().filter(|(_, sent)| {
+            sent.runs.contains_key(&host.0) && listed.contains(&sent.at.elapsed())
+        });
         let sent = sent.map(|(n, sent)| (n.to_string(), sent.command.comment.clone()));
         // The newest first.
         Ok(page(sent.rev().collect(), 50, token))

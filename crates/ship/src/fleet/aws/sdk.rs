@@ -12,7 +12,8 @@ use aws_config::retry::RetryConfig;
 use aws_sdk_autoscaling::types::Filter;
 use aws_sdk_ssm::config::http::HttpResponse;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ssm::types::InstanceInformationStringFilter;
+use aws_sdk_ssm::types::{CommandFilter, CommandFilterKey, InstanceInformationStringFilter};
+use jiff::Timestamp;
 use std::error::Error as StdError;
 use std::time::Duration;
 
@@ -49,6 +50,12 @@ fn ids(hosts: &[Host]) -> Option<Vec<String>> {
 /// Returns a time in whole seconds, within the limits of SSM.
 fn seconds(time: Duration, most: u64) -> i32 {
     i32::try_from(time.as_secs().clamp(30, most)).unwrap_or(i32::MAX)
+}
+
+/// Returns the time that was `age` ago as SSM reads it: `2026-11-26T17:00:00Z`.
+fn before_now(age: Duration) -> Answer<String> {
+    let second = Timestamp::now().checked_sub(age).map_err(unusable)?.as_second();
+    Ok(Timestamp::from_second(second).map_err(unusable)?.to_string())
 }
 
 #[async_trait]
@@ -99,8 +106,15 @@ impl Api for Sdk {
         id.ok_or_else(|| unusable("the answer has no id of a command"))
     }
 
-    async fn commands(&self, host: &Host, page: Option<String>) -> Answer<Page<(String, String)>> {
-        let call = self.ssm.list_commands().instance_id(&host.0);
+    async fn commands(
+        &self,
+        host: &Host,
+        age: Duration,
+        page: Option<String>,
+    ) -> Answer<Page<(String, String)>> {
+        let after = CommandFilter::builder().key(CommandFilterKey::InvokedAfter);
+        let after = after.value(before_now(age)?).build().map_err(unusable)?;
+        let call = self.ssm.list_commands().instance_id(&host.0).filters(after);
         let call = call.max_results(ENTRIES).set_next_token(page);
         let answer = call.send().await.map_err(fault)?;
         let commands = answer.commands.unwrap_or_default().into_iter();
@@ -230,6 +244,12 @@ mod tests {
         assert_eq!(kind("ServiceUnavailable", 503), Kind::Unanswered);
         assert_eq!(kind("InvalidInstanceId", 400), Kind::NotManaged);
         assert_eq!(kind("ValidationError", 400), Kind::Other);
+    }
+
+    #[test]
+    fn a_time_has_whole_seconds() {
+        let time = before_now(Duration::from_secs(60)).unwrap();
+        assert_eq!((time.len(), time.ends_with('Z')), (20, true), "{time}");
     }
 
     #[test]

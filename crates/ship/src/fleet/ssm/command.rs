@@ -58,6 +58,11 @@ impl Line {
         Line { text, about, reply: Reply::Outcome, execution }
     }
 
+    /// Whether a command does the same.
+    pub fn is(&self, command: &Command) -> bool {
+        command.line == self.text
+    }
+
     /// Returns the command for these instances. Its comment names the rollout and what it is for,
     /// and a number that no other command has.
     pub fn command(&self, hosts: &[Host], rollout: &str, number: u32, place: &Place) -> Command {

@@ -62,3 +62,31 @@ async fn an_output_that_cannot_be_fetched_hides_no_outcome() {
     assert!(matches!(ends[&all[0]], Progress::Ended(Ended { code: 12, .. })), "{ends:?}");
     assert!(matches!(ends[&all[2]], Progress::Ended(Ended { code: 0, .. })), "{ends:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_could_not_be_looked_for_is_not_sent_twice() {
+    let fake = Fake::running(3, "r7");
+    let ssm = ssm(&fake);
+    fake.lose(1);
+    fake.refuse(Action::ListCommands, Kind::Denied, 1);
+    let error = ssm.begin(&order("r8"), &hosts(&fake)).await.unwrap_err();
+    let help = error.advice().unwrap();
+    assert!(help.starts_with("allow ssm:ListCommands;"), "{help}");
+    let ticket = ssm.begin(&order("r8"), &hosts(&fake)).await.unwrap();
+    assert_eq!(fake.sent().len(), 1);
+    assert_eq!(ends(&ssm, &ticket).await.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_command_is_not_looked_for_in_the_whole_history() {
+    let fake = Fake::running(1, "r7");
+    let ssm = ssm(&fake);
+    for _ in 0..130 {
+        ssm.begin(&order("r7"), &hosts(&fake)).await.unwrap();
+    }
+    sleep(Duration::from_secs(7200)).await;
+    fake.lose(1);
+    ssm.begin(&order("r8"), &hosts(&fake)).await.unwrap();
+    // The command is not listed at once, and then on the first page.
+    assert_eq!(fake.calls()[&Action::ListCommands].0, 2);
+}
