@@ -30,7 +30,7 @@ use lease::Lease;
 use model::error::{Error, Exit, Result};
 use record::Member;
 use run::Run;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,11 +68,17 @@ pub async fn start(group: &Group, wish: &Wish) -> Result<Rollout> {
         Action::Deploy => "deploy",
         Action::Rollback => "rollback to",
     };
-    if let (Some(guard), Action::Deploy) = (&group.guard, wish.action) {
-        guard.before(!wish.bake.is_zero()).await?;
+    let mut unhealthy = BTreeSet::new();
+    if let Some(guard) = &group.guard {
+        if wish.action == Action::Deploy {
+            guard.before().await?;
+        }
+        if !wish.bake.is_zero() {
+            unhealthy = guard.unhealthy().await?.into_keys().collect();
+        }
     }
     let mut lease = Lease::take(&group.cx, &format!("{what} {}", wish.to)).await?;
-    match lease.during(group, plan(group, wish)).await.flatten() {
+    match lease.during(group, plan(group, wish, unhealthy)).await.flatten() {
         Ok(record) => Run::new(group, record, lease).finish().await,
         Err(error) => {
             lease.give_back(group).await;
@@ -95,7 +101,7 @@ pub async fn preview(group: &Group, wish: &Wish) -> Result<Vec<Vec<Host>>> {
 }
 
 /// Writes the rollout down. One that was interrupted ends in its favour.
-async fn plan(group: &Group, wish: &Wish) -> Result<Record> {
+async fn plan(group: &Group, wish: &Wish, unhealthy: BTreeSet<Host>) -> Result<Record> {
     let cx = &group.cx;
     let pointer = document::current(&*cx.store, &cx.place).await?;
     let last = newest(cx, 1).await?.pop();
@@ -137,6 +143,7 @@ async fn plan(group: &Group, wish: &Wish) -> Result<Record> {
         phase: Phase::Batches,
         batches: wish.batches.clone(),
         bake: wish.bake.as_secs(),
+        unhealthy,
         release,
         failure: None,
         verdict: None,

@@ -33,7 +33,8 @@ impl Run<'_> {
         }
     }
 
-    /// Returns the first of these instances that a load balancer finds unhealthy now.
+    /// Returns the first of these instances that a load balancer finds unhealthy now, and did not
+    /// before.
     pub async fn unhealthy_target(&mut self, hosts: &[Host]) -> Result<Option<Failure>> {
         let Some(guard) = &self.group.guard else { return Ok(None) };
         let unhealthy = match self.lease.during(self.group, guard.unhealthy()).await? {
@@ -43,7 +44,9 @@ impl Run<'_> {
                 return Ok(None);
             }
         };
-        let first = unhealthy.into_iter().find(|(host, _)| hosts.contains(host));
+        let before = &self.rollout().unhealthy;
+        let is_new = |host: &Host| hosts.contains(host) && !before.contains(host);
+        let first = unhealthy.into_iter().find(|(host, _)| is_new(host));
         Ok(first.map(|(host, reason)| {
             let message = format!("its load balancer finds it unhealthy: {reason}");
             Failure { host: Some(host), code: Exit::RolledBack.code(), message }

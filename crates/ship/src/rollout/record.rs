@@ -7,8 +7,8 @@ use crate::objects::{Condition, Object, Written};
 use jiff::Timestamp;
 use model::error::{Error, Exit, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
 
 /// The name counts down, so that the newest comes first in a list.
@@ -112,6 +112,9 @@ pub struct Rollout {
     /// Seconds that the group is watched at the end.
     #[serde(default)]
     pub bake: u64,
+    /// The instances that a load balancer found unhealthy before; only with a bake.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unhealthy: BTreeSet<Host>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

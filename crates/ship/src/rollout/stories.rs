@@ -1,6 +1,7 @@
 //! Stories of rollouts, on a group and a store in memory, with a clock that stands still.
 
 mod aws;
+mod bakes;
 mod doubts;
 mod faults;
 mod kills;

@@ -7,7 +7,7 @@ use crate::fleet::{Guard, Host};
 use async_trait::async_trait;
 use model::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Alarms of one call.
 const AT_ONCE: usize = 100;
@@ -17,13 +17,11 @@ pub struct Watch {
     /// The group, whose target groups are asked; none for instances that ship.toml lists.
     scaling: Option<Arc<Scaling>>,
     alarms: Vec<String>,
-    /// The targets that were unhealthy before.
-    before: Mutex<BTreeSet<Host>>,
 }
 
 impl Watch {
     pub fn new(calls: Arc<Calls>, scaling: Option<Arc<Scaling>>, alarms: Vec<String>) -> Watch {
-        Watch { calls, scaling, alarms, before: Mutex::default() }
+        Watch { calls, scaling, alarms }
     }
 
     async fn alarms(&self) -> Result<Vec<Alarm>> {
@@ -39,8 +37,31 @@ impl Watch {
         }
         Ok(alarms)
     }
+}
 
-    async fn ill(&self) -> Result<BTreeMap<Host, String>> {
+#[async_trait]
+impl Guard for Watch {
+    async fn before(&self) -> Result<()> {
+        let alarms = self.alarms().await?;
+        let names: BTreeSet<&str> = alarms.iter().map(|alarm| alarm.name.as_str()).collect();
+        if let Some(name) = self.alarms.iter().find(|name| !names.contains(name.as_str())) {
+            let error = Error::usage(format!("find the alarm {}", model::text::quoted(name)));
+            let help = "correct `alarms` in ship.toml; check the region";
+            return Err(error.because("CloudWatch has none of this name").help(help));
+        }
+        if let Some(alarm) = alarms.iter().find(|alarm| is_off(alarm)) {
+            let error = Error::unhealthy("begin the rollout").because(said(alarm));
+            return Err(error.help("wait until it is OK; `ship rollback` does not ask for alarms"));
+        }
+        Ok(())
+    }
+
+    async fn alarm(&self) -> Result<Option<String>> {
+        let alarms = self.alarms().await?;
+        Ok(alarms.iter().find(|alarm| is_off(alarm)).map(said))
+    }
+
+    async fn unhealthy(&self) -> Result<BTreeMap<Host, String>> {
         let Some(scaling) = &self.scaling else { return Ok(BTreeMap::new()) };
         let groups = scaling.groups().await?;
         let targets: BTreeSet<String> = groups.into_iter().flat_map(|one| one.targets).collect();
@@ -58,40 +79,6 @@ impl Watch {
                 ill.insert(Host(target.id), model::text::line(&reason, 100));
             }
         }
-        Ok(ill)
-    }
-}
-
-#[async_trait]
-impl Guard for Watch {
-    async fn before(&self, bakes: bool) -> Result<()> {
-        let alarms = self.alarms().await?;
-        let names: BTreeSet<&str> = alarms.iter().map(|alarm| alarm.name.as_str()).collect();
-        if let Some(name) = self.alarms.iter().find(|name| !names.contains(name.as_str())) {
-            let error = Error::usage(format!("find the alarm {}", model::text::quoted(name)));
-            let help = "correct `alarms` in ship.toml; check the region";
-            return Err(error.because("CloudWatch has none of this name").help(help));
-        }
-        if let Some(alarm) = alarms.iter().find(|alarm| is_off(alarm)) {
-            let error = Error::unhealthy("begin the rollout").because(said(alarm));
-            return Err(error.help("wait until it is OK; `ship rollback` does not ask for alarms"));
-        }
-        if bakes {
-            let ill = self.ill().await?.into_keys().collect();
-            *self.before.lock().unwrap_or_else(PoisonError::into_inner) = ill;
-        }
-        Ok(())
-    }
-
-    async fn alarm(&self) -> Result<Option<String>> {
-        let alarms = self.alarms().await?;
-        Ok(alarms.iter().find(|alarm| is_off(alarm)).map(said))
-    }
-
-    async fn unhealthy(&self) -> Result<BTreeMap<Host, String>> {
-        let mut ill = self.ill().await?;
-        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        ill.retain(|host, _| !before.contains(host));
         Ok(ill)
     }
 }
@@ -139,41 +126,39 @@ mod tests {
     async fn nothing_begins_while_an_alarm_is_off_or_unknown() {
         let fake = Fake::of(vec![]);
         let watch = watch(&fake, &["errors"]);
-        let error = watch.before(false).await.unwrap_err();
+        let error = watch.before().await.unwrap_err();
         assert_eq!(error.chain(), "find the alarm \"errors\": CloudWatch has none of this name");
         fake.change(|inner| inner.alarms = vec![alarm("OK")]);
-        watch.before(false).await.unwrap();
+        watch.before().await.unwrap();
         assert_eq!(watch.alarm().await.unwrap(), None);
         fake.change(|inner| inner.alarms = vec![alarm("ALARM")]);
-        let error = watch.before(false).await.unwrap_err();
+        let error = watch.before().await.unwrap_err();
         assert_eq!(error.chain(), "begin the rollout: the alarm errors is in ALARM (errors > 5)");
         assert!(watch.alarm().await.unwrap().is_some());
         fake.refuse(Action::DescribeAlarms, Kind::Denied, 1);
-        let error = watch.before(false).await.unwrap_err();
+        let error = watch.before().await.unwrap_err();
         assert!(error.advice().unwrap().starts_with("allow cloudwatch:DescribeAlarms"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_target_counts_that_becomes_unhealthy() {
+    async fn targets_are_unhealthy_that_a_load_balancer_finds_so() {
         let group = Group { targets: vec!["tg".to_owned()], ..Group::default() };
         let fake = Fake::of(vec![group]);
         let set = |targets: Vec<Target>| {
             fake.change(|inner| drop(inner.targets.insert("tg".to_owned(), targets)));
         };
-        set(vec![target("i-1", "unhealthy"), target("i-2", "healthy"), target("i-3", "initial")]);
-        let watch = watch(&fake, &[]);
-        watch.before(true).await.unwrap();
-        assert!(watch.unhealthy().await.unwrap().is_empty());
         set(vec![
             target("i-1", "unhealthy"),
-            target("i-2", "unhealthy"),
-            target("i-3", "draining"),
+            target("i-2", "healthy"),
+            target("i-3", "initial"),
+            target("i-4", "draining"),
         ]);
+        let watch = watch(&fake, &[]);
         let ill = watch.unhealthy().await.unwrap();
         let reason = "Target.FailedHealthChecks".to_owned();
-        assert_eq!(ill, BTreeMap::from([(Host("i-2".to_owned()), reason)]));
+        assert_eq!(ill, BTreeMap::from([(Host("i-1".to_owned()), reason)]));
         fake.refuse(Action::DescribeTargetHealth, Kind::Denied, 1);
-        let error = watch.before(true).await.unwrap_err();
+        let error = watch.unhealthy().await.unwrap_err();
         let help = error.advice().unwrap();
         assert!(help.starts_with("allow elasticloadbalancing:DescribeTargetHealth"), "{help}");
     }
