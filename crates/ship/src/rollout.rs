@@ -6,6 +6,7 @@
 
 mod attach;
 mod back;
+mod bake;
 mod batches;
 mod event;
 mod judges;

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::fleet::{Host, Standing, names};
 use crate::objects::{Condition, Written};
 use model::error::{Error, Exit, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -190,72 +190,6 @@ impl<'a> Run<'a> {
         Ok(boots)
     }
 
-    /// Watches the group for a while.
-    async fn bake(&mut self) -> Result<Option<Failure>> {
-        let bake = Duration::from_secs(self.rollout().bake);
-        if bake.is_zero() {
-            return Ok(None);
-        }
-        self.enter(Phase::Bake, format!("watch the group for {}s", bake.as_secs())).await?;
-        let end = Instant::now() + bake;
-        while Instant::now() < end {
-            self.pause(PAUSE.min(end - Instant::now())).await?;
-            let failure = match self.is_cancelled().await? {
-                None => self.fault().await?,
-                failure => failure,
-            };
-            if failure.is_some() {
-                return Ok(failure);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Returns the first instance that is not healthy on the new release.
-    async fn fault(&mut self) -> Result<Option<Failure>> {
-        self.newcomers().await?;
-        let done = self.hosts(|member| member.state == State::Done);
-        if done.is_empty() {
-            return Ok(None);
-        }
-        let app = self.cx().place.app.clone();
-        let look = self.group.transport.look(app.as_str(), &done);
-        let seen = match self.lease.during(self.group, look).await? {
-            Ok(seen) => seen,
-            Err(error) => {
-                self.group.tell(Event::Warning { text: error.chain() });
-                BTreeMap::new()
-            }
-        };
-        let to = &self.rollout().to;
-        let code = Exit::RolledBack.code();
-        let failure = seen.into_iter().find_map(|(host, seen)| {
-            let message = match seen {
-                Err(why) => return self.unseen(&host, why),
-                Ok(seen) if seen.release.as_ref() != Some(to) => {
-                    format!("it runs {} now", seen.release.as_deref().unwrap_or("nothing"))
-                }
-                Ok(seen) if !seen.healthy => seen.fault.unwrap_or("it is not healthy".into()),
-                Ok(_) => return None,
-            };
-            Some(Failure { host: Some(host), code, message })
-        });
-        let failure = match failure {
-            None => self.unhealthy_target(&done).await?,
-            failure => failure,
-        };
-        if let Some(host) = failure.as_ref().and_then(|failure| failure.host.clone()) {
-            self.member(&host).runs = None;
-        }
-        Ok(failure)
-    }
-
-    fn unseen(&self, host: &Host, why: String) -> Option<Failure> {
-        let text = format!("{host} cannot be reached: {}", model::text::line(&why, 200));
-        self.group.tell(Event::Warning { text });
-        None
-    }
-
     async fn move_pointer(&mut self) -> Result<Option<Failure>> {
         if let Some(failure) = self.is_cancelled().await? {
             return Ok(Some(failure));
@@ -297,22 +231,31 @@ impl<'a> Run<'a> {
     async fn succeeded(&mut self) -> Result<Verdict> {
         let to = self.rollout().to.clone();
         let done = self.hosts(|member| member.state == State::Done).len();
-        let skipped = self.hosts(|member| member.state == State::Skipped);
-        let message = match done {
+        let is_unseen =
+            |one: &Member| one.state == State::Skipped && one.runs.as_ref() == Some(&to);
+        let unseen = self.hosts(is_unseen);
+        let skipped = self.hosts(|one| one.state == State::Skipped && !is_unseen(one));
+        let mut message = match done {
+            0 if !unseen.is_empty() => format!("{to} is current"),
             0 => format!("{to} is current, and no instance is in service"),
             1 => format!("{to} runs on 1 instance"),
             _ => format!("{to} runs on {done} instances"),
         };
+        if skipped.is_empty() && unseen.is_empty() {
+            return self.end(Verdict { code: Exit::Done.code(), message, help: None }).await;
+        }
+        if !skipped.is_empty() {
+            message = format!("{message}, and not on {}", names(&skipped));
+        }
+        if !unseen.is_empty() {
+            let were = if unseen.len() == 1 { "was" } else { "were" };
+            let unseen = names(&unseen);
+            message =
+                format!("{message}, and {unseen} {were} not seen healthy at the end of the bake");
+        }
         let environment = &self.cx().place.environment;
-        self.end(match skipped.as_slice() {
-            [] => Verdict { code: Exit::Done.code(), message, help: None },
-            _ => Verdict {
-                code: super::SKIPPED,
-                message: format!("{message}, and not on {}", names(&skipped)),
-                help: Some(format!("repair them, and repeat: `ship deploy {environment} {to}`")),
-            },
-        })
-        .await
+        let help = Some(format!("repair them, and repeat: `ship deploy {environment} {to}`"));
+        self.end(Verdict { code: super::SKIPPED, message, help }).await
     }
 
     /// Writes the last state.
