@@ -44,8 +44,15 @@ pub async fn reach(target: &Target, patience: Duration) -> Result<Reach> {
 
 /// Refuses what cannot name an instance.
 fn check(target: &Target) -> Result<()> {
-    let Target { place, hosts, transport, .. } = target;
+    let Target { place, hosts, transport, group, .. } = target;
     let Place { environment, .. } = place;
+    if let (Some(group), false) = (group, hosts.is_empty()) {
+        let error = Error::usage(format!("find the instances of {place}"));
+        let group = model::text::quoted(group);
+        let why = format!("there are listed hosts, and the group {group}");
+        let help = format!("take `hosts` or `group` out of [environments.{environment}] in {FILE}");
+        return Err(error.because(why).help(help));
+    }
     if *transport == Means::Ssh && hosts.is_empty() {
         let error = Error::usage(format!("find the instances of {place}"));
         let help = format!(
@@ -104,6 +111,13 @@ mod tests {
         assert_eq!(
             why("hosts = [\"web1\"]\ntransport = \"ssm\"").as_deref(),
             Some("\"web1\" is no instance")
+        );
+        assert_eq!(
+            why("hosts = [\"web1\"]\ngroup = \"shop-asg\"").as_deref(),
+            Some(
+                "find the instances of shop/production: there are listed hosts, and the group \
+                 \"shop-asg\""
+            )
         );
         assert_eq!(why("hosts = [\"-oX=y\"]").as_deref(), Some("\"-oX=y\" is no host"));
     }

@@ -53,6 +53,8 @@ struct Inner {
     /// Polls that fail, as throttled ones do.
     throttled: usize,
     cancelled: BTreeSet<usize>,
+    /// How long a list of the group takes.
+    lists: Duration,
 }
 
 #[derive(Default)]
@@ -151,6 +153,10 @@ impl Group {
         self.lock().happenings.push((orders, Box::new(what)));
     }
 
+    pub fn list_slowly(&self, time: Duration) {
+        self.lock().lists = time;
+    }
+
     pub fn throttle(&self, polls: usize) {
         self.lock().throttled = polls;
     }
@@ -182,6 +188,8 @@ impl Group {
 #[async_trait]
 impl Fleet for Group {
     async fn instances(&self) -> Result<Vec<Instance>> {
+        let time = self.lock().lists;
+        tokio::time::sleep(time).await;
         let inner = self.now();
         let instance = |(host, one): (&Host, &Machine)| Instance {
             host: host.clone(),

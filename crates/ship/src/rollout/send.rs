@@ -204,13 +204,14 @@ impl Run<'_> {
     /// Lists the group. A few errors in a row are no reason to give up.
     pub async fn instances(&mut self) -> Result<Vec<Instance>> {
         for _ in 1..TRIES {
-            match self.group.fleet.instances().await {
+            let instances = self.group.fleet.instances();
+            match self.lease.during(self.group, instances).await? {
                 Ok(instances) => return Ok(instances),
                 Err(error) => self.group.tell(Event::Warning { text: error.chain() }),
             }
             self.pause(POLL).await?;
         }
-        self.group.fleet.instances().await
+        self.lease.during(self.group, self.group.fleet.instances()).await.flatten()
     }
 
     /// Returns the failure to go back for, if the operator has cancelled the rollout.

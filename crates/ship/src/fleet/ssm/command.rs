@@ -109,7 +109,8 @@ mod tests {
         );
         let (code, said) = run(&line, "for w do printf '[%s]' \"$w\"; done");
         assert_eq!(code, 1);
-        let words = "[release][--json][--timeout][90s][--run-release=5b1f][--][s3://b/it's $(id)/`x`/r8]";
+        let words =
+            "[release][--json][--timeout][90s][--run-release=5b1f][--][s3://b/it's $(id)/`x`/r8]";
         assert!(said.starts_with(words), "{said}");
         let order = Order::Rollback { app: "-x; y".to_owned(), to: "r7".to_owned(), by: ada() };
         let (_, said) = run(&Line::of(&order, Duration::ZERO), "printf '[%s]' \"$@\"");

@@ -93,6 +93,6 @@ async fn after_a_failure_no_lost_instance_gets_the_new_release() {
     let verdict = world.start(&all_at_once(&world)).await.unwrap();
     assert_eq!(verdict.code, 30, "{verdict:?}");
     let orders = world.group.orders();
-    let is_new = |order: &Order| matches!(order, Order::Deploy { url } if url.ends_with("/r8"));
+    let is_new = |order: &Order| matches!(order, Order::Deploy { url, .. } if url.ends_with("/r8"));
     assert_eq!(orders.iter().filter(|(order, _)| is_new(order)).count(), 1, "{orders:?}");
 }

@@ -152,6 +152,19 @@ async fn a_slow_group_keeps_the_lock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_list_of_the_group_keeps_the_lock() {
+    let world = World::of(2);
+    world.group.list_slowly(Duration::from_secs(100));
+    let intruder = async {
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        super::super::start(&world.ship("Bob"), &world.wish("r9")).await
+    };
+    let (verdict, intruder) = tokio::join!(world.deploy("r8"), intruder);
+    assert_eq!((verdict.code, intruder.unwrap_err().exit().code()), (0, 40));
+    world.whole_group_runs("r8").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_instance_without_an_outcome_has_an_end() {
     let world = World::of(2);
     world.group.change("i-01", |machine| machine.takes = Duration::from_secs(1_000_000));
