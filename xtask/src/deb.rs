@@ -1,8 +1,8 @@
 //! Creates a Debian package of built programs, from `[package.metadata.deb]` in Cargo.toml.
 //!
-//! `make deb` creates the package for users with cargo-deb, which reads the same data. This one
-//! is for tests and the demo: it needs no compile of cargo-deb, does not strip the programs,
-//! and compresses little. A test compares files, modes, scripts and fields of the two.
+//! `make deb` creates the agent's package for users with cargo-deb, which reads the same data.
+//! This one is for ship, and of the agent's for tests and the demo: it needs no compile of
+//! cargo-deb, does not strip the programs, and compresses little what was not optimised. A test compares files, modes, scripts and fields of the two.
 
 mod control;
 
@@ -41,7 +41,9 @@ pub fn make(package: &Package, built: &Path, output: &Path) -> Result<()> {
         fs::create_dir_all(dir)?;
     }
     let mut pack = Command::new("dpkg-deb");
-    pack.args(["--build", "--root-owner-group", "-Zzstd", "-z1"]).arg(&tree).arg(output);
+    // Quickly for tests; for users as Debian's own packages.
+    let compression = if built.ends_with("debug") { ["-Zzstd", "-z1"] } else { ["-Zxz", "-z6"] };
+    pack.args(["--build", "--root-owner-group"]).args(compression).arg(&tree).arg(output);
     run(&mut pack)?;
     fs::remove_dir_all(&tree)?;
     println!("{}", output.display());
