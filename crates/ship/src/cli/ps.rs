@@ -7,7 +7,7 @@ use super::{Desk, print, rollouts};
 use crate::document;
 use crate::rollout::{self, Group};
 use jiff::Timestamp;
-use model::error::{Exit, Result};
+use model::error::{Error, Exit, Result};
 use model::text::for_terminal;
 use shown::{Row, Screen};
 use std::collections::BTreeMap;
@@ -59,14 +59,17 @@ async fn look(group: &Group) -> Result<Look> {
     let (seen, targets) = tokio::join!(rollout::look(group), group.fleet.targets(&hosts));
     let (targets, warning) = match targets {
         Ok(targets) => (targets, None),
-        Err(error) => {
-            let text = format!("states in the load balancer are not known: {}", error.chain());
-            (BTreeMap::new(), Some(text))
-        }
+        Err(error) => (BTreeMap::new(), Some(unknown(&error))),
     };
     let now = cx.store.now().await?;
     let rows = shown::rows(instances, seen?, targets, current.as_deref());
     Ok(Look { rows, current, now, warning })
+}
+
+/// Renders why the states in the load balancer are not known, and what to do about it.
+fn unknown(error: &Error) -> String {
+    let help = error.advice().map(|help| format!("; {help}")).unwrap_or_default();
+    format!("states in the load balancer are not known: {}{help}", error.chain())
 }
 
 /// Shows the group again and again, until nobody reads it. A look that fails is shown, too.
@@ -96,5 +99,19 @@ async fn watch(group: &Group, as_json: bool) -> Result<u8> {
             return Ok(Exit::Done.code());
         }
         sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_names_the_right_that_is_missing() {
+        let error = Error::source("ask a load balancer").because("AccessDenied").help("allow it");
+        assert_eq!(
+            unknown(&error),
+            "states in the load balancer are not known: ask a load balancer: AccessDenied; allow it"
+        );
     }
 }

@@ -4,10 +4,11 @@
 use super::Calls;
 use super::api::{Group, Which};
 use super::calls::Action;
-use crate::fleet::{Fleet, Host, Instance, Standing};
+use crate::fleet::{Fleet, Host, Instance, Standing, Target};
 use crate::place::Place;
 use async_trait::async_trait;
 use model::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The tags that say which app and environment a group is.
@@ -77,6 +78,28 @@ impl Fleet for Scaling {
         instances.dedup_by(|one, other| one.host == other.host);
         Ok(instances)
     }
+
+    /// Of an instance with several targets, returns the first that is not healthy.
+    async fn targets(&self, hosts: &[Host]) -> Result<BTreeMap<Host, Target>> {
+        let groups = self.groups().await?;
+        let balanced: BTreeSet<String> = groups.into_iter().flat_map(|one| one.targets).collect();
+        let wanted: BTreeSet<&str> = hosts.iter().map(|host| host.0.as_str()).collect();
+        let mut targets: BTreeMap<Host, Target> = BTreeMap::new();
+        for group in balanced {
+            let found = self.calls.targets(&group).await.map_err(|fault| {
+                let what = format!("ask {group} for the health of its targets");
+                fault.error(Action::DescribeTargetHealth, what)
+            })?;
+            for one in found.into_iter().filter(|one| wanted.contains(one.id.as_str())) {
+                let target = Target { state: one.state, reason: one.reason };
+                let known = targets.entry(Host(one.id)).or_insert_with(|| target.clone());
+                if known.state == "healthy" {
+                    *known = target;
+                }
+            }
+        }
+        Ok(targets)
+    }
 }
 
 /// Returns what a lifecycle state means for clients. An instance of a warm pool deploys the
@@ -92,7 +115,7 @@ fn standing(state: &str) -> Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::aws::api::{Fault, Kind, Member};
+    use crate::fleet::aws::api::{Fault, Kind, Member, Target as Answered};
     use crate::fleet::aws::fake::Fake;
 
     fn place() -> Place {
@@ -165,5 +188,38 @@ mod tests {
         fake.refuse(Action::DescribeAutoScalingGroups, Kind::Unanswered, 9);
         let error = scaling(&fake, None).instances().await.unwrap_err();
         assert_eq!(error.exit().code(), 41);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_with_several_targets_is_as_healthy_as_the_worst() {
+        let targets = vec!["http".to_owned(), "grpc".to_owned()];
+        let fake = Fake::of(vec![Group { targets, ..group(&[("i-1", "InService")]) }]);
+        let target = |id: &str, state: &str, reason: Option<&str>| Answered {
+            id: id.to_owned(),
+            state: state.to_owned(),
+            reason: reason.map(str::to_owned),
+        };
+        let ill = target("i-1", "unhealthy", Some("Target.Timeout"));
+        let set = |name: &str, all: Vec<Answered>| {
+            fake.change(|inner| drop(inner.targets.insert(name.to_owned(), all)));
+        };
+        set("grpc", vec![ill, target("10.0.0.9", "unhealthy", None)]);
+        set("http", vec![target("i-1", "healthy", None), target("i-2", "initial", None)]);
+        let hosts = ["i-1", "i-2", "i-3"].map(|id| Host(id.to_owned()));
+        let targets = scaling(&fake, None).targets(&hosts).await.unwrap();
+        let seen: Vec<_> =
+            targets.iter().map(|(host, one)| (host.0.as_str(), one.text())).collect();
+        let ill = "unhealthy: Target.Timeout".to_owned();
+        assert_eq!(seen, [("i-1", ill), ("i-2", "initial".to_owned())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_right_to_ask_for_targets_is_named() {
+        let targets = vec!["http".to_owned()];
+        let fake = Fake::of(vec![Group { targets, ..Group::default() }]);
+        fake.refuse(Action::DescribeTargetHealth, Kind::Denied, 1);
+        let error = scaling(&fake, None).targets(&[]).await.unwrap_err();
+        let help = error.advice().unwrap();
+        assert!(help.starts_with("allow elasticloadbalancing:DescribeTargetHealth"), "{help}");
     }
 }
