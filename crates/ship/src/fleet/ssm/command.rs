@@ -13,7 +13,8 @@ const COMMENT: usize = 100;
 pub enum Reply {
     /// The last line of `deploy --json`, an outcome, and its exit status as `status=0`.
     Outcome,
-    /// `deploy status --json`, compressed, as only 2,500 characters are kept.
+    /// `deploy status --json` and `deploy --version`, compressed, as only 2,500 characters are
+    /// kept.
     Status,
 }
 
@@ -28,10 +29,14 @@ pub struct Line {
 }
 
 impl Line {
-    /// Asks what runs.
+    /// Asks what runs, and which version the agent has. Nothing is printed if there is no status,
+    /// so that standard error says why.
     pub fn status() -> Line {
+        let text = "s=$(deploy status --json); \
+            { [ -z \"$s\" ] || { printf '%s\\n' \"$s\"; deploy --version; }; } | \
+            gzip -9 | base64 -w 0";
         Line {
-            text: "deploy status --json | gzip -9 | base64 -w 0".to_owned(),
+            text: text.to_owned(),
             about: "status".to_owned(),
             reply: Reply::Status,
             execution: Duration::from_secs(30),
@@ -82,6 +87,10 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use flate2::read::GzDecoder;
+    use std::io::Read;
     use std::process::Command as Process;
 
     fn ada() -> String {
@@ -129,6 +138,27 @@ mod tests {
         assert_eq!((code, said), (1, format!("{no}\nstatus=12\n")));
         let (code, said) = run(&line, "sh -c 'kill -9 $$'");
         assert_eq!((code, said.as_str()), (1, "status=137\n"));
+    }
+
+    #[test]
+    fn a_status_has_the_version_after_it_and_fits() {
+        let app = r#"{"app":"shop","release":"r8","url":"s3://b/shop/production/r8","id":N}"#;
+        let apps: Vec<String> = (100..140).map(|n| app.replace('N', &n.to_string())).collect();
+        let agent = format!(
+            "case $1 in status) echo '[{}]';; *) echo 'deploy 0.2.0';; esac",
+            apps.join(",")
+        );
+        let (code, said) = run(&Line::status(), &agent);
+        assert_eq!(code, 0);
+        assert!(said.len() < 2400, "{}", said.len());
+        let bytes = BASE64_STANDARD.decode(said).unwrap();
+        let mut text = String::new();
+        GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("[{\"app\"") && text.ends_with("]\ndeploy 0.2.0\n"), "{text}");
+        let (_, said) =
+            run(&Line::status(), "echo no >&2; case $1 in status) false;; *) echo x;; esac");
+        let bytes = BASE64_STANDARD.decode(said).unwrap();
+        assert_eq!(GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap(), 0);
     }
 
     #[test]

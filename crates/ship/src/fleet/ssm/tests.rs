@@ -74,6 +74,7 @@ async fn a_look_says_what_runs_and_why_one_cannot_be_reached() {
     assert_eq!(seen.len(), 120);
     let seen = |n: usize| seen[&all[n]].clone();
     assert_eq!(seen(0).unwrap().release.as_deref(), Some("r7"));
+    assert_eq!(seen(0).unwrap().agent.as_deref(), Some("0.2.0"));
     assert_eq!(seen(3).unwrap_err(), "its SSM agent does not answer (ConnectionLost)");
     assert!(seen(4).unwrap_err().starts_with("Systems Manager does not know it: install"));
     assert!(!seen(5).unwrap().healthy);
