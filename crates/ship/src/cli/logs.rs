@@ -8,6 +8,7 @@ use super::args::instances::LogsArgs;
 use super::instances::{self, Instances};
 use super::{Desk, print};
 use crate::fleet::{Host, Said, Shell, Stream, Task};
+use crate::place::Place;
 use jiff::Timestamp;
 use merge::Merge;
 use model::error::{Error, Exit, Result};
@@ -45,6 +46,9 @@ pub async fn logs(desk: &Desk, args: LogsArgs) -> Result<u8> {
         return Err(error.because(format!("at most {MOST} are")).help("name some with --host"));
     }
     let app = instances.group.cx.place.app.as_str();
+    if args.follow && !instances.shell()?.is_live() {
+        return Err(not_live(&instances.group.cx.place));
+    }
     let (shell, task) = (instances.shell()?, Task::Deploy(words(app, process, &args)));
     let mut readers = Vec::new();
     let mut streams = Vec::new();
@@ -63,6 +67,16 @@ pub async fn logs(desk: &Desk, args: LogsArgs) -> Result<u8> {
         (code, printed) = async { tokio::join!(reading, printing) } => printed.map(|()| code),
         _ = tokio::signal::ctrl_c(), if args.follow => Ok(Exit::Done.code()),
     }
+}
+
+fn not_live(place: &Place) -> Error {
+    let error = Error::usage(format!("follow the logs of {place}"));
+    let Place { app, environment } = place;
+    error.because("Systems Manager returns what a command prints only once it has ended").help(
+        format!(
+            "leave out -f; or log in, `ship ssh {environment}`, and run `sudo deploy logs {app} -f`"
+        ),
+    )
 }
 
 /// Returns the words for `deploy` on each instance.

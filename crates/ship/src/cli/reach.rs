@@ -35,7 +35,10 @@ pub async fn reach(target: &Target, patience: Duration) -> Result<Reach> {
         if is_listed { Arc::new(Listed::new(hosts)) } else { Arc::clone(&scaling) as _ };
     let transport: Arc<dyn Transport> = match transport {
         Means::Ssh => Arc::new(Ssh::new(patience)?),
-        Means::Ssm => Arc::new(Ssm::new(Arc::clone(&calls), place, patience)),
+        Means::Ssm => {
+            let region = config.region().map(|region| region.to_string());
+            Arc::new(Ssm::new(Arc::clone(&calls), place, patience).in_region(region))
+        }
     };
     let scaling = (!is_listed).then_some(scaling);
     let guard: Arc<dyn Guard> = Arc::new(Watch::new(calls, scaling, alarms.clone()));

@@ -31,6 +31,11 @@ pub struct Said {
 /// Runs commands on instances for people.
 #[async_trait]
 pub trait Shell: Send + Sync {
+    /// Whether lines come while a task runs, and not all at its end.
+    fn is_live(&self) -> bool {
+        true
+    }
+
     /// Runs a task with the streams of this process and, with `terminal`, at a terminal of its
     /// own. Returns its exit code.
     async fn attached(&self, host: &Host, task: &Task, terminal: bool) -> Result<u8>;

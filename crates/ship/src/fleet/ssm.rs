@@ -5,13 +5,15 @@
 
 mod command;
 mod invocation;
+mod session;
+mod shell;
 #[cfg(test)]
 mod tests;
 
 use super::aws::api::{Answer, Command, Fault, Invocation, Kind};
 use super::aws::calls::{Action, NOT_MANAGED};
 use super::aws::{Calls, number};
-use super::{Host, Order, Progress, Seen, Ticket, Transport, seen};
+use super::{Host, Order, Progress, Seen, Shell, Ticket, Transport, seen};
 use crate::place::Place;
 use async_trait::async_trait;
 use command::{Line, Reply};
@@ -20,6 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 /// The most instances of one command.
@@ -32,6 +35,8 @@ const LISTED: Duration = Duration::from_secs(180);
 /// The time for an answer that needs no work, and the pauses between two looks at it.
 const ANSWER: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(1);
+/// Commands of people at once, each of which is asked for on its own.
+const SLOTS: usize = 24;
 /// How often a command is sent whose answer was lost, and the pauses before it is looked for.
 const TRIES: u32 = 3;
 const FINDS: [u64; 3] = [1, 3, 6];
@@ -46,6 +51,10 @@ pub struct Ssm {
     place: Place,
     /// The time that an instance has for an order.
     patience: Duration,
+    /// The region for a login; otherwise the one that the AWS CLI finds.
+    region: Option<String>,
+    /// Commands of people under way.
+    slots: Semaphore,
     rollout: Mutex<String>,
     /// Whether the right to fetch an output has been asked for.
     has_fetched: AtomicBool,
@@ -76,11 +85,17 @@ impl Ssm {
             calls,
             place: place.clone(),
             patience,
+            region: None,
+            slots: Semaphore::new(SLOTS),
             rollout: Mutex::default(),
             has_fetched: AtomicBool::new(false),
             doubtful: Mutex::default(),
             sent: Mutex::default(),
         }
+    }
+
+    pub fn in_region(self, region: Option<String>) -> Ssm {
+        Ssm { region, ..self }
     }
 
     /// Returns why each of the instances cannot be sent to that Systems Manager does not reach.
@@ -239,11 +254,11 @@ impl Ssm {
         mut invocation: Invocation,
         reply: Reply,
     ) -> Progress {
-        if invocation::is_cut(&invocation) {
+        if reply != Reply::Printed && invocation::is_cut(&invocation) {
             match (self.calls.output(id, host).await, reply) {
-                (Ok(output), _) => invocation.output = output,
+                (Ok(output), _) => invocation.output = output.out,
                 (Err(_), Reply::Outcome) => {}
-                (Err(fault), Reply::Status) => {
+                (Err(fault), Reply::Status | Reply::Printed) => {
                     return Progress::Lost(format!("its answer cannot be fetched: {}", fault.why));
                 }
             }
@@ -315,6 +330,10 @@ fn is_open(progress: &Progress) -> bool {
 impl Transport for Ssm {
     fn belong_to(&self, rollout: &str) {
         rollout.clone_into(&mut locked(&self.rollout));
+    }
+
+    fn shell(&self) -> Option<&dyn Shell> {
+        Some(self)
     }
 
     fn most(&self) -> usize {

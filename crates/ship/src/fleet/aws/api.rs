@@ -71,6 +71,15 @@ pub struct Invocation {
     pub output: String,
 }
 
+/// What a command has printed on an instance.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// The first 24,000 characters of standard output.
+    pub out: String,
+    /// The first 8,000 characters of standard error.
+    pub err: String,
+}
+
 /// A target of a load balancer.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -133,8 +142,8 @@ pub trait Api: Send + Sync {
     /// ssm:ListCommandInvocations, with details
     async fn invocations(&self, id: &str, page: Option<String>) -> Answer<Page<Invocation>>;
 
-    /// ssm:GetCommandInvocation: the first 24,000 characters of standard output
-    async fn output(&self, id: &str, host: &Host) -> Answer<String>;
+    /// ssm:GetCommandInvocation
+    async fn output(&self, id: &str, host: &Host) -> Answer<Output>;
 
     /// ssm:CancelCommand
     async fn cancel(&self, id: &str, hosts: &[Host]) -> Answer<()>;

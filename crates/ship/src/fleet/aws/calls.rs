@@ -2,7 +2,7 @@
 //! failure that passes.
 
 use super::api::{Alarm, Answer, Api, Fault, Group, Kind, Managed, Page, Which};
-use super::api::{Command, Invocation, Target};
+use super::api::{Command, Invocation, Output, Target};
 use super::jitter;
 use super::pace::Pace;
 use crate::fleet::Host;
@@ -146,7 +146,7 @@ impl Calls {
         self.pages(action, |page| self.api.invocations(id, page)).await
     }
 
-    pub async fn output(&self, id: &str, host: &Host) -> Answer<String> {
+    pub async fn output(&self, id: &str, host: &Host) -> Answer<Output> {
         self.repeated(Action::GetCommandInvocation, || self.api.output(id, host)).await
     }
 

@@ -4,7 +4,7 @@ mod bucket;
 mod machine;
 
 use super::api::{Alarm, Answer, Api, Command, Fault, Group, Invocation, Kind};
-use super::api::{Managed, Member, Page, Target, Which};
+use super::api::{Managed, Member, Output, Page, Target, Which};
 use super::calls::Action;
 use crate::fleet::Host;
 use async_trait::async_trait;
@@ -23,6 +23,7 @@ const WAY: Duration = Duration::from_millis(700);
 /// Characters of an output that a list has.
 const LISTED: usize = 2500;
 const OUTPUT: usize = 24_000;
+const ERRORS: usize = 8_000;
 
 /// A command on an instance.
 #[derive(Debug)]
@@ -292,20 +293,24 @@ impl Api for Fake {
             return Ok(Page::default());
         }
         let all = sent.runs.iter().map(|(id, run)| invocation(sent, id, run)).collect();
+        let is_persons = machine::is_persons(&sent.command.line);
         // Not kept, as the memory of a simulation would be that of its outputs.
         for (output, _) in sent.runs.values_mut().filter_map(|run| run.ended.as_mut()) {
-            if output.len() <= LISTED {
+            if output.len() <= LISTED && !is_persons {
                 output.clear();
             }
         }
         Ok(page(all, 50, token))
     }
 
-    async fn output(&self, id: &str, host: &Host) -> Answer<String> {
+    async fn output(&self, id: &str, host: &Host) -> Answer<Output> {
         let mut inner = self.called(Action::GetCommandInvocation)?;
         let run = inner.sent(id)?.runs.get(&host.0);
         let output = run.and_then(|run| run.ended.as_ref()).map(|(output, _)| output);
-        Ok(output.map(|output| output.chars().take(OUTPUT).collect()).unwrap_or_default())
+        let Some(output) = output else { return Ok(Output::default()) };
+        let (out, err) = output.split_once(machine::ERROR).unwrap_or((output, ""));
+        let first = |text: &str, most| text.chars().take(most).collect();
+        Ok(Output { out: first(out, OUTPUT), err: first(err, ERRORS) })
     }
 
     async fn cancel(&self, id: &str, hosts: &[Host]) -> Answer<()> {

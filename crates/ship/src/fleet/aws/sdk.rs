@@ -3,7 +3,7 @@
 
 use super::alarms::CloudWatch;
 use super::api::{Alarm, Answer, Api, Command, Fault, Group, Invocation, Kind};
-use super::api::{Managed, Member, Page, Target, Which};
+use super::api::{Managed, Member, Output, Page, Target, Which};
 use crate::fleet::Host;
 use crate::objects::chain;
 use async_trait::async_trait;
@@ -132,10 +132,13 @@ impl Api for Sdk {
         Ok(Page { items: invocations.map(invocation).collect(), next: answer.next_token })
     }
 
-    async fn output(&self, id: &str, host: &Host) -> Answer<String> {
+    async fn output(&self, id: &str, host: &Host) -> Answer<Output> {
         let call = self.ssm.get_command_invocation().command_id(id).instance_id(&host.0);
         let answer = call.send().await.map_err(fault)?;
-        Ok(answer.standard_output_content.unwrap_or_default())
+        Ok(Output {
+            out: answer.standard_output_content.unwrap_or_default(),
+            err: answer.standard_error_content.unwrap_or_default(),
+        })
     }
 
     async fn cancel(&self, id: &str, hosts: &[Host]) -> Answer<()> {

@@ -16,16 +16,18 @@ pub enum Reply {
     /// `deploy status --json` and `deploy --version`, compressed, as only 2,500 characters are
     /// kept.
     Status,
+    /// What a command of a person prints, which is fetched once it has ended.
+    Printed,
 }
 
 /// A command, before it is known who runs it.
 #[derive(Clone, Debug)]
 pub struct Line {
-    text: String,
+    pub text: String,
     /// What it does, in words.
-    about: String,
+    pub about: String,
     pub reply: Reply,
-    execution: Duration,
+    pub execution: Duration,
 }
 
 impl Line {

@@ -48,13 +48,14 @@ fn ended(invocation: &Invocation, reply: Reply) -> Progress {
     let ended = match reply {
         Reply::Outcome => outcome(said),
         Reply::Status => unpacked(said),
+        Reply::Printed => Some(Ended::default()),
     };
     if let Some(ended) = ended {
         return Progress::Ended(ended);
     }
     let status = match reply {
         Reply::Outcome => status(said),
-        Reply::Status => invocation.code,
+        Reply::Status | Reply::Printed => invocation.code,
     };
     let message = match (error.trim().lines().next(), status) {
         (Some(line), _) => model::text::line(line, 300),
