@@ -36,7 +36,7 @@ pub struct LogsArgs {
     /// process (`web.1`), otherwise all.
     #[arg(value_name = "ENV] [PROCESS", num_args = 0..=2)]
     pub words: Vec<String>,
-    /// Go on printing what is written, until Ctrl-C.
+    /// Go on printing what is written, until Ctrl-C; not by Systems Manager.
     #[arg(short, long)]
     pub follow: bool,
     /// Begin there: `10m` or `2h` ago, or a time as `journalctl --since` takes it.
