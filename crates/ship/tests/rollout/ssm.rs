@@ -81,6 +81,14 @@ fn a_group_is_deployed_taken_back_and_rolled_back_by_ssm_without_a_failed_reques
     aws.post("commands", &json!({"visible_after": 0.3}));
     assert_eq!(group.served(), ["two"; 3]);
 
+    assert_eq!(group.ok(&["exec", "--", "cat", "VERSION"]), "two\n");
+    let all = group.ok(&["exec", "--all", "--", "cat", "VERSION"]);
+    assert!(ids.iter().all(|id| all.contains(&format!("{id} two\n"))), "{all}");
+    assert_eq!(group.ship(&["exec", "--", "sh", "-c", "exit 7"]).code, 7);
+    let logs = group.ok(&["logs", "web", "-n", "50"]);
+    assert!(ids.iter().all(|id| logs.contains(id.as_str())), "{logs}");
+    assert!(logs.contains("two web begins"), "{logs}");
+
     // Bad on the third instance only.
     group.others[1].write("/etc/broken", "");
     assert_eq!(release(group, "three", &format!("{BROKEN}{WEB}")), "r3");

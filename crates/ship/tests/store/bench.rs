@@ -177,6 +177,12 @@ impl Bench {
         ended.stdout
     }
 
+    /// Returns the exit code, and all that ship printed.
+    pub fn said(&self, words: &[&str]) -> (i32, String) {
+        let Ended { code, stdout, stderr } = self.run(words);
+        (code, stderr + &stdout)
+    }
+
     pub fn run(&self, words: &[&str]) -> Ended {
         self.run_with(words, "")
     }

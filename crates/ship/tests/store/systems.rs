@@ -1,7 +1,7 @@
 //! A group by Auto Scaling and Systems Manager, whose instances are programs that act as the SSM
 //! agent does. Every call is checked against botocore's models.
 
-use super::bench::{Bench, Ended};
+use super::bench::Bench;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -102,11 +102,11 @@ fn a_group_is_deployed_taken_back_and_rolled_back() {
 
     assert_eq!(bench.ok(&["release"]), "r2\n");
     fs::write(group.instances[2].state.join("bad"), "r2").expect("a file");
-    let Ended { code, stderr, .. } = bench.run(&["deploy"]);
-    assert_eq!(code, 12, "{stderr}");
-    assert!(stderr.contains(&format!("r2 failed on {}", group.instances[2].id)), "{stderr}");
-    assert!(stderr.contains("the disk is on fire"), "{stderr}");
-    assert!(stderr.contains("the group runs r1"), "{stderr}");
+    let (code, said) = bench.said(&["deploy"]);
+    assert_eq!(code, 12, "{said}");
+    assert!(said.contains(&format!("r2 failed on {}", group.instances[2].id)), "{said}");
+    assert!(said.contains("the disk is on fire"), "{said}");
+    assert!(said.contains("the group runs r1"), "{said}");
     assert_eq!(group.runs(), ["r1"; 3]);
 
     fs::remove_file(group.instances[2].state.join("bad")).expect("a file");
@@ -121,27 +121,27 @@ fn a_group_is_deployed_taken_back_and_rolled_back() {
     assert_eq!(group.runs(), ["r1"; 3]);
 
     group.alarm(&bench, "ALARM");
-    let Ended { code, stderr, .. } = bench.run(&["deploy"]);
-    assert_eq!(code, 12, "{stderr}");
-    assert!(stderr.contains("& more is in ALARM (set to ALARM)"), "{stderr}");
+    let (code, said) = bench.said(&["deploy"]);
+    assert_eq!(code, 12, "{said}");
+    assert!(said.contains("& more is in ALARM (set to ALARM)"), "{said}");
     group.alarm(&bench, "OK");
     for (action, code, iam) in [
         ("DescribeAlarms", "AccessDenied", "cloudwatch:DescribeAlarms"),
         ("DescribeInstanceInformation", "AccessDeniedException", "ssm:DescribeInstanceInformation"),
     ] {
         bench.fail(action, code, 1);
-        let Ended { code, stderr, .. } = bench.run(&["deploy"]);
-        assert_eq!(code, 11, "{stderr}");
-        assert!(stderr.contains(&format!("help: allow {iam};")), "{stderr}");
+        let (code, said) = bench.said(&["deploy"]);
+        assert_eq!(code, 11, "{said}");
+        assert!(said.contains(&format!("help: allow {iam};")), "{said}");
     }
 }
 
 #[test]
 fn a_group_that_is_not_there_is_said_how_to_name() {
     let bench = Bench::new();
-    let Ended { code, stderr, .. } = bench.run(&["ps", "production"]);
-    assert_eq!(code, 2, "{stderr}");
-    assert!(stderr.contains("no group has the tags deploy:app=shop"), "{stderr}");
-    let Ended { stderr, .. } = bench.run(&["ps", "production", "--group", "nobody"]);
-    assert!(stderr.contains("there is none with the name \"nobody\""), "{stderr}");
+    let (code, said) = bench.said(&["ps", "production"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("no group has the tags deploy:app=shop"), "{said}");
+    let (_, said) = bench.said(&["ps", "production", "--group", "nobody"]);
+    assert!(said.contains("there is none with the name \"nobody\""), "{said}");
 }
