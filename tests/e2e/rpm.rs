@@ -74,7 +74,8 @@ fn installs_on_a_clean_machine() {
     assert_eq!(machine.sh("rpm --query --configfiles deploy-agent"), format!("{SETTINGS}\n"));
     machine.sh("systemd-analyze verify --man=no deployd.service deployd.socket");
     let environment = machine.sh("systemctl show --property=Environment deployd");
-    assert_eq!(environment, "Environment=SSL_CERT_FILE=/etc/pki/tls/certs/ca-bundle.crt\n");
+    let certificates = "SSL_CERT_FILE=/etc/pki/tls/certs/ca-bundle.crt";
+    assert!(environment.contains(certificates), "{environment}");
     machine.reboot();
     machine.exec(&["deploy", "status"]).exits(0);
 }
