@@ -50,8 +50,8 @@ impl Instances {
     pub fn shell(&self) -> Result<&dyn Shell> {
         self.group.transport.shell().ok_or_else(|| {
             let error = Error::usage(format!("run a command on {}", self.hosts[0]));
-            let why = "instances of this environment are not reached by ssh";
-            error.because(why).help("list them as `hosts` in ship.toml")
+            let why = "the transport of this environment runs the agent's orders alone";
+            error.because(why).help("set `transport` to \"ssh\" or \"ssm\" in ship.toml")
         })
     }
 

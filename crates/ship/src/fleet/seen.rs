@@ -4,8 +4,8 @@ use crate::fleet::Seen;
 use crate::place::Number;
 use model::api::AppStatus;
 
-/// Finds an app in the answer, after which may be that of `deploy --version`; an app that is not
-/// there runs nothing.
+/// Finds an app in the output of `deploy status`, which the output of `deploy --version` may
+/// follow. An app that is not there runs nothing.
 pub fn parse(text: &str, app: &str) -> Result<Seen, String> {
     let (text, last) = text.trim_end().split_once('\n').unwrap_or((text, ""));
     let agent = last.strip_prefix("deploy ").map(|version| model::text::line(version, 20));

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::Sender;
 pub enum Task {
     /// `deploy` with these words, by root.
     Deploy(Vec<String>),
-    /// The shell of whoever connects.
+    /// The login shell of the user that ship connects as.
     Login,
 }
 

@@ -1,7 +1,7 @@
 //! Instances by Run Command of AWS Systems Manager, which needs no open port and no key.
 //!
-//! A command that was sent goes on without ship. What it printed last is the agent's own outcome:
-//! the status of the command is that of its delivery alone.
+//! A command that was sent goes on without ship. The outcome is what the agent printed last;
+//! the status that AWS gives the command only says whether it was delivered.
 
 mod command;
 mod invocation;

@@ -118,7 +118,7 @@ pub struct Fault {
 
 pub type Answer<T> = Result<T, Fault>;
 
-/// The calls, none of which is repeated.
+/// The calls to AWS. Each method sends one request, and does not try again.
 #[async_trait]
 pub trait Api: Send + Sync {
     /// autoscaling:DescribeAutoScalingGroups

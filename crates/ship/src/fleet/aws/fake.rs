@@ -294,7 +294,7 @@ impl Api for Fake {
         }
         let all = sent.runs.iter().map(|(id, run)| invocation(sent, id, run)).collect();
         let is_persons = machine::is_persons(&sent.command.line);
-        // Not kept, as the memory of a simulation would be that of its outputs.
+        // Short outputs are dropped: they would be most of the memory that a simulation measures.
         for (output, _) in sent.runs.values_mut().filter_map(|run| run.ended.as_mut()) {
             if output.len() <= LISTED && !is_persons {
                 output.clear();

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// The age at which a directory without a lock is that of a dead ship, not of one that starts.
+/// A directory without a lock that is older than this belongs to a dead ship. A younger one may
+/// belong to a ship that is starting.
 const OLD: Duration = Duration::from_secs(60);
 
 pub struct Sockets {

@@ -93,7 +93,7 @@ impl Machine {
     }
 }
 
-/// Whether a command is that of a person.
+/// Whether a person gave this command, by `ship exec` or `ship logs`.
 pub fn is_persons(line: &str) -> bool {
     line.contains("deploy 'exec'") || line.contains("deploy 'logs'")
 }
@@ -113,7 +113,8 @@ fn release(line: &str) -> Option<&str> {
     between("'--to' '", "'").or_else(|| between("'--' '", "'")?.rsplit('/').next())
 }
 
-/// Compresses a status; each one once, as the compressor's memory would count as that of ship.
+/// Compresses a status, each text once: the simulation measures the memory of ship, and the
+/// compressor's would be added to it.
 fn packed(text: &str) -> String {
     static PACKED: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     let mut all = PACKED.lock().unwrap_or_else(PoisonError::into_inner);
