@@ -60,6 +60,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+/// Prefix of a directory in which a release is being staged, before the label.
+const STAGING: &str = ".staging-";
 /// Prefix of directories that are being removed; never part of an app's name or a label.
 const REMOVING: &str = ".removing-";
 
@@ -303,7 +305,7 @@ fn report_left(path: &Path, error: &Error) {
 /// Returns a free name beside `dir` that marks it for removal.
 fn doomed(dir: &Path) -> PathBuf {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.strip_prefix(staging::STAGING).unwrap_or(&name);
+    let name = name.strip_prefix(STAGING).unwrap_or(&name);
     let names = (0..).map(|nth: u32| dir.with_file_name(format!("{REMOVING}{nth}-{name}")));
     let mut free = names.filter(|path| path.symlink_metadata().is_err());
     free.next().unwrap_or_else(|| dir.with_file_name(REMOVING))
@@ -330,3 +332,11 @@ fn names(dir: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests;
+
+/// Returns the content of the manifest's file.
+fn manifest_json(path: &Path, manifest: &Manifest) -> Result<Vec<u8>> {
+    let mut json = serde_json::to_vec_pretty(manifest)
+        .map_err(|e| Error::failed(format!("write {}", path.display())).because(e))?;
+    json.push(b'\n');
+    Ok(json)
+}

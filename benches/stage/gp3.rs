@@ -1,7 +1,6 @@
 //! The disk that an EC2 instance has by default, gp3 with 125 MB/s: the time from the command to
 //! the first answer from outside for a release of 36,000 files whose app takes a while to boot.
 
-use crate::bounds;
 use crate::fixtures::{AT, Kind, archive};
 use crate::sample::Sample;
 use crate::serving;
@@ -125,7 +124,7 @@ fn calm(site: &Site) {
         left.is_empty().then_some(())
     });
     site.host.sh(&format!("sync -f {DISK}"));
-    bounds::warm(site);
+    site.warm();
 }
 
 /// The bytes that the device has written since it exists.

@@ -12,6 +12,7 @@ mod bounds;
 mod fixtures;
 mod footprint;
 mod gp3;
+mod inside;
 mod peers;
 mod sample;
 mod serving;
@@ -50,14 +51,13 @@ impl Plan {
 }
 
 fn main() {
-    if bounds::run() {
+    if inside::run() {
         return;
     }
     let plan = Plan::from_env();
     let mut rows = Rows::default();
     let site = Site::boot();
     site.wait_for_origin();
-    bounds::install(&site);
     staging(&site, &plan, &mut rows);
     if plan.wants("slow") {
         slow_lines(&site, &plan, &mut rows);

@@ -33,9 +33,6 @@ const CODEDEPLOY: &str = "mkdir @DIR/unpacked @DIR/app && \
     tar xz --no-same-owner -C @DIR/unpacked -f @DIR/archive && \
     cp -a @DIR/unpacked/. @DIR/app/";
 
-/// The baseline of our claim: the two versions of `aws` with tar, on gzip.
-pub const AWS: [&str; 2] = ["S3, gzip: aws (PyPI) | tar xz", "S3, gzip: aws (Debian) | tar xz"];
-
 /// Returns all ways in the order of a round.
 pub fn ways() -> Vec<Way> {
     use Kind::{Gzip, Zstd};

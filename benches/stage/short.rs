@@ -1,8 +1,7 @@
 //! The summary of a run for a reader of the README.
 
-use crate::peers::AWS;
 use crate::serving;
-use crate::table::{PEER, Rows, aligned};
+use crate::table::{AWS, PEER, Rows, aligned};
 
 /// Compares times that include a sync to the disk.
 const SYNCED: bool = true;

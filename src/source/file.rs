@@ -1,9 +1,10 @@
 //! A directory on this instance as a source: for a laptop, a mounted share and tests.
 
-use super::object::{self, Begun, Lookup, Object, Opened};
+use super::object::{Begun, Lookup, Object, Opened, Reader};
 use super::retry::Failure;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::future::{self, BoxFuture};
+use futures_util::{FutureExt, StreamExt};
 use model::error::{Error, Result};
 use model::release::identity::Validator;
 use nix::errno::Errno;
@@ -69,7 +70,7 @@ impl FileBackend {
                 Error::source(format!("{url} cannot be read")).because("it is no regular file");
             return Ok(Lookup::Refused(error.help("put a regular file there")));
         }
-        let reader = object::Reader::File(FileObject(Arc::new(file)));
+        let reader = Arc::new(FileObject(Arc::new(file)));
         let (validator, begun) = (validator(&metadata), Begun::default());
         let object = Object { url, validator, reader, begun, encoding: None };
         Ok(Lookup::Found(Box::new(object)))
@@ -93,8 +94,23 @@ fn is_unwritten(before: &Validator, now: &Validator) -> bool {
     (before.size, &before.last_modified) == (now.size, &now.last_modified)
 }
 
+impl Reader for FileObject {
+    fn open<'a>(
+        &'a self,
+        object: &'a Object,
+        offset: u64,
+        _: Option<u64>,
+    ) -> BoxFuture<'a, Result<Opened, Failure>> {
+        future::ready(Ok(self.stream(object, offset))).boxed()
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+}
+
 impl FileObject {
-    pub fn open(&self, object: &Object, offset: u64) -> Opened {
+    fn stream(&self, object: &Object, offset: u64) -> Opened {
         let begun = (self.0.clone(), object.clone(), offset);
         let body = futures_util::stream::try_unfold(begun, async |(file, object, at)| {
             let reader = file.clone();

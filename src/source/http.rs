@@ -2,15 +2,17 @@
 
 use super::connect_error;
 use super::guard::{Forbidden, Guard};
-use super::object::{self, Begun, Body, Fetch, Lookup, Object, Opened};
+use super::object::{Begun, Body, Fetch, Lookup, Object, Opened, Reader, range};
 use super::proxy;
 use super::retry::{Failure, Timing, retry};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use model::error::{Error, Result};
 use model::release::identity::Validator;
 use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use std::sync::Arc;
 
 const REDIRECTS: usize = 5;
 
@@ -96,7 +98,7 @@ impl HttpBackend {
                 if !validator.pins() {
                     return Err(Failure::Final(unpinnable(url)));
                 }
-                let reader = object::Reader::Http(HttpObject { client: self.client.clone() });
+                let reader = Arc::new(HttpObject { client: self.client.clone() });
                 let encoding = text(response.headers(), header::CONTENT_ENCODING);
                 let begun = match how {
                     Fetch::Get => Begun::with(body(url, response)),
@@ -113,8 +115,24 @@ impl HttpBackend {
     }
 }
 
+impl Reader for HttpObject {
+    fn open<'a>(
+        &'a self,
+        object: &'a Object,
+        offset: u64,
+        end: Option<u64>,
+    ) -> BoxFuture<'a, Result<Opened, Failure>> {
+        self.request(object, range(offset, end)).boxed()
+    }
+
+    fn help_if_changed(&self) -> &'static str {
+        "run the deploy again; a release that is published should never change, and servers that \
+         share a name must give the same ETag and Last-Modified (`rsync --times` keeps them)"
+    }
+}
+
 impl HttpObject {
-    pub async fn open(&self, object: &Object, range: Option<String>) -> Result<Opened, Failure> {
+    async fn request(&self, object: &Object, range: Option<String>) -> Result<Opened, Failure> {
         let mut request = self.client.get(&object.url);
         let last_modified = &object.validator.last_modified;
         match (object.validator.strong_etag(), last_modified) {

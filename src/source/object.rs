@@ -1,8 +1,8 @@
 //! One object at a source, pinned to its version when the release was resolved.
 
 use super::retry::Failure;
-use super::{file, http, s3};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use model::error::Error;
 use model::reason::Reason;
@@ -32,7 +32,7 @@ pub(super) struct Object {
     /// For messages only; it contains no credentials.
     pub url: String,
     pub validator: Validator,
-    pub reader: Reader,
+    pub reader: Arc<dyn Reader>,
     pub begun: Begun,
     /// `Content-Encoding`, if the response had one.
     pub encoding: Option<String>,
@@ -53,15 +53,29 @@ impl Begun {
     }
 }
 
-#[derive(Clone)]
-pub(super) enum Reader {
-    S3(s3::S3Object),
-    Http(http::HttpObject),
-    File(file::FileObject),
+/// Reads one object in the way of its kind of source.
+pub(super) trait Reader: Send + Sync {
+    /// Opens `object` at `offset`, up to `end` if given.
+    fn open<'a>(
+        &'a self,
+        object: &'a Object,
+        offset: u64,
+        end: Option<u64>,
+    ) -> BoxFuture<'a, Result<Opened, Failure>>;
+
+    /// Whether the object is on this machine, where a second connection gains nothing.
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// What to do about an object that changed while it was being read.
+    fn help_if_changed(&self) -> &'static str {
+        "run the deploy again; a release that is published should never change"
+    }
 }
 
 /// The value of a Range header, RFC 9110 section 14; `None` for the whole object.
-fn range(offset: u64, end: Option<u64>) -> Option<String> {
+pub(super) fn range(offset: u64, end: Option<u64>) -> Option<String> {
     match end {
         Some(end) => Some(format!("bytes={offset}-{}", end.saturating_sub(1))),
         None => (offset > 0).then(|| format!("bytes={offset}-")),
@@ -86,28 +100,14 @@ impl Object {
         {
             return Ok(begun);
         }
-        match &self.reader {
-            Reader::S3(reader) => reader.open(self, range(offset, end)).await,
-            Reader::Http(reader) => reader.open(self, range(offset, end)).await,
-            Reader::File(reader) => Ok(reader.open(self, offset)),
-        }
+        self.reader.open(self, offset, end).await
     }
 
     pub fn changed(&self, how: impl Into<String>) -> Error {
-        let help = match &self.reader {
-            Reader::Http(_) => {
-                "run the deploy again; a release that is published should never change, and \
-                 servers that share a name must give the same ETag and Last-Modified \
-                 (`rsync --times` keeps them)"
-            }
-            Reader::S3(_) | Reader::File(_) => {
-                "run the deploy again; a release that is published should never change"
-            }
-        };
         Error::source(format!("{} changed while it was being read", self.url))
             .with_reason(Reason::ChangedWhileRead)
             .because(how.into())
-            .help(help)
+            .help(self.reader.help_if_changed())
     }
 
     /// Returns an error if a later response is about another object.

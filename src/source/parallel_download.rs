@@ -1,7 +1,7 @@
 //! Fetches several parts of one object at once, and returns them in order: one connection alone
 //! seldom uses the network's full bandwidth.
 
-use super::object::{Object, Reader};
+use super::object::Object;
 use super::range_reader::{Span, Stop};
 use super::retry::Timing;
 use bytes::Bytes;
@@ -42,9 +42,8 @@ impl Parts {
     /// room for two parts.
     pub fn plan(object: &Object, timing: &Timing, memory: u64) -> Option<Parts> {
         let size = object.validator.size?;
-        let is_near = matches!(object.reader, Reader::File(_));
         let most = usize::try_from(memory / timing.part.max(1)).ok()?.min(timing.parts);
-        if is_near || most < 2 || size < timing.whole {
+        if object.reader.is_local() || most < 2 || size < timing.whole {
             return None;
         }
         let (object, timing) = (object.clone(), timing.clone());

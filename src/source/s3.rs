@@ -14,14 +14,14 @@ pub(super) use examine::{Attempt, imds, instance_id, role};
 pub use query::{Query, QueryRefused};
 
 use super::connect_error;
-use super::object::{self, Begun, Body, Fetch, Lookup, Object, Opened};
+use super::object::{Begun, Body, Fetch, Lookup, Object, Opened, Reader, range};
 use super::retry::Failure;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
-use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::{FutureExt, StreamExt};
 use model::error::{Error, Result};
 use model::release::checksum::Checksum;
 use model::release::identity::Validator;
@@ -175,7 +175,7 @@ impl S3Backend {
         let modified =
             modified.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
         let url = format!("s3://{}/{key}", self.bucket);
-        let reader = object::Reader::S3(S3Object {
+        let reader = Arc::new(S3Object {
             s3: self.s3.clone(),
             bucket: self.bucket.clone(),
             key: key.to_owned(),
@@ -208,8 +208,19 @@ impl S3Backend {
     }
 }
 
+impl Reader for S3Object {
+    fn open<'a>(
+        &'a self,
+        object: &'a Object,
+        offset: u64,
+        end: Option<u64>,
+    ) -> BoxFuture<'a, Result<Opened, Failure>> {
+        self.request(object, range(offset, end)).boxed()
+    }
+}
+
 impl S3Object {
-    pub async fn open(&self, object: &Object, range: Option<String>) -> Result<Opened, Failure> {
+    async fn request(&self, object: &Object, range: Option<String>) -> Result<Opened, Failure> {
         let version = self.version.as_ref().filter(|_| !self.by_etag_alone.load(Ordering::Relaxed));
         let get = |client: Client| {
             let get = client.get_object().bucket(&self.bucket).key(&self.key);

@@ -2,10 +2,7 @@
 //! of the guard.
 
 use super::durable::{self, unwritable};
-use super::ownership::{Change, change, directory};
-use super::staging::{OWN_TREE, STAGING};
-use super::{App, doomed};
-use crate::host::user::Ids;
+use super::{App, STAGING, doomed, manifest_json};
 use model::error::{Error, Exit, Result};
 use model::installed::Stopped;
 use model::reason::Reason;
@@ -14,12 +11,10 @@ use model::release::name::Label;
 use model::release::state::State;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::stat::fchmod;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// An app whose lock is held; the lock ends with its process.
 #[derive(Debug)]
@@ -37,15 +32,6 @@ impl Deref for Locked {
 }
 
 impl App {
-    /// Whether a transfer of its files to another user was interrupted.
-    pub fn is_moving(&self) -> bool {
-        self.moving_path().symlink_metadata().is_ok()
-    }
-
-    fn moving_path(&self) -> PathBuf {
-        self.dir().join("moving")
-    }
-
     /// Lists the releases whose staging is in progress or was interrupted.
     pub fn unfinished(&self) -> Result<Vec<Label>> {
         let names = super::names(&self.releases_dir())?;
@@ -132,54 +118,6 @@ impl Locked {
         self.write_with_reserve(|| durable::write(&path, text.as_bytes(), 0o644))
     }
 
-    /// Transfers all files of the app to its own user: the shared directory, the trees and homes,
-    /// and the user of its releases. None of its processes may run meanwhile. If interrupted, it
-    /// must be repeated: [`App::is_moving`].
-    pub fn move_in(&self, user: &str, from: Ids, to: Ids, uids: &[u32]) -> Result<()> {
-        let mut snapshot = self.snapshot()?;
-        let own = snapshot
-            .releases
-            .iter()
-            .flat_map(|manifest| [snapshot.tree(&manifest.label), snapshot.homes(&manifest.label)]);
-        let all: Vec<PathBuf> = own.chain([self.shared()]).collect();
-        let marker = self.moving_path();
-        self.write_with_reserve(|| durable::write(&marker, b"", 0o600))?;
-        if let Err(error) = self.give_all(&all, from, to) {
-            // Revert as much as possible.
-            for path in &all {
-                let _ = self.change(path, Change::Owner(to.uid, from));
-            }
-            durable::remove(&marker)?;
-            return Err(error);
-        }
-        // The manifest names the owner, so it is written last.
-        let current = snapshot.current.clone();
-        snapshot.releases.sort_by_key(|manifest| Some(&manifest.label) == current.as_ref());
-        for mut manifest in snapshot.releases {
-            manifest.plan.user = user.to_owned();
-            manifest.uids = uids.to_vec();
-            self.write_manifest(&manifest)?;
-        }
-        durable::remove(&marker)
-    }
-
-    fn give_all(&self, all: &[PathBuf], from: Ids, to: Ids) -> Result<()> {
-        all.iter().try_for_each(|path| self.change(path, Change::Owner(from.uid, to)))?;
-        for tree in all.iter().filter(|path| path.ends_with("app")) {
-            let closed = || fchmod(directory(tree)?, OWN_TREE).map_err(io::Error::from);
-            closed().map_err(|e| unwritable(tree, e))?;
-        }
-        // A build keeps files there, and will do so as another user.
-        self.change(&self.shared(), Change::GroupWrites(to.uid))
-    }
-
-    fn change(&self, path: &Path, to: Change) -> Result<()> {
-        match directory(path).and_then(|tree| change(tree, to)) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            changed => changed.map(drop).map_err(|e| unwritable(path, e)),
-        }
-    }
-
     /// Retires a release; the next [`App::sweep`] removes its files. It is renamed, so that no
     /// boot and no deploy ever sees half of it.
     pub fn retire(&self, label: &Label) -> Result<()> {
@@ -227,12 +165,4 @@ impl Locked {
         durable::rename(dir, &doomed).map_err(|e| unwritable(dir, e))?;
         Ok(durable::remove_tree(&doomed).err())
     }
-}
-
-/// Returns the content of the manifest's file.
-pub(super) fn manifest_json(path: &Path, manifest: &Manifest) -> Result<Vec<u8>> {
-    let mut json = serde_json::to_vec_pretty(manifest)
-        .map_err(|e| Error::failed(format!("write {}", path.display())).because(e))?;
-    json.push(b'\n');
-    Ok(json)
 }

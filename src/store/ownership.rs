@@ -1,21 +1,27 @@
 //! Transfers the files of a tree from one user to another.
 
+use super::durable::{self, unwritable};
+use super::{App, Locked};
 use crate::host::user::Ids;
+use model::error::Result;
 use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, fchownat};
 use std::ffi::CStr;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The limit of nested directories: no real tree is deeper, and each level takes a descriptor here.
 const DEEPEST: usize = 512;
 
 /// How many entries of a cache are made writable for a build, while the app runs.
 const MOST: u64 = 100_000;
+
+/// The mode of the root of a tree that belongs to one app.
+pub(super) const OWN_TREE: Mode = Mode::from_bits_truncate(0o750);
 
 /// The change that is applied to each entry below a directory.
 #[derive(Clone, Copy)]
@@ -25,6 +31,67 @@ pub enum Change {
     /// Gives the group the rights of the owner, on entries of this user that are not private to
     /// it.
     GroupWrites(u32),
+}
+
+impl App {
+    /// Whether a transfer of its files to another user was interrupted.
+    pub fn is_moving(&self) -> bool {
+        self.moving_path().symlink_metadata().is_ok()
+    }
+
+    fn moving_path(&self) -> PathBuf {
+        self.dir().join("moving")
+    }
+}
+
+impl Locked {
+    /// Transfers all files of the app to its own user: the shared directory, the trees and homes,
+    /// and the user of its releases. None of its processes may run meanwhile. If interrupted, it
+    /// must be repeated: [`App::is_moving`].
+    pub fn move_in(&self, user: &str, from: Ids, to: Ids, uids: &[u32]) -> Result<()> {
+        let mut snapshot = self.snapshot()?;
+        let own = snapshot
+            .releases
+            .iter()
+            .flat_map(|manifest| [snapshot.tree(&manifest.label), snapshot.homes(&manifest.label)]);
+        let all: Vec<PathBuf> = own.chain([self.shared()]).collect();
+        let marker = self.moving_path();
+        self.write_with_reserve(|| durable::write(&marker, b"", 0o600))?;
+        if let Err(error) = self.give_all(&all, from, to) {
+            // Revert as much as possible.
+            for path in &all {
+                let _ = self.change(path, Change::Owner(to.uid, from));
+            }
+            durable::remove(&marker)?;
+            return Err(error);
+        }
+        // The manifest names the owner, so it is written last.
+        let current = snapshot.current.clone();
+        snapshot.releases.sort_by_key(|manifest| Some(&manifest.label) == current.as_ref());
+        for mut manifest in snapshot.releases {
+            manifest.plan.user = user.to_owned();
+            manifest.uids = uids.to_vec();
+            self.write_manifest(&manifest)?;
+        }
+        durable::remove(&marker)
+    }
+
+    fn give_all(&self, all: &[PathBuf], from: Ids, to: Ids) -> Result<()> {
+        all.iter().try_for_each(|path| self.change(path, Change::Owner(from.uid, to)))?;
+        for tree in all.iter().filter(|path| path.ends_with("app")) {
+            let closed = || fchmod(directory(tree)?, OWN_TREE).map_err(io::Error::from);
+            closed().map_err(|e| unwritable(tree, e))?;
+        }
+        // A build keeps files there, and will do so as another user.
+        self.change(&self.shared(), Change::GroupWrites(to.uid))
+    }
+
+    fn change(&self, path: &Path, to: Change) -> Result<()> {
+        match directory(path).and_then(|tree| change(tree, to)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            changed => changed.map(drop).map_err(|e| unwritable(path, e)),
+        }
+    }
 }
 
 /// An open directory, with its unread entries.

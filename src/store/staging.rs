@@ -8,9 +8,9 @@ mod process_dirs;
 pub use homes::Homes;
 
 use super::durable::{self, unwritable};
-use super::lock::manifest_json;
+use super::ownership::OWN_TREE;
 use super::unsynced::{self, Unsynced};
-use super::{App, Locked, doomed, report_left};
+use super::{App, Locked, STAGING, doomed, manifest_json, report_left};
 use crate::host::disk;
 use crate::host::user::Ids;
 use model::error::{Error, Result};
@@ -26,14 +26,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-/// Prefix of a staging directory's name, before the label.
-pub(super) const STAGING: &str = ".staging-";
 /// The largest Procfile that is read, in bytes.
 const PROCFILE: u64 = 64 << 10;
 /// The name of its copy beside `app/`, owned by root.
 const KEPT_PROCFILE: &str = "Procfile";
-/// The mode of the root of a tree that belongs to one app.
-pub(super) const OWN_TREE: Mode = Mode::from_bits_truncate(0o750);
 
 /// The directory of a release being staged; removed if dropped unfinished.
 #[derive(Debug)]

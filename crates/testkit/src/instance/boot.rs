@@ -4,9 +4,9 @@
 //! control group also removes its mounts, its loop device and its cable.
 
 use super::cgroup::Group;
-use super::image::{mount_overlay, with};
 use super::lifeline::Lifeline;
 use super::network::Network;
+use super::nspawn::{NSPAWN, mount_overlay, private_mounts, with};
 use super::suite::Suite;
 use super::throttle::Throttle;
 use super::{Image, Must, base, disk, on_a_thread, poll};
@@ -23,23 +23,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Options for a host that may lack systemd. `--keep-unit` leaves systemd-nspawn in our control
-/// group.
-pub(super) const NSPAWN: [&str; 6] = [
-    "--quiet",
-    "--register=no",
-    "--keep-unit",
-    "--settings=no",
-    "--timezone=off",
-    "--link-journal=no",
-];
-
 /// The timeout of a boot and of a shutdown.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// `net.unix.max_dgram_qlen` of a real machine. systemd raises it from 10
 /// only outside of containers, and with 10 rsyslog loses most of a burst.
 const DGRAM_QUEUE: &str = "512";
+
+impl Network {
+    /// Describes an instance that is not booted yet: with the base image, at the next address
+    /// (the first is 10.77.0.11).
+    pub fn instance(&self) -> Builder {
+        Builder::new(self.clone(), Image::base(), self.next_host())
+    }
+}
 
 /// An instance that is not booted yet.
 pub struct Builder {
@@ -51,7 +48,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new(network: Network, image: Image, host: u8) -> Builder {
+    fn new(network: Network, image: Image, host: u8) -> Builder {
         Builder { network, image, host, memory: None, disk: None }
     }
 
@@ -359,13 +356,6 @@ impl Drop for Instance {
             panic::resume_unwind(cause);
         }
     }
-}
-
-/// Moves the calling thread into a private mount namespace.
-pub(super) fn private_mounts() {
-    unshare(CloneFlags::CLONE_NEWNS).must("make a mount namespace");
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).must("make the mounts private");
 }
 
 /// Whether the process is the first of a pid namespace directly below ours.

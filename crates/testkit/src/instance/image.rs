@@ -1,14 +1,14 @@
 //! The images of instances: the base, and layers on top of it. Each layer is created once and
 //! cached, keyed by all of its inputs.
 
-use super::boot::{NSPAWN, private_mounts};
 use super::lifeline::{Lifeline, cache, lock};
+use super::nspawn::{NSPAWN, mount_overlay, private_mounts, with};
 use super::suite::Suite;
 use super::{Instance, Must, base, on_a_thread};
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::umount;
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -228,35 +228,6 @@ fn make_layer(below: &[PathBuf], inputs: &[&Path], script: &str, upper: &Path) {
         String::from_utf8_lossy(&ran.stdout),
         String::from_utf8_lossy(&ran.stderr)
     );
-}
-
-/// Mounts the directories `lower` and `upper` as one at `root`.
-pub(super) fn mount_overlay(lower: &OsString, upper: &Path, work: &Path, root: &Path) {
-    // The mode of the upper directory becomes the mode of the whole root, whatever umask the
-    // tests run with.
-    fs::set_permissions(upper, Permissions::from_mode(0o755)).must("open the upper directory");
-    let mut options = OsString::from("lowerdir=");
-    options.push(lower);
-    options.push(with(",upperdir=", upper));
-    options.push(with(",workdir=", work));
-    mount(
-        Some("overlay"),
-        root,
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(options.as_os_str()),
-    )
-    .must(format_args!(
-        "mount an overlay below {}; DEPLOY_TEST_CACHE may name a directory on ext4, xfs or tmpfs",
-        cache().display()
-    ));
-}
-
-/// Joins `prefix` and a path into one argument.
-pub(super) fn with(prefix: &str, path: &Path) -> OsString {
-    let mut argument = OsString::from(prefix);
-    argument.push(path);
-    argument
 }
 
 fn join(dirs: &[PathBuf]) -> OsString {

@@ -22,6 +22,7 @@ mod exec;
 mod image;
 mod lifeline;
 mod network;
+mod nspawn;
 mod proxy;
 mod requirements;
 mod suite;

@@ -4,9 +4,8 @@
 //! A test can be a server or a client on it, from its own process: a socket stays in the
 //! namespace in which it was created.
 
-use super::boot::Builder;
 use super::lifeline::{Lifeline, places};
-use super::{Image, Must, on_a_thread};
+use super::{Must, on_a_thread};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -81,11 +80,9 @@ impl Network {
         }))
     }
 
-    /// Describes an instance that is not booted yet: with the base image, at the next address
-    /// (the first is 10.77.0.11).
-    pub fn instance(&self) -> Builder {
-        let host = self.0.next.fetch_add(1, Ordering::Relaxed);
-        Builder::new(self.clone(), Image::base(), host)
+    /// Returns the last number of the next instance's address.
+    pub(super) fn next_host(&self) -> u8 {
+        self.0.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Runs `work` on a thread in the network's namespace.
