@@ -6,7 +6,8 @@ use testkit::host::{ACCESS_KEY, SECRET_KEY};
 use testkit::instance::{Image, Network};
 use testkit::s3::S3Server;
 
-const PACKAGES: [&str; 6] = ["awscli", "curl", "nodejs", "npm", "python3-venv", "ruby"];
+const PACKAGES: [&str; 7] =
+    ["awscli", "curl", "nodejs", "npm", "python-is-python3", "python3-venv", "ruby"];
 
 fn main() {
     let network = Network::new();
