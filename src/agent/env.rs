@@ -26,8 +26,9 @@ pub(super) fn env(store: &Store, asked: &EnvQuery) -> Result<EnvStatus> {
     let now = of_release(&app, &manifest.label)?;
     let old = before.as_ref().map(|label| of_release(&app, label)).transpose()?;
     let mut variables = compared(&now, old.as_ref());
-    let agent = of_agent(&snapshot, &manifest)?;
-    variables.retain(|variable| !agent.contains_key(&variable.name));
+    let mut agent = of_agent(&snapshot, &manifest)?;
+    // HOME and the defaults are the release's where its env sets them.
+    agent.retain(|name, _| !now.contains_key(name));
     let by_agent = |name: &String| variable(name, "agent", None);
     variables.extend(agent.keys().map(by_agent));
     let (agent_env, _) = context::load_settings()?;

@@ -26,6 +26,10 @@ const MOST_HELD: usize = 8 << 20;
 /// How often deployd is asked at most whether a candidate has become current.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// What to think of where nothing was found.
+const NO_LINES: &str = "no lines; a program that is not at a terminal may keep back what it \
+    prints until it has some KiB: in Ruby, set `$stdout.sync = true`";
+
 pub async fn logs(args: LogsArgs) -> Result<Exit> {
     let query = api::Logs { word: args.words.join(" "), release: args.release.clone() };
     let client = Client::new()?;
@@ -34,6 +38,7 @@ pub async fn logs(args: LogsArgs) -> Result<Exit> {
     let mut reader = Reader::start(&journal_query(&args, &logged))
         .map_err(|error| Error::failed("run journalctl").because(error))?;
     let mut output = Output::new(&args);
+    let mut any = false;
     let mut gone = std::pin::pin!(reader_is_gone());
     loop {
         let entry = tokio::select! {
@@ -44,6 +49,7 @@ pub async fn logs(args: LogsArgs) -> Result<Exit> {
         let entry = entry.map_err(|e| Error::failed("read the journal").because(e))?;
         let Some(entry) = entry else { break };
         let Some(mut line) = line(&entry, &logged) else { continue };
+        any = true;
         if args.follow && line.candidate && asked.elapsed() > AGAIN {
             asked = Instant::now();
             if let Ok(now) = client.get("/v1/logs", &query).await {
@@ -59,7 +65,12 @@ pub async fn logs(args: LogsArgs) -> Result<Exit> {
         return closed(error);
     }
     match reader.end().await {
-        Ok(status) if status.success() => Ok(Exit::Done),
+        Ok(status) if status.success() => {
+            if !any {
+                eprintln!("{NO_LINES}");
+            }
+            Ok(Exit::Done)
+        }
         Ok(status) => {
             let error = Error::failed("read the journal").because(format!("journalctl: {status}"));
             Err(error.help("see what it printed; --since takes what journalctl takes, 10m and 2h"))

@@ -10,7 +10,7 @@ use crate::host::transient::{Command, Property, properties};
 use crate::store::{Locked, Staging};
 use model::error::{Error, Result};
 use model::reason::Reason;
-use model::release::settings::AgentSettings;
+use model::release::settings::{AgentSettings, DEFAULT_VARIABLES};
 use model::units;
 use std::path::Path;
 
@@ -55,7 +55,7 @@ fn unit(
 ) -> Result<Command> {
     let (settings, url) = (&found.settings, found.resolved.url());
     let seen = Seen::of(app, staging);
-    let environment = [
+    let mut environment = vec![
         format!("HOME={}", seen.home),
         format!("DEPLOY_APP={}", url.app()),
         format!("DEPLOY_ENVIRONMENT={}", url.environment()),
@@ -63,6 +63,7 @@ fn unit(
         format!("DEPLOY_SHARED={}", seen.shared),
         "PS=build.1".to_owned(),
     ];
+    environment.extend(DEFAULT_VARIABLES.iter().map(|(name, value)| format!("{name}={value}")));
     let env = vec![text(&staging.env_path())];
     let mut properties =
         properties(&kernel().possible(units::walls(settings.sandbox, staging.has_builder())))?;
@@ -74,7 +75,7 @@ fn unit(
         ("User", Property::Text(user.to_owned())),
         ("Slice", Property::Text(units::slice(url.app()))),
         ("WorkingDirectory", Property::Text(seen.tree.clone())),
-        ("Environment", Property::List(environment.to_vec())),
+        ("Environment", Property::List(environment)),
         ("EnvironmentFiles", Property::EnvironmentFiles(env)),
         ("TemporaryFileSystem", Property::Pairs(vec![(seen.hidden, "mode=0755".into())])),
         ("ReadWritePaths", Property::List(seen.writable)),

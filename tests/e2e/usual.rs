@@ -213,16 +213,18 @@ fn path_in_env_may_be_relative_and_may_extend_the_default() {
 }
 
 #[test]
-fn python_output_is_unbuffered_if_env_sets_it() {
+fn python_output_is_unbuffered_unless_env_says_otherwise() {
     let host = Host::boot();
     let worker = "worker: python3 -c \"import signal; print('at once'); signal.pause()\"\n";
     let release = |name: &str| Release::new(name).procfile(worker);
     let lines = || host.sh("journalctl -o cat -t my-app.worker.1 | grep -c 'at once' || true");
-    host.publish(&release("r1"));
+    host.publish(&release("r1").set("PYTHONUNBUFFERED="));
     host.deploys("r1");
     assert_eq!(lines(), "0\n");
+    let logs = host.deploy(&["logs", "my-app", "worker"]);
+    says(&logs.stderr, &["no lines", "$stdout.sync"]);
     // A stopped process could flush its buffered lines; there are none, since SIGTERM kills it.
-    host.publish(&release("r2").set("PYTHONUNBUFFERED=1"));
+    host.publish(&release("r2"));
     host.deploys("r2");
     host.wait_for("the line", SOON, || (lines() == "1\n").then_some(()));
 }

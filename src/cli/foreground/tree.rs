@@ -10,7 +10,7 @@ use model::release::ParseError;
 use model::release::env::{Env, STANDARD_PATH};
 use model::release::name::AppName;
 use model::release::procfile::Procfile;
-use model::release::settings::{AgentSettings, ReleaseSettings, SET_BY_AGENT};
+use model::release::settings::{AgentSettings, DEFAULT_VARIABLES, ReleaseSettings, SET_BY_AGENT};
 use model::release::url::ReleaseUrl;
 use nix::unistd::{getegid, geteuid, mkdtemp};
 use std::env;
@@ -65,7 +65,9 @@ impl Tree {
         let names = ["DEPLOY_APP", "DEPLOY_ENVIRONMENT", "DEPLOY_RELEASE"].map(str::to_owned);
         let names = names.into_iter().zip(self.names.iter().cloned());
         let shared = self.shared.to_string_lossy().into_owned();
-        release.chain(names).chain([("DEPLOY_SHARED".to_owned(), shared)])
+        let defaults = DEFAULT_VARIABLES.iter().filter(|(name, _)| self.env.get(name).is_none());
+        let defaults = defaults.map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        release.chain(defaults).chain(names).chain([("DEPLOY_SHARED".to_owned(), shared)])
     }
 }
 

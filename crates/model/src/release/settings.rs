@@ -25,7 +25,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use names::{Owner, SET_BY_AGENT, STATE_DIR, Setting, catalog};
+pub use names::{DEFAULT_VARIABLES, Owner, SET_BY_AGENT, STATE_DIR, Setting, catalog};
 pub use syslog::{SyslogServer, SyslogSettings, Transport};
 
 /// The file with the agent's own settings.

@@ -3,7 +3,7 @@
 use super::command::{quote, shell};
 use crate::installed::Snapshot;
 use crate::release::manifest::{Manifest, Plan, Service};
-use crate::release::settings::{Readiness, Sandbox, StopSignal};
+use crate::release::settings::{DEFAULT_VARIABLES, Readiness, Sandbox, StopSignal};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -140,7 +140,8 @@ pub(super) fn confinement(snapshot: &Snapshot, manifest: &Manifest, service: &Se
     format!("{environment}{}{}", limits(&manifest.plan), sandbox(snapshot, manifest, service))
 }
 
-/// The variables that the agent gives to every process. `PORT` is not here: it comes from a
+/// The variables that the agent gives to every process; those of env replace them, as far as the
+/// agent has left them in its file. `PORT` is not here: it comes from a
 /// drop-in for a single process.
 fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> String {
     let variables = [
@@ -151,7 +152,8 @@ fn environment(snapshot: &Snapshot, manifest: &Manifest, service: &Service) -> S
         format!("DEPLOY_ENVIRONMENT={}", manifest.url.environment()),
         format!("DEPLOY_RELEASE={}", manifest.label),
     ];
-    variables.iter().fold(String::new(), |mut lines, variable| {
+    let defaults = DEFAULT_VARIABLES.iter().map(|(name, value)| format!("{name}={value}"));
+    variables.into_iter().chain(defaults).fold(String::new(), |mut lines, variable| {
         let _ = writeln!(lines, "Environment={variable}");
         lines
     })

@@ -102,6 +102,10 @@ pub const SET_BY_AGENT: &[&str] = &[
     "DEPLOY_SHARED",
 ];
 
+/// Variables of each process that a release's env may set otherwise. Python keeps back up to 8 KiB
+/// of what it prints to anything but a terminal, and so the log of a worker would be empty.
+pub const DEFAULT_VARIABLES: &[(&str, &str)] = &[("PYTHONUNBUFFERED", "1")];
+
 /// For the AWS SDK, the HTTP client and the TLS stack; in lower case too if curl reads that.
 const FOR_LIBRARIES: [&str; 6] =
     ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"];
