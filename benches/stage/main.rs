@@ -19,6 +19,7 @@ mod serving;
 mod shape;
 mod short;
 mod site;
+mod small;
 mod table;
 
 use site::Site;
@@ -67,6 +68,9 @@ fn main() {
     }
     if plan.wants("gp3") {
         gp3::run(&site, &mut rows, plan.rounds);
+    }
+    if plan.wants("small") {
+        small::run(&mut rows, plan.rounds);
     }
     if plan.wants("footprint") {
         footprint::run(&site, &mut rows);

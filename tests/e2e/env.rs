@@ -35,7 +35,7 @@ const PIECES: [&str; 24] = [
 ];
 
 /// Variables that systemd, the agent, or a bash in between set for every process.
-const NOT_OF_ENV: [&str; 22] = [
+const NOT_OF_ENV: [&str; 23] = [
     "DEPLOY_APP",
     "DEPLOY_ENVIRONMENT",
     "DEPLOY_RELEASE",
@@ -53,6 +53,7 @@ const NOT_OF_ENV: [&str; 22] = [
     "PS",
     "PUBLIC_PORT",
     "PWD",
+    "PYTHONUNBUFFERED",
     "SHELL",
     "SHLVL",
     "SYSTEMD_EXEC_PID",

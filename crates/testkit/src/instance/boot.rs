@@ -211,6 +211,11 @@ impl Instance {
         self.kill_hard();
     }
 
+    /// Limits the processor time of the instance until its next boot, in percent of one processor.
+    pub fn limit_cpu(&self, percent: u32) {
+        self.inside().0.limit_cpu(percent);
+    }
+
     /// Makes its disk slow until the result is dropped. Needs [`Builder::disk`].
     pub fn throttle_disk(&self, bytes_per_second: u64) -> Throttle {
         let device = disk::device(&self.dir.join("disk.img"));

@@ -82,6 +82,21 @@ impl Group {
         fs::write(&limit, bytes.to_string()).must(format_args!("write {}", limit.display()));
     }
 
+    /// Limits the processor time of all processes in the group, in percent of one processor, in
+    /// periods of 100 ms.
+    pub fn limit_cpu(&self, percent: u32) {
+        let quota = percent * 1000;
+        let files =
+            [("cpu.max", format!("{quota} 100000")), ("cpu.cfs_quota_us", quota.to_string())];
+        let (file, limit) = self
+            .dirs
+            .iter()
+            .flat_map(|dir| files.iter().map(|(file, limit)| (dir.join(file), limit)))
+            .find(|(path, _)| path.exists())
+            .expect("this host's control groups have no cpu controller to give");
+        fs::write(&file, limit).must(format_args!("write {}", file.display()));
+    }
+
     /// Every process in the group and below it.
     pub fn members(&self) -> Vec<i32> {
         let mut members = Vec::new();
