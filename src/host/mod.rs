@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod child;
 pub mod descendants;
 pub mod disk;
+pub mod granted;
 pub mod journal;
 pub mod linux;
 pub mod machine;

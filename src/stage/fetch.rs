@@ -5,6 +5,7 @@ use super::TIME_OVER;
 use super::buffer_channel::{Reading, read_buffered, recycled_channel};
 use super::disk_space::{self, Need, Reached};
 use super::inflate::inflate;
+use super::pace::Pace;
 use super::unpack::{self, Limits, Owner, Unpacked};
 use super::writeback::Writeback;
 use crate::events::Events;
@@ -40,19 +41,26 @@ pub struct Fetched {
     pub digest: Option<Sha256>,
 }
 
-/// Fetches and unpacks the archive of a resolved release into an empty directory; `memory` (bytes)
-/// bounds the read-ahead.
+/// What fetching and unpacking may use.
+pub struct Bounds {
+    pub limits: Limits,
+    /// Bytes that are read ahead.
+    pub memory: u64,
+    pub deadline: Option<Instant>,
+    pub pace: Pace,
+}
+
+/// Fetches and unpacks the archive of a resolved release into an empty directory.
 pub async fn fetch(
     resolved: &Resolved,
     into: OwnedFd,
     owner: Owner,
-    limits: Limits,
-    memory: u64,
+    bounds: Bounds,
     events: &Events,
-    deadline: Option<Instant>,
 ) -> Result<Fetched> {
+    let Bounds { limits, memory, deadline, pace } = bounds;
     let (pieces, received) = mpsc::channel(IN_FLIGHT);
-    let progress = Arc::new(Progress::new(resolved.archive_size(), events.clone()));
+    let progress = Arc::new(Progress::new(resolved.archive_size(), pace, events.clone()));
     let target = into.try_clone();
     let unpacked = spawn(received, resolved.compression(), into, owner, limits, progress.clone())?;
     let mut archive = resolved.archive(memory);
@@ -132,7 +140,10 @@ fn unpack(
     let (writer, reader) = recycled_channel(&progress.inflating, &progress.unpacking);
     let compressed = Counted { pieces: Pieces::new(pieces), progress };
     let inflating = || match inflate(compressed, how) {
-        Ok(tar) => writer.copy(tar, || progress.read.load(Ordering::Relaxed)),
+        Ok(tar) => writer.copy(tar, || {
+            progress.pace.keep();
+            progress.read.load(Ordering::Relaxed)
+        }),
         Err(error) => writer.fail(io::Error::other(error)),
     };
     thread::scope(|scope| {
@@ -142,6 +153,7 @@ fn unpack(
         let writeback = Writeback::start(&into);
         let entries = |files, bytes| {
             progress.unpacked(files, bytes);
+            progress.pace.keep();
             writeback.as_ref().map(|writeback| writeback.unpacked(files, bytes));
         };
         unpack::unpack(reader, into.as_fd(), owner, limits, &entries)
@@ -211,6 +223,7 @@ impl Read for Counted<'_> {
 /// Counts on both sides of the pipe; reports at intervals.
 struct Progress {
     total: Option<u64>,
+    pace: Pace,
     /// Bytes of the archive fetched, and bytes read by the decoder.
     bytes: AtomicU64,
     read: AtomicU64,
@@ -227,12 +240,13 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(total: Option<u64>, events: Events) -> Self {
+    fn new(total: Option<u64>, pace: Pace, events: Events) -> Self {
         let zero = || AtomicU64::new(0);
         let start = Instant::now();
         let (bytes, read, files, unpacked) = (zero(), zero(), zero(), zero());
         Progress {
             total,
+            pace,
             bytes,
             read,
             files,

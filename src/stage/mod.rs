@@ -4,6 +4,7 @@
 mod build;
 pub mod confined;
 mod once;
+pub mod pace;
 mod unit_names;
 pub mod phase;
 pub mod misplaced;
@@ -32,6 +33,7 @@ use crate::host::disk;
 use crate::owner::{self, Owner as AppOwner};
 use crate::source::Resolved;
 use crate::store::{App, Locked, Staging};
+use fetch::Bounds;
 use jiff::Timestamp;
 use model::error::{Error, Exit, Result};
 use model::event::Step;
@@ -46,6 +48,7 @@ use model::release::procfile::Procfile;
 use model::release::settings::{AGENT_FILE, ReleaseSettings, SET_BY_AGENT, Strategy};
 use model::release::state::State;
 use model::units;
+use pace::Pace;
 use std::time::Duration;
 use unpack::{Limits, Owner};
 
@@ -230,6 +233,12 @@ async fn bring_as(
     }
 }
 
+/// Returns the pace of a stage: an instance without an app has none to hurt.
+fn pace(cx: &Context) -> Result<Pace> {
+    let serves = |app: &App| app.current().is_ok_and(|label| label.is_some());
+    Ok(if cx.store.apps()?.iter().any(serves) { Pace::beside_apps() } else { Pace::free() })
+}
+
 /// Fills an empty staging directory with env, the tree, and the result of `build`.
 async fn fill(
     cx: &Context,
@@ -249,8 +258,8 @@ async fn fill(
     let over = || Error::source(format!("stage {}", resolved.url())).because(TIME_OVER);
     let share = cx.in_time(share).await.ok_or_else(over)?;
     let memory = share.bytes;
-    let (events, deadline) = (&cx.events, cx.deadline);
-    let fetched = fetch::fetch(resolved, into, owner, limits, memory, events, deadline).await;
+    let bounds = Bounds { limits, memory, deadline: cx.deadline, pace: pace(cx)? };
+    let fetched = fetch::fetch(resolved, into, owner, bounds, &cx.events).await;
     drop(share);
     let fetch::Fetched { unpacked, digest } = fetched.map_err(named)?;
     if let Some(signed) = signed {

@@ -2,7 +2,8 @@
 
 use crate::events::Events;
 use crate::source::Sources;
-use crate::stage::fetch::fetch;
+use crate::stage::fetch::{Bounds, fetch};
+use crate::stage::pace::Pace;
 use crate::stage::unpack::{Limits, Owner};
 use crate::store::removal;
 use model::error::{Error, Result};
@@ -104,7 +105,8 @@ pub(super) async fn fetched(url: &ReleaseUrl) -> Result<Tree> {
     let limits = Limits { max_bytes: settings.max_unpacked, max_files: settings.max_files };
     let owner = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
     let memory = settings.max_fetch_memory;
-    fetch(&resolved, handle.into(), owner, limits, memory, &Events::default(), None).await?;
+    let bounds = Bounds { limits, memory, deadline: None, pace: Pace::free() };
+    fetch(&resolved, handle.into(), owner, bounds, &Events::default()).await?;
     let path = dir.join("Procfile");
     let text = fs::read(&path)
         .map_err(|e| Error::unusable(format!("read Procfile of {url}")).because(e))?;
