@@ -26,9 +26,9 @@ const QUIET: Duration = Duration::from_secs(20);
 /// A timeout that shows a fault of the benchmark.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-const SCRIPT: &str = "mkdir /root/unpacked && \
+const SCRIPT: &str = "set -o pipefail; mkdir /root/unpacked && \
     /opt/awscli/bin/aws --endpoint-url $S3 s3 cp --quiet $URL/source.tar.gz - | \
-    tar xz -C /root/unpacked; rm -rf /root/unpacked";
+    tar xz -C /root/unpacked && rm -rf /root/unpacked";
 
 /// Response times in seconds, in ascending order.
 struct Times(Vec<f64>);
@@ -58,7 +58,12 @@ pub fn run(rows: &mut Rows, rounds: usize) {
         {
             let run = host.command(&["bash", "-c", &command]).env("S3", &s3).env("URL", &url);
             let begin = Instant::now();
-            let times = asked(&host, || drop(credentials(run).deadline(PATIENCE).output()));
+            let times = asked(&host, || {
+                let said = credentials(run).deadline(PATIENCE).output();
+                if said.status != Some(0) {
+                    eprintln!("  failed: {what}: {said:?}");
+                }
+            });
             note(rows, what, &times, Some(begin.elapsed()));
         }
         host.deploy(&["remove", "node", "--yes"]).ok();
