@@ -4,6 +4,7 @@
 //! killed leaves nothing that another one could not take up. All orders to instances may be
 //! repeated: a rollout that is taken up repeats its last steps, and there is no log to replay.
 
+mod alone;
 mod attach;
 mod back;
 mod bake;
@@ -18,6 +19,7 @@ mod send;
 #[cfg(test)]
 mod stories;
 
+pub use alone::{roll_back, target};
 pub use attach::{attach, cancel};
 pub use batches::Batches;
 pub use event::{Event, Happened};
@@ -65,6 +67,12 @@ pub struct Wish {
 
 /// Rolls a release out, to the end of it, whichever that is.
 pub async fn start(group: &Group, wish: &Wish) -> Result<Rollout> {
+    let (record, lease) = begin(group, wish).await?;
+    Run::new(group, record, lease).finish().await
+}
+
+/// Takes the lock, and writes the rollout down.
+async fn begin(group: &Group, wish: &Wish) -> Result<(Record, Lease)> {
     let what = match wish.action {
         Action::Deploy => "deploy",
         Action::Rollback => "rollback to",
@@ -80,7 +88,7 @@ pub async fn start(group: &Group, wish: &Wish) -> Result<Rollout> {
     }
     let mut lease = Lease::take(&group.cx, &format!("{what} {}", wish.to)).await?;
     match lease.during(group, plan(group, wish, unhealthy)).await.flatten() {
-        Ok(record) => Run::new(group, record, lease).finish().await,
+        Ok(record) => Ok((record, lease)),
         Err(error) => {
             lease.give_back(group).await;
             Err(error)

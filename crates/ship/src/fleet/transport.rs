@@ -53,6 +53,8 @@ pub struct Seen {
     /// The name of the current release; none if the app is not there.
     pub release: Option<String>,
     pub healthy: bool,
+    /// The release that a rollback of this instance would take.
+    pub rollback: Option<String>,
     /// Whether a job is under way that may change it.
     pub working: bool,
     /// Why it is not healthy.

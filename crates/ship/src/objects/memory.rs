@@ -3,7 +3,8 @@
 use super::{Condition, Listing, Object, Objects, Written};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use model::error::{Error, Result};
+use model::error::{Error, Exit, Result};
+use model::reason::Reason;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ struct Inner {
     /// How many of the next conditional writes are done without an answer: the SDK repeats them,
     /// and has a conflict with itself.
     unanswered: u32,
+    /// Why every request fails, if the store does not respond.
+    silent: Option<Reason>,
     /// How many further writes succeed; no limit if none.
     writes_left: Option<u64>,
 }
@@ -38,6 +41,11 @@ impl Memory {
     /// Refuses all writes after this many.
     pub fn fail_after(&self, writes: u64) {
         self.lock().writes_left = Some(writes);
+    }
+
+    /// Stops responding, for this reason; without one, responds again.
+    pub fn fall_silent(&self, reason: Option<Reason>) {
+        self.lock().silent = reason;
     }
 
     /// Answers the next conditional writes with a conflict, although there is none.
@@ -68,6 +76,17 @@ impl Memory {
     pub fn text(&self, key: &str) -> Option<String> {
         let inner = self.lock();
         inner.objects.get(key).map(|object| String::from_utf8_lossy(&object.bytes).into_owned())
+    }
+
+    fn asked(&self) -> Result<MutexGuard<'_, Inner>> {
+        let inner = self.lock();
+        match inner.silent {
+            None => Ok(inner),
+            Some(reason) => {
+                let error = Error::new(Exit::NoAgent, "ask the store").with_reason(reason);
+                Err(error.because("connection refused"))
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -109,28 +128,32 @@ fn take(left: &mut u32) -> bool {
 
 #[async_trait]
 impl Objects for Memory {
+    async fn responds(&self, _key: &str) -> Result<()> {
+        self.asked().map(drop)
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Object>> {
-        Ok(self.lock().objects.get(key).cloned())
+        Ok(self.asked()?.objects.get(key).cloned())
     }
 
     async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Written> {
-        self.lock().write(key, bytes, &condition)
+        self.asked()?.write(key, bytes, &condition)
     }
 
     async fn upload(&self, key: &str, file: &Path) -> Result<()> {
         let bytes = std::fs::read(file).map_err(|e| Error::failed("read").because(e))?;
-        self.lock().write(key, bytes, &Condition::Any).map(drop)
+        self.asked()?.write(key, bytes, &Condition::Any).map(drop)
     }
 
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
-        let mut inner = self.lock();
+        let mut inner = self.asked()?;
         let object = inner.objects.get(from).cloned();
         let object = object.ok_or_else(|| Error::source(format!("copy {from}")))?;
         inner.write(to, object.bytes, &Condition::Any).map(drop)
     }
 
     async fn delete(&self, key: &str, etag: &str) -> Result<Written> {
-        let mut inner = self.lock();
+        let mut inner = self.asked()?;
         if inner.objects.get(key).is_none_or(|object| object.etag != etag) {
             return Ok(Written::Conflict);
         }
@@ -139,7 +162,7 @@ impl Objects for Memory {
     }
 
     async fn list(&self, prefix: &str, most: usize) -> Result<Listing> {
-        let inner = self.lock();
+        let inner = self.asked()?;
         let below = inner.objects.keys().filter_map(|key| key.strip_prefix(prefix));
         let (mut directories, mut objects) = (BTreeSet::new(), Vec::new());
         for name in below {
@@ -156,7 +179,7 @@ impl Objects for Memory {
 
     async fn now(&self) -> Result<Timestamp> {
         let start = Timestamp::from_second(1_800_000_000).unwrap_or_default();
-        Ok(start + self.lock().clock)
+        Ok(start + self.asked()?.clock)
     }
 
     fn url(&self, key: &str) -> String {

@@ -52,7 +52,7 @@ impl Run<'_> {
         let mut ends = self.send(&rollback, hosts, stops).await?;
         let lacking = ends.iter().filter(|(_, end)| lacks_release(end));
         let lacking: Vec<Host> = lacking.map(|(host, _)| host.clone()).collect();
-        if stops && (self.cancelled.is_some() || has_failed(&rollback, &ends)) {
+        if stops && (self.cancelled.is_some() || self.has_failed(&rollback, &ends)) {
             ends.extend(lacking.into_iter().map(|host| (host, End::NotBegun)));
         } else if !lacking.is_empty() {
             ends.extend(self.send(&deploy, lacking, stops).await?);
@@ -82,7 +82,7 @@ impl Run<'_> {
                 ends.insert(host, End::Gone);
             }
             // What was lost is not sent again: the group goes back.
-            if stops && (self.cancelled.is_some() || has_failed(order, &ends)) {
+            if stops && (self.cancelled.is_some() || self.has_failed(order, &ends)) {
                 break;
             }
             if last > 0 && !asked.is_empty() {
@@ -121,7 +121,7 @@ impl Run<'_> {
                     }
                 }
             }
-            let mut is_wanted = stops && has_failed(order, &ends);
+            let mut is_wanted = stops && self.has_failed(order, &ends);
             if stops && !is_wanted && asked.elapsed() >= POLL {
                 asked = Instant::now();
                 is_wanted = self.ask_to_cancel().await;
@@ -240,16 +240,16 @@ impl Run<'_> {
             }
         }
     }
-}
 
-fn has_failed(order: &Order, ends: &Ends) -> bool {
-    // Where a release is not on the disk any more, it is deployed next.
-    let is_rollback = matches!(order, Order::Rollback { .. });
-    ends.values().any(|end| match end {
-        End::Ended(ended) if ended.code == Exit::Done.code() => false,
-        End::Ended(_) => !(is_rollback && lacks_release(end)),
-        _ => false,
-    })
+    fn has_failed(&self, order: &Order, ends: &Ends) -> bool {
+        // Where a release is not on the disk any more, it is deployed next.
+        let is_rollback = matches!(order, Order::Rollback { .. });
+        ends.values().any(|end| match end {
+            End::Ended(ended) if ended.code == Exit::Done.code() => false,
+            End::Ended(_) => !(self.is_left_out(end) || is_rollback && lacks_release(end)),
+            _ => false,
+        })
+    }
 }
 
 /// Whether an instance may have failed to roll back because the release is not on its disk.

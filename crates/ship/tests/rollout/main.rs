@@ -6,6 +6,7 @@
 mod formation;
 mod group;
 mod phase;
+mod silent;
 mod ssm;
 mod story;
 mod terminal;

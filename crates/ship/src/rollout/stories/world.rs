@@ -60,6 +60,10 @@ impl Ticking {
 
 #[async_trait]
 impl Objects for Ticking {
+    async fn responds(&self, key: &str) -> Result<()> {
+        self.store.responds(key).await
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Object>> {
         self.tick();
         self.store.get(key).await
