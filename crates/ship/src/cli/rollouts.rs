@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// The time that others' rollouts have when they are followed.
 pub const PATIENCE: Duration = Duration::from_secs(1800);
+/// The time to take back commands after Ctrl-C.
+const LET_GO: Duration = Duration::from_secs(10);
 
 pub async fn deploy(desk: &Desk, args: DeployArgs) -> Result<u8> {
     let run_release = args.run_release || desk.target(args.environment.clone())?.run_release;
@@ -30,7 +32,7 @@ pub async fn deploy(desk: &Desk, args: DeployArgs) -> Result<u8> {
         return preview(desk, &group, &wish).await;
     }
     let group = group.shown_by(progress::events(desk.global.json));
-    interruptible(desk, going_on(&group), rollout::start(&group, &wish)).await
+    interruptible(desk, &group, going_on(&group), rollout::start(&group, &wish)).await
 }
 
 pub async fn rollback(desk: &Desk, args: RollbackArgs) -> Result<u8> {
@@ -50,7 +52,7 @@ pub async fn rollback(desk: &Desk, args: RollbackArgs) -> Result<u8> {
         "`ship attach {environment}` goes on with it, or if the store did not respond, the same \
          command again"
     );
-    interruptible(desk, help, rollout::roll_back(&group, to, wish)).await
+    interruptible(desk, &group, help, rollout::roll_back(&group, to, wish)).await
 }
 
 fn wish(how: &How, (action, run_release): (Action, bool), to: String) -> Wish {
@@ -69,10 +71,10 @@ async fn preview(desk: &Desk, group: &Group, wish: &Wish) -> Result<u8> {
 }
 
 pub async fn attach(desk: &Desk, args: AttachArgs) -> Result<u8> {
-    let group = group(desk, args.environment, None, PATIENCE).await?;
+    let group = group(desk, args.environment, args.by, PATIENCE).await?;
     let group = group.shown_by(progress::events(desk.global.json));
     let followed = rollout::attach(&group, args.id.as_deref());
-    interruptible(desk, going_on(&group), followed).await
+    interruptible(desk, &group, going_on(&group), followed).await
 }
 
 fn going_on(group: &Group) -> String {
@@ -83,24 +85,44 @@ fn going_on(group: &Group) -> String {
     )
 }
 
-/// Follows a rollout to its end, or until Ctrl-C, which stops nothing on the instances; `help`
-/// says how to go on.
+/// Follows a rollout to its end, or until Ctrl-C, which stops nothing on the instances, and takes
+/// back what they have not yet fetched; `help` says how to go on.
 async fn interruptible(
     desk: &Desk,
+    group: &Group,
     help: String,
     rollout: impl Future<Output = Result<Rollout>>,
 ) -> Result<u8> {
     tokio::select! {
         ended = rollout => shown::ended(&ended?, desk.global.json),
-        _ = tokio::signal::ctrl_c() => {
-            let error = Error::failed("follow the rollout to its end").because("interrupted");
+        () = interrupted() => {
+            let let_go = tokio::time::timeout(LET_GO, group.transport.let_go());
+            let error = Error::failed("follow the rollout to its end");
+            let error = match let_go.await {
+                Ok(Ok(())) => error.because("interrupted"),
+                Ok(Err(why)) => error.because(format!("interrupted, and cannot {}", why.chain())),
+                Err(_) => error.because("interrupted, and AWS does not answer in time"),
+            };
             Err(error.help(help))
         }
     }
 }
 
+/// Waits for Ctrl-C, or for the signal by which jobs of CI are cancelled.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminated) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminated.recv() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
 pub async fn cancel(desk: &Desk, args: AttachArgs) -> Result<u8> {
-    let cx = desk.open(desk.target(args.environment)?).await?;
+    let mut cx = desk.open(desk.target(args.environment)?).await?;
+    cx.by = maker::person(args.by, &desk.here);
     let rollout = rollout::cancel(&cx, args.id.as_deref()).await?;
     if desk.global.json {
         return print::json(&rollout).map(|()| 0);

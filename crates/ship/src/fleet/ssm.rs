@@ -403,6 +403,16 @@ impl Transport for Ssm {
         }
         Ok(())
     }
+
+    async fn let_go(&self) -> Result<()> {
+        let tickets: Vec<String> = locked(&self.sent).keys().cloned().collect();
+        for ticket in tickets.into_iter().map(Ticket) {
+            // What was not begun at the last look may have begun since.
+            self.poll(&ticket).await?;
+            self.cancel(&ticket).await?;
+        }
+        Ok(())
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

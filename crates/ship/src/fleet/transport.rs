@@ -117,4 +117,9 @@ pub trait Transport: Send + Sync {
 
     /// Stops sending; instances that have begun go on.
     async fn cancel(&self, ticket: &Ticket) -> Result<()>;
+
+    /// Stops sending whatever has been begun, as ship ends. Instances that have begun go on.
+    async fn let_go(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -141,6 +141,11 @@ impl Formation {
 
     /// Calls ship, and does something as soon as it says this.
     pub fn ship_while(&self, words: &[&str], said: &str, then: impl FnOnce()) -> Ended {
+        self.ship_until(words, said, |_| then())
+    }
+
+    /// The same, with the id of its process.
+    pub fn ship_until(&self, words: &[&str], said: &str, then: impl FnOnce(u32)) -> Ended {
         let mut command = self.command(words);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut ship = self.first.network.within(|| command.spawn().expect("ship"));
@@ -149,7 +154,7 @@ impl Formation {
         for line in BufReader::new(ship.stderr.take().expect("its stderr")).lines() {
             let line = line.expect("a line");
             if let Some(then) = then.take_if(|_| line.starts_with(said)) {
-                then();
+                then(ship.id());
             }
             stderr += &format!("{line}\n");
         }

@@ -128,6 +128,10 @@ impl Transport for Mortal {
     async fn cancel(&self, ticket: &Ticket) -> Result<()> {
         self.0.cancel(ticket).await
     }
+
+    async fn let_go(&self) -> Result<()> {
+        self.0.let_go().await
+    }
 }
 
 impl World {
