@@ -6,6 +6,7 @@ use crate::objects::is_silent;
 use aws_config::Region;
 use aws_credential_types::Credentials;
 use model::error::Exit;
+use std::time::Duration;
 use testkit::s3::{Fault, S3Server};
 
 async fn bucket(s3: &S3Server, name: &str) -> Bucket {
@@ -41,4 +42,16 @@ async fn a_store_is_silent_if_it_is_gone_or_out_of_order_and_not_if_it_refuses()
     assert!(is_silent(&error), "{error:?}");
     let error = there.put("lock", vec![], Condition::Any).await.unwrap_err();
     assert_eq!((is_silent(&error), error.exit()), (true, Exit::NoAgent), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_is_that_of_the_store() {
+    let s3 = S3Server::start("127.0.0.1:0", "key", "secret");
+    s3.put("releases", "README", "");
+    let ahead = Duration::from_secs(3 * 3600);
+    s3.fault("GET", "README", 99, Fault::ClockSkew(ahead));
+    let bucket = bucket(&s3, "releases").await;
+    assert!(bucket.get("README").await.is_err());
+    let skew = bucket.now().await.unwrap().duration_since(Timestamp::now());
+    assert!((skew.as_secs() - 3 * 3600).abs() < 60, "{skew:?}");
 }
