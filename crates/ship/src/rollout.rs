@@ -9,6 +9,7 @@ mod attach;
 mod back;
 mod bake;
 mod batches;
+mod ends;
 mod event;
 mod judges;
 mod lease;
@@ -18,6 +19,7 @@ mod run;
 mod send;
 #[cfg(test)]
 mod stories;
+mod success;
 
 pub use alone::{roll_back, target};
 pub use attach::{attach, cancel};

@@ -134,16 +134,3 @@ fn most_common(seen: &Answers, to: &str) -> Option<String> {
 fn name_it(cx: &Context) -> String {
     format!("name it: `ship rollback {} --to rN`", cx.place.environment)
 }
-
-/// Says what is left to do after a rollback without the store.
-pub fn help(rollout: &Rollout, cx: &Context) -> String {
-    let (environment, to) = (&cx.place.environment, &rollout.to);
-    let named = match &rollout.from {
-        Some(from) if from != to => format!("current still names, most likely {from}"),
-        _ => "current still names".to_owned(),
-    };
-    format!(
-        "instances that boot now deploy the release that {named}; once the store responds, repeat \
-         `ship rollback {environment} --to {to}`, which moves current and writes the history"
-    )
-}

@@ -1,10 +1,10 @@
 //! The steps of a rollout, in their order.
 
+use super::ends::End;
 use super::lease::Lease;
 use super::record::{
     Action, Failure, Member, Phase, Record, Rollout, State, TRIES, Verdict, follow,
 };
-use super::send::End;
 use super::{Event, Group};
 use crate::context::Context;
 use crate::fleet::{Ended, Host, Standing, names};
@@ -244,53 +244,6 @@ impl<'a> Run<'a> {
         }
         let error = Error::new(Exit::Busy, format!("write {}", store.url(&key)));
         Err(error.because("others write it all the time").help(follow(self.cx())))
-    }
-
-    async fn succeeded(&mut self) -> Result<Verdict> {
-        let to = self.rollout().to.clone();
-        let done = self.hosts(|member| member.state == State::Done).len();
-        let is_unseen =
-            |one: &Member| one.state == State::Skipped && one.runs.as_ref() == Some(&to);
-        let unseen = self.hosts(is_unseen);
-        let skipped = self.hosts(|one| one.state == State::Skipped && !is_unseen(one));
-        let mut message = match done {
-            0 if !unseen.is_empty() => format!("{to} is current"),
-            0 => format!("{to} is current, and no instance is in service"),
-            1 => format!("{to} runs on 1 instance"),
-            _ => format!("{to} runs on {done} instances"),
-        };
-        if skipped.is_empty() && unseen.is_empty() && !self.is_alone {
-            return self.end(Verdict { code: Exit::Done.code(), message, help: None }).await;
-        }
-        if !skipped.is_empty() {
-            message = format!("{message}, and not on {}", names(&skipped));
-        }
-        if !unseen.is_empty() {
-            let were = if unseen.len() == 1 { "was" } else { "were" };
-            let unseen = names(&unseen);
-            message =
-                format!("{message}, and {unseen} {were} not seen healthy at the end of the bake");
-        }
-        let help = Some(match self.is_alone {
-            true => {
-                message = format!("{message}; current could not be moved");
-                super::alone::help(self.rollout(), self.cx())
-            }
-            false => {
-                let environment = &self.cx().place.environment;
-                format!("repair them, and repeat: `ship deploy {environment} {to}`")
-            }
-        });
-        self.end(Verdict { code: super::SKIPPED, message, help }).await
-    }
-
-    /// Writes the last state.
-    pub async fn end(&mut self, verdict: Verdict) -> Result<Verdict> {
-        let rollout = &mut self.record.rollout;
-        (rollout.phase, rollout.verdict) = (Phase::Ended, Some(verdict.clone()));
-        self.record.rollout.ended = Some(self.cx().store.now().await?);
-        self.save().await?;
-        Ok(verdict)
     }
 
     /// Writes that a step begins.

@@ -1,5 +1,6 @@
 //! One order to some instances of the group, until each of them has ended.
 
+use super::ends::{End, Ends};
 use super::record::Failure;
 use super::run::Run;
 use super::{Event, Happened};
@@ -17,19 +18,6 @@ const SLOWEST: Duration = Duration::from_secs(30);
 const TRIES: u32 = 3;
 /// The agent gives up by itself before.
 const GRACE: Duration = Duration::from_secs(60);
-
-/// How an instance ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    Ended(Ended),
-    /// It was not asked: the rollout had failed or was cancelled.
-    NotBegun,
-    Lost(String),
-    /// It is no more in the group.
-    Gone,
-}
-
-pub type Ends = BTreeMap<Host, End>;
 
 impl Run<'_> {
     /// Brings a release to instances. A rollback first tries the release that they still have.
@@ -50,7 +38,7 @@ impl Run<'_> {
         let (app, to) = (self.cx().place.app.to_string(), release.to_owned());
         let rollback = Order::Rollback { app, to, by };
         let mut ends = self.send(&rollback, hosts, stops).await?;
-        let lacking = ends.iter().filter(|(_, end)| lacks_release(end));
+        let lacking = ends.iter().filter(|(_, end)| end.lacks_release());
         let lacking: Vec<Host> = lacking.map(|(host, _)| host.clone()).collect();
         if stops && (self.cancelled.is_some() || self.has_failed(&rollback, &ends)) {
             ends.extend(lacking.into_iter().map(|host| (host, End::NotBegun)));
@@ -246,13 +234,8 @@ impl Run<'_> {
         let is_rollback = matches!(order, Order::Rollback { .. });
         ends.values().any(|end| match end {
             End::Ended(ended) if ended.code == Exit::Done.code() => false,
-            End::Ended(_) => !(self.is_left_out(end) || is_rollback && lacks_release(end)),
+            End::Ended(_) => !(self.is_left_out(end) || is_rollback && end.lacks_release()),
             _ => false,
         })
     }
-}
-
-/// Whether an instance may have failed to roll back because the release is not on its disk.
-fn lacks_release(end: &End) -> bool {
-    matches!(end, End::Ended(ended) if [1, 2, 10, 11, 30].contains(&ended.code))
 }

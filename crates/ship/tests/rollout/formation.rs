@@ -139,6 +139,20 @@ impl Formation {
         ship.wait().expect("its end");
     }
 
+    /// The calls of ssh that are under way, and the sockets by which they share connections.
+    pub fn connections(&self) -> Vec<String> {
+        let directory = self.path("");
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let called = processes.filter_map(|one| fs::read(one.path().join("cmdline")).ok());
+        let called = called.map(|words| String::from_utf8_lossy(&words).replace('\0', " "));
+        let ssh = called.filter(|words| words.contains(&directory) && words.contains("ssh"));
+        let ships = fs::read_dir(self.path("ship")).into_iter().flatten().flatten();
+        let files =
+            ships.flat_map(|ship| fs::read_dir(ship.path()).into_iter().flatten().flatten());
+        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        ssh.chain(names.filter(|name| name != "lock")).collect()
+    }
+
     /// Calls ship, and does something as soon as it says this.
     pub fn ship_while(&self, words: &[&str], said: &str, then: impl FnOnce()) -> Ended {
         self.ship_until(words, said, |_| then())

@@ -5,6 +5,7 @@
 
 mod formation;
 mod group;
+mod killed;
 mod phase;
 mod silent;
 mod ssm;

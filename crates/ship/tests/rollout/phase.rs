@@ -36,7 +36,7 @@ fn the_release_phase_runs_once_for_the_group_and_the_history_names_the_person() 
 const OLD: &str = "#!/bin/sh
 for w do case $w in
     --by|--run-release=*) echo \"error: unexpected argument '$w' found\" >&2; exit 2;;
-    --help) exec /usr/bin/deploy \"$@\" | grep -v -e --by -e --run-release;;
+    --help) /usr/bin/deploy \"$@\" | grep -v -e --by -e --run-release; exit;;
 esac; done
 exec /usr/bin/deploy \"$@\"
 ";

@@ -70,11 +70,13 @@ impl Line {
         command.line == self.text
     }
 
-    /// Returns the command for these instances. Its comment names the rollout and what it is for,
-    /// and a number that no other command has.
+    /// Returns the command for these instances. Its comment names the rollout, if there is one, what
+    /// it is for, and a number that no other command has.
     pub fn command(&self, hosts: &[Host], rollout: &str, number: u32, place: &Place) -> Command {
-        let rollout = if rollout.is_empty() { "ps" } else { rollout };
-        let comment = format!("ship {rollout} {number:08x}: {}, {place}", self.about);
+        let comment = match rollout {
+            "" => format!("ship {} {number:08x}: {place}", self.about),
+            rollout => format!("ship {rollout} {number:08x}: {}, {place}", self.about),
+        };
         let is_plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
         Command {
             line: self.text.clone(),
@@ -188,5 +190,7 @@ mod tests {
         let comment = line.command(&[], "5b1f03c2", 0xab, &place()).comment;
         assert_eq!(comment.len(), 100);
         assert!(comment.starts_with("ship 5b1f03c2 000000ab: rrr"), "{comment}");
+        let comment = Line::status().command(&[], "", 0xab, &place()).comment;
+        assert!(comment.starts_with("ship status 000000ab: aaa"), "{comment}");
     }
 }

@@ -4,7 +4,9 @@ mod refused;
 
 use super::*;
 use crate::fleet::Ended;
+use crate::fleet::aws::api::Kind;
 use crate::fleet::aws::fake::Fake;
+use tokio::time::sleep;
 
 fn ssm(fake: &Arc<Fake>) -> Ssm {
     let place = Place { app: "shop".parse().unwrap(), environment: "production".parse().unwrap() };
