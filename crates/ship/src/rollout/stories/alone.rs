@@ -143,6 +143,23 @@ async fn a_store_that_refuses_or_a_group_that_another_has_is_no_silence() {
     assert!(world.group.orders().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_same_command_ends_one_that_was_killed() {
+    for point in 0.. {
+        let world = silent(3);
+        let ship = world.ship("Ada");
+        let wish = |to: String| Wish { action: Action::Rollback, ..world.wish(&to) };
+        let work = roll_back(&ship, Some("r7".to_owned()), wish);
+        if !world.is_killed_in(work, point).await {
+            assert!(point > 5, "only {point} points");
+            break;
+        }
+        let verdict = world.go_back(Some("r7")).await.unwrap();
+        assert_eq!(verdict.code, 42, "killed at {point}: {verdict:?}");
+        assert_eq!(world.runs().await, ["r7"; 3], "killed at {point}");
+    }
+}
+
 /// The store falls silent once the rollback has begun, and so does not end it alone.
 #[tokio::test(start_paused = true)]
 async fn a_rollback_that_was_interrupted_by_the_silence_is_ended_by_the_next() {
