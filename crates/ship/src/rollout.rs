@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The exit code of a rollout that has left out instances.
+/// The exit code of a rollout that has left out instances, or the pointer.
 pub const SKIPPED: u8 = 42;
 
 /// The instances of an environment, and the way to them.

@@ -52,7 +52,7 @@ Exit codes:
   30  the group is mixed: the error says who runs what
   40  someone else has changed it meanwhile, or has locked it
   41  AWS, or an instance, cannot be reached
-  42  deployed, and instances were left out
+  42  deployed, and instances were left out; or rolled back while S3 was down
   43  cancelled; the group runs the old release"
 )]
 pub struct Cli {

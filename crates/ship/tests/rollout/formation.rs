@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -127,30 +128,25 @@ impl Formation {
         self.first.network.within(|| command.spawn().expect("ship"))
     }
 
-    /// Kills ship as soon as it says this.
-    pub fn killed_at(&self, words: &[&str], said: &str) {
+    /// Kills ship as soon as it says this; returns the directory of its sockets.
+    pub fn killed_at(&self, words: &[&str], said: &str) -> Option<PathBuf> {
         let mut command = self.command(words);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut ship = self.first.network.within(|| command.spawn().expect("ship"));
         let lines = BufReader::new(ship.stderr.take().expect("its stderr")).lines();
         let line = lines.map_while(Result::ok).find(|line| line.contains(said));
         assert!(line.is_some(), "ship never said {said}");
+        let sockets = fs::read_dir(self.path("ship")).is_ok().then(|| self.sockets());
         ship.kill().expect("a kill");
         ship.wait().expect("its end");
+        sockets
     }
 
-    /// The calls of ssh that are under way, and the sockets by which they share connections.
-    pub fn connections(&self) -> Vec<String> {
-        let directory = self.path("");
-        let processes = fs::read_dir("/proc").expect("/proc").flatten();
-        let called = processes.filter_map(|one| fs::read(one.path().join("cmdline")).ok());
-        let called = called.map(|words| String::from_utf8_lossy(&words).replace('\0', " "));
-        let ssh = called.filter(|words| words.contains(&directory) && words.contains("ssh"));
-        let ships = fs::read_dir(self.path("ship")).into_iter().flatten().flatten();
-        let files =
-            ships.flat_map(|ship| fs::read_dir(ship.path()).into_iter().flatten().flatten());
-        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
-        ssh.chain(names.filter(|name| name != "lock")).collect()
+    /// The directory of the ship that is under way, by whose sockets calls of ssh share
+    /// connections.
+    pub fn sockets(&self) -> PathBuf {
+        let mut ships = fs::read_dir(self.path("ship")).expect("the directory").flatten();
+        ships.next().expect("a ship").path()
     }
 
     /// Calls ship, and does something as soon as it says this.
