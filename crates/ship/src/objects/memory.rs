@@ -28,6 +28,8 @@ struct Inner {
     unanswered: u32,
     /// Why every request fails, if the store does not respond.
     silent: Option<Reason>,
+    /// Whether only reads are answered.
+    writes_are_silent: bool,
     /// How many further writes succeed; no limit if none.
     writes_left: Option<u64>,
 }
@@ -46,6 +48,11 @@ impl Memory {
     /// Stops responding, for this reason; without one, responds again.
     pub fn fall_silent(&self, reason: Option<Reason>) {
         self.lock().silent = reason;
+    }
+
+    /// Stops responding to writes alone.
+    pub fn fall_silent_for_writes(&self) {
+        self.lock().writes_are_silent = true;
     }
 
     /// Answers the next conditional writes with a conflict, although there is none.
@@ -82,10 +89,7 @@ impl Memory {
         let inner = self.lock();
         match inner.silent {
             None => Ok(inner),
-            Some(reason) => {
-                let error = Error::new(Exit::NoAgent, "ask the store").with_reason(reason);
-                Err(error.because("connection refused"))
-            }
+            Some(reason) => Err(silent(reason)),
         }
     }
 
@@ -98,6 +102,9 @@ impl Inner {
     fn write(&mut self, key: &str, bytes: Vec<u8>, condition: &Condition) -> Result<Written> {
         if let Some(left) = &mut self.writes_left {
             *left = left.checked_sub(1).ok_or_else(|| Error::source(format!("write {key}")))?;
+        }
+        if self.writes_are_silent {
+            return Err(silent(Reason::SourceBusy));
         }
         let now = self.objects.get(key).map(|object| object.etag.as_str());
         let holds = match condition {
@@ -117,6 +124,11 @@ impl Inner {
             false => Ok(Written::Done(etag)),
         }
     }
+}
+
+fn silent(reason: Reason) -> Error {
+    let error = Error::new(Exit::NoAgent, "ask the store").with_reason(reason);
+    error.because("connection refused")
 }
 
 /// Counts down; false at zero.

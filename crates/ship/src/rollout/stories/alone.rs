@@ -74,6 +74,16 @@ async fn a_group_goes_back_to_the_release_that_its_instances_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_writes_is_silent_too() {
+    let world = silent(3);
+    world.store.fall_silent(None);
+    world.store.fall_silent_for_writes();
+    let verdict = world.go_back(Some("r7")).await.unwrap();
+    assert_eq!((verdict.code, world.pointer().as_str()), (42, "r8"), "{verdict:?}");
+    assert_eq!(world.runs().await, ["r7"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn instances_that_do_not_agree_make_the_operator_name_it() {
     let world = silent(3);
     world.group.change("i-03", |machine| machine.before = Some("r6".to_owned()));
