@@ -4,7 +4,7 @@ mod shown;
 
 use super::args::rollouts::{AttachArgs, DeployArgs, HistoryArgs, How, RollbackArgs};
 use super::reach::{Reach, reach};
-use super::{Desk, print};
+use super::{Desk, interrupt, print};
 use crate::cli::progress;
 use crate::document;
 use crate::maker;
@@ -15,8 +15,6 @@ use std::time::Duration;
 
 /// The time that others' rollouts have when they are followed.
 pub const PATIENCE: Duration = Duration::from_secs(1800);
-/// The time to take back commands after Ctrl-C.
-const LET_GO: Duration = Duration::from_secs(10);
 
 pub async fn deploy(desk: &Desk, args: DeployArgs) -> Result<u8> {
     let run_release = args.run_release || desk.target(args.environment.clone())?.run_release;
@@ -95,28 +93,11 @@ async fn interruptible(
 ) -> Result<u8> {
     tokio::select! {
         ended = rollout => shown::ended(&ended?, desk.global.json),
-        () = interrupted() => {
-            let let_go = tokio::time::timeout(LET_GO, group.transport.let_go());
+        () = interrupt::signal() => {
             let error = Error::failed("follow the rollout to its end");
-            let error = match let_go.await {
-                Ok(Ok(())) => error.because("interrupted"),
-                Ok(Err(why)) => error.because(format!("interrupted, and cannot {}", why.chain())),
-                Err(_) => error.because("interrupted, and AWS does not answer in time"),
-            };
+            let error = error.because(interrupt::let_go(&*group.transport).await);
             Err(error.help(help))
         }
-    }
-}
-
-/// Waits for Ctrl-C, or for the signal by which jobs of CI are cancelled.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminated) => tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminated.recv() => {}
-        },
-        Err(_) => drop(tokio::signal::ctrl_c().await),
     }
 }
 

@@ -108,6 +108,14 @@ impl Ssm {
         Ok(why)
     }
 
+    /// Keeps an order that was sent, until the end.
+    fn note(&self, sent: Sent) -> (Ticket, Arc<Sent>) {
+        let mut tickets = locked(&self.sent);
+        let (ticket, sent) = (tickets.len().to_string(), Arc::new(sent));
+        tickets.insert(ticket.clone(), Arc::clone(&sent));
+        (Ticket(ticket), sent)
+    }
+
     fn ticket(&self, ticket: &Ticket) -> Result<Arc<Sent>> {
         let sent = locked(&self.sent).get(&ticket.0).cloned();
         sent.ok_or_else(|| Error::failed("find a command that was sent by Systems Manager"))
@@ -173,10 +181,7 @@ impl Transport for Ssm {
         let sent = self.dispatch(&line, hosts).await.map_err(|(action, fault)| {
             fault.error(action, format!("send a command to {}", self.place))
         })?;
-        let mut tickets = locked(&self.sent);
-        let ticket = tickets.len().to_string();
-        tickets.insert(ticket.clone(), Arc::new(sent));
-        Ok(Ticket(ticket))
+        Ok(self.note(sent).0)
     }
 
     async fn poll(&self, ticket: &Ticket) -> Result<BTreeMap<Host, Progress>> {
