@@ -124,8 +124,9 @@ pub enum Command {
     Deploy(rollouts::DeployArgs),
     /// Go back to the release before, on all instances, from what they still have on their disks.
     ///
-    /// If S3 does not respond, it goes on without lock, history and `current` (exit 42): repeat it
-    /// once S3 responds. Without --to, all instances must then name the same release.
+    /// If S3 does not respond, the rollback goes on without the lock, the history and `current`
+    /// (exit 42): repeat the command once S3 responds. Without --to, all instances must then name
+    /// the same release.
     #[command(after_help = examples::ROLLBACK)]
     Rollback(rollouts::RollbackArgs),
     /// Follow a rollout to its end, and go on with it if its ship is gone.
