@@ -3,7 +3,7 @@
 use super::SKIPPED;
 use super::record::{Member, Phase, State, Verdict};
 use super::run::Run;
-use crate::fleet::names;
+use crate::fleet::{Host, names};
 use model::error::{Exit, Result};
 
 impl Run<'_> {
@@ -14,7 +14,11 @@ impl Run<'_> {
             |one: &Member| one.state == State::Skipped && one.runs.as_ref() == Some(&to);
         let unseen = self.hosts(is_unseen);
         let skipped = self.hosts(|one| one.state == State::Skipped && !is_unseen(one));
+        if self.is_alone && done == 0 && !skipped.is_empty() {
+            return self.nowhere(&skipped).await;
+        }
         let mut message = match done {
+            0 if self.is_alone => "no instance is in service".to_owned(),
             0 if !unseen.is_empty() => format!("{to} is current"),
             0 => format!("{to} is current, and no instance is in service"),
             1 => format!("{to} runs on 1 instance"),
@@ -52,6 +56,16 @@ impl Run<'_> {
         self.record.rollout.ended = Some(self.cx().store.now().await?);
         self.save().await?;
         Ok(verdict)
+    }
+
+    /// Ends a rollback without the store to a release that no instance has.
+    async fn nowhere(&mut self, hosts: &[Host]) -> Result<Verdict> {
+        let (to, hosts) = (self.rollout().to.clone(), names(hosts));
+        let why = "and the store does not respond; nothing is changed";
+        let message = format!("{to} is on the disk of none of {hosts}, {why}");
+        let help = "name a release that they have: `deploy releases` on one of them lists it";
+        let code = Exit::NoAgent.code();
+        self.end(Verdict { code, message, help: Some(help.to_owned()) }).await
     }
 
     /// Says what is left to do after a rollback without the store.

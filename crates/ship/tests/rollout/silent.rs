@@ -45,6 +45,13 @@ fn a_group_goes_back_while_s3_is_down_without_a_failed_request() {
     }
     assert_eq!(group.served(), ["one"; 3]);
 
+    // One that no instance has.
+    let ended = group.ship(&["rollback", "--to", "r9"]);
+    assert_eq!(ended.code, 41, "{}", ended.stderr);
+    let said = "r9 is on the disk of none of web1, web2, web3";
+    assert!(ended.stdout.contains(said), "{}", ended.stdout);
+    assert_eq!(group.served(), ["one"; 3]);
+
     // Each now goes back to r2, and its S3 takes requests and never answers them.
     start(&mut group.first);
     group.first.s3().fault("GET", pointer, 99, Fault::Silence);

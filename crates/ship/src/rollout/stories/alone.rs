@@ -122,6 +122,16 @@ async fn an_instance_that_lacks_the_release_is_left_out_and_the_others_go_back()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_that_no_instance_has_changes_nothing() {
+    let world = silent(3);
+    let verdict = world.go_back(Some("r3")).await.unwrap();
+    let said = "r3 is on the disk of none of i-01, i-02, i-03, and the store does not respond; \
+        nothing is changed";
+    assert_eq!((verdict.code, verdict.message.as_str()), (41, said));
+    assert_eq!(world.runs().await, ["r8"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_release_that_fails_takes_the_group_to_where_it_was() {
     let world = silent(3);
     world.group.change("i-02", |machine| {
