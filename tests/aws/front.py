@@ -121,7 +121,8 @@ class Front:
                 fleet.lateness = asked["seconds"]
                 return True
             case ["commands"]:
-                self.systems.visible_after = asked["visible_after"]
+                self.systems.visible_after = asked.get("visible_after", self.systems.visible_after)
+                self.systems.held.update(asked.get("hold", {}))
                 return True
             case ["alarms", name]:
                 alarms.set_state(self.fleet.region, name, asked["state"])

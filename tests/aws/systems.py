@@ -113,6 +113,8 @@ class Systems:
         self.changed = threading.Condition()
         self.commands, self.seen, self.cancels = {}, {}, {}
         self.visible_after = 0.3
+        # By instance: a command whose comment has this text is not delivered to it.
+        self.held = {}
 
     def is_managed(self, instance):
         machine = self.fleet.instance(instance)
@@ -147,6 +149,9 @@ class Systems:
             one = command.invocations.get(instance)
             if one:
                 one.expire()
+            held = self.held.get(instance)
+            if held and held in command.comment:
+                continue
             if one and one.status == "Pending" and command.may_begin() and one.status == "Pending":
                 one.go("InProgress")
                 one.begun = now()

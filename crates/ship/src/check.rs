@@ -1,6 +1,6 @@
 //! The agent's own checks of a release, before anything of it is in the store.
 
-use crate::publish::ENV;
+use crate::place::ENV;
 use crate::report::Report;
 use model::error::{Error, Result};
 use model::reason::Reason;

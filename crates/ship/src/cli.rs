@@ -4,6 +4,7 @@ pub mod args;
 mod config;
 mod exec;
 mod instances;
+mod interrupt;
 mod logs;
 mod print;
 mod progress;

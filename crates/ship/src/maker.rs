@@ -3,7 +3,8 @@
 use crate::archive::{self, Packed};
 use crate::check;
 use crate::context::Context;
-use crate::publish::{Content, Draft, Published, packed, publish};
+use crate::document::Archive;
+use crate::publish::{Content, Draft, Published, publish};
 use crate::report::size;
 use crate::source::{Source, Wanted, git};
 use model::error::{Error, Result};
@@ -43,7 +44,11 @@ pub async fn release(cx: &Context, order: Order) -> Result<Made> {
         origin: source.origin().clone(),
         from: None,
         types,
-        archive: packed(&pack),
+        archive: Archive {
+            name: archive::NAME.to_owned(),
+            bytes: pack.bytes,
+            sha256: pack.sha256.clone(),
+        },
         content: Content::File(pack.file.path()),
         env,
     };

@@ -1,15 +1,18 @@
 //! The object store as ship uses it: small documents that are read and changed under conditions,
 //! and archives.
 
+mod aside;
 #[cfg(test)]
 pub mod memory;
 mod s3;
 
+pub use aside::Aside;
 pub use s3::{Bucket, chain, connect};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use model::error::Result;
+use model::error::{Error, Result};
+use model::reason::Reason;
 use std::path::Path;
 
 /// A document and its version.
@@ -49,6 +52,10 @@ pub struct Listing {
 /// A bucket with a prefix. Keys are relative to the prefix.
 #[async_trait]
 pub trait Objects: Send + Sync {
+    /// Asks for a document with little patience: fails within some ten seconds if the store does
+    /// not respond, or refuses it.
+    async fn responds(&self, key: &str) -> Result<()>;
+
     /// Reads a document of at most 1 MiB; none if it does not exist.
     async fn get(&self, key: &str) -> Result<Option<Object>>;
 
@@ -71,4 +78,10 @@ pub trait Objects: Send + Sync {
 
     /// Returns the URL of a key, for people.
     fn url(&self, key: &str) -> String;
+}
+
+/// Whether a request failed because the store cannot be reached, or is out of order. A refusal is
+/// a response.
+pub fn is_silent(error: &Error) -> bool {
+    matches!(error.reason(), Reason::NoAnswer | Reason::SourceBusy)
 }

@@ -5,6 +5,9 @@ use model::release::name::{AppName, EnvironmentName};
 use std::fmt;
 use std::str::FromStr;
 
+/// The name of a release's config, which the agent reads.
+pub const ENV: &str = "env";
+
 /// An app and one of its environments.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

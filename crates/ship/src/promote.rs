@@ -5,10 +5,11 @@ use crate::context::Context;
 use crate::document::{self, Document};
 use crate::maker::canonical_env;
 use crate::place::{Number, Place};
-use crate::publish::{Content, Draft, Published, SIGNATURE, publish};
+use crate::publish::{Content, Draft, Published, publish};
 use model::error::{Error, Result};
 use model::reason::Reason;
 use model::release::env::Env;
+use model::release::signature::SIGNATURE;
 
 /// Makes the next release of the context's environment from one of `from`: the named one, or the
 /// one that `current` names there, or the newest.

@@ -1,22 +1,17 @@
 //! Puts a release into the store, whether it is made from files or from another release.
 
-use crate::archive;
 use crate::context::Context;
 use crate::document::{self, Archive, Document};
 use crate::objects::{Condition, Written};
-use crate::place::Number;
+use crate::place::{ENV, Number};
 use crate::report::size;
 use crate::source::Origin;
 use model::error::{Error, Result};
 use model::release::digest::Sha256;
 use model::release::name::ProcessType;
-use model::release::sums::{Sums, title};
+use model::release::signature::SIGNATURE;
+use model::release::sums::{SUMS, Sums, title};
 use std::path::Path;
-
-/// The names of the objects beside the archive.
-pub const ENV: &str = "env";
-pub use model::release::signature::SIGNATURE;
-pub use model::release::sums::SUMS;
 
 /// A release that is complete and checked, and has no number yet.
 pub struct Draft<'a> {
@@ -110,9 +105,4 @@ impl Signed {
         };
         Ok(Signed { sums, signature })
     }
-}
-
-/// The archive that ship itself makes.
-pub fn packed(packed: &archive::Packed) -> Archive {
-    Archive { name: archive::NAME.into(), bytes: packed.bytes, sha256: packed.sha256.clone() }
 }

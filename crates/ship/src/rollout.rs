@@ -4,10 +4,12 @@
 //! killed leaves nothing that another one could not take up. All orders to instances may be
 //! repeated: a rollout that is taken up repeats its last steps, and there is no log to replay.
 
+mod alone;
 mod attach;
 mod back;
 mod bake;
 mod batches;
+mod ends;
 mod event;
 mod judges;
 mod lease;
@@ -17,7 +19,9 @@ mod run;
 mod send;
 #[cfg(test)]
 mod stories;
+mod success;
 
+pub use alone::{roll_back, target};
 pub use attach::{attach, cancel};
 pub use batches::Batches;
 pub use event::{Event, Happened};
@@ -35,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The exit code of a rollout that has left out instances.
+/// The exit code of a rollout that has left out instances, or the pointer.
 pub const SKIPPED: u8 = 42;
 
 /// The instances of an environment, and the way to them.
@@ -65,6 +69,12 @@ pub struct Wish {
 
 /// Rolls a release out, to the end of it, whichever that is.
 pub async fn start(group: &Group, wish: &Wish) -> Result<Rollout> {
+    let (record, lease) = begin(group, wish).await?;
+    Run::new(group, record, lease).finish().await
+}
+
+/// Takes the lock, and writes the rollout down.
+async fn begin(group: &Group, wish: &Wish) -> Result<(Record, Lease)> {
     let what = match wish.action {
         Action::Deploy => "deploy",
         Action::Rollback => "rollback to",
@@ -80,7 +90,7 @@ pub async fn start(group: &Group, wish: &Wish) -> Result<Rollout> {
     }
     let mut lease = Lease::take(&group.cx, &format!("{what} {}", wish.to)).await?;
     match lease.during(group, plan(group, wish, unhealthy)).await.flatten() {
-        Ok(record) => Run::new(group, record, lease).finish().await,
+        Ok(record) => Ok((record, lease)),
         Err(error) => {
             lease.give_back(group).await;
             Err(error)

@@ -125,9 +125,15 @@ impl Host {
 
     /// Stops S3 while `meanwhile` runs, and starts it again with the same state.
     pub fn interrupt_s3(&mut self, meanwhile: impl FnOnce(&Host)) {
-        let start = self.s3.take().expect("S3 was not stopped").stop();
+        let start = self.pause_s3();
         meanwhile(self);
-        self.s3 = Some(start(self.network.listen(S3_PORT)));
+        start(self);
+    }
+
+    /// Stops S3, and returns the function that starts it again with the same state.
+    pub fn pause_s3(&mut self) -> impl FnOnce(&mut Host) + use<> {
+        let start = self.s3.take().expect("S3 was not stopped").stop();
+        move |host| host.s3 = Some(start(host.network.listen(S3_PORT)))
     }
 
     /// Uploads a release of `my-app` to the S3.

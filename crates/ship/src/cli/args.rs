@@ -52,7 +52,7 @@ Exit codes:
   30  the group is mixed: the error says who runs what
   40  someone else has changed it meanwhile, or has locked it
   41  AWS, or an instance, cannot be reached
-  42  deployed, and instances were left out
+  42  deployed, and instances were left out; or rolled back while S3 was down
   43  cancelled; the group runs the old release"
 )]
 pub struct Cli {
@@ -123,6 +123,10 @@ pub enum Command {
     #[command(after_help = examples::DEPLOY)]
     Deploy(rollouts::DeployArgs),
     /// Go back to the release before, on all instances, from what they still have on their disks.
+    ///
+    /// If S3 does not respond, the rollback goes on without the lock, the history and `current`
+    /// (exit 42): repeat the command once S3 responds. Without --to, all instances must then name
+    /// the same release.
     #[command(after_help = examples::ROLLBACK)]
     Rollback(rollouts::RollbackArgs),
     /// Follow a rollout to its end, and go on with it if its ship is gone.

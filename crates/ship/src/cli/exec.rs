@@ -2,10 +2,10 @@
 
 use super::args::instances::{ExecArgs, SshArgs};
 use super::instances::{self, Instances};
-use super::{Desk, print};
+use super::{Desk, interrupt, print};
 use crate::fleet::{Host, Said, Stream, Task, names};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use model::error::{Exit, Result};
+use model::error::{Error, Exit, Result};
 use model::text::for_terminal;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -26,10 +26,28 @@ pub async fn exec(desk: &Desk, args: ExecArgs) -> Result<u8> {
     words.extend(args.command);
     let task = Task::Deploy(words);
     if args.all || args.hosts.len() > 1 {
-        return on_each(&instances, &task, desk.global.json).await;
+        return interruptible(&instances, on_each(&instances, &task, desk.global.json)).await;
     }
     let host = &instances.hosts[0];
-    attached(&instances, host, &task).await
+    interruptible(&instances, attached(&instances, host, &task)).await
+}
+
+/// Runs a command to its end, or until Ctrl-C; a connection by ssh ends by that itself.
+async fn interruptible(
+    instances: &Instances,
+    command: impl Future<Output = Result<u8>>,
+) -> Result<u8> {
+    if instances.shell()?.is_live() {
+        return command.await;
+    }
+    tokio::select! {
+        ended = command => ended,
+        () = interrupt::signal() => {
+            let why = interrupt::let_go(&*instances.group.transport).await;
+            let error = Error::failed("run it to its end").because(why);
+            Err(error.help("where it had begun, it goes on: look at the instance"))
+        }
+    }
 }
 
 pub async fn ssh(desk: &Desk, args: SshArgs) -> Result<u8> {

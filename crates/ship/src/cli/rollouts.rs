@@ -4,9 +4,8 @@ mod shown;
 
 use super::args::rollouts::{AttachArgs, DeployArgs, HistoryArgs, How, RollbackArgs};
 use super::reach::{Reach, reach};
-use super::{Desk, print};
+use super::{Desk, interrupt, print};
 use crate::cli::progress;
-use crate::context::Context;
 use crate::document;
 use crate::maker;
 use crate::rollout::{self, Action, Group, Rollout, Wish};
@@ -26,86 +25,85 @@ pub async fn deploy(desk: &Desk, args: DeployArgs) -> Result<u8> {
         None => document::newest(store, place).await?.0,
     };
     document::ready(store, place, number).await?;
-    roll(desk, &group, (Action::Deploy, run_release), number.to_string(), args.how).await
+    let wish = wish(&args.how, (Action::Deploy, run_release), number.to_string());
+    if args.how.dry_run {
+        return preview(desk, &group, &wish).await;
+    }
+    let group = group.shown_by(progress::events(desk.global.json));
+    interruptible(desk, &group, going_on(&group), rollout::start(&group, &wish)).await
 }
 
 pub async fn rollback(desk: &Desk, args: RollbackArgs) -> Result<u8> {
     let group = group(desk, args.environment, args.how.by.clone(), args.how.timeout).await?;
-    let to = match args.to {
-        Some(name) => name.to_string(),
-        None => before(&group.cx).await?,
-    };
-    roll(desk, &group, (Action::Rollback, false), to, args.how).await
-}
-
-/// Returns the release before the last good deploy of the one that is current.
-async fn before(cx: &Context) -> Result<String> {
-    const LOOKED_AT: usize = 50;
-    let current = document::current(&*cx.store, &cx.place).await?;
-    let records = rollout::newest(cx, LOOKED_AT).await?;
-    let is_good = |one: &Rollout| {
-        let code = one.verdict.as_ref().map(|verdict| verdict.code);
-        one.action == Action::Deploy
-            && matches!(code, Some(0 | rollout::SKIPPED))
-            && Some(&one.to) == current.as_ref()
-            && one.from != current
-    };
-    let last = records.into_iter().map(|record| record.rollout).find(is_good);
-    last.and_then(|rollout| rollout.from).ok_or_else(|| {
-        let error = Error::usage(format!("find the release before that of {}", cx.place));
-        let environment = &cx.place.environment;
-        let help = format!("name it: `ship rollback {environment} --to rN`");
-        error.because("the history has no deploy of the current one over another").help(help)
-    })
-}
-
-async fn roll(
-    desk: &Desk,
-    group: &Group,
-    (action, run_release): (Action, bool),
-    to: String,
-    how: How,
-) -> Result<u8> {
-    let How { batch: batches, bake, skip_unreachable, dry_run, .. } = how;
-    let wish = Wish { action, to, batches, bake, skip_unreachable, run_release };
-    if dry_run {
-        let batches = rollout::preview(group, &wish).await?;
-        if desk.global.json {
-            return print::json(&batches).map(|()| 0);
-        }
-        return print::text(&shown::batches(&wish.to, &batches)).map(|()| 0);
+    let to = args.to.map(|name| name.to_string());
+    let wish = |to| wish(&args.how, (Action::Rollback, false), to);
+    if args.how.dry_run {
+        let to = match to {
+            Some(to) => to,
+            None => rollout::target(&group).await?,
+        };
+        return preview(desk, &group, &wish(to)).await;
     }
     let group = group.shown_by(progress::events(desk.global.json));
-    interruptible(desk, &group, rollout::start(&group, &wish)).await
+    let environment = &group.cx.place.environment;
+    let help = format!(
+        "`ship attach {environment}` goes on with it, or if the store did not respond, the same \
+         command again"
+    );
+    interruptible(desk, &group, help, rollout::roll_back(&group, to, wish)).await
+}
+
+fn wish(how: &How, (action, run_release): (Action, bool), to: String) -> Wish {
+    let How { batch, bake, skip_unreachable, .. } = how;
+    let (batches, bake, skip_unreachable) = (batch.clone(), *bake, *skip_unreachable);
+    Wish { action, to, batches, bake, skip_unreachable, run_release }
+}
+
+/// Prints the batches. Nothing is changed.
+async fn preview(desk: &Desk, group: &Group, wish: &Wish) -> Result<u8> {
+    let batches = rollout::preview(group, wish).await?;
+    if desk.global.json {
+        return print::json(&batches).map(|()| 0);
+    }
+    print::text(&shown::batches(&wish.to, &batches)).map(|()| 0)
 }
 
 pub async fn attach(desk: &Desk, args: AttachArgs) -> Result<u8> {
-    let group = group(desk, args.environment, None, PATIENCE).await?;
+    let group = group(desk, args.environment, args.by, PATIENCE).await?;
     let group = group.shown_by(progress::events(desk.global.json));
-    interruptible(desk, &group, rollout::attach(&group, args.id.as_deref())).await
+    let followed = rollout::attach(&group, args.id.as_deref());
+    interruptible(desk, &group, going_on(&group), followed).await
 }
 
-/// Follows a rollout to its end, or until Ctrl-C, which stops nothing on the instances.
+fn going_on(group: &Group) -> String {
+    let environment = &group.cx.place.environment;
+    format!(
+        "`ship attach {environment}` goes on with it; before that, `ship cancel {environment}` \
+         makes it go back"
+    )
+}
+
+/// Follows a rollout to its end, or until Ctrl-C, which stops nothing on the instances, and takes
+/// back what they have not yet fetched; `help` says how to go on.
 async fn interruptible(
     desk: &Desk,
     group: &Group,
+    help: String,
     rollout: impl Future<Output = Result<Rollout>>,
 ) -> Result<u8> {
-    let environment = &group.cx.place.environment;
     tokio::select! {
         ended = rollout => shown::ended(&ended?, desk.global.json),
-        _ = tokio::signal::ctrl_c() => {
-            let error = Error::failed("follow the rollout to its end").because("interrupted");
-            Err(error.help(format!(
-                "`ship attach {environment}` goes on with it; before that, \
-                 `ship cancel {environment}` makes it go back"
-            )))
+        () = interrupt::signal() => {
+            let error = Error::failed("follow the rollout to its end");
+            let error = error.because(interrupt::let_go(&*group.transport).await);
+            Err(error.help(help))
         }
     }
 }
 
 pub async fn cancel(desk: &Desk, args: AttachArgs) -> Result<u8> {
-    let cx = desk.open(desk.target(args.environment)?).await?;
+    let mut cx = desk.open(desk.target(args.environment)?).await?;
+    cx.by = maker::person(args.by, &desk.here);
     let rollout = rollout::cancel(&cx, args.id.as_deref()).await?;
     if desk.global.json {
         return print::json(&rollout).map(|()| 0);

@@ -6,7 +6,7 @@ use super::{Changed, TRIES, busy, refuse_overlap, write};
 use crate::check;
 use crate::context::Context;
 use crate::objects::Condition;
-use crate::publish::ENV;
+use crate::place::ENV;
 use async_trait::async_trait;
 use model::error::{Error, Result};
 use model::release::env::Env;

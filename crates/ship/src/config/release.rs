@@ -22,7 +22,7 @@ pub async fn release(cx: &Context) -> Result<Published> {
 pub async fn check(cx: &Context, changes: &Changes) -> Result<()> {
     let (_, document) = document::newest(&*cx.store, &cx.place).await?;
     let applied = text::apply(&super::read(cx).await?.text, changes)?;
-    let env: Env = check::env(applied.text.as_bytes(), crate::publish::ENV)?;
+    let env: Env = check::env(applied.text.as_bytes(), crate::place::ENV)?;
     let quiet = crate::report::Report { quiet: true };
     check::formation(&env, &document.types, &quiet)
 }

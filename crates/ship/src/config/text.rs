@@ -5,7 +5,7 @@
 use super::Changes;
 use super::quote::assignment;
 use crate::check;
-use crate::publish::ENV;
+use crate::place::ENV;
 use model::error::{Error, Result};
 use model::reason::Reason;
 use model::release::env::{Command, Env, Word};

@@ -25,8 +25,13 @@ pub fn words(order: &Order, timeout: &str) -> Vec<String> {
     }
 }
 
-/// Returns the call for these words. `--by NAME` after the command is left out where the agent is
-/// too old to know it, as its own help says.
+/// Why an agent is not asked for the release phase.
+pub const TOO_OLD: &str = "its agent does not know --run-release=ID, and nothing was changed: \
+    update it, or run the release phase by hand and deploy without it";
+
+/// Returns the call for these words. The agent's own help says what it knows: `--by NAME` after the
+/// command is left out where the agent is too old, and a release phase is refused, with the status
+/// of wrong words.
 pub fn call<T: AsRef<str>>(words: &[T]) -> Call {
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     let quoted = |words: &[&str]| {
@@ -36,10 +41,14 @@ pub fn call<T: AsRef<str>>(words: &[T]) -> Call {
     match words.as_slice() {
         [command, "--by", name, rest @ ..] => {
             let (command, name) = (quote(command), quote(name));
-            let before = format!(
-                "set --; if deploy {command} --help 2>/dev/null | grep -q -e --by; \
-                 then set -- --by {name}; fi; "
+            let mut before = format!(
+                "set --; h=$(deploy {command} --help 2>/dev/null); \
+                 case $h in *--by*) set -- --by {name};; esac; "
             );
+            if rest.iter().any(|word| word.starts_with("--run-release=")) {
+                let refused = format!("echo '{TOO_OLD}' >&2; echo status=2; exit 1");
+                before += &format!("case $h in *'--run-release[='*) ;; *) {refused};; esac; ");
+            }
             Call { before, call: format!("deploy {command} \"$@\" {}", quoted(rest)) }
         }
         words => Call { before: String::new(), call: format!("deploy {}", quoted(words)) },

@@ -6,6 +6,7 @@ pub mod api;
 pub mod calls;
 #[cfg(test)]
 pub mod fake;
+mod fault;
 mod group;
 mod pace;
 mod sdk;

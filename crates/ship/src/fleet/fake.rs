@@ -26,6 +26,10 @@ pub struct Machine {
     pub standing: Standing,
     pub runs: Option<String>,
     pub has: BTreeSet<String>,
+    /// The release that it says a rollback takes.
+    pub before: Option<String>,
+    /// Whether it reaches the store, from which it deploys what it does not have.
+    pub fetches: bool,
     /// Releases that fail here, with the exit code.
     pub fails: BTreeMap<String, u8>,
     pub reachable: bool,
@@ -72,6 +76,8 @@ impl Machine {
             standing: Standing::InService,
             runs: release.map(str::to_owned),
             has: release.map(str::to_owned).into_iter().collect(),
+            before: None,
+            fetches: true,
             fails: BTreeMap::new(),
             reachable: true,
             hides: false,
@@ -94,6 +100,7 @@ impl Machine {
             let code = match fails {
                 _ if self.runs.as_ref() == Some(&job.release) && self.healthy => 0,
                 _ if job.is_rollback && !self.has.contains(&job.release) => 2,
+                _ if !self.fetches && !self.has.contains(&job.release) => 11,
                 _ if job.phase.as_ref().is_some_and(|id| {
                     if !self.phases.contains(id) {
                         self.phases.push(id.clone());
@@ -216,6 +223,7 @@ impl Transport for Group {
             Some(one) if one.reachable => Ok(Seen {
                 release: one.runs.clone(),
                 healthy: one.healthy,
+                rollback: one.before.clone(),
                 working: one.is_working(),
                 ..Seen::default()
             }),

@@ -17,6 +17,7 @@ pub fn parse(text: &str, app: &str) -> Result<Seen, String> {
     Ok(Seen {
         release: release(&status),
         healthy: status.healthy,
+        rollback: status.rollback.as_deref().map(target),
         working: status.working.is_some(),
         fault: status.fault.or(status.damaged).map(|fault| model::text::line(&fault, 300)),
         since: status.processes.iter().filter_map(|process| process.since).min(),
@@ -28,7 +29,15 @@ pub fn parse(text: &str, app: &str) -> Result<Seen, String> {
 fn release(status: &AppStatus) -> Option<String> {
     let label = status.release.as_deref()?;
     let name = status.url.as_deref().and_then(|url| url.trim_end_matches('/').rsplit('/').next());
-    let number = label.split('.').next().filter(|name| Number::of_name(name).is_some());
-    let name = name.filter(|name| *name != "current").or(number).unwrap_or(label);
-    Some(model::text::line(name, 63))
+    let found = name.filter(|name| *name != "current").or(numbered(label)).unwrap_or(label);
+    Some(model::text::line(found, 63))
+}
+
+fn target(label: &str) -> String {
+    model::text::line(numbered(label).unwrap_or(label), 63)
+}
+
+/// The number that ship has given, in a label that may have a `.2` after it.
+fn numbered(label: &str) -> Option<&str> {
+    label.split('.').next().filter(|name| Number::of_name(name).is_some())
 }

@@ -62,7 +62,7 @@ impl Ssh {
         Ok(Ssh {
             program: program.to_owned(),
             timeout: format!("{}s", patience.as_secs().max(1)),
-            sockets: Sockets::new()?,
+            sockets: Sockets::new(program)?,
             slots: Arc::new(Semaphore::new(AT_ONCE)),
             tickets: Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),

@@ -53,6 +53,8 @@ pub struct Seen {
     /// The name of the current release; none if the app is not there.
     pub release: Option<String>,
     pub healthy: bool,
+    /// The release that a rollback of this instance would take.
+    pub rollback: Option<String>,
     /// Whether a job is under way that may change it.
     pub working: bool,
     /// Why it is not healthy.
@@ -115,4 +117,9 @@ pub trait Transport: Send + Sync {
 
     /// Stops sending; instances that have begun go on.
     async fn cancel(&self, ticket: &Ticket) -> Result<()>;
+
+    /// Stops sending whatever has been begun, as ship ends. Instances that have begun go on.
+    async fn let_go(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -105,3 +105,15 @@ async fn a_lost_answer_or_an_undecided_write_costs_no_lock() {
     store.lose_answers(1);
     take(&bob, "x", Some(LEASE)).await.unwrap();
 }
+
+/// The clock of the store says 2027, whatever those of two laptops say.
+#[tokio::test]
+async fn of_two_people_with_wrong_clocks_both_go_by_the_stores() {
+    let (ada, bob, store) = two();
+    let held = take(&ada, "deploy r8", Some(LEASE)).await.unwrap();
+    assert_eq!(held.lock.since.to_string(), "2027-01-15T08:00:00Z");
+    pass(&store, 61);
+    let over = take(&bob, "deploy r9", Some(LEASE)).await.unwrap();
+    assert_eq!(over.lock.until.unwrap().to_string(), "2027-01-15T08:02:01Z");
+    assert_eq!(renew(&ada, held, LEASE).await.unwrap_err().exit().code(), 40);
+}

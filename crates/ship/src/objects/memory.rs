@@ -3,7 +3,8 @@
 use super::{Condition, Listing, Object, Objects, Written};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use model::error::{Error, Result};
+use model::error::{Error, Exit, Result};
+use model::reason::Reason;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,10 @@ struct Inner {
     /// How many of the next conditional writes are done without an answer: the SDK repeats them,
     /// and has a conflict with itself.
     unanswered: u32,
+    /// Why every request fails, if the store does not respond.
+    silent: Option<Reason>,
+    /// Whether only reads are answered.
+    writes_are_silent: bool,
     /// How many further writes succeed; no limit if none.
     writes_left: Option<u64>,
 }
@@ -38,6 +43,16 @@ impl Memory {
     /// Refuses all writes after this many.
     pub fn fail_after(&self, writes: u64) {
         self.lock().writes_left = Some(writes);
+    }
+
+    /// Stops responding, for this reason; without one, responds again.
+    pub fn fall_silent(&self, reason: Option<Reason>) {
+        self.lock().silent = reason;
+    }
+
+    /// Stops responding to writes alone.
+    pub fn fall_silent_for_writes(&self) {
+        self.lock().writes_are_silent = true;
     }
 
     /// Answers the next conditional writes with a conflict, although there is none.
@@ -70,6 +85,14 @@ impl Memory {
         inner.objects.get(key).map(|object| String::from_utf8_lossy(&object.bytes).into_owned())
     }
 
+    fn asked(&self) -> Result<MutexGuard<'_, Inner>> {
+        let inner = self.lock();
+        match inner.silent {
+            None => Ok(inner),
+            Some(reason) => Err(silent(reason)),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,6 +102,9 @@ impl Inner {
     fn write(&mut self, key: &str, bytes: Vec<u8>, condition: &Condition) -> Result<Written> {
         if let Some(left) = &mut self.writes_left {
             *left = left.checked_sub(1).ok_or_else(|| Error::source(format!("write {key}")))?;
+        }
+        if self.writes_are_silent {
+            return Err(silent(Reason::SourceBusy));
         }
         let now = self.objects.get(key).map(|object| object.etag.as_str());
         let holds = match condition {
@@ -100,6 +126,11 @@ impl Inner {
     }
 }
 
+fn silent(reason: Reason) -> Error {
+    let error = Error::new(Exit::NoAgent, "ask the store").with_reason(reason);
+    error.because("connection refused")
+}
+
 /// Counts down; false at zero.
 fn take(left: &mut u32) -> bool {
     let is_left = *left > 0;
@@ -109,28 +140,32 @@ fn take(left: &mut u32) -> bool {
 
 #[async_trait]
 impl Objects for Memory {
+    async fn responds(&self, _key: &str) -> Result<()> {
+        self.asked().map(drop)
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Object>> {
-        Ok(self.lock().objects.get(key).cloned())
+        Ok(self.asked()?.objects.get(key).cloned())
     }
 
     async fn put(&self, key: &str, bytes: Vec<u8>, condition: Condition) -> Result<Written> {
-        self.lock().write(key, bytes, &condition)
+        self.asked()?.write(key, bytes, &condition)
     }
 
     async fn upload(&self, key: &str, file: &Path) -> Result<()> {
         let bytes = std::fs::read(file).map_err(|e| Error::failed("read").because(e))?;
-        self.lock().write(key, bytes, &Condition::Any).map(drop)
+        self.asked()?.write(key, bytes, &Condition::Any).map(drop)
     }
 
     async fn copy(&self, from: &str, to: &str) -> Result<()> {
-        let mut inner = self.lock();
+        let mut inner = self.asked()?;
         let object = inner.objects.get(from).cloned();
         let object = object.ok_or_else(|| Error::source(format!("copy {from}")))?;
         inner.write(to, object.bytes, &Condition::Any).map(drop)
     }
 
     async fn delete(&self, key: &str, etag: &str) -> Result<Written> {
-        let mut inner = self.lock();
+        let mut inner = self.asked()?;
         if inner.objects.get(key).is_none_or(|object| object.etag != etag) {
             return Ok(Written::Conflict);
         }
@@ -139,7 +174,7 @@ impl Objects for Memory {
     }
 
     async fn list(&self, prefix: &str, most: usize) -> Result<Listing> {
-        let inner = self.lock();
+        let inner = self.asked()?;
         let below = inner.objects.keys().filter_map(|key| key.strip_prefix(prefix));
         let (mut directories, mut objects) = (BTreeSet::new(), Vec::new());
         for name in below {
@@ -156,7 +191,7 @@ impl Objects for Memory {
 
     async fn now(&self) -> Result<Timestamp> {
         let start = Timestamp::from_second(1_800_000_000).unwrap_or_default();
-        Ok(start + self.lock().clock)
+        Ok(start + self.asked()?.clock)
     }
 
     fn url(&self, key: &str) -> String {

@@ -2,6 +2,8 @@
 
 mod connection;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 pub use connection::connect;
 pub use refusal::chain;
@@ -13,7 +15,7 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
-use connection::{Clock, patient};
+use connection::{Clock, hasty, patient};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use model::error::{Error, Result};
@@ -125,6 +127,14 @@ impl Bucket {
 
 #[async_trait]
 impl Objects for Bucket {
+    async fn responds(&self, key: &str) -> Result<()> {
+        let request = self.s3.get_object().bucket(&self.store.bucket).key(self.key(key));
+        match request.customize().config_override(hasty()).send().await.map_err(refused) {
+            Ok(_) | Err(Refused::Missing) => Ok(()),
+            Err(refused) => Err(refused.error(format!("ask for {}", self.url(key)))),
+        }
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Object>> {
         let what = || format!("read {}", self.url(key));
         let request = self.s3.get_object().bucket(&self.store.bucket).key(self.key(key));

@@ -1,13 +1,13 @@
 //! The steps of a rollout, in their order.
 
+use super::ends::End;
 use super::lease::Lease;
 use super::record::{
     Action, Failure, Member, Phase, Record, Rollout, State, TRIES, Verdict, follow,
 };
-use super::send::End;
 use super::{Event, Group};
 use crate::context::Context;
-use crate::fleet::{Host, Standing, names};
+use crate::fleet::{Ended, Host, Standing, names};
 use crate::objects::{Condition, Written};
 use model::error::{Error, Exit, Result};
 use std::collections::BTreeSet;
@@ -25,6 +25,8 @@ pub struct Run<'a> {
     pub lease: Lease,
     /// Set once the operator has cancelled the rollout.
     pub cancelled: Option<Failure>,
+    /// Whether the store does not respond: its documents are in memory, and the pointer stays.
+    pub is_alone: bool,
     /// When the alarms were asked for last.
     pub alarms_asked: Option<Instant>,
 }
@@ -32,7 +34,7 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     pub fn new(group: &'a Group, record: Record, lease: Lease) -> Run<'a> {
         group.transport.belong_to(&record.rollout.id);
-        Run { group, record, lease, cancelled: None, alarms_asked: None }
+        Run { group, record, lease, cancelled: None, is_alone: false, alarms_asked: None }
     }
 
     /// Goes on from wherever the rollout is, to its end. After an error it has not ended, and can
@@ -97,8 +99,13 @@ impl<'a> Run<'a> {
 
     /// Notes how an instance ended; returns the failure, if it is one.
     pub fn note(&mut self, host: &Host, end: End, target: &str) -> Option<Failure> {
+        let is_left_out = self.is_left_out(&end) && target == self.rollout().to;
         let member = self.member(host);
         let (code, message) = match end {
+            _ if is_left_out => {
+                member.state = State::Skipped;
+                return None;
+            }
             End::Ended(ended) if ended.code == Exit::Done.code() => {
                 (member.state, member.runs) = (State::Done, Some(target.to_owned()));
                 return None;
@@ -126,11 +133,19 @@ impl<'a> Run<'a> {
         Some(Failure { host: Some(host.clone()), code, message })
     }
 
+    /// Whether an instance has not the release, and cannot fetch it from a store that does not
+    /// respond: it is left out, as the others must not stay on a bad release for it.
+    pub fn is_left_out(&self, end: &End) -> bool {
+        let is_without = |ended: &Ended| ended.code == Exit::Source.code();
+        self.is_alone && matches!(end, End::Ended(ended) if is_without(ended))
+    }
+
     /// Deploys to instances that came while others were deployed to.
     async fn sweep(&mut self) -> Result<Option<Failure>> {
         let end = Instant::now() + self.group.patience;
-        // Those that boot now may have read the pointer before it was moved.
-        let mut starting: Option<BTreeSet<Host>> = None;
+        // Those that boot now may have read the pointer before it was moved. If it stays, those
+        // that boot later read the same, and nobody is waited for.
+        let mut starting: Option<BTreeSet<Host>> = self.is_alone.then(BTreeSet::new);
         for _ in 0..SWEEPS {
             let boots = self.newcomers().await?;
             let starting = starting.get_or_insert_with(|| boots.clone());
@@ -194,6 +209,9 @@ impl<'a> Run<'a> {
         if let Some(failure) = self.is_cancelled().await? {
             return Ok(Some(failure));
         }
+        if self.is_alone {
+            return Ok(None);
+        }
         let (from, to) = (self.rollout().from.clone(), self.rollout().to.clone());
         self.enter(Phase::Pointer, format!("current is {to}")).await?;
         let now = self.point(from.as_deref(), &to).await?;
@@ -226,45 +244,6 @@ impl<'a> Run<'a> {
         }
         let error = Error::new(Exit::Busy, format!("write {}", store.url(&key)));
         Err(error.because("others write it all the time").help(follow(self.cx())))
-    }
-
-    async fn succeeded(&mut self) -> Result<Verdict> {
-        let to = self.rollout().to.clone();
-        let done = self.hosts(|member| member.state == State::Done).len();
-        let is_unseen =
-            |one: &Member| one.state == State::Skipped && one.runs.as_ref() == Some(&to);
-        let unseen = self.hosts(is_unseen);
-        let skipped = self.hosts(|one| one.state == State::Skipped && !is_unseen(one));
-        let mut message = match done {
-            0 if !unseen.is_empty() => format!("{to} is current"),
-            0 => format!("{to} is current, and no instance is in service"),
-            1 => format!("{to} runs on 1 instance"),
-            _ => format!("{to} runs on {done} instances"),
-        };
-        if skipped.is_empty() && unseen.is_empty() {
-            return self.end(Verdict { code: Exit::Done.code(), message, help: None }).await;
-        }
-        if !skipped.is_empty() {
-            message = format!("{message}, and not on {}", names(&skipped));
-        }
-        if !unseen.is_empty() {
-            let were = if unseen.len() == 1 { "was" } else { "were" };
-            let unseen = names(&unseen);
-            message =
-                format!("{message}, and {unseen} {were} not seen healthy at the end of the bake");
-        }
-        let environment = &self.cx().place.environment;
-        let help = Some(format!("repair them, and repeat: `ship deploy {environment} {to}`"));
-        self.end(Verdict { code: super::SKIPPED, message, help }).await
-    }
-
-    /// Writes the last state.
-    pub async fn end(&mut self, verdict: Verdict) -> Result<Verdict> {
-        let rollout = &mut self.record.rollout;
-        (rollout.phase, rollout.verdict) = (Phase::Ended, Some(verdict.clone()));
-        self.record.rollout.ended = Some(self.cx().store.now().await?);
-        self.save().await?;
-        Ok(verdict)
     }
 
     /// Writes that a step begins.

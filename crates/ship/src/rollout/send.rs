@@ -1,5 +1,6 @@
 //! One order to some instances of the group, until each of them has ended.
 
+use super::ends::{End, Ends};
 use super::record::Failure;
 use super::run::Run;
 use super::{Event, Happened};
@@ -17,19 +18,6 @@ const SLOWEST: Duration = Duration::from_secs(30);
 const TRIES: u32 = 3;
 /// The agent gives up by itself before.
 const GRACE: Duration = Duration::from_secs(60);
-
-/// How an instance ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    Ended(Ended),
-    /// It was not asked: the rollout had failed or was cancelled.
-    NotBegun,
-    Lost(String),
-    /// It is no more in the group.
-    Gone,
-}
-
-pub type Ends = BTreeMap<Host, End>;
 
 impl Run<'_> {
     /// Brings a release to instances. A rollback first tries the release that they still have.
@@ -50,9 +38,9 @@ impl Run<'_> {
         let (app, to) = (self.cx().place.app.to_string(), release.to_owned());
         let rollback = Order::Rollback { app, to, by };
         let mut ends = self.send(&rollback, hosts, stops).await?;
-        let lacking = ends.iter().filter(|(_, end)| lacks_release(end));
+        let lacking = ends.iter().filter(|(_, end)| end.lacks_release());
         let lacking: Vec<Host> = lacking.map(|(host, _)| host.clone()).collect();
-        if stops && (self.cancelled.is_some() || has_failed(&rollback, &ends)) {
+        if stops && (self.cancelled.is_some() || self.has_failed(&rollback, &ends)) {
             ends.extend(lacking.into_iter().map(|host| (host, End::NotBegun)));
         } else if !lacking.is_empty() {
             ends.extend(self.send(&deploy, lacking, stops).await?);
@@ -82,7 +70,7 @@ impl Run<'_> {
                 ends.insert(host, End::Gone);
             }
             // What was lost is not sent again: the group goes back.
-            if stops && (self.cancelled.is_some() || has_failed(order, &ends)) {
+            if stops && (self.cancelled.is_some() || self.has_failed(order, &ends)) {
                 break;
             }
             if last > 0 && !asked.is_empty() {
@@ -121,7 +109,7 @@ impl Run<'_> {
                     }
                 }
             }
-            let mut is_wanted = stops && has_failed(order, &ends);
+            let mut is_wanted = stops && self.has_failed(order, &ends);
             if stops && !is_wanted && asked.elapsed() >= POLL {
                 asked = Instant::now();
                 is_wanted = self.ask_to_cancel().await;
@@ -240,19 +228,14 @@ impl Run<'_> {
             }
         }
     }
-}
 
-fn has_failed(order: &Order, ends: &Ends) -> bool {
-    // Where a release is not on the disk any more, it is deployed next.
-    let is_rollback = matches!(order, Order::Rollback { .. });
-    ends.values().any(|end| match end {
-        End::Ended(ended) if ended.code == Exit::Done.code() => false,
-        End::Ended(_) => !(is_rollback && lacks_release(end)),
-        _ => false,
-    })
-}
-
-/// Whether an instance may have failed to roll back because the release is not on its disk.
-fn lacks_release(end: &End) -> bool {
-    matches!(end, End::Ended(ended) if [1, 2, 10, 11, 30].contains(&ended.code))
+    fn has_failed(&self, order: &Order, ends: &Ends) -> bool {
+        // Where a release is not on the disk any more, it is deployed next.
+        let is_rollback = matches!(order, Order::Rollback { .. });
+        ends.values().any(|end| match end {
+            End::Ended(ended) if ended.code == Exit::Done.code() => false,
+            End::Ended(_) => !(self.is_left_out(end) || is_rollback && end.lacks_release()),
+            _ => false,
+        })
+    }
 }

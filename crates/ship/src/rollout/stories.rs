@@ -1,5 +1,6 @@
 //! Stories of rollouts, on a group and a store in memory, with a clock that stands still.
 
+mod alone;
 mod aws;
 mod bakes;
 mod doubts;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -127,20 +128,34 @@ impl Formation {
         self.first.network.within(|| command.spawn().expect("ship"))
     }
 
-    /// Kills ship as soon as it says this.
-    pub fn killed_at(&self, words: &[&str], said: &str) {
+    /// Kills ship as soon as it says this; returns the directory of its sockets.
+    pub fn killed_at(&self, words: &[&str], said: &str) -> Option<PathBuf> {
         let mut command = self.command(words);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut ship = self.first.network.within(|| command.spawn().expect("ship"));
         let lines = BufReader::new(ship.stderr.take().expect("its stderr")).lines();
         let line = lines.map_while(Result::ok).find(|line| line.contains(said));
         assert!(line.is_some(), "ship never said {said}");
+        let sockets = fs::read_dir(self.path("ship")).is_ok().then(|| self.sockets());
         ship.kill().expect("a kill");
         ship.wait().expect("its end");
+        sockets
+    }
+
+    /// The directory of the ship that is under way, by whose sockets calls of ssh share
+    /// connections.
+    pub fn sockets(&self) -> PathBuf {
+        let mut ships = fs::read_dir(self.path("ship")).expect("the directory").flatten();
+        ships.next().expect("a ship").path()
     }
 
     /// Calls ship, and does something as soon as it says this.
     pub fn ship_while(&self, words: &[&str], said: &str, then: impl FnOnce()) -> Ended {
+        self.ship_until(words, said, |_| then())
+    }
+
+    /// The same, with the id of its process.
+    pub fn ship_until(&self, words: &[&str], said: &str, then: impl FnOnce(u32)) -> Ended {
         let mut command = self.command(words);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut ship = self.first.network.within(|| command.spawn().expect("ship"));
@@ -149,7 +164,7 @@ impl Formation {
         for line in BufReader::new(ship.stderr.take().expect("its stderr")).lines() {
             let line = line.expect("a line");
             if let Some(then) = then.take_if(|_| line.starts_with(said)) {
-                then();
+                then(ship.id());
             }
             stderr += &format!("{line}\n");
         }

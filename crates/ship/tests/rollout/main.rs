@@ -5,7 +5,9 @@
 
 mod formation;
 mod group;
+mod killed;
 mod phase;
+mod silent;
 mod ssm;
 mod story;
 mod terminal;

@@ -3,7 +3,8 @@
 
 use super::formation::{Ended, Formation};
 use super::group::{SETTINGS, WEB, release};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::process::Command;
 use testkit::aws::Aws;
 
 const SHIP_TOML: &str = "app = \"my-app\"\nstore = \"s3://releases\"\n\
@@ -48,6 +49,16 @@ impl Managed {
         assert_eq!(managed.group.ok(&["deploy"]), "r1 runs on 3 instances\n");
         assert_eq!(managed.group.served(), ["one"; 3]);
         managed
+    }
+
+    /// How often a command was cancelled; each time for the third instance alone.
+    fn cancelled(&self) -> usize {
+        let record = self.aws.record();
+        let calls = record.iter().filter(|entry| entry["action"] == "CancelCommand");
+        let instances: Vec<_> = calls.map(|entry| &entry["params"]["InstanceIds"]).collect();
+        let third = json!([self.ids[2]]);
+        assert!(instances.iter().all(|ids| **ids == third), "{instances:?}");
+        instances.len()
     }
 
     fn alarm(&self, state: &str) {
@@ -144,4 +155,40 @@ fn alarms_targets_and_instances_that_are_away_decide() {
     let ended = group.ship(&["deploy", "production", "r1", "--skip-unreachable"]);
     let said = format!("r1 runs on 2 instances, and not on {}\n", ids[1]);
     assert_eq!((ended.code, ended.stdout), (42, said));
+}
+
+/// Systems Manager does not deliver r2 to the third instance, while it is cancelled.
+#[test]
+fn a_command_that_is_not_delivered_yet_is_cancelled() {
+    let managed = Managed::boot();
+    let Managed { group, aws, ids } = &managed;
+    assert_eq!(release(group, "two", WEB), "r2");
+    let deploy = ["deploy", "--batch", "100%"];
+    let done = format!("done      {}", ids[0]);
+
+    aws.post("commands", &json!({"hold": {&ids[2]: ": r2,"}}));
+    let ended = group.ship_while(&deploy, &done, || drop(group.ok(&["cancel"])));
+    assert_eq!(ended.code, 43, "{}", ended.stderr);
+    assert!(ended.stdout.contains("Ada has cancelled it; the group runs r1"), "{}", ended.stdout);
+    assert_eq!(managed.cancelled(), 1);
+    assert_eq!(group.served(), ["one"; 3]);
+
+    // By Ctrl-C: no third order is left that would be delivered later.
+    let ended = group.ship_until(&deploy, &done, |ship| {
+        let kill = Command::new("kill").args(["-INT", &ship.to_string()]).status();
+        assert!(kill.expect("kill").success());
+    });
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("`ship attach production` goes on with it"), "{}", ended.stderr);
+    assert_eq!(managed.cancelled(), 2);
+    aws.post("commands", &json!({"hold": {&ids[2]: ""}}));
+    // Its agent fetches commands in their order: this one, and never r2.
+    assert_eq!(group.ok(&["exec", "--host", &ids[2], "--", "cat", "VERSION"]), "one\n");
+    let is_r2 = |entry: &Value| {
+        let comment = entry["comment"].as_str().unwrap_or_default();
+        entry["kind"] == "run" && entry["instance"] == ids[2].as_str() && comment.contains(": r2,")
+    };
+    assert!(!aws.record().iter().any(is_r2));
+    assert_eq!(group.ok(&["attach"]), "r2 runs on 3 instances\n");
+    assert_eq!(group.served(), ["two"; 3]);
 }

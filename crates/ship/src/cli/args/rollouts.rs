@@ -65,6 +65,9 @@ pub struct AttachArgs {
     /// The rollout; otherwise the newest. `ship history` lists them.
     #[arg(value_name = "ID")]
     pub id: Option<String>,
+    /// Who does it, for the lock and the outcome; otherwise user.name of Git.
+    #[arg(long, env = "SHIP_BY", value_name = "NAME")]
+    pub by: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -47,7 +47,7 @@ impl Board {
     pub fn new(now: Instant) -> Board {
         Board {
             step: "look".to_owned(),
-            text: "at the instances".to_owned(),
+            text: "at the store and the instances".to_owned(),
             since: now,
             phase: None,
             instances: 0,

@@ -5,7 +5,7 @@ use crate::cli::progress::word;
 use crate::fleet::{Host, names};
 use crate::releases::age;
 use crate::rollout::{Action, Rollout, SKIPPED};
-use crate::table::table;
+use crate::table;
 use console::style;
 use jiff::Timestamp;
 use model::error::{Error, Result};
@@ -60,5 +60,50 @@ pub fn history(rollouts: &[Rollout], now: Timestamp, width: Option<usize>) -> St
             model::text::line(&outcome, OUTCOME),
         ]);
     }
-    table(&rows, width)
+    table::with_sentences(&rows, width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::{Phase, Verdict};
+
+    fn rollout(code: u8, message: &str) -> Rollout {
+        let message = message.to_owned();
+        let (from, to) = (Some("r7".to_owned()), "r8".to_owned());
+        Rollout {
+            id: "5b1f03c2".to_owned(),
+            by: "Ada Lovelace of the night shift".to_owned(),
+            action: Action::Rollback,
+            to,
+            from,
+            begun: Timestamp::UNIX_EPOCH,
+            ended: None,
+            phase: Phase::Ended,
+            batches: Default::default(),
+            release: None,
+            bake: 0,
+            unhealthy: Default::default(),
+            failure: None,
+            verdict: Some(Verdict { code, message, help: None }),
+            hosts: Default::default(),
+        }
+    }
+
+    #[test]
+    fn no_outcome_of_the_history_is_cut() {
+        let outcome = "r8 failed on i-0123456789abcdef0: my-app r8 failed, r7 runs on: web.1: it \
+            does not listen on port 29001; the group runs r7";
+        let rollouts = [rollout(12, outcome), rollout(0, "r8 runs on 3 instances")];
+        let now = Timestamp::from_second(240).unwrap();
+        for width in [40, 60, 80, 100, 140] {
+            let text = history(&rollouts, now, Some(width));
+            println!("{text}");
+            let widest = text.lines().map(console::measure_text_width).max().unwrap();
+            assert!(widest <= width, "{text}");
+            let words: Vec<&str> = text.split_whitespace().collect();
+            assert!(words.join(" ").contains(outcome), "{text}");
+        }
+        assert_eq!(history(&rollouts, now, None).lines().count(), 3);
+    }
 }

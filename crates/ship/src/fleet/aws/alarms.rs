@@ -2,7 +2,7 @@
 //! another SDK, which brings 14 crates of its own.
 
 use super::api::{Alarm, Answer, Fault, Kind};
-use super::sdk::{kind, unusable};
+use super::fault::{kind, unusable};
 use crate::objects::chain;
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;

@@ -2,7 +2,7 @@
 //! the one that ship.toml names.
 
 use super::Calls;
-use super::api::{Group, Which};
+use super::api::{Group, Target as Answered, Which};
 use super::calls::Action;
 use crate::fleet::{Fleet, Host, Instance, Standing, Target};
 use crate::place::Place;
@@ -37,6 +37,21 @@ impl Scaling {
             fault.error(Action::DescribeAutoScalingGroups, self.what("list the instances of"))
         })?;
         if groups.is_empty() { Err(self.missing()) } else { Ok(groups) }
+    }
+
+    /// Returns the targets of all target groups, of which an instance may have several.
+    pub async fn balanced(&self) -> Result<Vec<Answered>> {
+        let groups = self.groups().await?;
+        let arns: BTreeSet<String> = groups.into_iter().flat_map(|one| one.targets).collect();
+        let mut targets = Vec::new();
+        for arn in arns {
+            let found = self.calls.targets(&arn).await.map_err(|fault| {
+                let what = format!("ask {arn} for the health of its targets");
+                fault.error(Action::DescribeTargetHealth, what)
+            });
+            targets.extend(found?);
+        }
+        Ok(targets)
     }
 
     fn what(&self, verb: &str) -> String {
@@ -81,21 +96,14 @@ impl Fleet for Scaling {
 
     /// Of an instance with several targets, returns the first that is not healthy.
     async fn targets(&self, hosts: &[Host]) -> Result<BTreeMap<Host, Target>> {
-        let groups = self.groups().await?;
-        let balanced: BTreeSet<String> = groups.into_iter().flat_map(|one| one.targets).collect();
         let wanted: BTreeSet<&str> = hosts.iter().map(|host| host.0.as_str()).collect();
         let mut targets: BTreeMap<Host, Target> = BTreeMap::new();
-        for group in balanced {
-            let found = self.calls.targets(&group).await.map_err(|fault| {
-                let what = format!("ask {group} for the health of its targets");
-                fault.error(Action::DescribeTargetHealth, what)
-            })?;
-            for one in found.into_iter().filter(|one| wanted.contains(one.id.as_str())) {
-                let target = Target { state: one.state, reason: one.reason };
-                let known = targets.entry(Host(one.id)).or_insert_with(|| target.clone());
-                if known.state == "healthy" {
-                    *known = target;
-                }
+        let found = self.balanced().await?.into_iter();
+        for one in found.filter(|one| wanted.contains(one.id.as_str())) {
+            let target = Target { state: one.state, reason: one.reason };
+            let known = targets.entry(Host(one.id)).or_insert_with(|| target.clone());
+            if known.state == "healthy" {
+                *known = target;
             }
         }
         Ok(targets)
@@ -115,7 +123,7 @@ fn standing(state: &str) -> Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::aws::api::{Fault, Kind, Member, Target as Answered};
+    use crate::fleet::aws::api::{Fault, Kind, Member};
     use crate::fleet::aws::fake::Fake;
 
     fn place() -> Place {

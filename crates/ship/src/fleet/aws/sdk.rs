@@ -2,19 +2,16 @@
 //! known which calls may be repeated, and how fast.
 
 use super::alarms::CloudWatch;
-use super::api::{Alarm, Answer, Api, Command, Fault, Group, Invocation, Kind};
+use super::api::{Alarm, Answer, Api, Command, Group, Invocation};
 use super::api::{Managed, Member, Output, Page, Target, Which};
+use super::fault::{fault, unusable};
 use crate::fleet::Host;
-use crate::objects::chain;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_autoscaling::types::Filter;
-use aws_sdk_ssm::config::http::HttpResponse;
-use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ssm::types::{CommandFilter, CommandFilterKey, InstanceInformationStringFilter};
 use jiff::Timestamp;
-use std::error::Error as StdError;
 use std::time::Duration;
 
 /// The document that runs a shell command, and the limit of its own timeout, in seconds.
@@ -191,63 +188,9 @@ fn invocation(one: aws_sdk_ssm::types::CommandInvocation) -> Invocation {
     }
 }
 
-pub fn unusable(why: impl ToString) -> Fault {
-    Fault { kind: Kind::Other, why: why.to_string() }
-}
-
-/// Returns why a call failed.
-fn fault<E>(error: SdkError<E, HttpResponse>) -> Fault
-where
-    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-{
-    let SdkError::ServiceError(answer) = &error else {
-        let why = chain(&error);
-        let is_ours = why.contains("credentials");
-        let kind = if is_ours { Kind::NoCredentials } else { Kind::Unanswered };
-        return Fault { kind, why };
-    };
-    let status = answer.raw().status().as_u16();
-    let code = answer.err().code().unwrap_or_default();
-    let why = match answer.err().message() {
-        Some(message) => model::text::line(&format!("{code}: {message}"), 300),
-        None if code.is_empty() => format!("HTTP status {status}"),
-        None => model::text::line(code, 300),
-    };
-    Fault { kind: kind(code, status), why }
-}
-
-pub fn kind(code: &str, status: u16) -> Kind {
-    match code {
-        _ if code.contains("Throttl") || code == "RequestLimitExceeded" => Kind::Throttled,
-        "TooManyRequestsException" | "SlowDown" | "RateExceeded" => Kind::Throttled,
-        "InvalidInstanceId" => Kind::NotManaged,
-        "InvocationDoesNotExist" => Kind::Unanswered,
-        _ if code.starts_with("ExpiredToken") => Kind::NoCredentials,
-        "UnrecognizedClientException" | "InvalidClientTokenId" => Kind::NoCredentials,
-        _ if status == 429 => Kind::Throttled,
-        _ if status >= 500 => Kind::Unanswered,
-        _ if code.starts_with("AccessDenied") || matches!(status, 401 | 403) => Kind::Denied,
-        "UnauthorizedOperation" => Kind::Denied,
-        _ => Kind::Other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_refusal_has_its_kind() {
-        assert_eq!(kind("ThrottlingException", 400), Kind::Throttled);
-        assert_eq!(kind("Throttling", 400), Kind::Throttled);
-        assert_eq!(kind("AccessDeniedException", 400), Kind::Denied);
-        assert_eq!(kind("AccessDenied", 403), Kind::Denied);
-        assert_eq!(kind("ExpiredTokenException", 400), Kind::NoCredentials);
-        assert_eq!(kind("InternalServerError", 500), Kind::Unanswered);
-        assert_eq!(kind("ServiceUnavailable", 503), Kind::Unanswered);
-        assert_eq!(kind("InvalidInstanceId", 400), Kind::NotManaged);
-        assert_eq!(kind("ValidationError", 400), Kind::Other);
-    }
 
     #[test]
     fn a_time_has_whole_seconds() {

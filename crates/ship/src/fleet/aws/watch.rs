@@ -63,23 +63,9 @@ impl Guard for Watch {
 
     async fn unhealthy(&self) -> Result<BTreeMap<Host, String>> {
         let Some(scaling) = &self.scaling else { return Ok(BTreeMap::new()) };
-        let groups = scaling.groups().await?;
-        let targets: BTreeSet<String> = groups.into_iter().flat_map(|one| one.targets).collect();
-        let mut ill = BTreeMap::new();
-        for group in targets {
-            let found = match self.calls.targets(&group).await {
-                Ok(found) => found,
-                Err(fault) => {
-                    let what = format!("ask {group} for the health of its targets");
-                    return Err(fault.error(Action::DescribeTargetHealth, what));
-                }
-            };
-            for target in found.into_iter().filter(|target| target.state == "unhealthy") {
-                let reason = target.reason.unwrap_or_default();
-                ill.insert(Host(target.id), model::text::line(&reason, 100));
-            }
-        }
-        Ok(ill)
+        let ill = scaling.balanced().await?.into_iter().filter(|one| one.state == "unhealthy");
+        let reason = |reason: Option<String>| model::text::line(&reason.unwrap_or_default(), 100);
+        Ok(ill.map(|target| (Host(target.id), reason(target.reason))).collect())
     }
 }
 

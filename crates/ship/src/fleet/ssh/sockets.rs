@@ -1,13 +1,16 @@
 //! The directory of the sockets by which calls of ssh share a connection.
 //!
-//! Each ship has one of its own, and holds a lock in it. One that was killed leaves its directory
-//! behind; the next ship finds that nobody holds the lock, and removes it.
+//! Each ship has one of its own, and holds a lock in it. A shell beside it waits for its end: of one
+//! that was killed, it ends the connections, by which the calls of ssh end as well, and removes the
+//! directory. If the shell was killed too, the next ship finds that nobody holds the lock.
 
 use model::error::{Error, Result};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -15,28 +18,48 @@ use tempfile::TempDir;
 /// belong to a ship that is starting.
 const OLD: Duration = Duration::from_secs(60);
 
+/// Waits until its standard input ends, which is when ship does. `$1` is the directory, and `$2` is
+/// ssh.
+const WATCH: &str = r#"read -r _; for s in "$1"/*; do
+    if [ -S "$s" ]; then "$2" -O exit -o ControlPath="$s" -- ship; fi
+done; rm -rf -- "$1""#;
+
 pub struct Sockets {
     directory: TempDir,
     _lock: File,
+    /// Open as long as this process lives, however it ends.
+    _watched: Option<ChildStdin>,
 }
 
 impl Sockets {
-    pub fn new() -> Result<Sockets> {
-        let made = parent().and_then(|parent| Sockets::below(&parent));
+    /// Makes the directory; `ssh` is the program that ends connections.
+    pub fn new(ssh: &str) -> Result<Sockets> {
+        let made = parent().and_then(|parent| Sockets::below(&parent, ssh));
         made.map_err(|why| Error::failed("make a directory for ssh").because(why))
     }
 
-    fn below(parent: &Path) -> io::Result<Sockets> {
+    fn below(parent: &Path, ssh: &str) -> io::Result<Sockets> {
         clear(parent, OLD);
         let directory = tempfile::Builder::new().prefix("run-").tempdir_in(parent)?;
         let lock = File::create(directory.path().join("lock"))?;
         lock.try_lock()?;
-        Ok(Sockets { directory, _lock: lock })
+        // Without it, only a killed ship leaves something behind.
+        let watched = watch(directory.path(), ssh).ok().flatten();
+        Ok(Sockets { directory, _lock: lock, _watched: watched })
     }
 
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
+}
+
+/// Starts the shell that cleans up after this process. In a group of its own, it is not reached by
+/// Ctrl-C.
+fn watch(directory: &Path, ssh: &str) -> io::Result<Option<ChildStdin>> {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", WATCH, "sh"]).arg(directory).arg(ssh).process_group(0);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(shell.spawn()?.stdin.take())
 }
 
 /// Returns the user's own directory for them. The path of a socket may have 104 bytes, so that
@@ -82,11 +105,9 @@ mod tests {
     #[test]
     fn the_directory_of_a_dead_ship_is_removed_by_the_next() {
         let parent = tempfile::tempdir().unwrap();
-        let living = Sockets::below(parent.path()).unwrap();
-        let mut killed = Sockets::below(parent.path()).unwrap();
-        killed.directory.disable_cleanup(true);
-        let left = killed.path().to_owned();
-        drop(killed);
+        let living = Sockets::below(parent.path(), "ssh").unwrap();
+        let left = tempfile::tempdir_in(parent.path()).unwrap().keep();
+        fs::write(left.join("lock"), "").unwrap();
         assert!(left.is_dir());
         clear(parent.path(), OLD);
         assert!(left.is_dir(), "a ship that starts has no lock yet");
@@ -95,5 +116,26 @@ mod tests {
         let path = living.path().to_owned();
         drop(living);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_connections_of_a_ship_that_is_killed_are_ended() {
+        let parent = tempfile::tempdir().unwrap();
+        let (ssh, said) = (parent.path().join("ssh"), parent.path().join("said"));
+        fs::write(&ssh, format!("#!/bin/sh\necho \"$*\" >>{}\n", said.display())).unwrap();
+        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut killed = Sockets::below(parent.path(), ssh.to_str().unwrap()).unwrap();
+        let socket = killed.path().join("0123abcd");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        killed.directory.disable_cleanup(true);
+        let directory = killed.path().to_owned();
+        drop(killed);
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while directory.exists() {
+            assert!(std::time::Instant::now() < end, "it is left");
+            std::thread::yield_now();
+        }
+        let exit = format!("-O exit -o ControlPath={} -- ship\n", socket.display());
+        assert_eq!(fs::read_to_string(said).unwrap(), exit);
     }
 }

@@ -106,6 +106,16 @@ async fn the_release_phase_has_an_id() {
     let said = std::fs::read_to_string(directory.path().join("ssh.said")).unwrap();
     let words = "'--json' '--timeout' '600s' '--run-release=5b1f' '--' 's3://b/r8'";
     assert!(said.contains(words), "{said}");
+    // An agent that knows no id, or no release phase at all, is not asked for it.
+    for help in ["--by NAME, --run-release", "--timeout TIME"] {
+        let agent =
+            format!("deploy() {{ case $2 in --help) echo '{help}';; *) echo called; esac; }}\n");
+        let mut shell = std::process::Command::new("sh");
+        let output = shell.arg("-c").arg(format!("{agent}{said}")).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "status=2\n");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr.trim()), (Some(1), agent::TOO_OLD));
+    }
 }
 
 #[tokio::test]

@@ -70,11 +70,13 @@ impl Line {
         command.line == self.text
     }
 
-    /// Returns the command for these instances. Its comment names the rollout and what it is for,
-    /// and a number that no other command has.
+    /// Returns the command for these instances. Its comment names the rollout, if there is one, what
+    /// it is for, and a number that no other command has.
     pub fn command(&self, hosts: &[Host], rollout: &str, number: u32, place: &Place) -> Command {
-        let rollout = if rollout.is_empty() { "ps" } else { rollout };
-        let comment = format!("ship {rollout} {number:08x}: {}, {place}", self.about);
+        let comment = match rollout {
+            "" => format!("ship {} {number:08x}: {place}", self.about),
+            rollout => format!("ship {rollout} {number:08x}: {}, {place}", self.about),
+        };
         let is_plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
         Command {
             line: self.text.clone(),
@@ -118,7 +120,10 @@ mod tests {
             &Order::Deploy { url, by: ada(), release: Some("5b1f".into()) },
             Duration::from_secs(90),
         );
-        let (code, said) = run(&line, "for w do printf '[%s]' \"$w\"; done");
+        let echoes = "for w do printf '[%s]' \"$w\"; done";
+        let knows =
+            format!("case $2 in --help) echo ' --run-release[=<ID>] ';; *) {echoes};; esac");
+        let (code, said) = run(&line, &knows);
         assert_eq!(code, 1);
         let words =
             "[release][--json][--timeout][90s][--run-release=5b1f][--][s3://b/it's $(id)/`x`/r8]";
@@ -126,6 +131,17 @@ mod tests {
         let order = Order::Rollback { app: "-x; y".to_owned(), to: "r7".to_owned(), by: ada() };
         let (_, said) = run(&Line::of(&order, Duration::ZERO), "printf '[%s]' \"$@\"");
         assert!(said.starts_with("[rollback][--json][--to][r7][--][-x; y]"), "{said}");
+    }
+
+    #[test]
+    fn an_agent_that_does_not_know_the_release_phase_is_not_asked_for_it() {
+        let url = "s3://b/r8".to_owned();
+        let order = Order::Deploy { url, by: ada(), release: Some("5b1f".into()) };
+        let line = Line::of(&order, Duration::from_secs(90));
+        for help in ["--run-release  Run it", "--timeout TIME", ""] {
+            let (code, said) = run(&line, &format!("echo '{help}'"));
+            assert_eq!((code, said.as_str()), (1, "status=2\n"), "{help}");
+        }
     }
 
     #[test]
@@ -174,5 +190,7 @@ mod tests {
         let comment = line.command(&[], "5b1f03c2", 0xab, &place()).comment;
         assert_eq!(comment.len(), 100);
         assert!(comment.starts_with("ship 5b1f03c2 000000ab: rrr"), "{comment}");
+        let comment = Line::status().command(&[], "", 0xab, &place()).comment;
+        assert!(comment.starts_with("ship status 000000ab: aaa"), "{comment}");
     }
 }

@@ -161,6 +161,9 @@ mod tests {
             let Progress::Ended(ended) = of("Failed", "Failed", 1, &said) else { panic!() };
             assert_eq!((ended.code, ended.message.as_str()), (1, "sh: 1: deploy: not found"));
         }
+        let refused = format!("status=2\n{ERROR}\n{}\n{error}", crate::fleet::agent::TOO_OLD);
+        let Progress::Ended(ended) = of("Failed", "Failed", 1, &refused) else { panic!() };
+        assert_eq!((ended.code, ended.message.as_str()), (1, crate::fleet::agent::TOO_OLD));
         // Killed, out of memory or at a shutdown; or the shell itself has failed.
         let step = r#"{"event":"step","step":"prove","text":"r8"}"#;
         for said in ["status=137", "status=143", "status=1", "status=0", "", step] {

@@ -108,6 +108,7 @@ impl Ssm {
         let lost = |why: String| Error::new(Exit::NoAgent, what()).because(why);
         let line = line(words, self.patience);
         let sent = self.dispatch(&line, slice::from_ref(host)).await.map_err(failed)?;
+        let (_, sent) = self.note(sent);
         let deadline = Instant::now() + DELIVERY + self.patience + ANSWER;
         let mut has_ended = sent.commands.is_empty();
         while !has_ended && Instant::now() < deadline {

@@ -4,7 +4,9 @@ mod refused;
 
 use super::*;
 use crate::fleet::Ended;
+use crate::fleet::aws::api::Kind;
 use crate::fleet::aws::fake::Fake;
+use tokio::time::sleep;
 
 fn ssm(fake: &Arc<Fake>) -> Ssm {
     let place = Place { app: "shop".parse().unwrap(), environment: "production".parse().unwrap() };
@@ -138,6 +140,31 @@ async fn only_what_has_not_begun_is_cancelled() {
     let ends = ends(&ssm, &ticket).await;
     assert!(matches!(ends[&all[0]], Progress::Ended(_)), "{ends:?}");
     assert_eq!(ends[&all[2]], Progress::NotBegun);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ship_that_is_interrupted_cancels_what_was_not_fetched() {
+    let fake = Fake::running(4, "r7");
+    let ssm = ssm(&fake);
+    let all = hosts(&fake);
+    let (first, second) = all.split_at(2);
+    fake.change(|inner| inner.pings_online = true);
+    for away in [&first[1], &second[1]] {
+        fake.change(|inner| inner.machines.get_mut(&away.0).unwrap().online = false);
+    }
+    let one = ssm.begin(&order("r8"), first).await.unwrap();
+    let other = ssm.begin(&order("r8"), second).await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    ssm.let_go().await.unwrap();
+    // What is fetched goes on.
+    for (ticket, hosts) in [(one, first), (other, second)] {
+        let ends = ends(&ssm, &ticket).await;
+        assert!(matches!(ends[&hosts[0]], Progress::Ended(Ended { code: 0, .. })), "{ends:?}");
+        assert_eq!(ends[&hosts[1]], Progress::NotBegun);
+    }
+    let before = fake.calls()[&Action::CancelCommand].0;
+    ssm.let_go().await.unwrap();
+    assert_eq!(fake.calls()[&Action::CancelCommand].0, before);
 }
 
 #[tokio::test(start_paused = true)]

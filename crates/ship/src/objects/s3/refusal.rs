@@ -14,7 +14,11 @@ pub enum Refused {
     Denied(String),
     NoBucket(String),
     NoCredentials(String),
-    /// No answer of AWS at all.
+    /// No response of S3 at all.
+    Silent(String),
+    /// S3 itself is out of order, or has too many requests, after all tries.
+    OutOfOrder(String),
+    /// A response that is none of S3's.
     Unreachable(String),
     Other(String),
 }
@@ -26,9 +30,14 @@ where
 {
     let SdkError::ServiceError(answer) = &error else {
         let text = chain(&error);
-        return match text.contains("credentials") {
-            true => Refused::NoCredentials(text),
-            false => Refused::Unreachable(text),
+        return match &error {
+            _ if text.contains("credentials") => Refused::NoCredentials(text),
+            SdkError::DispatchFailure(failure) if !failure.is_user() => Refused::Silent(text),
+            SdkError::TimeoutError(_) => Refused::Silent(text),
+            SdkError::ResponseError(response) if response.raw().status().is_server_error() => {
+                Refused::OutOfOrder(text)
+            }
+            _ => Refused::Unreachable(text),
         };
     };
     let code = answer.err().code().unwrap_or_default();
@@ -43,6 +52,7 @@ where
         }
         ("NoSuchBucket", _) => Refused::NoBucket(text),
         (_, 401 | 403) => Refused::Denied(text),
+        (_, 500 | 502..=504) => Refused::OutOfOrder(text),
         _ => Refused::Other(text),
     }
 }
@@ -71,16 +81,19 @@ impl Refused {
                 .because(why)
                 .with_reason(Reason::CredentialsMissing)
                 .help("log in (aws sso login), or set AWS_PROFILE; `aws sts get-caller-identity` must work"),
-            Refused::Unreachable(why) => error
-                .because(why)
-                .with_exit(Exit::NoAgent)
-                .with_reason(Reason::SourceFailed)
-                .help("check network, proxy and region, and repeat the command"),
+            Refused::Silent(why) => unreachable(error.because(why), Reason::NoAnswer),
+            Refused::OutOfOrder(why) => unreachable(error.because(why), Reason::SourceBusy),
+            Refused::Unreachable(why) => unreachable(error.because(why), Reason::SourceFailed),
             Refused::Other(why) => {
                 error.because(why).help("check bucket and region, and repeat the command")
             }
         }
     }
+}
+
+fn unreachable(error: Error, reason: Reason) -> Error {
+    let error = error.with_exit(Exit::NoAgent).with_reason(reason);
+    error.help("check network, proxy and region, and repeat the command")
 }
 
 /// Returns the messages of an error and of its causes, each once.

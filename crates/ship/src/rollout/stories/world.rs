@@ -60,6 +60,10 @@ impl Ticking {
 
 #[async_trait]
 impl Objects for Ticking {
+    async fn responds(&self, key: &str) -> Result<()> {
+        self.store.responds(key).await
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Object>> {
         self.tick();
         self.store.get(key).await
@@ -123,6 +127,10 @@ impl Transport for Mortal {
 
     async fn cancel(&self, ticket: &Ticket) -> Result<()> {
         self.0.cancel(ticket).await
+    }
+
+    async fn let_go(&self) -> Result<()> {
+        self.0.let_go().await
     }
 }
 
@@ -190,11 +198,16 @@ impl World {
 
     /// Starts a rollout whose ship is killed at its nth point; returns whether it has so many.
     pub async fn is_killed(&self, wish: &Wish, point: usize) -> bool {
+        let ship = self.ship("Ada");
+        self.is_killed_in(start(&ship, wish), point).await
+    }
+
+    /// The same of any work of a ship.
+    pub async fn is_killed_in<T>(&self, work: impl Future<Output = T>, point: usize) -> bool {
         self.ticking.requests.store(0, Ordering::SeqCst);
         self.ticking.dies_at.store(point, Ordering::SeqCst);
-        let ship = self.ship("Ada");
         let long = Duration::from_secs(86_400);
-        let killed = tokio::time::timeout(long, start(&ship, wish)).await.is_err();
+        let killed = tokio::time::timeout(long, work).await.is_err();
         self.ticking.dies_at.store(usize::MAX, Ordering::SeqCst);
         killed
     }

@@ -12,7 +12,7 @@ fn seen(release: &str, healthy: bool) -> Result<Seen, String> {
     let fault = (!healthy).then(|| "web.1 does not answer".to_owned());
     let (release, agent) = (Some(release.to_owned()), Some("0.1.0".to_owned()));
     let since = Some(Timestamp::from_second(1_000).unwrap());
-    Ok(Seen { release, healthy, fault, since, agent, working: false })
+    Ok(Seen { release, healthy, fault, since, agent, ..Seen::default() })
 }
 
 fn group(zone: Option<&str>) -> Vec<Row> {

@@ -37,7 +37,11 @@ async fn words_streams_and_exit_code_are_those_of_the_command() {
     assert!(printed.cut.is_empty());
     let sent = fake.sent();
     assert!(!sent[0].line.contains("{{"), "{}", sent[0].line);
-    assert!(sent[0].comment.contains(": exec, shop/production"), "{}", sent[0].comment);
+    let comment = &sent[0].comment;
+    assert!(
+        comment.starts_with("ship exec ") && comment.ends_with(": shop/production"),
+        "{comment}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,4 +86,23 @@ async fn one_that_is_not_reached_and_a_right_that_is_missing_are_named() {
     let error = ssm(&fake).ran(&host, &exec(&["x"])).await.unwrap_err();
     assert_eq!(error.exit().code(), 41);
     assert!(error.chain().ends_with("its SSM agent has not fetched the command"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_not_fetched_is_cancelled_by_ctrl_c() {
+    let (fake, host) = fake("echo ran");
+    fake.change(|inner| {
+        inner.pings_online = true;
+        inner.machines.get_mut(&host.0).unwrap().online = false;
+    });
+    let ssm = ssm(&fake);
+    let interrupted = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        crate::fleet::Transport::let_go(&ssm).await.unwrap();
+        fake.change(|inner| inner.machines.get_mut(&host.0).unwrap().online = true);
+    };
+    let words = exec(&["true"]);
+    let (ran, ()) = tokio::join!(ssm.ran(&host, &words), interrupted);
+    assert_eq!(ran.unwrap_err().exit().code(), 41);
+    assert_eq!(fake.calls()[&Action::CancelCommand].0, 1);
 }
