@@ -22,6 +22,7 @@ mod jobs;
 mod env;
 mod exec;
 mod handed;
+mod one_offs;
 mod lifecycle;
 mod metrics;
 mod forwarding;

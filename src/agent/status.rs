@@ -63,6 +63,7 @@ pub async fn status(
         port: snapshot.current().filter(|m| m.plan.has_web()).map(|m| m.plan.port.get()),
         port_map: port_map(jobs, &snapshot),
         processes: Vec::new(),
+        one_offs: Vec::new(),
         scaled: None,
         settings: None,
         health: None,

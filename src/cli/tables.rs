@@ -2,7 +2,9 @@
 
 use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
-use model::api::{AppStatus, Health, PlanStatus, PlannedProcess, PlannedType, ProcessStatus};
+use model::api::{
+    AppStatus, Health, OneOffStatus, PlanStatus, PlannedProcess, PlannedType, ProcessStatus,
+};
 use std::fmt::Write;
 
 pub(super) const NONE: &str = "no app is installed; `deploy URL` installs one\n";
@@ -58,6 +60,9 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
                 let _ = writeln!(text, "  {name:<9} {value}");
             }
         }
+        for one_off in &app.one_offs {
+            text.push_str(&paragraph("one-off", &one_off_text(one_off), width));
+        }
         if let Some(last) = &app.last {
             let code = last.exit.code();
             let when = ago(last.at);
@@ -86,6 +91,15 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
         text.push_str(&table(&header, rows, "  "));
     }
     if text.is_empty() { NONE.to_owned() } else { text }
+}
+
+/// The command, since when it runs and for whom.
+fn one_off_text(one_off: &OneOffStatus) -> String {
+    let OneOffStatus { command, release, who, .. } = one_off;
+    let since = one_off.since.map(|since| format!(", began {}", ago(since))).unwrap_or_default();
+    let pid = one_off.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+    let gone = if one_off.has_caller { "" } else { "; nobody waits for its end" };
+    format!("{command} of {release} for {who}{since}{pid}{gone}")
 }
 
 /// When the app last answered and how fast, and since when it does not.
