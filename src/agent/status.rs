@@ -67,6 +67,7 @@ pub async fn status(
         scaled: None,
         settings: None,
         health: None,
+        health_path: snapshot.current().and_then(|manifest| manifest.plan.health_path.clone()),
         leaving: leaving(&**machine, &snapshot, working.as_deref()).await?,
         rollback: snapshot.rollback_target().map(|manifest| manifest.label.to_string()),
         working: working.as_ref().map(|job| job.what.clone()),

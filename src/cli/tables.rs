@@ -34,7 +34,7 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
             _ => writeln!(text, "{}: no release runs here", app.app),
         };
         let health = app.health.as_ref().filter(|_| health != "stopped");
-        let health = health.map(|health| health_text(health, app.port.is_some()));
+        let health = health.map(|health| health_text(health, app));
         let port = app.port.map(|port| port.to_string());
         let leaving = app.leaving.as_ref().map(|leaving| {
             let left = leaving.until.duration_since(Timestamp::now()).as_secs().max(0);
@@ -57,7 +57,7 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
             ("leaving", &leaving),
         ] {
             if let Some(value) = value {
-                let _ = writeln!(text, "  {name:<9} {value}");
+                text.push_str(&paragraph(name, value, width));
             }
         }
         for one_off in &app.one_offs {
@@ -103,16 +103,23 @@ fn one_off_text(one_off: &OneOffStatus) -> String {
 }
 
 /// When the app last answered and how fast, and since when it does not.
-fn health_text(health: &Health, has_port: bool) -> String {
+fn health_text(health: &Health, app: &AppStatus) -> String {
+    let (has_port, has_path) = (app.port.is_some(), app.health_path.is_some());
     let answered = match (health.answered, health.milliseconds) {
         (Some(at), _) if !has_port => format!("all processes were up {}", ago(at)),
-        (Some(at), Some(ms)) => format!("answered {} in {ms:.0} ms", ago(at)),
-        _ if has_port => "has not answered yet".to_owned(),
-        _ => "not all processes were up yet".to_owned(),
+        (Some(at), Some(ms)) if has_path => format!("answered {} in {ms:.0} ms", ago(at)),
+        (Some(at), Some(ms)) => format!("accepted a connection {} in {ms:.0} ms", ago(at)),
+        _ if !has_port => "not all processes were up yet".to_owned(),
+        _ if has_path => "has not answered yet".to_owned(),
+        _ => "has not accepted a connection yet".to_owned(),
+    };
+    let unasked = match has_port && !has_path {
+        true => "; answers are not checked without DEPLOY_HEALTH_PATH",
+        false => "",
     };
     match health.healthy {
-        true => answered,
-        false => format!("not healthy since {}, {answered}", ago(health.since)),
+        true => format!("{answered}{unasked}"),
+        false => format!("not healthy since {}, {answered}{unasked}", ago(health.since)),
     }
 }
 

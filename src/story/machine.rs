@@ -5,6 +5,7 @@
 mod keygen;
 
 use crate::generator;
+use crate::host::accept::Accepted;
 use crate::host::journal::Line;
 use crate::host::made_users::Wanted;
 use crate::host::probe::{Answer, Request};
@@ -445,6 +446,14 @@ impl Network for Fake {
 
     fn families(&self) -> Families {
         Families::IPV4
+    }
+
+    async fn accepted(&self, to: SocketAddr) -> io::Result<Accepted> {
+        self.connect(to).await?;
+        let units = self.state().units.clone();
+        let mut on_it = units.values().filter(|unit| unit.is_up && unit.port == Some(to.port()));
+        let hangs = on_it.any(|unit| unit.does == "accept-nothing");
+        Ok(if hangs { Accepted::No { others: 3 } } else { Accepted::Yes })
     }
 
     async fn connect(&self, to: SocketAddr) -> io::Result<()> {

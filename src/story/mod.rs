@@ -1,6 +1,7 @@
 //! Tests of whole deploys on a machine in memory: one per rule of [`crate::deploy`], in
 //! milliseconds, without root. Booted instances show the same with the real parts.
 
+mod accepting;
 mod failing;
 mod formation;
 mod going_back;

@@ -149,6 +149,9 @@ pub struct AppStatus {
     /// What deployd found when it last looked at the processes by itself.
     #[serde(default)]
     pub health: Option<Health>,
+    /// The path that `web` is asked for. None: it is only checked that it accepts connections.
+    #[serde(default)]
+    pub health_path: Option<String>,
     /// The target of `deploy rollback`.
     pub rollback: Option<String>,
     /// The job that is under way for the app, and its id for `deploy attach`.
