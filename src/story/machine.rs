@@ -50,6 +50,10 @@ pub struct State {
     /// Units whose name contains this cannot be started.
     pub cannot_start: Option<String>,
     pub is_stopping: bool,
+    /// How long it has been up, if not for an hour.
+    pub uptime: Option<Duration>,
+    /// Whether its network is not up yet.
+    pub has_no_address: bool,
     /// The job that never ends: the daemon is killed there.
     pub dies_at: Option<String>,
     /// Ports that another program listens on.
@@ -368,7 +372,7 @@ impl ServiceManager for Fake {
     }
 
     async fn uptime(&self) -> Result<Duration> {
-        Ok(Duration::from_secs(3600))
+        Ok(self.state().uptime.unwrap_or(Duration::from_secs(3600)))
     }
 
     async fn is_stopping(&self) -> bool {
@@ -445,7 +449,10 @@ impl Network for Fake {
     }
 
     fn families(&self) -> Families {
-        Families::IPV4
+        match self.state().has_no_address {
+            true => Families::default(),
+            false => Families::IPV4,
+        }
     }
 
     async fn accepted(&self, to: SocketAddr) -> io::Result<Accepted> {
