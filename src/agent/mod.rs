@@ -17,7 +17,7 @@ mod remove;
 mod server;
 mod status;
 mod watch;
-mod history;
+pub mod history;
 mod jobs;
 mod env;
 mod exec;

@@ -310,9 +310,9 @@ async fn post_processes(
     let job = jobs.start(request, move |cx| async move {
         let app = lock(&cx, &selected.app)?;
         let process = selected.process.as_deref();
-        let work = processes::perform(action, &cx, app, process, asked.own_user);
         let words = [action.name()].into_iter().chain(process).collect::<Vec<_>>().join(" ");
-        Ok(Outcome::done(history::recorded(&cx, &selected.app, words, work).await?))
+        let work = |app| processes::perform(action, &cx, app, process, asked.own_user);
+        Ok(Outcome::done(history::recorded(&cx, app, words, work).await?))
     })?;
     Ok(stream(&job))
 }
@@ -323,8 +323,9 @@ async fn post_scale(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> R
     let app = preflight::which(&super::store().apps()?, app)?;
     let request = Request::new(&app, "scale", caller.name);
     let job = jobs.start(request, move |cx| async move {
-        let work = processes::scale(&cx, lock(&cx, &app)?, &asked.counts);
-        Ok(Outcome::done(history::recorded(&cx, &app, history::scale(&asked), work).await?))
+        let work = |app| processes::scale(&cx, app, &asked.counts);
+        let words = history::scale(&asked);
+        Ok(Outcome::done(history::recorded(&cx, lock(&cx, &app)?, words, work).await?))
     })?;
     Ok(stream(&job))
 }
