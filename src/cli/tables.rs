@@ -1,10 +1,10 @@
 //! Answers as tables for people.
 
+mod sentences;
+
 use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
-use model::api::{
-    AppStatus, Health, OneOffStatus, PlanStatus, PlannedProcess, PlannedType, ProcessStatus,
-};
+use model::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ProcessStatus};
 use std::fmt::Write;
 
 pub(super) const NONE: &str = "no app is installed; `deploy URL` installs one\n";
@@ -34,7 +34,7 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
             _ => writeln!(text, "{}: no release runs here", app.app),
         };
         let health = app.health.as_ref().filter(|_| health != "stopped");
-        let health = health.map(|health| health_text(health, app));
+        let health = health.map(|health| sentences::health(health, app));
         let port = app.port.map(|port| port.to_string());
         let leaving = app.leaving.as_ref().map(|leaving| {
             let left = leaving.until.duration_since(Timestamp::now()).as_secs().max(0);
@@ -61,7 +61,7 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
             }
         }
         for one_off in &app.one_offs {
-            text.push_str(&paragraph("one-off", &one_off_text(one_off), width));
+            text.push_str(&paragraph("one-off", &sentences::one_off(one_off), width));
         }
         if let Some(last) = &app.last {
             let code = last.exit.code();
@@ -91,36 +91,6 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
         text.push_str(&table(&header, rows, "  "));
     }
     if text.is_empty() { NONE.to_owned() } else { text }
-}
-
-/// The command, since when it runs and for whom.
-fn one_off_text(one_off: &OneOffStatus) -> String {
-    let OneOffStatus { command, release, who, .. } = one_off;
-    let since = one_off.since.map(|since| format!(", began {}", ago(since))).unwrap_or_default();
-    let pid = one_off.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
-    let gone = if one_off.has_caller { "" } else { "; nobody waits for its end" };
-    format!("{command} of {release} for {who}{since}{pid}{gone}")
-}
-
-/// When the app last answered and how fast, and since when it does not.
-fn health_text(health: &Health, app: &AppStatus) -> String {
-    let (has_port, has_path) = (app.port.is_some(), app.health_path.is_some());
-    let answered = match (health.answered, health.milliseconds) {
-        (Some(at), _) if !has_port => format!("all processes were up {}", ago(at)),
-        (Some(at), Some(ms)) if has_path => format!("answered {} in {ms:.0} ms", ago(at)),
-        (Some(at), Some(ms)) => format!("accepted a connection {} in {ms:.0} ms", ago(at)),
-        _ if !has_port => "not all processes were up yet".to_owned(),
-        _ if has_path => "has not answered yet".to_owned(),
-        _ => "has not accepted a connection yet".to_owned(),
-    };
-    let unasked = match has_port && !has_path {
-        true => "; answers are not checked without DEPLOY_HEALTH_PATH",
-        false => "",
-    };
-    match health.healthy {
-        true => format!("{answered}{unasked}"),
-        false => format!("not healthy since {}, {answered}{unasked}", ago(health.since)),
-    }
 }
 
 /// systemd's word, or a clearer one.
