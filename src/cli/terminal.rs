@@ -80,7 +80,7 @@ impl Terminal {
             }
             Event::Waiting { text, at_most } => self.change(|now| {
                 let (text, since, at_most) = (for_terminal(text), Instant::now(), *at_most);
-                now.waiting = (!text.is_empty()).then(|| Waiting { text, since, at_most });
+                now.waiting = (!text.is_empty()).then_some(Waiting { text, since, at_most });
             }),
             Event::Progress { bytes, total, .. } => {
                 self.line.set_length(total.unwrap_or(*bytes));
