@@ -71,7 +71,12 @@ impl Events {
 
     /// Says what the step waits for now; an empty text, that it goes on.
     pub fn waiting(&self, text: impl Into<String>) {
-        self.push(Event::Waiting { text: text.into() });
+        self.push(Event::Waiting { text: text.into(), at_most: None });
+    }
+
+    /// Says what the step waits for now, and how long it may.
+    pub fn waiting_at_most(&self, text: impl Into<String>, most: Duration) {
+        self.push(Event::Waiting { text: text.into(), at_most: Some(most.as_secs_f64()) });
     }
 
     fn begin(&self, step: Step, text: String, at_most: Option<f64>) {

@@ -260,19 +260,25 @@ impl Watch {
     }
 
     /// Returns the reason that a process does not run or answer at this moment, if there is one.
+    /// Whether it accepts connections is not asked: a deploy takes a process that works on one
+    /// request for some seconds for one that runs.
     pub async fn fault(&self) -> Result<Option<String>> {
-        Ok(self.look().await?.fault)
+        Ok(self.look_for(&self.demand).await?.fault)
     }
 
-    /// Looks once whether each process runs and answers.
+    /// Looks once whether each process runs and answers, or accepts connections: for reports.
     pub async fn look(&self) -> Result<Look> {
+        self.look_for(&Demand { must_accept: true, ..self.demand.clone() }).await
+    }
+
+    async fn look_for(&self, demand: &Demand) -> Result<Look> {
         let mut slowest = Duration::ZERO;
         for process in &self.processes {
             let status = self.machine.status(&process.unit).await?;
             let start = Instant::now();
             let verdict = match status.is_running() {
-                true => process.answers_in_public(&status, &self.demand, self.public).await,
-                false => process.verdict_of_running(&status, &self.demand).await.map(drop),
+                true => process.answers_in_public(&status, demand, self.public).await,
+                false => process.verdict_of_running(&status, demand).await.map(drop),
             };
             slowest = slowest.max(start.elapsed());
             if let Err(why) = verdict {

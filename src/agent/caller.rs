@@ -20,13 +20,16 @@ use model::release::url::{ReleaseUrl, Scheme};
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     ids: Option<(u32, u32)>,
+    pid: u32,
     handed: Handed,
 }
 
 impl Connected<IncomingStream<'_, Bounded>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
         let credentials = stream.io().stream.peer_cred().ok();
+        let pid = credentials.and_then(|peer| u32::try_from(peer.pid()?).ok());
         Peer {
+            pid: pid.unwrap_or(0),
             ids: credentials.map(|peer| (peer.uid(), peer.gid())),
             handed: stream.io().handed.clone(),
         }
@@ -41,6 +44,8 @@ pub(super) struct Caller {
     /// With the person or job that it acts for, if it names one.
     pub(super) name: String,
     pub(super) uid: u32,
+    /// Its process; 0 if that is not visible from here.
+    pub(super) pid: u32,
     /// The file descriptors that the caller passed along.
     pub(super) handed: Handed,
     is_root: bool,
@@ -78,7 +83,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             Failure(error.help(format!("run it with sudo, or join the group {OPERATORS}")))
         };
         match peer {
-            Ok(ConnectInfo(Peer { ids: Some((uid, gid)), handed })) => {
+            Ok(ConnectInfo(Peer { ids: Some((uid, gid)), pid, handed })) => {
                 let name = user::name(uid);
                 if uid != 0 && !user::is_member(uid, gid, OPERATORS) {
                     return Err(refused(&name));
@@ -87,7 +92,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
                     return Err(refused_to_an_app(&name));
                 }
                 let name = acting_for(name, uid, parts.headers.get(BY))?;
-                Ok(Caller { name, uid, handed, is_root: uid == 0 })
+                Ok(Caller { name, uid, pid, handed, is_root: uid == 0 })
             }
             _ => Err(refused("a caller without credentials")),
         }

@@ -1,10 +1,10 @@
 //! The life cycle of `deployd`: settings, recovery, the socket, signals, shutdown.
 
 use super::environment::Environment;
-use super::exec;
 use super::forwarding::Forwarder;
 use super::health_watch::HealthWatch;
 use super::jobs::{Jobs, Request};
+use super::one_offs::{self, OneOffs};
 use super::port_watch;
 use super::server;
 use super::watch::Watcher;
@@ -94,7 +94,8 @@ async fn live(
     tokio::spawn(tell(jobs.clone()));
     tokio::spawn(port_watch::run(jobs.clone()));
     tokio::spawn(port_watch::reserve());
-    tokio::spawn(exec::stop_orphans());
+    tokio::spawn(one_offs::adopt());
+    let one_offs = OneOffs::default();
     let forwarder = Forwarder::default();
     tokio::spawn(forwarder.clone().run(jobs.sources()));
     recover(&jobs);
@@ -109,6 +110,7 @@ async fn live(
         watcher.clone(),
         health,
         environment.clone(),
+        one_offs.clone(),
         async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         },
@@ -138,6 +140,7 @@ async fn live(
     }
     notify(NotifyState::Stopping);
     jobs.stop(GRACE).await;
+    one_offs.leave();
     let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     Ok(())
 }

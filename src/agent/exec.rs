@@ -4,21 +4,21 @@
 //! The caller passes its ends of a terminal or of pipes, and deployd passes them on to systemd:
 //! no byte of a session goes through deployd, and no process is a child of the caller, so that
 //! the sandbox is the one of a unit. The caller's connection stays open meanwhile; its end stops
-//! the command.
+//! the command, and a restart of deployd does not ([`OneOffs`]).
 
 use super::caller::Caller;
+use super::one_offs::OneOffs;
 use super::processes;
-use super::respond::lines;
 use crate::host::systemd::Systemd;
-use crate::host::transient::{Command, OneOff, Property, STOP_TIMEOUT, Streams};
+use crate::host::transient::{Command, OneOff, Property, Streams};
 use crate::host::user;
 use crate::stage::confined;
 use crate::store::{App, Store};
-use axum::body::Body;
 use axum::response::Response;
-use model::api::{Exec, ExecEvent};
+use model::api::Exec;
 use model::error::{Error, Result};
 use model::installed::Snapshot;
+use model::one_off::Described;
 use model::release::manifest::{Manifest, Service};
 use model::release::procfile::Procfile;
 use model::units;
@@ -26,16 +26,20 @@ use nix::sys::stat::{SFlag, fstat};
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::fchown;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Runs the arguments after it, found by the PATH of the app.
 const BY_PATH: &str = "exec -- \"$@\"";
 
 /// Starts a command, and streams its beginning and its end.
-pub(super) async fn exec(store: &Store, caller: &Caller, asked: Exec) -> Result<Response> {
+pub(super) async fn exec(
+    store: &Store,
+    one_offs: &OneOffs,
+    caller: &Caller,
+    asked: Exec,
+) -> Result<Response> {
     let (app, line) = app_and_line(store, &asked)?;
     let manifest = processes::current(&app)?;
     let snapshot = app.snapshot()?;
@@ -48,73 +52,29 @@ pub(super) async fn exec(store: &Store, caller: &Caller, asked: Exec) -> Result<
     // Arguments may hold secrets.
     let program = asked.command.first().unwrap_or(&service.command);
     tracing::info!(DEPLOY_APP = %app.name(), "exec for {} ({unit}): {program}", caller.name);
+    let described = Described {
+        app: app.name().to_string(),
+        release: manifest.label.to_string(),
+        who: caller.name.clone(),
+        pid: caller.pid,
+        program: program.clone(),
+    };
     let command = Command {
-        description: format!("One-off of {} release {}", app.name(), manifest.label),
+        description: described.to_string(),
         unit,
         argv,
         timeout: Duration::MAX,
         properties: properties(&snapshot, &manifest, &service, asked.term)?,
     };
     let one_off = OneOff::start(Systemd::connect().await?, command, streams).await?;
-    let (sender, receiver) = channel(2);
-    let begun = ExecEvent::Begun { unit: one_off.unit().to_owned() };
-    let _ = sender.send(begun).await;
-    tokio::spawn(watch(one_off, sender));
-    let events = futures_util::stream::unfold(receiver, next);
-    Ok(lines(Body::from_stream(events)))
+    Ok(one_offs.follow(one_off).await)
 }
 
-/// The first part of the ids that this deployd gives.
-fn own_ids() -> &'static str {
-    static IDS: OnceLock<String> = OnceLock::new();
-    IDS.get_or_init(|| format!("{:08x}-", fastrand::u32(..)))
-}
-
+/// Returns an id that no other one-off has, even after a restart of deployd.
 fn new_id() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(1);
-    format!("{}{}", own_ids(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Stops the commands of an earlier deployd, whose callers have lost their connection with it.
-pub(super) async fn stop_orphans() {
-    let stop = async {
-        let systemd = Systemd::connect().await?;
-        let mut units = OneOff::running(&systemd, "deploy-*-exec:*.service").await?;
-        units.retain(|unit| !unit.contains(own_ids()));
-        systemd.stop(&units, STOP_TIMEOUT).await
-    };
-    if let Err(error) = stop.await {
-        tracing::warn!("{}", error.chain());
-    }
-}
-
-/// Reports the end of the command, or stops it as soon as its caller is gone.
-async fn watch(mut one_off: OneOff, sender: Sender<ExecEvent>) {
-    let ended = tokio::select! {
-        ended = one_off.ended() => ended,
-        () = sender.closed() => {
-            if let Err(error) = one_off.stop().await {
-                tracing::warn!("{}", error.chain());
-            }
-            return;
-        }
-    };
-    let ended = match ended {
-        Ok(ended) => ExecEvent::Ended { status: ended.status, why: ended.why },
-        Err(error) => ExecEvent::Ended { status: 1, why: Some(error.chain()) },
-    };
-    let _ = sender.send(ended).await;
-}
-
-type Line = std::result::Result<Vec<u8>, serde_json::Error>;
-
-async fn next(mut receiver: Receiver<ExecEvent>) -> Option<(Line, Receiver<ExecEvent>)> {
-    let event = receiver.recv().await?;
-    let line = serde_json::to_vec(&event).map(|mut line| {
-        line.push(b'\n');
-        line
-    });
-    Some((line, receiver))
+    static OWN: LazyLock<u32> = LazyLock::new(|| fastrand::u32(..));
+    format!("{:08x}-{}", *OWN, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The app that is meant, and the line of its Procfile if the request has no command.

@@ -3,7 +3,7 @@
 
 use super::processes;
 use crate::context::Context;
-use crate::store::{App, Store};
+use crate::store::{App, Locked, Store, UnderWay};
 use jiff::Timestamp;
 use model::api::{History, Recorded, Scale};
 use model::error::{Error, Exit, Result};
@@ -69,15 +69,19 @@ pub(super) fn scale(asked: &Scale) -> String {
     format!("scale{}", counts.collect::<String>())
 }
 
-/// Does the work, and adds it to the history of its app, however it ends.
-pub(super) async fn recorded(
-    cx: &Context,
-    app: &AppName,
-    action: String,
-    work: impl Future<Output = Result<String>>,
-) -> Result<String> {
-    let begun = Begun::now(cx, app, action);
-    let result = work.await;
+/// Does work on the processes of an app, and adds it to the history, however it ends: if this
+/// daemon does not live to see that, the next one adds it.
+pub async fn recorded<F, Fut>(cx: &Context, app: Locked, words: String, work: F) -> Result<String>
+where
+    F: FnOnce(Locked) -> Fut,
+    Fut: Future<Output = Result<String>>,
+{
+    drop(cx.cut.decide("it has begun").await);
+    let begun = Begun::now(cx, app.name(), words);
+    if let Err(error) = app.set_under_way(&begun.under_way(cx)) {
+        cx.events.warn(error.chain());
+    }
+    let result = work(app).await;
     begun.record(cx, &result);
     result
 }
@@ -99,9 +103,25 @@ impl Begun {
 
     fn record(self, cx: &Context, result: &Result<String>) {
         let app = self.app.clone();
-        let Some(entry) = self.entry(cx, result) else { return };
-        if let Err(error) = app.lock().and_then(|locked| locked.record(&entry)) {
+        let entry = self.entry(cx, result);
+        let recorded = app.lock().and_then(|locked| {
+            entry.map_or(Ok(()), |entry| locked.record(&entry))?;
+            locked.nothing_under_way()
+        });
+        if let Err(error) = recorded {
             cx.events.warn(error.chain());
+        }
+    }
+
+    fn under_way(&self, cx: &Context) -> UnderWay {
+        UnderWay {
+            id: cx.id.clone(),
+            action: self.action.clone(),
+            who: cx.who.clone(),
+            url: None,
+            before: self.before.clone(),
+            since: Timestamp::now(),
+            of_processes: true,
         }
     }
 

@@ -5,6 +5,7 @@ use super::connections::{Bounded, PATIENCE, in_time};
 use super::environment::Environment;
 use super::health_watch::HealthWatch;
 use super::jobs::{Followed, Job, Jobs, Request};
+use super::one_offs::{self, OneOffs};
 use super::processes::{self, ProcessAction};
 use super::respond::{Reply, done, ended_stream, stream};
 use super::status::Look;
@@ -47,6 +48,7 @@ pub async fn serve(
     watcher: Watcher,
     health: HealthWatch,
     environment: Environment,
+    one_offs: OneOffs,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let routes = Router::new()
@@ -66,7 +68,7 @@ pub async fn serve(
         .route("/v1/cancel", post(post_cancel))
         .route("/v1/logs", get(get_logs))
         .route("/v1/doctor", get(get_doctor))
-        .route("/v1/exec", post(post_exec))
+        .route("/v1/exec", post(post_exec).get(get_exec))
         .route("/v1/env", get(get_env))
         .route("/v1/metrics", get(metrics::get_metrics))
         .route("/v1/lifecycle", post(post_lifecycle))
@@ -75,6 +77,7 @@ pub async fn serve(
         .layer(Extension(watcher))
         .layer(Extension(health))
         .layer(Extension(environment))
+        .layer(Extension(one_offs))
         .with_state(jobs)
         .into_make_service_with_connect_info::<Peer>();
     axum::serve(Bounded::new(listener, PATIENCE), routes).with_graceful_shutdown(stop).await
@@ -115,6 +118,10 @@ async fn get_status(
     let mut found = Vec::new();
     for app in apps {
         found.push(status::status(&machine, &jobs, &watcher, &health, &app, Look::Now).await?);
+    }
+    for one_off in one_offs::running().await? {
+        let app = found.iter_mut().find(|app| app.app == one_off.app);
+        app.into_iter().for_each(|app| app.one_offs.push(one_off.clone()));
     }
     Ok(Json(found))
 }
@@ -303,9 +310,9 @@ async fn post_processes(
     let job = jobs.start(request, move |cx| async move {
         let app = lock(&cx, &selected.app)?;
         let process = selected.process.as_deref();
-        let work = processes::perform(action, &cx, app, process, asked.own_user);
         let words = [action.name()].into_iter().chain(process).collect::<Vec<_>>().join(" ");
-        Ok(Outcome::done(history::recorded(&cx, &selected.app, words, work).await?))
+        let work = |app| processes::perform(action, &cx, app, process, asked.own_user);
+        Ok(Outcome::done(history::recorded(&cx, app, words, work).await?))
     })?;
     Ok(stream(&job))
 }
@@ -316,8 +323,9 @@ async fn post_scale(caller: Caller, State(jobs): State<Jobs>, bytes: Bytes) -> R
     let app = preflight::which(&super::store().apps()?, app)?;
     let request = Request::new(&app, "scale", caller.name);
     let job = jobs.start(request, move |cx| async move {
-        let work = processes::scale(&cx, lock(&cx, &app)?, &asked.counts);
-        Ok(Outcome::done(history::recorded(&cx, &app, history::scale(&asked), work).await?))
+        let work = |app| processes::scale(&cx, app, &asked.counts);
+        let words = history::scale(&asked);
+        Ok(Outcome::done(history::recorded(&cx, lock(&cx, &app)?, words, work).await?))
     })?;
     Ok(stream(&job))
 }
@@ -363,8 +371,20 @@ async fn get_doctor(
     Ok(Json(rows))
 }
 
-async fn post_exec(caller: Caller, bytes: Bytes) -> Reply<Response> {
-    Ok(exec::exec(&super::store(), &caller, body(&bytes)?).await?)
+async fn post_exec(
+    caller: Caller,
+    Extension(one_offs): Extension<OneOffs>,
+    bytes: Bytes,
+) -> Reply<Response> {
+    Ok(exec::exec(&super::store(), &one_offs, &caller, body(&bytes)?).await?)
+}
+
+async fn get_exec(
+    caller: Caller,
+    Extension(one_offs): Extension<OneOffs>,
+    Query(asked): Query<api::Following>,
+) -> Reply<Response> {
+    Ok(one_offs.follow_again(&caller, &asked.unit).await?)
 }
 
 async fn get_env(_: Caller, Query(asked): Query<api::EnvQuery>) -> Reply<Json<EnvStatus>> {

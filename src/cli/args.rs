@@ -123,8 +123,9 @@ pub enum Command {
     ///
     /// The command gets what a process of the app has: the current release's directory, env,
     /// user, HOME and sandbox, and a terminal if it is run at one. PS is run.1, and there is no
-    /// PORT. It goes on during deploys, and ends when its caller does. The exit code is the
-    /// command's own; 128 and the number of the signal that ended it.
+    /// PORT. It goes on during deploys and restarts of deployd, and ends when its caller does;
+    /// `deploy status` shows it. The exit code is the command's own; 128 and the number of the
+    /// signal that ended it.
     ///
     /// `deploy exec my-app -- bin/rails console`, `deploy exec my-app -- bash -c 'ls | wc'`,
     /// `deploy exec my-app release`.

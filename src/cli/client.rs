@@ -109,6 +109,17 @@ impl Client {
         following(send(self.request(Method::GET, "/v1/attach").query(query)).await?).await
     }
 
+    /// Follows a one-off command again that this process has begun; none while deployd does not
+    /// answer.
+    pub async fn follow_again(&self, query: &impl Serialize) -> Result<Option<Following>> {
+        match self.request(Method::GET, "/v1/exec").query(query).send().await {
+            // Too many connections at this moment.
+            Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => Ok(None),
+            Ok(response) => following(response).await.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Asks over a connection of its own, which also carries these file descriptors.
     pub async fn follow_with(
         path: &str,

@@ -1,12 +1,13 @@
 //! `deploy exec`: runs a command of an app at this terminal, or between pipes.
 
+mod following;
 mod terminal;
 
 use super::args::ExecArgs;
-use super::client::{Client, Following};
 use crate::signals;
-use model::api::{Exec, ExecEvent};
-use model::error::{Error, Exit, Result};
+use following::Command;
+use model::api::Exec;
+use model::error::{Error, Result};
 use model::text::for_terminal;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
@@ -40,7 +41,7 @@ async fn in_terminal(request: &Exec) -> Result<u8> {
     let cannot = |e: io::Error| Error::failed("make a terminal").because(e);
     let (terminal, its_end) = Terminal::open().map_err(cannot)?;
     let mut signals = signals::receive(&[SIGWINCH, SIGHUP, SIGTERM, SIGINT])?;
-    let following = begin(request, vec![its_end]).await?;
+    let command = Command::begin(request, vec![its_end]).await?;
     // The window may have changed since.
     terminal.resize();
     let raw = terminal.make_raw().map_err(cannot)?;
@@ -49,7 +50,7 @@ async fn in_terminal(request: &Exec) -> Result<u8> {
     // Blocks in a read until this program ends.
     let mut keyboard = Some((File::from(stdin()?), copy()?));
     let mut typing = None;
-    let mut ended = std::pin::pin!(end(following));
+    let mut ended = std::pin::pin!(command.end());
     let mut taken = std::pin::pin!(terminal.taken());
     let ended = loop {
         tokio::select! {
@@ -87,36 +88,15 @@ async fn in_pipes(request: &Exec) -> Result<u8> {
         // Through one pipe the lines keep their order.
         error = duplicate(&output)?;
     }
-    let following = begin(request, vec![input, output, error]).await?;
+    let command = Command::begin(request, vec![input, output, error]).await?;
     let _input = copied(File::from(stdin()?), to_input.into());
     let outputs = [
         copied(from_output.into(), File::from(stdout()?)),
         copied(from_error.into(), File::from(duplicate(&io::stderr())?)),
     ];
-    let ended = end(following).await;
+    let ended = command.end().await;
     finish(&outputs).await;
     report(ended)
-}
-
-/// Asks for the command, and waits until it runs. The streams are closed here after that.
-async fn begin(request: &Exec, streams: Vec<OwnedFd>) -> Result<Following> {
-    let mut following = Client::follow_with("/v1/exec", request, &streams).await?;
-    match following.next_as().await? {
-        Some(ExecEvent::Begun { .. }) => Ok(following),
-        _ => Err(lost()),
-    }
-}
-
-async fn end(mut following: Following) -> Result<(u8, Option<String>)> {
-    match following.next_as().await? {
-        Some(ExecEvent::Ended { status, why }) => Ok((status, why)),
-        _ => Err(lost()),
-    }
-}
-
-fn lost() -> Error {
-    let error = Error::new(Exit::NoAgent, "follow the command to its end");
-    error.because("deployd closed the connection").help("see `journalctl -u deployd`")
 }
 
 fn report(ended: Result<(u8, Option<String>)>) -> Result<u8> {

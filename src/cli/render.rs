@@ -30,7 +30,7 @@ impl Progress {
             (false, true) => Progress::Quiet,
             (false, false) if Terminal::is_there() => Progress::Terminal(Terminal::new()),
             (false, false) => {
-                Progress::Lines(Lines { printed: Instant::now(), waiting: String::new() })
+                Progress::Lines(Lines { printed: Instant::now(), end: None, waiting: None })
             }
         }
     }
@@ -49,10 +49,8 @@ impl Progress {
 
     /// Says again what is waited for; a terminal shows it all the time.
     pub fn remind(&self) {
-        if let Progress::Lines(Lines { waiting, .. }) = self
-            && !waiting.is_empty()
-        {
-            line(&format!("{:<9} {}", "waits", for_terminal(waiting)));
+        if let Progress::Lines(Lines { waiting: Some(waiting), .. }) = self {
+            line(&waiting.line());
         }
     }
 
@@ -68,8 +66,29 @@ impl Progress {
 /// Plain lines.
 pub struct Lines {
     printed: Instant,
+    /// The end of the step, if it has one.
+    end: Option<Instant>,
     /// What the step waits for.
-    waiting: String,
+    waiting: Option<Wait>,
+}
+
+/// What a job waits for, and until when.
+struct Wait {
+    text: String,
+    end: Option<Instant>,
+}
+
+impl Wait {
+    fn line(&self) -> String {
+        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| format!(", at most {:.0} s more", left.as_secs_f64().ceil()));
+        format!("{:<9} {}{}", "waits", self.text, left.unwrap_or_default())
+    }
+}
+
+/// The moment after so many seconds.
+fn end(at_most: Option<f64>) -> Option<Instant> {
+    Instant::now().checked_add(Duration::try_from_secs_f64(at_most?).ok()?)
 }
 
 impl Lines {
@@ -83,14 +102,17 @@ impl Lines {
                     for_terminal(who)
                 ));
             }
-            Event::Step { step, text, .. } => {
-                self.waiting.clear();
+            Event::Step { step, text, at_most, .. } => {
+                (self.end, self.waiting) = (end(*at_most), None);
                 line(&format!("{:<9} {}", step.name(), for_terminal(text)))
             }
             Event::Output { line: text } => line(&format!("  | {}", for_terminal(text))),
             Event::Warning { text } => line(&format!("warning: {}", for_terminal(text))),
             Event::Progress { bytes, total, files } => self.progress(*bytes, *total, *files),
-            Event::Waiting { text } => self.waiting.clone_from(text),
+            Event::Waiting { text, at_most } => {
+                let (text, end) = (for_terminal(text), end(*at_most).or(self.end));
+                self.waiting = (!text.is_empty()).then_some(Wait { text, end });
+            }
             Event::Ended { .. } | Event::Unknown => {}
         }
     }
@@ -194,5 +216,43 @@ fn staged(archive: &Archive) -> Vec<String> {
 fn print_json(event: &Event) {
     if let Ok(line) = serde_json::to_string(event) {
         let _ = writeln!(stdout(), "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::event::Step;
+
+    fn step(at_most: Option<f64>) -> Event {
+        Event::Step { step: Step::Prove, text: "r1".to_owned(), after: 0.0, at_most }
+    }
+
+    fn waiting(text: &str, at_most: Option<f64>) -> Event {
+        Event::Waiting { text: text.to_owned(), at_most }
+    }
+
+    /// The line that is printed every ten seconds after these events.
+    fn reminder(events: &[Event]) -> Option<String> {
+        let mut lines = Lines { printed: Instant::now(), end: None, waiting: None };
+        events.iter().for_each(|event| lines.show(event));
+        lines.waiting.map(|waiting| waiting.line())
+    }
+
+    #[test]
+    fn a_reminder_says_what_is_waited_for_and_how_long_it_may_take() {
+        let said = |events: &[Event]| reminder(events).expect("a reminder");
+        let wait = |at_most| waiting("no\x1b route", at_most);
+        assert_eq!(said(&[step(None), wait(None)]), "waits     no\u{fffd} route");
+        let most = "waits     no\u{fffd} route, at most 60 s more";
+        assert_eq!(said(&[step(Some(60.0)), wait(None)]), most);
+        assert_eq!(said(&[step(None), wait(Some(60.0))]), most);
+        assert_eq!(said(&[step(Some(900.0)), wait(Some(60.0))]), most);
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_wait_that_is_over() {
+        assert_eq!(reminder(&[step(None), waiting("a", None), waiting("", None)]), None);
+        assert_eq!(reminder(&[step(None), waiting("a", None), step(None)]), None);
     }
 }

@@ -1,8 +1,10 @@
 //! Answers as tables for people.
 
+mod sentences;
+
 use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
-use model::api::{AppStatus, Health, PlanStatus, PlannedProcess, PlannedType, ProcessStatus};
+use model::api::{AppStatus, PlanStatus, PlannedProcess, PlannedType, ProcessStatus};
 use std::fmt::Write;
 
 pub(super) const NONE: &str = "no app is installed; `deploy URL` installs one\n";
@@ -32,7 +34,7 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
             _ => writeln!(text, "{}: no release runs here", app.app),
         };
         let health = app.health.as_ref().filter(|_| health != "stopped");
-        let health = health.map(|health| health_text(health, app.port.is_some()));
+        let health = health.map(|health| sentences::health(health, app));
         let port = app.port.map(|port| port.to_string());
         let leaving = app.leaving.as_ref().map(|leaving| {
             let left = leaving.until.duration_since(Timestamp::now()).as_secs().max(0);
@@ -55,8 +57,11 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
             ("leaving", &leaving),
         ] {
             if let Some(value) = value {
-                let _ = writeln!(text, "  {name:<9} {value}");
+                text.push_str(&paragraph(name, value, width));
             }
+        }
+        for one_off in &app.one_offs {
+            text.push_str(&paragraph("one-off", &sentences::one_off(one_off), width));
         }
         if let Some(last) = &app.last {
             let code = last.exit.code();
@@ -86,20 +91,6 @@ pub fn status(apps: &[AppStatus], width: Option<usize>) -> String {
         text.push_str(&table(&header, rows, "  "));
     }
     if text.is_empty() { NONE.to_owned() } else { text }
-}
-
-/// When the app last answered and how fast, and since when it does not.
-fn health_text(health: &Health, has_port: bool) -> String {
-    let answered = match (health.answered, health.milliseconds) {
-        (Some(at), _) if !has_port => format!("all processes were up {}", ago(at)),
-        (Some(at), Some(ms)) => format!("answered {} in {ms:.0} ms", ago(at)),
-        _ if has_port => "has not answered yet".to_owned(),
-        _ => "not all processes were up yet".to_owned(),
-    };
-    match health.healthy {
-        true => answered,
-        false => format!("not healthy since {}, {answered}", ago(health.since)),
-    }
 }
 
 /// systemd's word, or a clearer one.

@@ -32,8 +32,16 @@ struct Now {
     after: f64,
     since: Instant,
     at_most: Option<f64>,
-    waiting: Option<(String, Instant)>,
+    waiting: Option<Waiting>,
     stages: bool,
+}
+
+/// What the step waits for, since when, and for how many seconds at most.
+#[derive(Clone)]
+struct Waiting {
+    text: String,
+    since: Instant,
+    at_most: Option<f64>,
 }
 
 impl Terminal {
@@ -70,9 +78,9 @@ impl Terminal {
             Event::Step { step, text, after, at_most } => {
                 self.begin(*step, for_terminal(text), *after, *at_most);
             }
-            Event::Waiting { text } => self.change(|now| {
-                let text = for_terminal(text);
-                now.waiting = (!text.is_empty()).then(|| (text, Instant::now()));
+            Event::Waiting { text, at_most } => self.change(|now| {
+                let (text, since, at_most) = (for_terminal(text), Instant::now(), *at_most);
+                now.waiting = (!text.is_empty()).then_some(Waiting { text, since, at_most });
             }),
             Event::Progress { bytes, total, .. } => {
                 self.line.set_length(total.unwrap_or(*bytes));
@@ -157,8 +165,14 @@ impl Now {
         let mut text = format!("{:<9} ", self.step.name());
         let elapsed = self.since.elapsed().as_secs_f64();
         let left = self.at_most.map(|most| (most - elapsed).max(0.0));
-        let waiting = |(text, since): &(String, Instant)| {
-            format!("{text}, {}", took(since.elapsed().as_secs_f64()))
+        let waiting = |Waiting { text, since, at_most }: &Waiting| {
+            let waited = since.elapsed().as_secs_f64();
+            match at_most {
+                None => format!("{text}, {}", took(waited)),
+                Some(most) => {
+                    format!("at most {:.0} s more: {text}", (most - waited).max(0.0).ceil())
+                }
+            }
         };
         let waiting = self.waiting.as_ref().map(waiting);
         let _ = match (self.step, left) {
@@ -172,9 +186,10 @@ impl Now {
                 let waiting = waiting.unwrap_or_else(|| self.text.clone());
                 write!(text, "{waiting}, at most {:.0} s more", left.ceil())
             }
-            (_, None) => {
-                write!(text, "{}, {}", waiting.as_ref().unwrap_or(&self.text), took(elapsed))
-            }
+            (_, None) => match waiting {
+                Some(waiting) => write!(text, "{waiting}"),
+                None => write!(text, "{}, {}", self.text, took(elapsed)),
+            },
         };
         text
     }

@@ -37,6 +37,7 @@ impl Attempt {
             url: url.map(ReleaseUrl::to_string),
             before: app.current()?,
             since: Timestamp::now(),
+            of_processes: false,
         };
         Ok(Attempt {
             work,
@@ -79,6 +80,11 @@ impl Attempt {
     pub fn what(&self) -> String {
         let UnderWay { action, url, .. } = &self.work;
         url.as_ref().map_or_else(|| action.clone(), |url| format!("{action} {url}"))
+    }
+
+    /// Whether it was about processes of the current release.
+    pub fn is_of_processes(&self) -> bool {
+        self.work.of_processes
     }
 
     pub fn before(&self) -> Option<&Label> {

@@ -12,6 +12,7 @@ use crate::owner;
 use crate::stage::{self, Syncing};
 use crate::store::Locked;
 use model::error::{Error, Exit, Result};
+use model::reason::Reason;
 use model::release::manifest::Manifest;
 use std::time::Instant;
 
@@ -57,6 +58,10 @@ async fn recover_steps(cx: &Context, app: &Locked) -> Result<Done> {
         Some(manifest) if manifest.state.is_settling() => {
             attempt.set_release(&manifest.label);
             settle_again(cx, app, manifest).await
+        }
+        Some(manifest) if attempt.is_of_processes() => {
+            attempt.set_release(&manifest.label);
+            go_on_with_processes(cx, app, &attempt, &manifest).await
         }
         current => interrupted_at(cx, app, &attempt, current).await,
     };
@@ -173,6 +178,35 @@ async fn interrupted_at(
             Err(error.help("ask for it again"))
         }
     }
+}
+
+/// Ends a restart, stop, start or scaling that was cut off: the processes that are to run do.
+async fn go_on_with_processes(
+    cx: &Context,
+    app: &Locked,
+    attempt: &Attempt,
+    manifest: &Manifest,
+) -> Result<Done> {
+    let what = format!("{} was interrupted: deployd or the instance ended", attempt.what());
+    if let Err(why) = converge(cx, app).await {
+        return Err(stuck(app, what, why));
+    }
+    let stopped = app.snapshot()?.stopped;
+    let (run, rest): (Vec<_>, Vec<_>) = manifest
+        .plan
+        .instances()
+        .map(|process| process.to_string())
+        .partition(|process| !stopped.covers(process));
+    let list = |names: &[String], one: &str, several: &str| match names {
+        [] => String::new(),
+        [name] => format!(", {name} {one}"),
+        names => format!(", {} {several}", names.join(" and ")),
+    };
+    let (runs, stays) = (list(&run, "runs", "run"), list(&rest, "stays stopped", "stay stopped"));
+    let why = format!("release {} is current{runs}{stays}", manifest.label);
+    let help =
+        format!("`deploy status {}` says how it is; ask for it again if need be", app.name());
+    Err(Error::failed(what).because(why).help(help).with_reason(Reason::Interrupted))
 }
 
 fn current_is(app: &Locked, current: Option<Manifest>) -> Done {

@@ -1,6 +1,7 @@
 //! The requirements on a healthy `web` process: it listens where its clients can reach it, and
 //! responds.
 
+use crate::host::accept::{Accepted, PATIENCE};
 use crate::host::probe::Request;
 use crate::host::seams::{Machine, Network};
 use model::release::manifest::Manifest;
@@ -18,6 +19,9 @@ pub(super) struct Demand {
     pub families: Families,
     /// None if a connection is enough.
     pub request: Option<Request>,
+    /// Whether the process itself must accept a connection, where nothing is requested: the kernel
+    /// makes connections for a process that hangs.
+    pub must_accept: bool,
     pub statuses: Statuses,
 }
 
@@ -71,6 +75,7 @@ impl Demand {
             clients: plan.clients,
             families,
             request,
+            must_accept: false,
             statuses: plan.health_status.clone(),
         }
     }
@@ -117,12 +122,29 @@ impl Demand {
         self.network.connect(at).await.map_err(shortfall)
     }
 
+    async fn accepts(&self, at: SocketAddr) -> Result<(), Shortfall> {
+        let accepted = match self.must_accept {
+            true => self.network.accepted(at).await,
+            false => self.network.connect(at).await.map(|()| Accepted::Yes),
+        };
+        let others = match accepted {
+            Ok(Accepted::Yes) => return Ok(()),
+            Ok(Accepted::No { others: 0 }) => String::new(),
+            Ok(Accepted::No { others: 1 }) => ", and 1 client waits".to_owned(),
+            Ok(Accepted::No { others }) => format!(", and {others} clients wait"),
+            Err(error) => {
+                let help = "it must accept connections on $PORT";
+                return Err(Shortfall::new(format!("connect to {at}: {error}"), help));
+            }
+        };
+        let why = format!("it has accepted no connection for {} s{others}", PATIENCE.as_secs());
+        Err(Shortfall::new(why, "it hangs, or works on one request for longer: see its log"))
+    }
+
     async fn answers(&self, endpoint: &Endpoint) -> Result<(), Shortfall> {
         let at = endpoint.target();
         let Some(request) = &self.request else {
-            let help = "it must accept connections on $PORT";
-            let connected = self.network.connect(at).await;
-            return connected.map_err(|e| Shortfall::new(format!("connect to {at}: {e}"), help));
+            return self.accepts(at).await;
         };
         let path = &request.path;
         let statuses = &self.statuses;

@@ -1,6 +1,7 @@
 //! The instance that the agent runs on: systemd over D-Bus, nft(8), the kernel's sockets and the
 //! users of /etc/passwd.
 
+use super::accept::{self, Accepted};
 use super::journal::Line;
 use super::made_users::{self, Wanted};
 use super::probe::{self, Answer, Request};
@@ -141,6 +142,10 @@ impl Network for Linux {
 
     fn families(&self) -> Families {
         addresses::families()
+    }
+
+    async fn accepted(&self, to: SocketAddr) -> io::Result<Accepted> {
+        accept::accepted(to).await
     }
 
     async fn connect(&self, to: SocketAddr) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The interfaces to the instance. This module knows nothing of releases: its terms are units,
 //! jobs, ports, users and programs.
 
+pub mod accept;
 pub mod addresses;
 pub mod cgroup;
 pub mod child;

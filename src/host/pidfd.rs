@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use nix::libc::{self, siginfo_t};
 use nix::sys::signal::Signal;
+use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -28,6 +29,13 @@ impl Pidfd {
     }
 }
 
+/// Whether the process of this pid runs the program of this name. Another process may have the pid
+/// by now, though rarely of the same program.
+pub fn runs(pid: u32, program: &str) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.is_ok_and(|name| name.trim_end() == program)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,7 +47,10 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
         let process = Pidfd::open(child.id().cast_signed()).expect("a process");
         process.send(Signal::SIGTERM).expect("it runs");
+        let pid = child.id();
+        assert!(runs(pid, "sleep") && !runs(pid, "sleepy"));
         assert_eq!(child.wait().expect("its end").signal(), Some(libc::SIGTERM));
         assert_eq!(process.send(Signal::SIGTERM), Err(Errno::ESRCH));
+        assert!(!runs(pid, "sleep") && !runs(0, "sleep"));
     }
 }

@@ -70,17 +70,17 @@ pub async fn get(at: SocketAddr, request: &Request) -> io::Result<Answer> {
 
 /// Resets an abandoned connection: half closed, it would stay open in a process that hangs, and
 /// count as a client's while the process drains.
-struct ResetWhenGivenUp(OwnedFd);
+pub(super) struct ResetWhenGivenUp(OwnedFd);
 
 impl ResetWhenGivenUp {
-    fn of(stream: &TcpStream) -> io::Result<Self> {
+    pub fn of(stream: &TcpStream) -> io::Result<Self> {
         let socket = stream.as_fd().try_clone_to_owned()?;
         setsockopt(&socket, Linger, &linger { l_onoff: 1, l_linger: 0 })?;
         Ok(ResetWhenGivenUp(socket))
     }
 
     /// A response arrived: the connection closes normally.
-    fn no_more(self) {
+    pub fn no_more(self) {
         let _ = setsockopt(&self.0, Linger, &linger { l_onoff: 0, l_linger: 0 });
     }
 }

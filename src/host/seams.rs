@@ -1,6 +1,7 @@
 //! Traits for everything that a deploy needs from its instance: [`Linux`](super::linux::Linux) is
 //! the real one, the story tests have a fake.
 
+use super::accept::Accepted;
 use super::journal::Line;
 use super::made_users::Wanted;
 use super::probe::{Answer, Request};
@@ -126,6 +127,9 @@ pub trait Network: Send + Sync {
 
     /// Returns the address families over which other machines reach this instance.
     fn families(&self) -> Families;
+
+    /// Connects to an address of this instance, and waits until its server accepts a connection.
+    async fn accepted(&self, to: SocketAddr) -> io::Result<Accepted>;
 
     /// Connects to an address of this instance.
     async fn connect(&self, to: SocketAddr) -> io::Result<()>;

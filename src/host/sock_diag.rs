@@ -29,6 +29,7 @@ const REQUEST: usize = 56;
 /// Offsets of the used fields of a `struct inet_diag_msg`, and its size, in bytes.
 const PORT: usize = 4;
 const ADDRESS: usize = 8;
+const RECEIVE_QUEUE: usize = 56;
 const INODE: usize = 68;
 const ATTRIBUTES: usize = 72;
 
@@ -83,7 +84,7 @@ fn listener(socket: &[u8]) -> Option<Listening> {
 pub fn bound_udp() -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for family in FAMILIES {
-        let request = request(family, SockProtocol::Udp, TCP_CLOSE, 0);
+        let request = request(family, SockProtocol::Udp, TCP_CLOSE, [0, 0]);
         let each = |socket: &[u8]| found.extend(listener(socket));
         netlink::dump(SockProtocol::NetlinkSockDiag, SOCK_DIAG_BY_FAMILY, &request, each)?;
     }
@@ -101,6 +102,38 @@ pub fn connections(port: u16) -> io::Result<usize> {
     Ok(count)
 }
 
+/// Counts the connections to this local port that wait for accept(2).
+///
+/// Fails with `NotFound` if the kernel has no `tcp_diag`.
+pub fn waiting(port: u16) -> io::Result<u32> {
+    let mut count = 0;
+    for family in FAMILIES {
+        // Of a listening socket it is the length of the queue.
+        dump(family, TCP_LISTEN, port, |socket| count += number(socket, RECEIVE_QUEUE))?;
+    }
+    Ok(count)
+}
+
+/// Counts the connections to this local port, from this port of a client or from any (0), that
+/// wait for accept(2), and whose clients wait for an answer.
+///
+/// Fails with `NotFound` if the kernel has no `tcp_diag`.
+pub fn clients_waiting(port: u16, client: u16) -> io::Result<usize> {
+    let mut count = 0;
+    for family in FAMILIES {
+        let request = request(family, SockProtocol::Tcp, TCP_ESTABLISHED, [port, client]);
+        // Only accept(2) gives it an inode.
+        let each = |socket: &[u8]| count += usize::from(number(socket, INODE) == 0);
+        netlink::dump(SockProtocol::NetlinkSockDiag, SOCK_DIAG_BY_FAMILY, &request, each)?;
+    }
+    Ok(count)
+}
+
+fn number(socket: &[u8], at: usize) -> u32 {
+    let bytes = socket.get(at..).and_then(|bytes| bytes.first_chunk());
+    bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+}
+
 /// Calls `found` for each socket in these states; port 0 matches any port.
 fn dump(
     family: AddressFamily,
@@ -108,15 +141,16 @@ fn dump(
     port: u16,
     socket: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let request = request(family, SockProtocol::Tcp, states, port);
+    let request = request(family, SockProtocol::Tcp, states, [port, 0]);
     netlink::dump(SockProtocol::NetlinkSockDiag, SOCK_DIAG_BY_FAMILY, &request, socket)
 }
 
-/// Builds a `struct inet_diag_req_v2`. Of the socket's identity, it sets only the local port.
-fn request(family: AddressFamily, protocol: SockProtocol, states: u32, port: u16) -> Vec<u8> {
+/// Builds a `struct inet_diag_req_v2`. Of the socket's identity, it sets only the ports,
+/// the local one and the peer's.
+fn request(family: AddressFamily, protocol: SockProtocol, states: u32, ports: [u16; 2]) -> Vec<u8> {
     let mut request = vec![family as u8, protocol as u8, 0, 0];
     request.extend(states.to_ne_bytes());
-    request.extend(port.to_be_bytes());
+    request.extend(ports.iter().flat_map(|port| port.to_be_bytes()));
     request.resize(REQUEST, 0);
     request
 }

@@ -72,6 +72,8 @@ pub struct ServiceStatus {
     pub active_since: u64,
     /// The same by CLOCK_MONOTONIC, which is never set.
     pub active_since_monotonic: u64,
+    /// When its main process began, in microseconds since the epoch; 0 if it never did.
+    pub started: u64,
     /// Bytes; `None` without memory accounting.
     pub memory: Option<u64>,
     /// `None` without CPU accounting.
@@ -391,6 +393,7 @@ pub(super) fn status_of(unit: &Properties, service: &Properties) -> ServiceStatu
         n_restarts: property(service, "NRestarts"),
         active_since: property(unit, "ActiveEnterTimestamp"),
         active_since_monotonic: property(unit, "ActiveEnterTimestampMonotonic"),
+        started: property(service, "ExecMainStartTimestamp"),
         memory: (memory != u64::MAX && memory != 0).then_some(memory),
         cpu: (cpu != u64::MAX && cpu != 0).then(|| Duration::from_nanos(cpu)),
         control_group: property(service, "ControlGroup"),

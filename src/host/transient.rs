@@ -3,7 +3,7 @@
 mod one_off;
 mod property;
 
-pub use one_off::OneOff;
+pub use one_off::{Listed, OneOff};
 pub use property::properties;
 
 use super::systemd::Systemd;

@@ -1,5 +1,5 @@
-//! `underway.json`: a deploy that has begun and not ended. After a crash it is the only trace of a
-//! deploy besides its release, and lets the history report how the deploy went on.
+//! `underway.json`: a deploy, or another job of an app, that has begun and not ended. After a crash
+//! it is the only trace of a deploy besides its release, and lets the history report how it went on.
 
 use super::durable;
 use super::{App, Locked};
@@ -21,10 +21,13 @@ pub struct UnderWay {
     /// The release that was current when it began.
     pub before: Option<Label>,
     pub since: Timestamp,
+    /// Whether it is about processes of the current release: a restart, stop, start or scaling.
+    #[serde(default)]
+    pub of_processes: bool,
 }
 
 impl App {
-    /// Returns the deploy that is under way, or was when the daemon last ended. A deploy whose
+    /// Returns the job that is under way, or was when the daemon last ended. A job whose
     /// outcome is in the history has ended, though a crash may have left the file; an unreadable
     /// file is ignored.
     pub fn under_way(&self) -> Option<UnderWay> {

@@ -91,7 +91,7 @@ async fn a_restart_that_the_end_of_the_daemon_cut_off_is_taken_back() {
             () = story.machine.death() => {}
         }
         story.starts_anew();
-        story.recover().await.expect("it is good");
+        Story::fails(story.recover().await, Exit::Failed);
         let manifest = story.app().manifest(&"r1".parse().expect("a label")).expect("a manifest");
         assert_eq!((manifest.plan.private_ports.len(), manifest.rolling), (1, None));
         assert_eq!(

@@ -5,6 +5,7 @@
 mod keygen;
 
 use crate::generator;
+use crate::host::accept::Accepted;
 use crate::host::journal::Line;
 use crate::host::made_users::Wanted;
 use crate::host::probe::{Answer, Request};
@@ -49,6 +50,10 @@ pub struct State {
     /// Units whose name contains this cannot be started.
     pub cannot_start: Option<String>,
     pub is_stopping: bool,
+    /// How long it has been up, if not for an hour.
+    pub uptime: Option<Duration>,
+    /// Whether its network is not up yet.
+    pub has_no_address: bool,
     /// The job that never ends: the daemon is killed there.
     pub dies_at: Option<String>,
     /// Ports that another program listens on.
@@ -367,7 +372,7 @@ impl ServiceManager for Fake {
     }
 
     async fn uptime(&self) -> Result<Duration> {
-        Ok(Duration::from_secs(3600))
+        Ok(self.state().uptime.unwrap_or(Duration::from_secs(3600)))
     }
 
     async fn is_stopping(&self) -> bool {
@@ -444,7 +449,18 @@ impl Network for Fake {
     }
 
     fn families(&self) -> Families {
-        Families::IPV4
+        match self.state().has_no_address {
+            true => Families::default(),
+            false => Families::IPV4,
+        }
+    }
+
+    async fn accepted(&self, to: SocketAddr) -> io::Result<Accepted> {
+        self.connect(to).await?;
+        let units = self.state().units.clone();
+        let mut on_it = units.values().filter(|unit| unit.is_up && unit.port == Some(to.port()));
+        let hangs = on_it.any(|unit| unit.does == "accept-nothing");
+        Ok(if hangs { Accepted::No { others: 3 } } else { Accepted::Yes })
     }
 
     async fn connect(&self, to: SocketAddr) -> io::Result<()> {

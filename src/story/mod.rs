@@ -1,6 +1,7 @@
 //! Tests of whole deploys on a machine in memory: one per rule of [`crate::deploy`], in
 //! milliseconds, without root. Booted instances show the same with the real parts.
 
+mod accepting;
 mod failing;
 mod formation;
 mod going_back;
@@ -11,6 +12,7 @@ mod signatures;
 mod syncing;
 mod usual;
 
+use crate::agent::history;
 use crate::agent::processes::{self, ProcessAction};
 use crate::context::{Common, Context};
 use crate::deploy::{self, Done, RunRelease};
@@ -214,8 +216,13 @@ impl Story {
     }
 
     pub async fn restart(&self, process: Option<&str>) -> Result<String> {
-        let locked = self.app().lock()?;
-        processes::perform(ProcessAction::Restart, &self.cx(), locked, process, false).await
+        self.perform(ProcessAction::Restart, process).await
+    }
+
+    pub async fn perform(&self, action: ProcessAction, process: Option<&str>) -> Result<String> {
+        let (cx, words) = (self.cx(), action.name().to_owned());
+        let work = |app| processes::perform(action, &cx, app, process, false);
+        history::recorded(&cx, self.app().lock()?, words, work).await
     }
 
     pub async fn scale(&self, kind: &str, count: u16) -> Result<String> {

@@ -1,7 +1,9 @@
 //! Recovery after the daemon is killed or the machine boots, from each recorded state.
 
 use super::{Story, WEB};
+use crate::agent::processes::ProcessAction;
 use model::error::Exit;
+use model::reason::Reason;
 use model::release::state::State;
 
 /// r1 serves, and the daemon is killed in a deploy of r2 when it requests this job.
@@ -119,6 +121,61 @@ async fn a_boot_in_the_settle_window_goes_on_with_the_new_release() {
     story.starts_anew();
     story.recover().await.expect("it is good");
     runs_alone(&story, "r2");
+}
+
+/// The daemon is killed in this work on processes when it requests this job.
+async fn killed_in(story: &mut Story, action: ProcessAction, job: &str) {
+    story.state().dies_at = Some(job.to_owned());
+    tokio::select! {
+        done = story.perform(action, None) => panic!("it lived: {done:?}"),
+        () = story.machine.death() => {}
+    }
+    story.starts_anew();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_was_interrupted_is_in_the_history() {
+    let mut story = Story::serving_r1().await;
+    killed_in(&mut story, ProcessAction::Restart, "start deploy-my-app-web-r1@2").await;
+    assert_eq!(story.last().action, "deploy", "nobody has recorded it yet");
+    let error = Story::fails(story.recover().await, Exit::Failed);
+    assert_eq!(error.reason(), Reason::Interrupted);
+    runs_alone(&story, "r1");
+    let last = story.last();
+    assert_eq!((last.action.as_str(), last.who.as_str()), ("restart", "ann"));
+    assert_eq!((last.exit, last.reason), (Exit::Failed, Some(Reason::Interrupted)));
+    let message = "restart was interrupted: deployd or the instance ended: release r1 is current, \
+                   web.1 runs";
+    assert_eq!(last.message, message);
+    assert_eq!((last.before.as_deref(), last.after.as_deref()), (Some("r1"), Some("r1")));
+    // It is there once.
+    story.starts_anew();
+    story.recover().await.expect("nothing is wrong");
+    let history = story.app().history(10).expect("readable");
+    assert_eq!(history.iter().filter(|entry| entry.action == "restart").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_was_interrupted_is_completed_and_in_the_history() {
+    let mut story = Story::serving_r1().await;
+    killed_in(&mut story, ProcessAction::Stop, "stop deploy-my-app-web-r1@1").await;
+    Story::fails(story.recover().await, Exit::Failed);
+    assert_eq!(story.runs(), [""; 0]);
+    let last = story.last();
+    assert_eq!(last.action, "stop");
+    assert!(last.message.ends_with("release r1 is current, web.1 stays stopped"), "{last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_ends_or_was_a_typing_error_leaves_no_trace_for_recovery() {
+    let story = Story::serving_r1().await;
+    story.restart(None).await.expect("it is good");
+    assert_eq!((story.last().action.as_str(), story.last().exit), ("restart", Exit::Done));
+    assert_eq!(story.app().under_way(), None);
+    story.restart(Some("wep")).await.expect_err("there is none");
+    assert_eq!(story.app().under_way(), None);
+    let done = story.recover().await.expect("nothing is wrong");
+    assert_eq!(done.message, "my-app: release r1 is current");
 }
 
 #[tokio::test(flavor = "multi_thread")]

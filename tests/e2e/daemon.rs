@@ -105,6 +105,53 @@ fn reports_a_deploy_during_which_it_was_killed_before_any_change() {
 }
 
 #[test]
+fn a_restart_that_is_interrupted_is_in_the_history() {
+    let host = Host::boot();
+    let slow = "web: sleep 3; exec python3 app.py web\nworker: python3 app.py worker\n";
+    host.publish(&Release::new("r1").procfile(slow));
+    host.deploys("r1");
+    let restarting = |host: &Host| {
+        let job = host.command(&["deploy", "restart"]).spawn();
+        host.wait_for("the process beside it", SOON, || {
+            let state = host.sh("systemctl show -P ActiveState deploy-my-app-web-r1@2");
+            (state == "active\n").then_some(())
+        });
+        job
+    };
+    let entries = |host: &Host| {
+        let history = host.json(&["history", "--json"]);
+        let entries = history.as_array().expect("entries").iter();
+        entries.filter(|entry| entry["action"] == "restart").cloned().collect::<Vec<_>>()
+    };
+    let job = restarting(&host);
+    host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();
+    let said = job.output().exits(1);
+    assert!(
+        said.stdout.contains("restart was interrupted: deployd or the instance ended"),
+        "{said:?}"
+    );
+    let [entry] = &entries(&host)[..] else { panic!("{:?}", entries(&host)) };
+    assert_eq!((&entry["exit"], &entry["reason"]), (&"failed".into(), &"interrupted".into()));
+    assert_eq!((&entry["who"], &entry["after"]), (&"root".into(), &"r1".into()));
+    let message = entry["message"].as_str().expect("text");
+    assert!(message.ends_with("release r1 is current, web.1 and worker.1 run"), "{message}");
+    assert_eq!(host.served().as_deref(), Some("r1"));
+
+    // deployd is stopped, as for an upgrade, and the instance dies.
+    let job = restarting(&host);
+    host.exec(&["systemctl", "restart", "deployd"]).ok();
+    job.output().exits(1);
+    assert_eq!(entries(&host).len(), 2);
+    let job = restarting(&host);
+    host.kill_hard();
+    drop(job);
+    host.instance.boot();
+    host.wait_for("the entry", SOON, || (entries(&host).len() == 3).then_some(()));
+    host.wait_for("the app", SOON, || (host.served().as_deref() == Some("r1")).then_some(()));
+    println!("{}", host.deploy(&["history"]).ok());
+}
+
+#[test]
 fn a_daemon_in_a_crash_loop_touches_no_app() {
     let host = Host::running_r1();
     let before = host.pids();

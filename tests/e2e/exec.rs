@@ -194,11 +194,13 @@ fn a_one_off_goes_on_during_a_deploy_and_ends_with_its_caller() {
         (sleeps().is_empty() && one_offs(&host).is_empty()).then_some(())
     });
 
-    // A deployd that is gone cannot tell whether the caller is.
+    // Its caller is killed while there is no deployd: the next one finds out.
     let running = host.command(&["deploy", "exec", "--", "sleep", "4711"]).spawn();
     host.wait_for("sleep", SOON, || (!sleeps().is_empty()).then_some(()));
-    host.exec(&["systemctl", "kill", "--signal=KILL", "deployd"]).ok();
-    running.output().exits(41);
+    host.sh("systemctl stop deployd.socket deployd; pkill -KILL -x deploy; sync");
+    running.output();
+    assert!(!sleeps().is_empty());
+    host.sh("systemctl start deployd.socket deployd");
     host.wait_for("end", SOON, || {
         (sleeps().is_empty() && one_offs(&host).is_empty()).then_some(())
     });
@@ -208,6 +210,95 @@ fn a_one_off_goes_on_during_a_deploy_and_ends_with_its_caller() {
     host.wait_for("sleep", SOON, || (!sleeps().is_empty()).then_some(()));
     host.deploy(&["remove", "my-app", "--yes"]).exits(0);
     running.output().exits(143);
+}
+
+/// Waits until another deployd serves than the one with this pid.
+fn next_deployd(host: &Host, before: &str) {
+    host.wait_for("the next deployd", SOON, || {
+        let now = host.sh("systemctl show -P MainPID deployd");
+        (now != before && host.deploy(&["status"]).status == Some(0)).then_some(())
+    });
+}
+
+#[test]
+fn a_one_off_outlives_a_restart_of_deployd() {
+    let host = host();
+    let shared = "/var/lib/deploy/apps/my-app/shared";
+    let goes = |name: &str| host.sh(&format!("touch {shared}/{name}"));
+    let begun = |name: &str| {
+        let begun = || host.exec(&["test", "-e", &format!("{shared}/{name}-begun")]).status;
+        host.wait_for("one-off", SOON, || (begun() == Some(0)).then_some(()));
+    };
+    let waits = |name: &str, end: &str| {
+        let dir = "$DEPLOY_SHARED";
+        format!(
+            "touch {dir}/{name}-begun; until [ -e {dir}/{name} ]; do sleep 0.1; done
+            echo \"$(cat) after $VAR\"; echo to stderr >&2; {end}"
+        )
+    };
+    let deployd = || host.sh("systemctl show -P MainPID deployd");
+    let exec = |name: &str, end: &str| {
+        let script = format!("VAR={name}; {}", waits(name, end));
+        host.command(&["deploy", "exec", "--", "bash", "-c", &script]).input("typed").spawn()
+    };
+
+    // It takes five seconds, and deployd is restarted in the middle.
+    let slow = exec("slow", "sleep 5; exit 7");
+    begun("slow");
+    goes("slow");
+    let before = deployd();
+    host.sh("systemctl restart deployd");
+    next_deployd(&host, &before);
+    let said = host.deploy(&["status"]).ok();
+    println!("{said}");
+    assert!(said.contains("  one-off   bash of r1 for root, began "), "{said}");
+    let one_offs = host.status()["one_offs"].clone();
+    assert_eq!(one_offs[0]["command"], "bash");
+    assert_eq!(one_offs[0]["has_caller"], true);
+    assert!(one_offs[0]["since"].is_string() && one_offs[0]["pid"].is_u64(), "{one_offs}");
+    let output = slow.output().exits(7);
+    assert_eq!(output.stdout, "typed after slow\n");
+    assert_eq!(output.stderr, "to stderr\n");
+
+    // deployd is killed, and the command ends while there is none.
+    let [killed, failed] = [exec("killed", "exit 0"), exec("failed", "exit 9")];
+    ["killed", "failed"].iter().for_each(|name| begun(name));
+    host.sh("systemctl kill --signal=KILL deployd; systemctl stop deployd.socket deployd");
+    ["killed", "failed"].iter().for_each(|name| drop(goes(name)));
+    let ended = || host.sh("pgrep -fc '^bash -c VAR=' || true").trim() == "0";
+    host.wait_for("the end of both", SOON, || ended().then_some(()));
+    host.sh("systemctl start deployd.socket deployd");
+    assert_eq!(killed.output().exits(0).stdout, "typed after killed\n");
+    assert_eq!(failed.output().exits(9).stdout, "typed after failed\n");
+    assert_eq!(host.status()["one_offs"].as_array().map(Vec::len), Some(0));
+
+    // A console goes on at its terminal, and ends with its caller as before.
+    let session = Session::open(&host, "my-app -- bash --norc -i");
+    session.keys("echo be-gun | tr -d -\\n");
+    session.shows("begun");
+    let before = deployd();
+    host.sh("systemctl restart deployd");
+    next_deployd(&host, &before);
+    session.keys("echo still-at-$(tty) | tr a-z A-Z\\n");
+    session.shows("STILL-AT-/DEV/PTS/");
+    session.keys("exit 5\\n");
+    let output = session.end();
+    assert!(output.stdout.contains("ended 5"), "{output:?}");
+    host.wait_for("no unit", SOON, || one_offs_gone(&host).then_some(()));
+    let session = Session::open(&host, "my-app -- bash --norc -i");
+    session.keys("sleep 4712 & disown; echo read-y | tr -d -\\n");
+    session.shows("ready");
+    let before = deployd();
+    host.sh("systemctl restart deployd");
+    next_deployd(&host, &before);
+    host.sh("pkill -KILL -x script");
+    session.end();
+    host.wait_for("no unit", SOON, || one_offs_gone(&host).then_some(()));
+    assert_eq!(host.sh("pgrep -f '^sleep 4712' || true"), "");
+}
+
+fn one_offs_gone(host: &Host) -> bool {
+    host.sh("systemctl list-units --all --no-legend --plain 'deploy-*-exec:*'").is_empty()
 }
 
 #[test]

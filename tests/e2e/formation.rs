@@ -77,6 +77,41 @@ fn an_app_that_goes_bad_after_its_settle_window_is_seen_and_left_alone() {
 }
 
 #[test]
+fn an_app_that_accepts_no_connection_is_not_healthy_even_without_a_path() {
+    let host = Host::boot();
+    host.publish(&graceful("r1"));
+    host.deploys("r1");
+    let pid = host.pid("web.1").expect("a process");
+    let said = host.deploy(&["status"]).exits(0).stdout;
+    assert!(said.contains("  health    accepted a connection 0s ago in "), "{said}");
+    assert!(said.contains("answers are not checked without DEPLOY_HEALTH_PATH"), "{said}");
+    assert_eq!(host.status()["health_path"], serde_json::Value::Null);
+
+    // It hangs: the kernel still accepts connections for it.
+    host.sh(&format!("kill -STOP {pid}"));
+    host.sh("systemd-run --quiet bash -c 'exec 3<>/dev/tcp/127.0.0.1/5000; sleep 600'");
+    let waits = || host.sh("ss -Hnt state established 'dport = :5000'");
+    host.wait_for("a client", SOON, || (!waits().is_empty()).then_some(()));
+    let said = host.deploy(&["status"]).exits(12).stdout;
+    println!("{said}");
+    assert!(said.contains("my-app (production): r1, good, not healthy"), "{said}");
+    let why = "web.1: it has accepted no connection for 5 s, and 1 client waits";
+    assert!(said.contains(why), "{said}");
+    assert_eq!(host.status()["healthy"], false);
+    host.wait_for("the journal", Duration::from_secs(90), || {
+        host.journal(&["-u", "deployd"])
+            .contains("my-app r1 is not healthy: web.1: it has accepted no connection")
+            .then_some(())
+    });
+    host.sh(&format!("kill -CONT {pid}"));
+    host.wait_for("the journal", Duration::from_secs(60), || {
+        host.journal(&["-u", "deployd"]).contains("my-app r1 is healthy again").then_some(())
+    });
+    host.deploy(&["status"]).exits(0);
+    assert_eq!(host.pid("web.1"), Some(pid));
+}
+
+#[test]
 fn another_region_in_agent_env_counts_for_the_next_deploy() {
     let host = Host::running_r1();
     let before = host.sh("systemctl show -P MainPID deployd");

@@ -2,7 +2,8 @@
 //! release is complete to the last byte.
 
 use crate::metadata::Metadata;
-use std::time::Duration;
+use crate::terminal::AtTerminal;
+use std::time::{Duration, Instant};
 use testkit::app::{BUCKET, Release, url};
 use testkit::host::{ACCESS_KEY, Host, SOON};
 use testkit::s3::Fault;
@@ -137,6 +138,27 @@ fn a_deploy_at_boot_waits_for_the_role_of_the_instance() {
     metadata.attach_role();
     deploying.output().exits(0);
     assert_eq!(host.served().as_deref(), Some("r1"));
+}
+
+#[test]
+fn a_region_that_nobody_has_set_is_an_error_at_once_after_a_boot_too() {
+    let host = Host::boot();
+    host.sh("sed -i '/AWS_ENDPOINT_URL/d; /AWS_REGION/d' /etc/deploy/agent.env");
+    host.configure("DEPLOY_BOOT_TIMEOUT=5m\n");
+    host.reboot();
+    let begun = Instant::now();
+    let said = host.deploy(&[&url("r1")]).exits(11);
+    println!("{said:?} after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}: {said:?}", begun.elapsed());
+    assert!(said.stdout.contains("S3 cannot be asked without a region"), "{said:?}");
+    assert!(said.stderr.contains("set AWS_REGION to the bucket's region"), "{said:?}");
+    // The network is not there yet: that is waited for, with a countdown at a terminal.
+    host.configure("AWS_REGION=eu-central-1\nAWS_ENDPOINT_URL=http://s3.test:9000\n");
+    let deploy = format!("deploy --timeout 6s {}", url("r1"));
+    let screens = host.at_terminal(100, "LANG=C.UTF-8", &deploy);
+    let is_shown =
+        |left: &u32| screens.showed(&["resolve", &format!("at most {left} s more: s3://")]);
+    assert!((1..=6).filter(is_shown).count() >= 2, "no countdown: {}", screens.last());
 }
 
 #[test]

@@ -251,6 +251,23 @@ fn a_deploy_killed_by_an_upgrade_is_recovered() {
 }
 
 #[test]
+fn a_one_off_outlives_an_upgrade() {
+    let host = Host::running_r1();
+    make_next(&host);
+    let script = format!(
+        "touch {SHARED}/migrating; until [ -e {SHARED}/go ]; do sleep 0.1; done; echo done; exit 7"
+    );
+    let migrating = host.command(&["deploy", "exec", "--", "bash", "-c", &script]).spawn();
+    wait_for_file(&host, &format!("{SHARED}/migrating"));
+    let deployd = main_pid(&host, "deployd");
+    dpkg(&host, &["--install", NEXT]).exits(0);
+    assert_ne!(main_pid(&host, "deployd"), deployd);
+    assert_eq!(host.status()["one_offs"][0]["command"], "bash");
+    host.sh(&format!("touch {SHARED}/go"));
+    assert_eq!(migrating.output().exits(7).stdout, "done\n");
+}
+
+#[test]
 fn a_settle_window_cut_by_an_upgrade_is_watched_to_its_end() {
     let host = Host::running_r1();
     make_next(&host);

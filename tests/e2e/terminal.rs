@@ -42,7 +42,7 @@ impl Screens {
     }
 
     /// Whether a screen had a line with all of these.
-    fn showed(&self, words: &[&str]) -> bool {
+    pub fn showed(&self, words: &[&str]) -> bool {
         let has = |line: &str| words.iter().all(|word| line.contains(word));
         self.all.iter().any(|screen| screen.lines().any(has))
     }
@@ -113,6 +113,22 @@ fn a_terminal_without_colours_or_a_moving_line_gets_what_it_can_show() {
     host.publish(&Release::new("r4"));
     let output = host.deploy(&["--quiet", &url("r4")]);
     assert_eq!((output.stderr.as_str(), output.stdout.lines().count()), ("", 1), "{output:?}");
+}
+
+#[test]
+fn without_a_terminal_a_long_wait_is_explained_every_ten_seconds() {
+    let host = Host::running_r1();
+    host.publish(&slow("r2").procfile("web: sleep 13; exec python3 app.py web\n"));
+    let said = host.deploys("r2").stderr;
+    println!("{said}");
+    let waits: Vec<_> = said.lines().filter(|line| line.starts_with("waits")).collect();
+    // The settle window is shorter than that.
+    let [line] = waits[..] else { panic!("{said}") };
+    assert!(line.starts_with("waits     web.1: it does not listen on port 29"), "{line}");
+    assert!(
+        line.ends_with(", at most 10 s more") || line.ends_with(", at most 9 s more"),
+        "{line}"
+    );
 }
 
 #[test]

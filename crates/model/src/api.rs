@@ -136,6 +136,9 @@ pub struct AppStatus {
     #[serde(default)]
     pub port_map: Option<String>,
     pub processes: Vec<ProcessStatus>,
+    /// What `deploy exec` runs.
+    #[serde(default)]
+    pub one_offs: Vec<OneOffStatus>,
     pub leaving: Option<Leaving>,
     /// The counts that `deploy scale` has changed, beside those of the release.
     #[serde(default)]
@@ -146,6 +149,9 @@ pub struct AppStatus {
     /// What deployd found when it last looked at the processes by itself.
     #[serde(default)]
     pub health: Option<Health>,
+    /// The path that `web` is asked for. None: it is only checked that it accepts connections.
+    #[serde(default)]
+    pub health_path: Option<String>,
     /// The target of `deploy rollback`.
     pub rollback: Option<String>,
     /// The job that is under way for the app, and its id for `deploy attach`.
@@ -216,6 +222,22 @@ pub struct ProcessStatus {
     /// Open connections to its port.
     #[serde(default)]
     pub connections: Option<usize>,
+}
+
+/// A command of `deploy exec` that runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OneOffStatus {
+    pub app: String,
+    pub release: String,
+    pub unit: String,
+    /// The program, or the line of the Procfile, without arguments: they may hold secrets.
+    pub command: String,
+    /// The user who runs it.
+    pub who: String,
+    pub since: Option<Timestamp>,
+    pub pid: Option<u32>,
+    /// Whether its caller still runs, and waits for its end.
+    pub has_caller: bool,
 }
 
 /// Processes of a release that is no longer current. They still run for the clients that are
@@ -376,6 +398,13 @@ pub struct Exec {
     pub command: Vec<String>,
     /// The caller's TERM.
     pub term: Option<String>,
+}
+
+/// The query of GET /v1/exec, by which the process that has started a one-off follows it again, if
+/// deployd was restarted meanwhile. The response is that of POST /v1/exec.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Following {
+    pub unit: String,
 }
 
 /// The stages of a one-off command.

@@ -64,7 +64,12 @@ pub enum Event {
         at_most: Option<f64>,
     },
     /// What the step waits for, as of now: an empty text, nothing any more.
-    Waiting { text: String },
+    Waiting {
+        text: String,
+        /// Seconds from now after which it is given up; none if the step has a limit, or nothing has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_most: Option<f64>,
+    },
     /// How far the archive is: compressed bytes read, entries unpacked.
     Progress { bytes: u64, total: Option<u64>, files: u64 },
     /// A line that the release's own `build` wrote.
@@ -82,7 +87,7 @@ impl Event {
     /// How much text it holds. The last event always stays.
     pub fn bytes(&self) -> usize {
         match self {
-            Event::Step { text, .. } | Event::Waiting { text } | Event::Warning { text } => {
+            Event::Step { text, .. } | Event::Waiting { text, .. } | Event::Warning { text } => {
                 text.len()
             }
             Event::Output { line } => line.len(),

@@ -14,6 +14,7 @@ pub mod fixtures;
 pub mod history;
 pub mod installed;
 pub mod metrics;
+pub mod one_off;
 pub mod reason;
 pub mod release;
 pub mod retention;

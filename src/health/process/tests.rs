@@ -98,6 +98,7 @@ fn demand() -> Demand {
         clients: Clients::Anywhere,
         families: Families::IPV4,
         request: None,
+        must_accept: false,
         statuses: Default::default(),
     }
 }

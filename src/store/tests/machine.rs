@@ -89,6 +89,7 @@ fn under_way() -> UnderWay {
         url: None,
         before: Some(label("r1")),
         since: Timestamp::UNIX_EPOCH,
+        of_processes: false,
     }
 }
 
