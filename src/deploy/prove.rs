@@ -66,6 +66,9 @@ async fn beside(
     candidate.watch.end_the_unhealthy(plan.stop_timeout).await?;
     let timeout = cx.remaining(plan.health_timeout);
     let mut singletons = candidate.watch.split_off(|kind| plan.is_singleton(kind));
+    if !plan.private_ports.is_empty() {
+        cx.machine.expect_ports();
+    }
     start_and_watch(cx, &mut candidate.watch, &plan, timeout).await?;
     if singletons.is_empty() {
         return Ok(());

@@ -87,6 +87,9 @@ pub trait ServiceManager: Send + Sync {
 /// Forwards the public ports to the private ones.
 #[async_trait]
 pub trait PortSwitch: Send + Sync {
+    /// Prepares, in the background, for the next script: it is then loaded sooner.
+    fn expect_ports(&self);
+
     /// Loads a script of nft(8) completely, or changes nothing.
     async fn load_ports(&self, script: &str) -> Result<()>;
 

@@ -381,6 +381,8 @@ impl ServiceManager for Fake {
 
 #[async_trait]
 impl PortSwitch for Fake {
+    fn expect_ports(&self) {}
+
     async fn load_ports(&self, script: &str) -> Result<()> {
         self.job("ports".to_owned()).await;
         let mut state = self.state();
