@@ -11,7 +11,7 @@ use super::sockets::{self, Listener};
 use super::systemd::{Activity, ServiceStatus, Systemd};
 use super::transient::{Command, Ending, Lines};
 use super::user::{self, Ids};
-use super::{addresses, reserve, sock_diag};
+use super::{addresses, new_units, reserve, sock_diag};
 use async_trait::async_trait;
 use model::error::{Error, Result};
 use model::release::reach::{Endpoint, Families};
@@ -46,6 +46,10 @@ impl Linux {
 impl ServiceManager for Linux {
     async fn daemon_reload(&self) -> Result<()> {
         self.systemd.daemon_reload().await
+    }
+
+    async fn add_units(&self, units: &[String]) -> Result<bool> {
+        new_units::add(&self.systemd, units).await
     }
 
     fn generated(&self) -> &Path {

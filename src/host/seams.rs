@@ -36,6 +36,10 @@ pub trait ServiceManager: Send + Sync {
     /// Makes the service manager reload unit files and run the generators.
     async fn daemon_reload(&self) -> Result<()>;
 
+    /// Runs the generator for units that are new, these among them. Returns whether the service
+    /// manager finds them now; if not, it has to reload.
+    async fn add_units(&self, units: &[String]) -> Result<bool>;
+
     /// The directory of the generators' output; systemd.generator(7), "normal".
     fn generated(&self) -> &Path;
 

@@ -26,7 +26,7 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The units of the agent's own runs, without a suffix.
-pub const OWN: [&str; 9] = [
+pub const OWN: [&str; 10] = [
     "deployd-journal",
     "deployd-nft",
     "deployd-nft-ahead",
@@ -35,6 +35,7 @@ pub const OWN: [&str; 9] = [
     "deployd-signature",
     "deployd-syslog-check",
     "deployd-sysusers",
+    "deployd-units",
     "deployd-userdel",
 ];
 

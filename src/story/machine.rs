@@ -38,7 +38,7 @@ const LATE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct State {
     units: BTreeMap<String, Unit>,
-    /// Every job, in order: `start UNIT`, `stop UNIT`, `reload`, `ports`.
+    /// Every job, in order: `start UNIT`, `stop UNIT`, `units`, `reload`, `ports`.
     pub jobs: Vec<String>,
     pub script: String,
     /// Why nft cannot be used at all.
@@ -46,6 +46,8 @@ pub struct State {
     /// Why nft fails, though it can be used.
     pub nft_fails: bool,
     pub reload_fails: bool,
+    /// systemd does not find the units of a new release.
+    pub adds_fail: bool,
     /// Units whose name contains this cannot be started.
     pub cannot_start: Option<String>,
     pub is_stopping: bool,
@@ -266,6 +268,14 @@ impl ServiceManager for Fake {
         }
         generate(&self.generated, &self.store);
         Ok(())
+    }
+
+    async fn add_units(&self, _: &[String]) -> Result<bool> {
+        self.job("units".to_owned()).await;
+        if !self.state().adds_fail {
+            generator::add_all(&self.generated, &self.store).expect("units");
+        }
+        Ok(!self.state().adds_fail)
     }
 
     fn generated(&self) -> &Path {
