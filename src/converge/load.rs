@@ -44,6 +44,7 @@ pub async fn load_new_units(cx: &Context, snapshot: &Snapshot) -> Result<()> {
             false
         });
         if !added {
+            tracing::info!("the new units need a daemon-reload");
             cx.machine.daemon_reload().await?;
         }
     }
