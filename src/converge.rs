@@ -1,22 +1,23 @@
 //! Applies the state on disk to units and ports. Idempotent: the last step of a deploy, the
 //! first of the daemon, and the whole of crash recovery.
 
+mod load;
 pub mod ports;
 
+pub use load::{load_new_units, load_units};
+
 use crate::context::Context;
-use crate::host::namespaces::kernel;
 use crate::host::seams::Machine;
 use crate::host::systemd::Activity;
 use crate::store::App;
 use model::error::{Error, Result};
 use model::installed::Snapshot;
 use model::release::name::Label;
-use model::units::{self, Unit};
+use model::units;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How often the connections to a leaving process are counted.
@@ -151,29 +152,6 @@ pub async fn leaving(machine: &dyn Machine, snapshot: &Snapshot) -> Result<BTree
     Ok(leaving)
 }
 
-/// Runs the generator, by a daemon-reload, if systemd's units are not those that the state asks
-/// for.
-pub async fn load_units(cx: &Context, snapshot: &Snapshot) -> Result<()> {
-    let dir = cx.machine.generated();
-    if matches(dir, snapshot) {
-        return Ok(());
-    }
-    let reloading = cx.events.part("reload");
-    cx.machine.daemon_reload().await?;
-    drop(reloading);
-    let missing = units::generate(snapshot, kernel()).into_keys();
-    match missing.into_iter().find(|name| dir.join(name).symlink_metadata().is_err()) {
-        // A unit of other text comes from another version, in the middle of an upgrade.
-        None => Ok(()),
-        Some(name) => {
-            let what = format!("make {name} below {}", dir.display());
-            let help = "see `journalctl -b | grep deploy-generator`";
-            let why = "the generator did not write what the state on disk asks for";
-            Err(Error::failed(what).because(why).help(help))
-        }
-    }
-}
-
 /// Removes the units and ports of apps that no longer exist: their removal was interrupted.
 pub async fn forget_removed(cx: &Context) -> Result<()> {
     let apps = cx.store.apps()?;
@@ -218,32 +196,6 @@ pub async fn live_of(cx: &Context, app: &App, label: &Label) -> Result<Vec<Strin
 pub fn longest_stop(snapshot: &Snapshot) -> Duration {
     let times = snapshot.releases.iter().map(|manifest| manifest.plan.stop_timeout);
     times.max().unwrap_or(Duration::from_secs(90))
-}
-
-fn matches(dir: &Path, snapshot: &Snapshot) -> bool {
-    let wanted = units::generate(snapshot, kernel());
-    let same = wanted.iter().all(|(name, unit)| {
-        let path = dir.join(name);
-        match unit {
-            Unit::Text(text) => fs::read_to_string(&path).is_ok_and(|found| found == *text),
-            Unit::Link(to) => fs::read_link(&path).is_ok_and(|found| found == Path::new(to)),
-        }
-    });
-    same && !stale(dir, snapshot, &wanted)
-}
-
-/// Whether there is a unit of a removed release, or a target without a current release.
-fn stale(dir: &Path, snapshot: &Snapshot, wanted: &BTreeMap<String, Unit>) -> bool {
-    let part_of = part_of(&units::target(&snapshot.app));
-    let Ok(entries) = fs::read_dir(dir) else { return false };
-    entries.flatten().any(|entry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = name == units::target(&snapshot.app)
-            || (name.starts_with("deploy-")
-                && name.ends_with(".service")
-                && fs::read_to_string(entry.path()).is_ok_and(|text| text.contains(&part_of)));
-        ours && !wanted.contains_key(&name)
-    })
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@ use model::installed::Snapshot;
 use model::release::manifest::Manifest;
 use model::release::name::AppName;
 use model::release::settings::{self, STATE_DIR};
-use model::units::{Unit, generate, generate_shared};
+use model::units::{SCRIPT, Unit, generate, generate_shared};
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// All units to write, by their path below the generator's directory.
 #[derive(Debug, Default)]
@@ -29,6 +30,34 @@ pub fn run(dir: &Path) {
     let store = Store::at(state_dir(&mut problems));
     problems.iter().for_each(|problem| log(problem));
     write_all(dir, &store);
+}
+
+/// The directory of an administrator's units until the next boot; systemd.unit(5).
+const RUNTIME: &str = "/run/systemd/system";
+
+/// Adds the units of new releases below `dir`, between two runs of the generator, and makes systemd
+/// find them. systemd looks for files again if the time of a directory of units has changed, of all
+/// but the generators' own; it reads a unit that it has not loaded yet from them.
+pub fn add(dir: &Path) -> io::Result<()> {
+    let mut problems = Vec::new();
+    let store = Store::at(state_dir(&mut problems));
+    add_all(dir, &store)?;
+    File::open(RUNTIME)?.set_modified(SystemTime::now())
+}
+
+#[expect(clippy::disallowed_methods, reason = "they lie below /run, made anew at each boot")]
+pub(crate) fn add_all(dir: &Path, store: &Store) -> io::Result<()> {
+    for (name, unit) in generated(store).units {
+        // Nothing that systemd may have loaded; the script is no unit.
+        let path = dir.join(&name);
+        let is_new = name.contains('@') && path.symlink_metadata().is_err();
+        if is_new || (name == SCRIPT && path.exists()) {
+            let fresh = path.with_extension("new");
+            write_unit(&fresh, &unit)?;
+            fs::rename(fresh, path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints what [`run`] would write, and why anything is left out.
@@ -205,6 +234,22 @@ mod tests {
         let target = fs::read_link(world.dir.join("multi-user.target.wants/deploy-my-app.target"));
         assert_eq!(target.unwrap(), Path::new("../deploy-my-app.target"));
         assert_eq!(world.generate(), once);
+    }
+
+    #[test]
+    fn adds_new_releases_and_leaves_what_is_loaded() {
+        let world = World::new();
+        world.install("my-app", "r1", "web: ./web");
+        world.generate();
+        let loaded = world.dir.join("deploy-my-app-web-r1@.service");
+        fs::write(&loaded, "as loaded").unwrap();
+        world.install("my-app", "r2", "web: ./web");
+        add_all(&world.dir, &world.store()).unwrap();
+        assert_eq!(fs::read_to_string(loaded).unwrap(), "as loaded");
+        assert!(world.text("deploy-my-app.target").contains("deploy-my-app-web-r1@1.service"));
+        let added = world.text("deploy-my-app-web-r2@.service");
+        world.generate();
+        assert_eq!(world.text("deploy-my-app-web-r2@.service"), added);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! files; no D-Bus, no network, no waiting. systemd.generator(7)
 
 use deploy_agent::generator;
+use model::units::GENERATED;
 use std::io::{ErrorKind, stdout};
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,6 +16,13 @@ fn main() -> ExitCode {
             }
             _ => ExitCode::SUCCESS,
         },
+        Some(option) if option == "--add" => match generator::add(Path::new(GENERATED)) {
+            Err(error) => {
+                eprintln!("deploy-generator: add the units of new releases: {error}");
+                ExitCode::FAILURE
+            }
+            Ok(()) => ExitCode::SUCCESS,
+        },
         Some(normal) => {
             generator::run(Path::new(&normal));
             ExitCode::SUCCESS
@@ -22,6 +30,7 @@ fn main() -> ExitCode {
         None => {
             eprintln!("usage: deploy-generator NORMAL-DIR [EARLY-DIR LATE-DIR]");
             eprintln!("       deploy-generator --dry-run");
+            eprintln!("       deploy-generator --add");
             ExitCode::from(2)
         }
     }

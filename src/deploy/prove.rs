@@ -11,6 +11,7 @@ use crate::stage::Staged;
 use crate::store::Locked;
 use model::error::{Exit, Result};
 use model::event::Step;
+use model::installed::Snapshot;
 use model::reason::Reason;
 use model::release::manifest::Plan;
 use model::release::settings::Strategy;
@@ -21,7 +22,7 @@ use std::time::Duration;
 pub(super) async fn prove(cx: &Context, app: &Locked, staged: Staged) -> Result<Candidate> {
     let Staged { manifest, sync, .. } = staged;
     let snapshot = app.snapshot()?;
-    converge::load_units(cx, &snapshot).await?;
+    load(cx, &snapshot, manifest.plan.strategy).await?;
     let before = fallback(app, &manifest)?;
     let most = manifest.plan.health_timeout + manifest.plan.prove;
     cx.events.step_of_at_most(Step::Prove, format!("release {}", manifest.label), most);
@@ -49,6 +50,16 @@ pub(super) async fn prove(cx: &Context, app: &Locked, staged: Staged) -> Result<
             Ok(candidate)
         }
         Err(why) => Err(failed.go_back(cx, app, why).await),
+    }
+}
+
+/// Loads the candidate's units, and beside that the guard of its private ports. If that fails it is
+/// repeated, once there is a way back.
+async fn load(cx: &Context, snapshot: &Snapshot, strategy: Strategy) -> Result<()> {
+    let units = converge::load_new_units(cx, snapshot);
+    match strategy {
+        Strategy::Handover => tokio::join!(units, converge::ports::load_whole(cx)).0,
+        Strategy::Restart => units.await,
     }
 }
 
@@ -113,6 +124,10 @@ async fn start_and_watch(
     drop(starting);
     // A job that fails while the candidate starts is the candidate's failure.
     started.map_err(|error| error.with_exit(Exit::Unhealthy).with_reason(Reason::StartFailed))?;
+    if plan.strategy == Strategy::Handover && !plan.private_ports.is_empty() {
+        // Not before: systemd would start it first.
+        cx.machine.expect_ports();
+    }
     watch.prove(timeout, &cx.events).await?;
     watch.stay_healthy(plan.prove).await
 }

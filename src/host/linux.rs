@@ -4,6 +4,7 @@
 use super::accept::{self, Accepted};
 use super::journal::Line;
 use super::made_users::{self, Wanted};
+use super::nftables::{self, Ahead};
 use super::probe::{self, Answer, Request};
 use super::ruleset::{self, Fingerprint};
 use super::seams::{Disk, Network, PortSwitch, ServiceManager, Users};
@@ -11,7 +12,7 @@ use super::sockets::{self, Listener};
 use super::systemd::{Activity, ServiceStatus, Systemd};
 use super::transient::{Command, Ending, Lines};
 use super::user::{self, Ids};
-use super::{addresses, nftables, reserve, sock_diag};
+use super::{addresses, new_units, reserve, sock_diag};
 use async_trait::async_trait;
 use model::error::{Error, Result};
 use model::release::reach::{Endpoint, Families};
@@ -21,21 +22,35 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The connection to this instance.
-pub struct Linux(Systemd);
+pub struct Linux {
+    systemd: Systemd,
+    /// An nft that waits for the script of the next port map.
+    ahead: Mutex<Option<Ahead>>,
+}
 
 impl Linux {
     pub async fn connect() -> Result<Linux> {
-        Systemd::connect().await.map(Linux)
+        let systemd = Systemd::connect().await?;
+        Ok(Linux { systemd, ahead: Mutex::default() })
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl ServiceManager for Linux {
     async fn daemon_reload(&self) -> Result<()> {
-        self.0.daemon_reload().await
+        self.systemd.daemon_reload().await
+    }
+
+    async fn add_units(&self, units: &[String]) -> Result<bool> {
+        new_units::add(&self.systemd, units).await
     }
 
     fn generated(&self) -> &Path {
@@ -43,66 +58,81 @@ impl ServiceManager for Linux {
     }
 
     async fn start(&self, units: &[String]) -> Result<()> {
-        self.0.start(units).await
+        self.systemd.start(units).await
     }
 
     async fn begin_start(&self, target: &str) -> Result<()> {
-        self.0.begin_start(target).await
+        self.systemd.begin_start(target).await
     }
 
     async fn stop(&self, units: &[String], stop_timeout: Duration) -> Result<()> {
-        self.0.stop(units, stop_timeout).await
+        self.systemd.stop(units, stop_timeout).await
     }
 
     async fn restart(&self, units: &[String], stop_timeout: Duration) -> Result<()> {
-        self.0.restart(units, stop_timeout).await
+        self.systemd.restart(units, stop_timeout).await
     }
 
     async fn reset_failed(&self, unit: &str) {
-        self.0.reset_failed(unit).await;
+        self.systemd.reset_failed(unit).await;
     }
 
     async fn status(&self, unit: &str) -> Result<ServiceStatus> {
-        self.0.status(unit).await
+        self.systemd.status(unit).await
     }
 
     async fn active_state(&self, unit: &str) -> Result<String> {
-        self.0.active_state(unit).await
+        self.systemd.active_state(unit).await
     }
 
     async fn consists_of(&self, target: &str) -> Result<BTreeMap<String, Activity>> {
-        self.0.consists_of(target).await
+        self.systemd.consists_of(target).await
     }
 
     async fn run(&self, command: Command, line: Lines<'_>) -> Result<Ending> {
-        self.0.run(command, line).await
+        self.systemd.run(command, line).await
     }
 
     async fn version(&self) -> Result<String> {
-        self.0.version().await
+        self.systemd.version().await
     }
 
     async fn uptime(&self) -> Result<Duration> {
-        self.0.uptime().await
+        self.systemd.uptime().await
     }
 
     async fn is_stopping(&self) -> bool {
-        self.0.is_stopping().await
+        self.systemd.is_stopping().await
     }
 
     async fn last_lines(&self, units: &[String], since: i64, most: usize) -> Vec<Line> {
-        self.0.last_lines(units, since, most).await
+        self.systemd.last_lines(units, since, most).await
     }
 }
 
 #[async_trait]
 impl PortSwitch for Linux {
+    fn expect_ports(&self) {
+        match Ahead::start(&self.systemd) {
+            Ok(None) => {}
+            Ok(ahead) => *self.ahead() = ahead,
+            Err(error) => tracing::warn!("cannot start nft ahead of its script: {error}"),
+        }
+    }
+
     async fn load_ports(&self, script: &str) -> Result<()> {
-        nftables::load(&self.0, script).await
+        let ahead = self.ahead().take();
+        if let Some(ahead) = ahead {
+            match ahead.load(script).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::info!("{}; it is tried again", error.chain()),
+            }
+        }
+        nftables::load(&self.systemd, script).await
     }
 
     async fn cannot_load(&self, script: &str) -> Result<Option<Error>> {
-        nftables::missing(&self.0, script).await
+        nftables::missing(&self.systemd, script).await
     }
 
     fn fingerprint(&self, table: &str) -> io::Result<Fingerprint> {
@@ -172,11 +202,11 @@ impl Users for Linux {
     }
 
     async fn make_users(&self, wanted: &[Wanted]) -> Result<Vec<Ids>> {
-        made_users::make(&self.0, wanted).await
+        made_users::make(&self.systemd, wanted).await
     }
 
     async fn remove_users(&self, users: &[Wanted]) -> Result<()> {
-        made_users::remove(&self.0, users).await
+        made_users::remove(&self.systemd, users).await
     }
 }
 

@@ -15,6 +15,7 @@ pub mod made_users;
 pub mod memory;
 pub mod namespaces;
 mod netlink;
+pub mod new_units;
 pub mod nftables;
 pub mod priority;
 pub mod pidfd;

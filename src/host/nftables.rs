@@ -1,6 +1,10 @@
 //! nftables, through nft(8): whole scripts, each a transaction. nft runs in its own unit: the
 //! daemon has no children.
 
+mod ahead;
+
+pub use ahead::Ahead;
+
 use super::systemd::Systemd;
 use super::transient::{Command, Ending, Property};
 use model::error::{Error, Result};
@@ -59,19 +63,24 @@ async fn run(
     arguments: &[&str],
     script: &str,
 ) -> Result<(Ending, Vec<String>)> {
-    let command = Command {
-        unit: unit.to_owned(),
-        description: "Port map of the deployed apps".to_owned(),
-        argv: [&[NFT], arguments].concat().into_iter().map(str::to_owned).collect(),
-        timeout: LONGEST,
-        properties: vec![
-            ("StandardInput", Property::Text("data".to_owned())),
-            ("StandardInputData", Property::Bytes(script.as_bytes().to_vec())),
-        ],
-    };
+    let mut command = command(unit, arguments, LONGEST);
+    command.properties = vec![
+        ("StandardInput", Property::Text("data".to_owned())),
+        ("StandardInputData", Property::Bytes(script.as_bytes().to_vec())),
+    ];
     let mut said = Vec::new();
     let ending = systemd.run(command, &mut |line| said.push(line)).await?;
     Ok((ending, said))
+}
+
+fn command(unit: &str, arguments: &[&str], timeout: Duration) -> Command {
+    Command {
+        unit: unit.to_owned(),
+        description: "Port map of the deployed apps".to_owned(),
+        argv: [&[NFT], arguments].concat().into_iter().map(str::to_owned).collect(),
+        timeout,
+        properties: Vec::new(),
+    }
 }
 
 /// Returns nft's reason, and advice. The first line of its message has the reason; later lines

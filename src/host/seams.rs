@@ -37,6 +37,10 @@ pub trait ServiceManager: Send + Sync {
     /// Makes the service manager reload unit files and run the generators.
     async fn daemon_reload(&self) -> Result<()>;
 
+    /// Runs the generator for units that are new, these among them. Returns whether the service
+    /// manager finds them now; if not, it has to reload.
+    async fn add_units(&self, units: &[String]) -> Result<bool>;
+
     /// The directory of the generators' output; systemd.generator(7), "normal".
     fn generated(&self) -> &Path;
 
@@ -88,6 +92,9 @@ pub trait ServiceManager: Send + Sync {
 /// Forwards the public ports to the private ones.
 #[async_trait]
 pub trait PortSwitch: Send + Sync {
+    /// Prepares, in the background, for the next script: it is then loaded sooner.
+    fn expect_ports(&self);
+
     /// Loads a script of nft(8) completely, or changes nothing.
     async fn load_ports(&self, script: &str) -> Result<()>;
 

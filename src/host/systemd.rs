@@ -15,6 +15,7 @@ use zbus_systemd::systemd1::ManagerProxy;
 
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const NOT_LOADED: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
 /// The time for a job beyond the unit's own timeouts.
 const GRACE: Duration = Duration::from_secs(30);
@@ -87,6 +88,16 @@ pub struct ServiceStatus {
 }
 
 impl ServiceStatus {
+    /// The state of a unit that has left no trace in systemd.
+    fn not_loaded() -> ServiceStatus {
+        ServiceStatus {
+            active_state: "inactive".to_owned(),
+            sub_state: "dead".to_owned(),
+            result: "success".to_owned(),
+            ..ServiceStatus::default()
+        }
+    }
+
     pub fn is_running(&self) -> bool {
         match self.active_state.as_str() {
             "active" => self.sub_state == "running",
@@ -280,9 +291,15 @@ impl Systemd {
     }
 
     /// Returns the current state of the service; a unit that does not exist is `inactive`.
+    ///
+    /// A unit that systemd does not have in memory is not loaded for that: systemd would forget it
+    /// at once, and load it again for each question, which takes 3 ms each.
     pub async fn status(&self, unit: &str) -> Result<ServiceStatus> {
         let read = async {
-            let path = self.manager.load_unit(unit.to_owned()).await?;
+            let path = match self.manager.get_unit(unit.to_owned()).await {
+                Err(error) if is_not_loaded(&error) => return Ok(ServiceStatus::not_loaded()),
+                path => path?,
+            };
             let properties = self.properties(path).await?;
             let unit = properties.get_all(interface(UNIT)?).await?;
             let service = properties.get_all(interface(SERVICE)?).await?;
@@ -362,6 +379,12 @@ impl Verb {
     }
 }
 
+/// Whether systemd does not have the unit in memory: it has neither run nor failed since systemd
+/// last forgot it.
+fn is_not_loaded(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::MethodError(name, ..) if name.as_str() == NOT_LOADED)
+}
+
 fn interface(name: &'static str) -> zbus::Result<zbus::names::InterfaceName<'static>> {
     zbus::names::InterfaceName::try_from(name)
 }
@@ -436,6 +459,15 @@ mod tests {
         }
         assert_eq!(recorded::status("not-ready").status_text, "loading");
         assert_eq!(recorded::status("running").memory, None, "not accounted");
+    }
+
+    #[test]
+    fn a_unit_that_is_not_loaded_is_as_one_that_never_ran() {
+        let of = |status: ServiceStatus| {
+            let ending = status.ending();
+            (status.active_state, status.sub_state, status.result, status.main_pid, ending)
+        };
+        assert_eq!(of(ServiceStatus::not_loaded()), of(recorded::status("never-started")));
     }
 
     #[test]

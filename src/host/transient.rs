@@ -3,7 +3,7 @@
 mod one_off;
 mod property;
 
-pub use one_off::{Listed, OneOff};
+pub use one_off::{Ended, Listed, OneOff};
 pub use property::properties;
 
 use super::systemd::Systemd;
@@ -26,14 +26,16 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The units of the agent's own runs, without a suffix.
-pub const OWN: [&str; 8] = [
+pub const OWN: [&str; 10] = [
     "deployd-journal",
     "deployd-nft",
+    "deployd-nft-ahead",
     "deployd-nft-check",
     "deployd-reserve",
     "deployd-signature",
     "deployd-syslog-check",
     "deployd-sysusers",
+    "deployd-units",
     "deployd-userdel",
 ];
 

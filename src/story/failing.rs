@@ -193,8 +193,19 @@ async fn a_unit_that_cannot_be_started_is_12() {
 async fn units_that_cannot_be_loaded_are_1_and_r1_serves() {
     let story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
+    story.state().adds_fail = true;
     story.state().reload_fails = true;
     Story::fails(story.deploy("r2").await, Exit::Failed);
+    runs_r1_alone(&story);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_fails_after_the_commit_brings_r1_back() {
+    let story = Story::serving_r1().await;
+    story.publish("r2", WEB, "");
+    story.state().reload_fails = true;
+    Story::fails(story.deploy("r2").await, Exit::RolledBack);
+    story.state().reload_fails = false;
     runs_r1_alone(&story);
 }
 

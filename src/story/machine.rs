@@ -39,7 +39,7 @@ const LATE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct State {
     units: BTreeMap<String, Unit>,
-    /// Every job, in order: `start UNIT`, `stop UNIT`, `reload`, `ports`.
+    /// Every job, in order: `start UNIT`, `stop UNIT`, `units`, `reload`, `ports`.
     pub jobs: Vec<String>,
     pub script: String,
     /// Why nft cannot be used at all.
@@ -47,6 +47,8 @@ pub struct State {
     /// Why nft fails, though it can be used.
     pub nft_fails: bool,
     pub reload_fails: bool,
+    /// systemd does not find the units of a new release.
+    pub adds_fail: bool,
     /// Units whose name contains this cannot be started.
     pub cannot_start: Option<String>,
     pub is_stopping: bool,
@@ -273,6 +275,14 @@ impl ServiceManager for Fake {
         Ok(())
     }
 
+    async fn add_units(&self, _: &[String]) -> Result<bool> {
+        self.job("units".to_owned()).await;
+        if !self.state().adds_fail {
+            generator::add_all(&self.generated, &self.store).expect("units");
+        }
+        Ok(!self.state().adds_fail)
+    }
+
     fn generated(&self) -> &Path {
         &self.generated
     }
@@ -386,6 +396,8 @@ impl ServiceManager for Fake {
 
 #[async_trait]
 impl PortSwitch for Fake {
+    fn expect_ports(&self) {}
+
     async fn load_ports(&self, script: &str) -> Result<()> {
         self.job("ports".to_owned()).await;
         let mut state = self.state();

@@ -55,7 +55,7 @@ async fn a_boot_starts_the_current_release() {
 async fn a_deploy_that_was_staging_is_undone() {
     let mut story = Story::serving_r1().await;
     story.publish("r2", WEB, "");
-    story.dies_at("reload", "r2").await;
+    story.dies_at("units", "r2").await;
     let error = Story::fails(story.recover().await, Exit::Failed);
     assert!(error.chain().contains("release r1 is current, as before"), "{}", error.chain());
     runs_alone(&story, "r1");

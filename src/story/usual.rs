@@ -35,11 +35,27 @@ async fn the_next_release_is_proved_beside_it_then_gets_the_traffic_then_the_old
     let started = at("start deploy-my-app-web-r2@1");
     let stopped = at("stop deploy-my-app-web-r1@1");
     assert!(jobs[started..stopped].contains(&"ports".to_owned()), "{jobs:?}");
+    let before: Vec<_> = jobs[..started].iter().filter(|job| *job != "ports").collect();
+    assert_eq!(before, ["sync", "synced", "units"], "no reload: {jobs:?}");
     assert_eq!(
         (story.runs(), story.served_by()),
         (vec!["web-r2@1".into()], vec!["web-r2@1".into()])
     );
     assert_eq!(story.installed(), ["r1", "r2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_reloads_where_it_does_not_find_the_new_units() {
+    let story = Story::serving_r1().await;
+    story.publish("r2", WEB, "");
+    story.state().adds_fail = true;
+    story.jobs();
+    story.deploy("r2").await.expect("it is good");
+    let jobs = story.jobs();
+    let at = |job: &str| jobs.iter().position(|done| done == job).expect(job);
+    assert!(at("units") < at("reload"), "{jobs:?}");
+    assert!(at("reload") < at("start deploy-my-app-web-r2@1"), "{jobs:?}");
+    assert_eq!(story.served_by(), ["web-r2@1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

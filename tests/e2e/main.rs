@@ -30,6 +30,7 @@ mod network;
 mod nftables;
 mod operating;
 mod package;
+mod path;
 mod phase;
 mod ports;
 mod reach;

@@ -18,6 +18,9 @@ use std::fmt::Write;
 /// systemd.generator(7), "normal".
 pub const GENERATED: &str = "/run/systemd/generator";
 
+/// The path of the agent's generator.
+pub const GENERATOR: &str = "/usr/lib/systemd/system-generators/deploy-generator";
+
 /// The file in which the generator leaves the port map for [`PORTS`]; no unit's name.
 pub const SCRIPT: &str = "deploy-ports.nft";
 
