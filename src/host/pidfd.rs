@@ -41,14 +41,21 @@ mod tests {
     use super::*;
     use std::os::unix::process::ExitStatusExt;
     use std::process::Command;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn a_signal_reaches_only_this_process() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
         let process = Pidfd::open(child.id().cast_signed()).expect("a process");
+        let (pid, deadline) = (child.id(), Instant::now() + Duration::from_secs(10));
+        // The kernel names it a little after the exec for which `spawn` waits.
+        while !runs(pid, "sleep") {
+            assert!(Instant::now() < deadline);
+            thread::yield_now();
+        }
+        assert!(!runs(pid, "sleepy"));
         process.send(Signal::SIGTERM).expect("it runs");
-        let pid = child.id();
-        assert!(runs(pid, "sleep") && !runs(pid, "sleepy"));
         assert_eq!(child.wait().expect("its end").signal(), Some(libc::SIGTERM));
         assert_eq!(process.send(Signal::SIGTERM), Err(Errno::ESRCH));
         assert!(!runs(pid, "sleep") && !runs(0, "sleep"));
