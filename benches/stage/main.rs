@@ -13,6 +13,7 @@ mod fixtures;
 mod footprint;
 mod gp3;
 mod inside;
+mod noise;
 mod peers;
 mod sample;
 mod serving;
@@ -57,6 +58,9 @@ fn main() {
     }
     let plan = Plan::from_env();
     let mut rows = Rows::default();
+    let noise = noise::described();
+    eprintln!("{noise}");
+    rows.note(&noise);
     let site = Site::boot();
     site.wait_for_origin();
     staging(&site, &plan, &mut rows);

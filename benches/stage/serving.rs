@@ -3,6 +3,7 @@
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
 use crate::table::{PEER, Rows};
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 use testkit::app::{APP, Release, url};
@@ -51,6 +52,7 @@ Restart=always
 const NOT_STAGED: &str = "serving: deploy to the first answer, not staged";
 const STAGED: &str = "serving: deploy to the first answer, staged";
 const BACK: &str = "serving: rollback to the first answer";
+const COLD: &str = "serving: deploy to the first answer, staged, with an empty page cache";
 const NOTHING: &str = "serving: to the end of the command";
 
 const DEPLOY: &str = "deploy URL";
@@ -58,7 +60,8 @@ const ROLLBACK: &str = "deploy rollback";
 const ALONE: &str = "the app alone";
 
 /// The groups, and the agent's row in each.
-pub const COMPARED: [(&str, &str); 3] = [(NOT_STAGED, DEPLOY), (STAGED, DEPLOY), (BACK, ROLLBACK)];
+pub const COMPARED: [(&str, &str); 4] =
+    [(NOT_STAGED, DEPLOY), (STAGED, DEPLOY), (COLD, DEPLOY), (BACK, ROLLBACK)];
 
 pub fn run(site: &Site, rows: &mut Rows, rounds: usize) {
     site.host.configure("DEPLOY_KEEP_RELEASES=5\n");
@@ -79,7 +82,29 @@ pub fn run(site: &Site, rows: &mut Rows, rounds: usize) {
         let sample = ours(site, &name, &["deploy", &url(&name)]);
         rows.add(STAGED, "deploy URL, 200 releases in the history", true, sample);
     }
+    for round in 1..=rounds {
+        eprintln!("serving: cold round {round} of {rounds}");
+        cold_round(site, rows, round);
+    }
     compare(rows);
+}
+
+/// Deploys a release whose files, and those of the programs, are on the disk alone.
+fn cold_round(site: &Site, rows: &mut Rows, round: usize) {
+    let ready = staged(site, &format!("c{round}"));
+    script(site, &ready, "deploy");
+    forget_pages();
+    rows.add(COLD, DEPLOY, true, ours(site, &ready, &["deploy", &url(&ready)]));
+    forget_pages();
+    rows.add(COLD, PEER, true, script(site, &ready, "flip"));
+    forget_pages();
+    rows.add(COLD, ALONE, true, alone(site, &ready));
+}
+
+/// Empties the page cache of the whole machine; proc_sys_vm(5).
+fn forget_pages() {
+    nix::unistd::sync();
+    fs::write("/proc/sys/vm/drop_caches", "3").expect("empty the page cache");
 }
 
 /// Computes the time that the agent adds to the app's boot.
