@@ -9,8 +9,9 @@ use crate::report::Report;
 use crate::source::Wanted;
 use model::error::Result;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -79,6 +80,17 @@ pub fn git(directory: &Path, words: &[&str]) -> String {
     let output = command.args(words).output().expect("git");
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Writes a program, by another process: the fork of another test could hold a file open that this
+/// one writes, and nobody can execute it then.
+pub fn program(path: &Path, script: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(path).stdin(Stdio::piped());
+    let mut shell = shell.spawn().expect("sh");
+    let text = format!("#!/bin/sh\n{script}\n");
+    shell.stdin.take().expect("its input").write_all(text.as_bytes()).expect("a write");
+    assert!(shell.wait().expect("its end").success());
 }
 
 /// Makes a release of what is wanted.

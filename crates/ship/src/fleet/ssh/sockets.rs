@@ -122,8 +122,7 @@ mod tests {
     fn the_connections_of_a_ship_that_is_killed_are_ended() {
         let parent = tempfile::tempdir().unwrap();
         let (ssh, said) = (parent.path().join("ssh"), parent.path().join("said"));
-        fs::write(&ssh, format!("#!/bin/sh\necho \"$*\" >>{}\n", said.display())).unwrap();
-        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+        crate::testing::program(&ssh, &format!("echo \"$*\" >>{}", said.display()));
         let mut killed = Sockets::below(parent.path(), ssh.to_str().unwrap()).unwrap();
         let socket = killed.path().join("0123abcd");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();

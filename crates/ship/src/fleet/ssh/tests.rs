@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fleet::Ended;
-use std::os::unix::fs::PermissionsExt;
+use crate::testing::program;
 use tempfile::TempDir;
 
 /// A directory with a program that acts as ssh does for the host in `$dest`, with `$command`.
@@ -10,8 +10,7 @@ fn ssh(script: &str) -> (TempDir, Ssh) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ssh");
     let words = "for w do dest=$command; command=$w; done\n";
-    std::fs::write(&path, format!("#!/bin/sh\n{words}{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program(&path, &format!("{words}{script}"));
     let ssh = Ssh::by(path.to_str().unwrap(), Duration::from_secs(600)).unwrap();
     (directory, ssh)
 }
