@@ -23,7 +23,8 @@ static ONE: Semaphore = Semaphore::const_new(1);
 /// script, which changes nothing.
 pub struct Ahead {
     systemd: Systemd,
-    script: pipe::Sender,
+    /// None once the script is written.
+    script: Option<pipe::Sender>,
     run: JoinHandle<Result<(Ended, Vec<String>)>>,
 }
 
@@ -41,7 +42,7 @@ impl Ahead {
             let _one = one;
             run.await
         });
-        Ok(Some(Ahead { systemd: systemd.clone(), script, run }))
+        Ok(Some(Ahead { systemd: systemd.clone(), script: Some(script), run }))
     }
 
     /// Loads a script completely, or changes nothing.
@@ -62,13 +63,13 @@ impl Ahead {
         if script.len() > CAPACITY {
             return Err(cannot("the script is longer than a pipe"));
         }
-        self.script.writable().await.map_err(cannot)?;
-        let written = self.script.try_write(script.as_bytes()).map_err(cannot)?;
+        let Some(pipe) = &self.script else { return Err(cannot("it has its script already")) };
+        pipe.writable().await.map_err(cannot)?;
+        let written = pipe.try_write(script.as_bytes()).map_err(cannot)?;
         if written != script.len() {
             return Err(cannot("it took a part of the script"));
         }
-        let (closed, _) = pipe::pipe().map_err(cannot)?;
-        drop(std::mem::replace(&mut self.script, closed));
+        self.script = None;
         match (&mut self.run).await.map_err(cannot)?? {
             (Ended { status: 0, .. }, _) => Ok(()),
             (Ended { status, .. }, said) => {
