@@ -77,6 +77,9 @@ async fn beside(
     candidate.watch.end_the_unhealthy(plan.stop_timeout).await?;
     let timeout = cx.remaining(plan.health_timeout);
     let mut singletons = candidate.watch.split_off(|kind| plan.is_singleton(kind));
+    if !plan.private_ports.is_empty() {
+        cx.machine.expect_ports();
+    }
     start_and_watch(cx, &mut candidate.watch, &plan, timeout).await?;
     if singletons.is_empty() {
         return Ok(());
@@ -124,10 +127,6 @@ async fn start_and_watch(
     drop(starting);
     // A job that fails while the candidate starts is the candidate's failure.
     started.map_err(|error| error.with_exit(Exit::Unhealthy).with_reason(Reason::StartFailed))?;
-    if plan.strategy == Strategy::Handover && !plan.private_ports.is_empty() {
-        // Not before: systemd would start it first.
-        cx.machine.expect_ports();
-    }
     watch.prove(timeout, &cx.events).await?;
     watch.stay_healthy(plan.prove).await
 }

@@ -3,7 +3,7 @@
 mod one_off;
 mod property;
 
-pub use one_off::{Ended, Listed, OneOff};
+pub use one_off::{Ended, Listed, OneOff, REMAIN};
 pub use property::properties;
 
 use super::systemd::Systemd;

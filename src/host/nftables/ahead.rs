@@ -3,7 +3,7 @@
 
 use super::{LONGEST, command};
 use crate::host::systemd::Systemd;
-use crate::host::transient::{Ended, OneOff, STOP_TIMEOUT, Streams, lines};
+use crate::host::transient::{Ended, OneOff, Property, REMAIN, STOP_TIMEOUT, Streams, lines};
 use model::error::{Error, Result};
 use std::io;
 use std::time::Duration;
@@ -23,8 +23,7 @@ static ONE: Semaphore = Semaphore::const_new(1);
 /// script, which changes nothing.
 pub struct Ahead {
     systemd: Systemd,
-    /// None once the script is written.
-    script: Option<pipe::Sender>,
+    script: pipe::Sender,
     run: JoinHandle<Result<(Ended, Vec<String>)>>,
 }
 
@@ -42,7 +41,7 @@ impl Ahead {
             let _one = one;
             run.await
         });
-        Ok(Some(Ahead { systemd: systemd.clone(), script: Some(script), run }))
+        Ok(Some(Ahead { systemd: systemd.clone(), script, run }))
     }
 
     /// Loads a script completely, or changes nothing.
@@ -63,13 +62,13 @@ impl Ahead {
         if script.len() > CAPACITY {
             return Err(cannot("the script is longer than a pipe"));
         }
-        let Some(pipe) = &self.script else { return Err(cannot("it has its script already")) };
-        pipe.writable().await.map_err(cannot)?;
-        let written = pipe.try_write(script.as_bytes()).map_err(cannot)?;
+        self.script.writable().await.map_err(cannot)?;
+        let written = self.script.try_write(script.as_bytes()).map_err(cannot)?;
         if written != script.len() {
             return Err(cannot("it took a part of the script"));
         }
-        self.script = None;
+        let (closed, _) = pipe::pipe().map_err(cannot)?;
+        drop(std::mem::replace(&mut self.script, closed));
         match (&mut self.run).await.map_err(cannot)?? {
             (Ended { status: 0, .. }, _) => Ok(()),
             (Ended { status, .. }, said) => {
@@ -90,12 +89,15 @@ async fn run(
     said: pipe::Receiver,
 ) -> Result<(Ended, Vec<String>)> {
     // Only its input ends it: the proof of a release may take any time.
-    let command = command(UNIT, &["--file", "-"], Duration::MAX);
+    let mut command = command(UNIT, &["--file", "-"], Duration::MAX);
+    // Nobody asks for its result later.
+    command.properties = vec![(REMAIN, Property::Bool(false))];
     let mut run = OneOff::start(systemd, command, streams).await?;
     let mut output = Vec::new();
     let mut line = |line| output.push(line);
     let read = async { tokio::time::timeout(STOP_TIMEOUT, lines(said, &mut line)).await };
     let ended = run.ended().await?;
+    run.remove().await?;
     let _ = read.await;
     Ok((ended, output))
 }

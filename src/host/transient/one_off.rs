@@ -15,6 +15,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The pause between two looks at a unit whose last processes are being killed.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The property of a unit that stays after a success.
+pub const REMAIN: &str = "RemainAfterExit";
+
 /// A command that runs as a transient unit. systemd keeps it running if this is dropped.
 pub struct OneOff {
     systemd: Systemd,
@@ -45,11 +48,13 @@ pub struct Ended {
 impl OneOff {
     /// Starts a command. Its process becomes the leader of a session, whose controlling terminal
     /// is the input, if that is a terminal. The unit stays after a success too, so that its result
-    /// is found by another run of the agent.
+    /// is found by another run of the agent, unless its properties say otherwise.
     pub async fn start(systemd: Systemd, mut command: Command, streams: Streams) -> Result<OneOff> {
         let unit = format!("{}.service", command.unit);
         let cannot = |e: zbus::Error| Error::failed(format!("run {unit}")).because(e);
-        command.properties.push(("RemainAfterExit", Property::Bool(true)));
+        if command.properties.iter().all(|(name, _)| *name != REMAIN) {
+            command.properties.push((REMAIN, Property::Bool(true)));
+        }
         let removed = systemd.manager.receive_job_removed().await.map_err(cannot)?;
         let properties = all_properties(command, streams).map_err(cannot)?;
         let job = systemd
