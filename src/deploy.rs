@@ -82,6 +82,7 @@ pub async fn deploy(
     let mut attempt = Attempt::begin(cx, &app, "deploy", Some(url))?;
     cx.rollback_window.remember(app.current()?);
     let result = deploy_steps(cx, &app, url, run_release, &mut attempt).await;
+    cx.machine.expect_no_ports();
     attempt.join(cx, &app).await;
     match result.is_err() && !attempt.is_begun() && app.is_new() {
         true => forget(cx, app),
@@ -141,6 +142,7 @@ fn forget(cx: &Context, app: Locked) {
 pub async fn roll_back(cx: &Context, app: Locked, to: Option<Label>) -> Result<Done> {
     let mut attempt = Attempt::begin(cx, &app, "rollback", None)?;
     let result = roll_back_steps(cx, &app, to, &mut attempt).await;
+    cx.machine.expect_no_ports();
     attempt.record(cx, &app, &result);
     result
 }

@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::response::Response;
 use jiff::Timestamp;
 use model::api::{ExecEvent, OneOffStatus};
-use model::error::{Error, Result};
+use model::error::{Error, Exit, Result};
 use model::one_off::Described;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -51,8 +51,10 @@ impl OneOffs {
     /// Follows a command for its caller again, which has lost the deployd that started it.
     pub async fn follow_again(&self, caller: &Caller, unit: &str) -> Result<Response> {
         let what = || Error::failed(format!("follow {} to its end", model::text::quoted(unit)));
-        let systemd = Systemd::connect().await?;
-        let listed = OneOff::list(&systemd, UNITS).await?;
+        // The command runs on, and its caller asks again.
+        let busy = |error: Error| error.with_exit(Exit::Busy);
+        let systemd = Systemd::connect().await.map_err(busy)?;
+        let listed = OneOff::list(&systemd, UNITS).await.map_err(busy)?;
         let Some(found) = listed.into_iter().find(|listed| listed.unit == unit) else {
             let why = "its unit is gone: it was stopped, and how it ended is not known";
             return Err(what().because(why));
@@ -60,7 +62,7 @@ impl OneOffs {
         if Described::parse(&found.description).is_none_or(|one| one.pid != caller.pid) {
             return Err(what().because("another process has started it"));
         }
-        match OneOff::find(systemd, unit).await? {
+        match OneOff::find(systemd, unit).await.map_err(busy)? {
             Some(one_off) => Ok(self.follow(one_off).await),
             None => Err(what().because("it was stopped")),
         }
@@ -122,18 +124,32 @@ pub(super) async fn running() -> Result<Vec<OneOffStatus>> {
     Ok(found)
 }
 
+async fn found(unit: &str) -> Result<Option<OneOff>> {
+    OneOff::find(Systemd::connect().await?, unit).await
+}
+
 /// Reports the end of the command, or stops it as soon as its caller is gone.
 async fn watch(mut one_off: OneOff, sender: Sender<ExecEvent>, mut is_over: watch::Receiver<bool>) {
-    let ended = tokio::select! {
-        ended = one_off.ended() => Some(ended),
-        () = sender.closed() => None,
-        () = async { drop(is_over.wait_for(|is_over| *is_over).await) } => return,
+    let ended = loop {
+        let ended = tokio::select! {
+            ended = one_off.ended() => ended,
+            () = sender.closed() => break None,
+            () = async { drop(is_over.wait_for(|is_over| *is_over).await) } => return,
+        };
+        let error = match ended {
+            Ok(ended) => break Some(ExecEvent::Ended { status: ended.status, why: ended.why }),
+            Err(error) => error,
+        };
+        // The command runs on, whatever became of the connection to systemd.
+        tracing::warn!("{}", error.chain());
+        tokio::time::sleep(LOOK).await;
+        match found(one_off.unit()).await {
+            Ok(Some(again)) => one_off = again,
+            Ok(None) => break Some(ExecEvent::Ended { status: 1, why: Some(error.chain()) }),
+            Err(error) => tracing::warn!("{}", error.chain()),
+        }
     };
     if let Some(ended) = ended {
-        let ended = match ended {
-            Ok(ended) => ExecEvent::Ended { status: ended.status, why: ended.why },
-            Err(error) => ExecEvent::Ended { status: 1, why: Some(error.chain()) },
-        };
         let _ = sender.send(ended).await;
     }
     // Until then systemd keeps the caller's terminal open.

@@ -113,8 +113,15 @@ impl Client {
     /// answer.
     pub async fn follow_again(&self, query: &impl Serialize) -> Result<Option<Following>> {
         match self.request(Method::GET, "/v1/exec").query(query).send().await {
-            // Too many connections at this moment.
-            Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => Ok(None),
+            // Too many connections at this moment, or systemd does not answer.
+            Ok(response)
+                if matches!(
+                    response.status(),
+                    StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT
+                ) =>
+            {
+                Ok(None)
+            }
             Ok(response) => following(response).await.map(Some),
             Err(_) => Ok(None),
         }

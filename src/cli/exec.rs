@@ -50,7 +50,8 @@ async fn in_terminal(request: &Exec) -> Result<u8> {
     // Blocks in a read until this program ends.
     let mut keyboard = Some((File::from(stdin()?), copy()?));
     let mut typing = None;
-    let mut ended = std::pin::pin!(command.end());
+    // At a terminal its hang-up ends the wait.
+    let mut ended = std::pin::pin!(command.end(|| false));
     let mut taken = std::pin::pin!(terminal.taken());
     let ended = loop {
         tokio::select! {
@@ -94,7 +95,7 @@ async fn in_pipes(request: &Exec) -> Result<u8> {
         copied(from_output.into(), File::from(stdout()?)),
         copied(from_error.into(), File::from(duplicate(&io::stderr())?)),
     ];
-    let ended = command.end().await;
+    let ended = command.end(|| outputs.iter().all(JoinHandle::is_finished)).await;
     finish(&outputs).await;
     report(ended)
 }

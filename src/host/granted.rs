@@ -12,8 +12,8 @@ pub struct Granted {
     pub denied: Duration,
 }
 
-/// The unit of /proc/stat, whatever the kernel's own.
-const TICK: Duration = Duration::from_millis(10);
+/// The unit of /proc/stat in milliseconds, whatever the kernel's own.
+const TICK: u64 = 10;
 
 /// Reads the counters of the control group that this machine is, if it has a quota, or else of the
 /// kernel.
@@ -54,12 +54,12 @@ fn number(stat: &str, name: &str) -> Option<u64> {
 /// The line `cpu` of /proc/stat, proc(5).
 fn of_kernel(stat: &str) -> Option<Granted> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<u32> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let ticks: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
     let [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = ticks[..] else {
         return None;
     };
-    let used = [user, nice, system, irq, softirq].into_iter().map(|ticks| TICK * ticks).sum();
-    Some(Granted { used, denied: TICK * steal })
+    let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(TICK));
+    Some(Granted { used: time(user + nice + system + irq + softirq), denied: time(steal) })
 }
 
 #[cfg(test)]
@@ -91,6 +91,8 @@ mod tests {
         let granted =
             Granted { used: Duration::from_millis(360), denied: Duration::from_millis(400) };
         assert_eq!(of_kernel(stat), Some(granted));
+        let years = "cpu  10 1 20 99000000000 30 2 3 40 0 0\n";
+        assert_eq!(of_kernel(years), Some(granted));
         assert_eq!(of_kernel("cpu  1 2 3\n"), None);
         assert_eq!(of_kernel(""), None);
     }

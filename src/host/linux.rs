@@ -120,6 +120,10 @@ impl PortSwitch for Linux {
         }
     }
 
+    fn expect_no_ports(&self) {
+        drop(self.ahead().take());
+    }
+
     async fn load_ports(&self, script: &str) -> Result<()> {
         let ahead = self.ahead().take();
         if let Some(ahead) = ahead {

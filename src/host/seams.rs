@@ -95,6 +95,9 @@ pub trait PortSwitch: Send + Sync {
     /// Prepares, in the background, for the next script: it is then loaded sooner.
     fn expect_ports(&self);
 
+    /// Ends what [`PortSwitch::expect_ports`] has prepared: no script comes.
+    fn expect_no_ports(&self);
+
     /// Loads a script of nft(8) completely, or changes nothing.
     async fn load_ports(&self, script: &str) -> Result<()>;
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 /// How often the machine's counters are read.
 const INTERVAL: Duration = Duration::from_millis(300);
 
-/// The machine counts as short of processors if it was denied more than this part of an interval.
+/// The machine counts as short of processors if it was denied more than this part of an interval,
+/// and of what it wanted.
 const DENIED: u32 = 10;
 
 /// How long a limit holds after the last denial, which may have been another machine's doing.
@@ -78,10 +79,11 @@ impl Share {
         let took = now.duration_since(self.read_at);
         let denied = granted.denied.saturating_sub(self.granted.denied);
         let used = granted.used.saturating_sub(self.granted.used);
-        if denied * DENIED > took {
-            let half = used.div_f64(2.0).div_duration_f64(took).max(LEAST);
-            let limit = self.limit.get_or_insert_with(|| Limit::new(now));
-            (limit.processors, limit.denied_at) = (half, now);
+        if denied * DENIED > took && denied * DENIED > used + denied {
+            let half = used.div_f64(2.0).div_duration_f64(took);
+            let limit = self.limit.get_or_insert_with(|| Limit::new(now, half));
+            limit.processors = half.max(limit.least);
+            limit.denied_at = now;
         }
         self.limit.take_if(|limit| now.duration_since(limit.denied_at) > HOLD);
         (self.read_at, self.granted) = (now, granted);
@@ -91,6 +93,9 @@ impl Share {
 /// A limit of this process.
 struct Limit {
     processors: f64,
+    /// What it never falls below: half of the first limit. What the machine uses while this process
+    /// waits is not what it is granted.
+    least: f64,
     /// When the machine was denied processors for the last time.
     denied_at: Instant,
     /// Since when, and the process's time then; `None` until the first pause is computed.
@@ -99,8 +104,9 @@ struct Limit {
 }
 
 impl Limit {
-    fn new(now: Instant) -> Limit {
-        Limit { processors: LEAST, denied_at: now, since: now, used: None }
+    fn new(now: Instant, processors: f64) -> Limit {
+        let least = (processors / 2.0).max(LEAST);
+        Limit { processors, least, denied_at: now, since: now, used: None }
     }
 
     /// How long the process has to wait, so that it has used no more than its share. What it did
@@ -163,6 +169,28 @@ mod tests {
         share.read(begin + 200 * MS + HOLD, after(80, 140));
         assert!(share.limit.is_some());
         share.read(begin + 201 * MS + HOLD, after(80, 140));
+        assert!(share.limit.is_none());
+    }
+
+    #[test]
+    fn a_denial_that_the_stage_does_not_cause_does_not_bring_it_to_a_halt() {
+        let begin = Instant::now();
+        let mut share = Share::new(begin, after(0, 0));
+        let mut used = 0;
+        for interval in 1..20 {
+            // All that is used is the stage's own part.
+            used += share.limit.as_ref().map_or(800, |limit| (limit.processors * 100.0) as u64);
+            share.read(begin + interval * 100 * MS, after(used, 800 * u64::from(interval)));
+        }
+        let limit = share.limit.as_ref().expect("a limit");
+        assert!((limit.processors - 2.0).abs() < 1e-9, "{}", limit.processors);
+    }
+
+    #[test]
+    fn a_large_machine_that_is_denied_little_sets_no_limit() {
+        let begin = Instant::now();
+        let mut share = Share::new(begin, after(0, 0));
+        share.read(begin + 100 * MS, after(1500, 20));
         assert!(share.limit.is_none());
     }
 

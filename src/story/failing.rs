@@ -18,6 +18,7 @@ async fn leaves_r1_alone(procfile: &str, env: &str, exit: Exit) -> String {
     let touched = jobs.iter().any(|job| job.ends_with("deploy-my-app-web-r1@1"));
     assert!(!touched, "{jobs:?}");
     runs_r1_alone(&story);
+    assert!(!story.machine.state().expects_ports);
     assert_eq!(story.last().exit, exit);
     let help = error.advice().unwrap_or_default();
     assert!(!help.is_empty(), "the error has help: {}", error.chain());

@@ -46,6 +46,8 @@ pub struct State {
     pub no_nft: bool,
     /// Why nft fails, though it can be used.
     pub nft_fails: bool,
+    /// Whether something was prepared for the next script.
+    pub expects_ports: bool,
     pub reload_fails: bool,
     /// systemd does not find the units of a new release.
     pub adds_fail: bool,
@@ -396,7 +398,13 @@ impl ServiceManager for Fake {
 
 #[async_trait]
 impl PortSwitch for Fake {
-    fn expect_ports(&self) {}
+    fn expect_ports(&self) {
+        self.state().expects_ports = true;
+    }
+
+    fn expect_no_ports(&self) {
+        self.state().expects_ports = false;
+    }
 
     async fn load_ports(&self, script: &str) -> Result<()> {
         self.job("ports".to_owned()).await;

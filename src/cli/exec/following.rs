@@ -33,23 +33,34 @@ impl Command {
     /// Waits for the end of the command; returns its status, and the reason if that was not its
     /// own. A deployd that is gone is waited for: this process holds the command's terminal or
     /// pipes, and its own end would end the command.
-    pub async fn end(mut self) -> Result<(u8, Option<String>)> {
+    ///
+    /// Once `is_silent`, which means that the command has closed its output, a deployd that stays
+    /// away is an error.
+    pub async fn end(mut self, is_silent: impl Fn() -> bool) -> Result<(u8, Option<String>)> {
         loop {
             match self.following.next_as().await? {
                 Some(ExecEvent::Ended { status, why }) => return Ok((status, why)),
                 Some(ExecEvent::Begun { .. }) => {}
-                None => self.following = self.again().await?,
+                None => self.following = self.again(&is_silent).await?,
             }
         }
     }
 
-    async fn again(&self) -> Result<Following> {
+    async fn again(&self, is_silent: impl Fn() -> bool) -> Result<Following> {
         let query = api::Following { unit: self.unit.clone() };
         let (gone, mut is_reported) = (Instant::now(), false);
         loop {
             // The answer may take as long as the end of the jobs of a deployd that stops.
             if let Some(following) = Client::new()?.follow_again(&query).await? {
                 return Ok(following);
+            }
+            if gone.elapsed() >= 2 * SILENCE && is_silent() {
+                let error = Error::new(Exit::NoAgent, "follow the command to its end");
+                let error = error.because("it has closed its output, and deployd is gone");
+                return Err(error.help(format!(
+                    "see `journalctl -u deployd`, and `systemctl status {}` for the command",
+                    self.unit
+                )));
             }
             if gone.elapsed() >= SILENCE && !is_reported {
                 // With a carriage return: the terminal is raw.

@@ -124,12 +124,12 @@ impl OneOff {
                     let error = Error::failed(format!("follow {}", self.unit));
                     return Err(error.because("the connection to systemd was lost"));
                 }
-                Err(_) => {
-                    let status = self.systemd.status(&self.unit).await?;
-                    if status.active_state != "activating" {
-                        return Ok(None);
-                    }
-                }
+                Err(_) => match self.systemd.status(&self.unit).await {
+                    Ok(status) if status.active_state != "activating" => return Ok(None),
+                    Ok(_) => {}
+                    // systemd itself may be busy, as when it re-executes.
+                    Err(error) => tracing::warn!("{}", error.chain()),
+                },
             }
         }
     }

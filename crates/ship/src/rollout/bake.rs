@@ -5,7 +5,7 @@ use super::record::{Failure, Phase, State};
 use super::run::{PAUSE, Run};
 use crate::fleet::{Host, names};
 use model::error::{Exit, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -29,7 +29,7 @@ impl Run<'_> {
         }
         self.enter(Phase::Bake, format!("watch the group for {}s", bake.as_secs())).await?;
         let end = Instant::now() + bake;
-        let mut looks = 0;
+        let (mut looks, mut doubtful) = (0, BTreeSet::new());
         loop {
             let left = end.saturating_duration_since(Instant::now());
             self.pause(if left.is_zero() { PAUSE } else { PAUSE.min(left) }).await?;
@@ -47,7 +47,7 @@ impl Run<'_> {
             {
                 return Ok(Some(failure));
             }
-            let unseen = match self.found().await? {
+            let unseen = match self.found(&mut doubtful).await? {
                 Found::Failure(failure) => return Ok(Some(failure)),
                 Found::Unseen(unseen) => unseen,
             };
@@ -61,8 +61,10 @@ impl Run<'_> {
         }
     }
 
-    /// Looks for an instance that is not healthy on the new release.
-    async fn found(&mut self) -> Result<Found> {
+    /// Looks for an instance that is not healthy on the new release, in two looks one after the
+    /// other: one slow request is no reason to take a group back. The instances that were
+    /// not healthy the last time are `doubtful`.
+    async fn found(&mut self, doubtful: &mut BTreeSet<Host>) -> Result<Found> {
         let done = self.hosts(|member| member.state == State::Done);
         if done.is_empty() {
             return Ok(Found::Unseen(Vec::new()));
@@ -78,12 +80,18 @@ impl Run<'_> {
         };
         let code = Exit::RolledBack.code();
         let (mut failure, mut unseen) = (None, Vec::new());
+        let before = std::mem::take(doubtful);
         for host in &done {
             let message = match seen.remove(host) {
                 Some(Ok(seen)) if seen.release.as_ref() != Some(&self.rollout().to) => {
                     format!("it runs {} now", seen.release.as_deref().unwrap_or("nothing"))
                 }
                 Some(Ok(seen)) if seen.healthy => continue,
+                Some(Ok(_)) if !before.contains(host) => {
+                    doubtful.insert(host.clone());
+                    unseen.push((host.clone(), None));
+                    continue;
+                }
                 Some(Ok(seen)) => seen.fault.unwrap_or("it is not healthy".into()),
                 unanswered => {
                     unseen.push((host.clone(), unanswered.and_then(Result::err)));

@@ -74,6 +74,23 @@ async fn an_instance_that_comes_in_the_bake_is_deployed_to_and_watched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_look_at_which_an_instance_is_not_healthy_takes_no_group_back() {
+    for seconds in [5, 20] {
+        let world = World::of(3);
+        let hiccup = async {
+            moved(&world, "r8").await;
+            sleep(Duration::from_secs(11)).await;
+            world.group.change("i-02", |machine| machine.healthy = false);
+            sleep(Duration::from_secs(seconds)).await;
+            world.group.change("i-02", |machine| machine.healthy = true);
+        };
+        let wish = bake(&world, 60);
+        let (verdict, ()) = tokio::join!(world.start(&wish), hiccup);
+        assert_eq!(verdict.unwrap().code, if seconds == 5 { 0 } else { 20 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_that_cannot_be_looked_at_does_not_end_green() {
     let aws = Aws::of(3);
     let refused = async {
