@@ -18,7 +18,7 @@ mod release;
 mod run;
 mod send;
 #[cfg(test)]
-mod stories;
+pub mod stories;
 mod success;
 
 pub use alone::{roll_back, target};

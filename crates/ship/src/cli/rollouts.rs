@@ -1,5 +1,6 @@
 //! `ship deploy`, `rollback`, `attach`, `cancel`, `history`.
 
+mod back;
 mod shown;
 
 use super::args::rollouts::{AttachArgs, DeployArgs, HistoryArgs, How, RollbackArgs};
@@ -30,7 +31,7 @@ pub async fn deploy(desk: &Desk, args: DeployArgs) -> Result<u8> {
         return preview(desk, &group, &wish).await;
     }
     let group = group.shown_by(progress::events(desk.global.json));
-    interruptible(desk, &group, going_on(&group), rollout::start(&group, &wish)).await
+    interruptible(desk, &group, || going_on(&group), rollout::start(&group, &wish)).await
 }
 
 pub async fn rollback(desk: &Desk, args: RollbackArgs) -> Result<u8> {
@@ -45,11 +46,8 @@ pub async fn rollback(desk: &Desk, args: RollbackArgs) -> Result<u8> {
         return preview(desk, &group, &wish(to)).await;
     }
     let group = group.shown_by(progress::events(desk.global.json));
-    let environment = &group.cx.place.environment;
-    let help = format!(
-        "`ship attach {environment}` goes on with it, or if the store did not respond, the same \
-         command again"
-    );
+    let (group, chosen) = back::noted(group, to.clone());
+    let help = || back::help(&group.cx.place, chosen());
     interruptible(desk, &group, help, rollout::roll_back(&group, to, wish)).await
 }
 
@@ -72,7 +70,7 @@ pub async fn attach(desk: &Desk, args: AttachArgs) -> Result<u8> {
     let group = group(desk, args.environment, args.by, PATIENCE).await?;
     let group = group.shown_by(progress::events(desk.global.json));
     let followed = rollout::attach(&group, args.id.as_deref());
-    interruptible(desk, &group, going_on(&group), followed).await
+    interruptible(desk, &group, || going_on(&group), followed).await
 }
 
 fn going_on(group: &Group) -> String {
@@ -88,7 +86,7 @@ fn going_on(group: &Group) -> String {
 async fn interruptible(
     desk: &Desk,
     group: &Group,
-    help: String,
+    help: impl FnOnce() -> String,
     rollout: impl Future<Output = Result<Rollout>>,
 ) -> Result<u8> {
     tokio::select! {
@@ -96,7 +94,7 @@ async fn interruptible(
         () = interrupt::signal() => {
             let error = Error::failed("follow the rollout to its end");
             let error = error.because(interrupt::let_go(&*group.transport).await);
-            Err(error.help(help))
+            Err(error.help(help()))
         }
     }
 }

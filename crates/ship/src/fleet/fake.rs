@@ -28,10 +28,14 @@ pub struct Machine {
     pub has: BTreeSet<String>,
     /// The release that it says a rollback takes.
     pub before: Option<String>,
+    /// Whether what it runs came by a rollback.
+    pub rolled_back: bool,
     /// Whether it reaches the store, from which it deploys what it does not have.
     pub fetches: bool,
     /// Releases that fail here, with the exit code.
     pub fails: BTreeMap<String, u8>,
+    /// Releases to which a rollback fails here, with the exit code. A deploy does not.
+    pub breaks: BTreeMap<String, u8>,
     pub reachable: bool,
     /// Whether nobody sees that it has fetched an order: a cancelled one seems not begun.
     pub hides: bool,
@@ -77,8 +81,10 @@ impl Machine {
             runs: release.map(str::to_owned),
             has: release.map(str::to_owned).into_iter().collect(),
             before: None,
+            rolled_back: false,
             fetches: true,
             fails: BTreeMap::new(),
+            breaks: BTreeMap::new(),
             reachable: true,
             hides: false,
             healthy: true,
@@ -99,6 +105,9 @@ impl Machine {
             let fails = self.fails.get(&job.release).copied();
             let code = match fails {
                 _ if self.runs.as_ref() == Some(&job.release) && self.healthy => 0,
+                _ if job.is_rollback && self.breaks.contains_key(&job.release) => {
+                    self.breaks.get(&job.release).copied().unwrap_or_default()
+                }
                 _ if job.is_rollback && !self.has.contains(&job.release) => 2,
                 _ if !self.fetches && !self.has.contains(&job.release) => 11,
                 _ if job.phase.as_ref().is_some_and(|id| {
@@ -115,6 +124,11 @@ impl Machine {
             };
             // With 41 the client has lost the agent, whose job goes on.
             if matches!(code, 0 | 41) {
+                self.rolled_back = job.is_rollback;
+                if job.is_rollback {
+                    // As the agent: the newest one that is older.
+                    self.before = self.has.range(..job.release.clone()).next_back().cloned();
+                }
                 self.runs = Some(job.release.clone());
                 self.has.insert(job.release.clone());
             }
@@ -224,6 +238,7 @@ impl Transport for Group {
                 release: one.runs.clone(),
                 healthy: one.healthy,
                 rollback: one.before.clone(),
+                rolled_back: one.rolled_back,
                 working: one.is_working(),
                 ..Seen::default()
             }),

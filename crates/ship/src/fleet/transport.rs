@@ -55,6 +55,9 @@ pub struct Seen {
     pub healthy: bool,
     /// The release that a rollback of this instance would take.
     pub rollback: Option<String>,
+    /// Whether the current release came by a rollback, so that another one goes further back.
+    #[serde(skip)]
+    pub rolled_back: bool,
     /// Whether a job is under way that may change it.
     pub working: bool,
     /// Why it is not healthy.

@@ -99,8 +99,26 @@ async fn alone(
     Run { is_alone: true, ..Run::new(&group, record, lease) }.finish().await
 }
 
-/// Returns the release that all instances would go back to.
+/// Returns the release that all instances would go back to. After a rollback that is one further
+/// back, which nobody means who repeats it.
 fn agreed(cx: &Context, seen: &Answers, silence: &Error) -> Result<String> {
+    let refusal = |why: String| {
+        let what = format!("find the release before that of {}", cx.place);
+        let error = Error::new(Exit::NoAgent, what).with_reason(silence.reason());
+        error.because(format!("the store does not respond, and {why}"))
+    };
+    if let Some((release, seen)) = rolled_back(seen) {
+        let hosts = names(seen.keys().copied());
+        let why = format!("a rollback has brought {hosts} to {release} already");
+        let environment = &cx.place.environment;
+        let again = format!("`ship rollback {environment} --to {release}` repeats it");
+        let further: BTreeSet<&str> = seen.into_values().flatten().collect();
+        let help = match further.first() {
+            Some(further) => format!("name the release: {again}, `--to {further}` goes further"),
+            None => format!("name the release: {again}"),
+        };
+        return Err(refusal(why).help(help));
+    }
     let mut said: BTreeMap<Option<&str>, Vec<&Host>> = BTreeMap::new();
     for (host, seen) in seen {
         if let Ok(seen) = seen {
@@ -118,9 +136,20 @@ fn agreed(cx: &Context, seen: &Answers, silence: &Error) -> Result<String> {
         [] => "no instance answers".to_owned(),
         answers => format!("the instances would go back to {}", answers.join("; ")),
     };
-    let what = format!("find the release before that of {}", cx.place);
-    let error = Error::new(Exit::NoAgent, what).with_reason(silence.reason());
-    Err(error.because(format!("the store does not respond, and {why}")).help(name_it(cx)))
+    Err(refusal(why).help(name_it(cx)))
+}
+
+/// Returns a release that a rollback has brought back, with the instances that run it since, and
+/// where they would go from there.
+fn rolled_back(seen: &Answers) -> Option<(&str, BTreeMap<&Host, Option<&str>>)> {
+    let back = || {
+        let answers = seen.iter().filter_map(|(host, seen)| Some((host, seen.as_ref().ok()?)));
+        let back = answers.filter(|(_, seen)| seen.rolled_back);
+        back.filter_map(|(host, seen)| Some((host, seen.release.as_deref()?, seen)))
+    };
+    let (_, release, _) = back().next()?;
+    let same = back().filter(|(_, runs, _)| *runs == release);
+    Some((release, same.map(|(host, _, seen)| (host, seen.rollback.as_deref())).collect()))
 }
 
 /// Returns the release that most instances run, which is most likely the one to leave.

@@ -21,4 +21,10 @@ impl End {
     pub fn lacks_release(&self) -> bool {
         matches!(self, End::Ended(ended) if [1, 2, 10, 11, 30].contains(&ended.code))
     }
+
+    /// Whether a rollback may have begun before it failed: no agent refuses a release that it does
+    /// not have by these codes.
+    pub fn may_have_broken(&self) -> bool {
+        matches!(self, End::Ended(ended) if [1, 30].contains(&ended.code))
+    }
 }

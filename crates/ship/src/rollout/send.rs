@@ -43,7 +43,13 @@ impl Run<'_> {
         if stops && (self.cancelled.is_some() || self.has_failed(&rollback, &ends)) {
             ends.extend(lacking.into_iter().map(|host| (host, End::NotBegun)));
         } else if !lacking.is_empty() {
-            ends.extend(self.send(&deploy, lacking, stops).await?);
+            for (host, end) in self.send(&deploy, lacking, stops).await? {
+                // Without the store nothing was deployed: what the rollback has left counts.
+                let is_broken = ends.get(&host).is_some_and(End::may_have_broken);
+                if !(is_broken && self.is_left_out(&end)) {
+                    ends.insert(host, end);
+                }
+            }
         }
         Ok(ends)
     }

@@ -10,7 +10,7 @@ mod release;
 mod simulation;
 mod world;
 
-use world::World;
+pub use world::World;
 
 use crate::fleet::fake::Machine;
 use crate::fleet::{Order, Standing};

@@ -62,7 +62,7 @@ fn a_group_goes_back_while_s3_is_down_without_a_failed_request() {
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     assert_eq!(group.served(), ["two"; 3]);
 
-    // It responds again, and the same command moves the pointer.
+    // It responds again, and a rollback to the release moves the pointer.
     let start = group.first.pause_s3();
     start(&mut group.first);
     assert_eq!(group.ship(&["ps"]).code, 0);

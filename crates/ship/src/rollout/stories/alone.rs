@@ -73,6 +73,33 @@ async fn a_group_goes_back_to_the_release_that_its_instances_name() {
     }
 }
 
+/// After an interrupt in the bake, or a retry after exit 42.
+#[tokio::test(start_paused = true)]
+async fn the_same_without_a_name_goes_no_further_back() {
+    let world = silent(3);
+    world.group.each(|machine| {
+        machine.has.insert("r6".to_owned());
+    });
+    assert_eq!(world.go_back(None).await.unwrap().code, 42);
+    for found in [world.go_back(None).await.map(|_| ()), target(&world.ship("Ada")).await.map(drop)]
+    {
+        let error = found.unwrap_err();
+        assert_eq!(error.exit().code(), 41);
+        let said = "a rollback has brought i-01, i-02, i-03 to r7 already";
+        assert!(error.chain().ends_with(said), "{}", error.chain());
+        let help = "name the release: `ship rollback production --to r7` repeats it, \
+            `--to r6` goes further";
+        assert_eq!(error.advice(), Some(help));
+    }
+    // So does one of them alone.
+    world.group.change("i-02", |machine| machine.rolled_back = false);
+    world.go_back(None).await.unwrap_err();
+    assert_eq!(world.go_back(Some("r7")).await.unwrap().code, 42);
+    assert_eq!(world.runs().await, ["r7"; 3]);
+    assert_eq!(world.go_back(Some("r6")).await.unwrap().code, 42);
+    assert_eq!(world.runs().await, ["r6"; 3]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_takes_no_writes_is_silent_too() {
     let world = silent(3);
@@ -145,6 +172,25 @@ async fn a_release_that_fails_takes_the_group_to_where_it_was() {
     assert_eq!(world.runs().await, ["r8"; 3]);
     let orders = world.group.orders();
     assert!(orders.iter().all(|(order, _)| matches!(order, Order::Rollback { .. })), "{orders:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_breaks_the_canary_stops_there() {
+    for code in [1, 30] {
+        let world = silent(3);
+        world.group.each(|machine| {
+            machine.has.remove("r7");
+        });
+        world.group.change("i-01", |machine| {
+            machine.breaks.insert("r7".to_owned(), code);
+        });
+        let verdict = world.go_back(None).await.unwrap();
+        let said = format!("r7 failed on i-01: exit {code}; the group runs r8");
+        assert_eq!((verdict.code, verdict.message), (1, said));
+        assert_eq!(world.runs().await, ["r8"; 3]);
+        let of_others = |(_, hosts): &(Order, Vec<_>)| *hosts != [host("i-01")];
+        assert!(!world.group.orders().iter().any(of_others), "{:?}", world.group.orders());
+    }
 }
 
 #[tokio::test(start_paused = true)]
