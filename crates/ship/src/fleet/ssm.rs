@@ -6,6 +6,7 @@
 mod command;
 mod dispatch;
 mod follow;
+mod interrupted;
 mod invocation;
 mod session;
 mod shell;
@@ -199,27 +200,12 @@ impl Transport for Ssm {
     /// and its outcome would be lost.
     async fn cancel(&self, ticket: &Ticket) -> Result<()> {
         let sent = self.ticket(ticket)?;
-        for (id, hosts) in &sent.commands {
-            let waiting = hosts.iter().filter(|host| sent.is(host, |it| *it == Progress::Waiting));
-            let waiting: Vec<Host> = waiting.cloned().collect();
-            if waiting.is_empty() {
-                continue;
-            }
-            self.calls.cancel(id, &waiting).await.map_err(|fault| {
-                fault.error(Action::CancelCommand, format!("cancel a command to {}", self.place))
-            })?;
-        }
-        Ok(())
+        let failures = self.take_back(&sent).await;
+        failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     async fn let_go(&self) -> Result<()> {
-        let tickets: Vec<String> = locked(&self.sent).keys().cloned().collect();
-        for ticket in tickets.into_iter().map(Ticket) {
-            // What was not begun at the last look may have begun since.
-            self.poll(&ticket).await?;
-            self.cancel(&ticket).await?;
-        }
-        Ok(())
+        self.let_all_go().await
     }
 }
 

@@ -168,6 +168,31 @@ async fn a_ship_that_is_interrupted_cancels_what_was_not_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_order_that_cannot_be_taken_back_is_no_reason_to_leave_the_others() {
+    let fake = Fake::running(3, "r7");
+    let ssm = ssm(&fake);
+    let all = hosts(&fake);
+    fake.change(|inner| inner.pings_online = true);
+    let mut tickets = Vec::new();
+    for host in &all {
+        fake.change(|inner| inner.machines.get_mut(&host.0).unwrap().online = false);
+        tickets.push(ssm.begin(&order("r8"), std::slice::from_ref(host)).await.unwrap());
+    }
+    fake.refuse(Action::ListCommandInvocations, Kind::Denied, 1);
+    fake.refuse(Action::CancelCommand, Kind::Denied, 1);
+    let error = ssm.let_go().await.unwrap_err();
+    let said = error.chain();
+    assert!(said.contains("see how far the instances of shop/production are"), "{said}");
+    assert!(said.contains("cancel a command to shop/production"), "{said}");
+    assert_eq!(fake.calls()[&Action::CancelCommand].0, 3);
+    let mut not_begun = 0;
+    for (ticket, host) in tickets.iter().zip(&all) {
+        not_begun += usize::from(ends(&ssm, ticket).await[host] == Progress::NotBegun);
+    }
+    assert_eq!(not_begun, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_that_is_never_fetched_is_lost() {
     let fake = Fake::running(1, "r7");
     let ssm = ssm(&fake);
