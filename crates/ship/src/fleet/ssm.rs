@@ -57,6 +57,8 @@ pub struct Ssm {
     has_fetched: AtomicBool,
     /// A command that was perhaps sent.
     doubtful: Mutex<Option<Doubtful>>,
+    /// Orders that are being sent, by their comments.
+    sending: Mutex<BTreeMap<String, Doubtful>>,
     sent: Mutex<BTreeMap<String, Arc<Sent>>>,
 }
 
@@ -81,6 +83,7 @@ impl Ssm {
             rollout: Mutex::default(),
             has_fetched: AtomicBool::new(false),
             doubtful: Mutex::default(),
+            sending: Mutex::default(),
             sent: Mutex::default(),
         }
     }
@@ -187,11 +190,7 @@ impl Transport for Ssm {
 
     async fn poll(&self, ticket: &Ticket) -> Result<BTreeMap<Host, Progress>> {
         let sent = self.ticket(ticket)?;
-        let refreshed = self.refresh(&sent).await;
-        refreshed.map_err(|fault| {
-            let what = format!("see how far the instances of {} are", self.place);
-            fault.error(Action::ListCommandInvocations, what)
-        })?;
+        self.look_at(&sent).await?;
         let progress = locked(&sent.progress).clone();
         Ok(progress)
     }

@@ -1,11 +1,12 @@
 //! Sends commands: not twice if an answer is lost, and not to instances that are gone.
 
-use super::command::Line;
+use super::command::{Line, Reply};
 use super::{Failed, POLL, Sent, Ssm, locked};
 use crate::fleet::aws::api::{Answer, Command, Fault, Kind};
 use crate::fleet::aws::calls::Action;
 use crate::fleet::aws::number;
 use crate::fleet::{Host, Progress};
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,10 +15,13 @@ use tokio::time::{Instant, sleep};
 /// How often a command is sent whose answer was lost, and the pauses before it is looked for.
 const TRIES: u32 = 3;
 const FINDS: [u64; 3] = [1, 3, 6];
+/// The pauses for a ship that is interrupted.
+const LAST_FINDS: [u64; 2] = [1, 3];
 /// The most that AWS's clock may differ from the one of a request that it accepts.
 const SKEW: Duration = Duration::from_secs(15 * 60);
 
-/// A command whose answer was lost, and when it was sent.
+/// A command whose answer was lost or has not come yet, and when it was sent.
+#[derive(Clone)]
 pub struct Doubtful {
     command: Command,
     at: Instant,
@@ -85,21 +89,31 @@ impl Ssm {
     async fn submit(&self, line: &Line, hosts: &[Host]) -> Result<String, Failed> {
         let is_same = |it: &Doubtful| it.command.hosts == hosts && line.is(&it.command);
         let doubtful = locked(&self.doubtful).take().filter(is_same);
-        let (doubtful, mut sent) = match doubtful {
-            Some(doubtful) => (doubtful, None),
-            None => {
-                let rollout = locked(&self.rollout).clone();
-                let command = line.command(hosts, &rollout, number(), &self.place);
-                let doubtful = Doubtful { command, at: Instant::now() };
-                let sent = self.calls.send(&doubtful.command).await;
-                (doubtful, Some(sent))
-            }
+        let is_new = doubtful.is_none();
+        let doubtful = doubtful.unwrap_or_else(|| {
+            let rollout = locked(&self.rollout).clone();
+            let command = line.command(hosts, &rollout, number(), &self.place);
+            Doubtful { command, at: Instant::now() }
+        });
+        let comment = doubtful.command.comment.clone();
+        if line.reply == Reply::Outcome {
+            locked(&self.sending).insert(comment.clone(), doubtful.clone());
+        }
+        let submitted = self.submit_it(doubtful, is_new).await;
+        locked(&self.sending).remove(&comment);
+        submitted
+    }
+
+    async fn submit_it(&self, doubtful: Doubtful, is_new: bool) -> Result<String, Failed> {
+        let mut sent = match is_new {
+            true => Some(self.calls.send(&doubtful.command).await),
+            false => None,
         };
         for last in (0..TRIES).rev() {
             if !matches!(&sent, None | Some(Err(Fault { kind: Kind::Unanswered, .. }))) {
                 break;
             }
-            match self.find(&doubtful, hosts).await {
+            match self.find(&doubtful, &FINDS).await {
                 Ok(Some(id)) => return Ok(id),
                 Ok(None) => {}
                 Err(fault) => {
@@ -115,10 +129,26 @@ impl Ssm {
         sent.unwrap_or_else(unsent).map_err(|fault| (Action::SendCommand, fault))
     }
 
-    async fn find(&self, doubtful: &Doubtful, hosts: &[Host]) -> Answer<Option<String>> {
-        let Some(host) = hosts.first() else { return Ok(None) };
-        for pause in FINDS {
-            sleep(Duration::from_secs(pause)).await;
+    /// Finds the orders whose sending was interrupted. What cannot be found in a few seconds has
+    /// most likely not been sent.
+    pub(super) async fn find_interrupted(&self) -> Answer<Vec<Sent>> {
+        let sending = std::mem::take(&mut *locked(&self.sending));
+        let find = |doubtful: Doubtful| async move {
+            let Some(id) = self.find(&doubtful, &LAST_FINDS).await? else { return Ok(None) };
+            let Doubtful { command, at } = doubtful;
+            let waiting = command.hosts.iter().map(|host| (host.clone(), Progress::Waiting));
+            let progress = Mutex::new(waiting.collect());
+            let commands = vec![(id, command.hosts)];
+            Ok(Some(Sent { commands, reply: Reply::Outcome, at, progress }))
+        };
+        let found = join_all(sending.into_values().map(find)).await;
+        found.into_iter().filter_map(Answer::transpose).collect()
+    }
+
+    async fn find(&self, doubtful: &Doubtful, pauses: &[u64]) -> Answer<Option<String>> {
+        let Some(host) = doubtful.command.hosts.first() else { return Ok(None) };
+        for pause in pauses {
+            sleep(Duration::from_secs(*pause)).await;
             let age = doubtful.at.elapsed() + SKEW;
             let found = self.calls.command(host, &doubtful.command.comment, age).await?;
             if found.is_some() {

@@ -2,8 +2,8 @@
 
 use super::{Sent, Ssm, locked};
 use crate::fleet::aws::calls::Action;
-use crate::fleet::{Host, Progress, Ticket, Transport};
-use futures_util::future::join_all;
+use crate::fleet::{Host, Progress};
+use futures_util::future::{join, join_all};
 use model::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,19 +29,39 @@ impl Ssm {
 
     /// Takes back all orders at once, as the time is short; returns what failed of any.
     pub(super) async fn let_all_go(&self) -> Result<()> {
-        let orders: Vec<(String, Arc<Sent>)> = locked(&self.sent)
-            .iter()
-            .map(|(ticket, sent)| (ticket.clone(), sent.clone()))
-            .collect();
-        let orders = orders.into_iter().map(|(ticket, sent)| async move {
-            // What was not begun at the last look may have begun since. If nobody knows, it is
-            // cancelled where it had not begun then.
-            let looked = self.poll(&Ticket(ticket)).await;
-            let mut failures = self.take_back(&sent).await;
-            failures.extend(looked.err());
-            failures
-        });
-        together(join_all(orders).await.into_iter().flatten().collect())
+        let orders: Vec<Arc<Sent>> = locked(&self.sent).values().cloned().collect();
+        let known = join_all(orders.iter().map(|sent| self.look_and_take_back(sent)));
+        let interrupted = async {
+            match self.find_interrupted().await {
+                Ok(orders) => {
+                    join_all(orders.iter().map(|sent| self.look_and_take_back(sent))).await
+                }
+                Err(fault) => {
+                    let what = format!("find a command to {} that was being sent", self.place);
+                    vec![vec![fault.error(Action::ListCommands, what)]]
+                }
+            }
+        };
+        let (known, interrupted) = join(known, interrupted).await;
+        together(known.into_iter().chain(interrupted).flatten().collect())
+    }
+
+    /// What was not begun at the last look may have begun since. If nobody knows, it is cancelled
+    /// where it had not begun then.
+    async fn look_and_take_back(&self, sent: &Sent) -> Vec<Error> {
+        let looked = self.look_at(sent).await;
+        let mut failures = self.take_back(sent).await;
+        failures.extend(looked.err());
+        failures
+    }
+
+    /// Brings an order up to date.
+    pub(super) async fn look_at(&self, sent: &Sent) -> Result<()> {
+        let refreshed = self.refresh(sent).await;
+        refreshed.map(drop).map_err(|fault| {
+            let what = format!("see how far the instances of {} are", self.place);
+            fault.error(Action::ListCommandInvocations, what)
+        })
     }
 }
 

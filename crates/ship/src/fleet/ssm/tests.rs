@@ -193,6 +193,28 @@ async fn an_order_that_cannot_be_taken_back_is_no_reason_to_leave_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_command_that_was_being_sent_is_taken_back_too() {
+    let fake = Fake::running(1, "r7");
+    let ssm = ssm(&fake);
+    let all = hosts(&fake);
+    fake.change(|inner| inner.machines.get_mut(&all[0].0).unwrap().online = false);
+    // Before the command arrives, and before its answer does.
+    for (point, arrived) in [(0, 0), (1, 1)] {
+        fake.die_at(Some(point));
+        let order = order("r8");
+        let sending = ssm.begin(&order, &all);
+        tokio::time::timeout(Duration::from_secs(5), sending).await.unwrap_err();
+        fake.die_at(None);
+        let begun = Instant::now();
+        ssm.let_go().await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        assert_eq!(fake.sent().len(), arrived);
+        let cancelled = fake.calls().get(&Action::CancelCommand).map_or(0, |calls| calls.0);
+        assert_eq!(cancelled, u32::try_from(arrived).unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_that_is_never_fetched_is_lost() {
     let fake = Fake::running(1, "r7");
     let ssm = ssm(&fake);
