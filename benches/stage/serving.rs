@@ -95,6 +95,7 @@ fn cold_round(site: &Site, rows: &mut Rows, round: usize) {
     script(site, &ready, "deploy");
     forget_pages();
     rows.add(COLD, DEPLOY, true, ours(site, &ready, &["deploy", &url(&ready)]));
+    script(site, "n1", "flip");
     forget_pages();
     rows.add(COLD, PEER, true, script(site, &ready, "flip"));
     forget_pages();
