@@ -3,7 +3,8 @@
 
 use super::demand::{Demand, Reach, Shortfall};
 use crate::events::Events;
-use crate::host::systemd::{ServiceStatus, monotonic};
+use crate::host::service_status::ServiceStatus;
+use crate::host::systemd::monotonic;
 use model::error::{Error, Result};
 use model::reason::Reason;
 use model::release::manifest::{Manifest, Process};

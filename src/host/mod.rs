@@ -25,6 +25,7 @@ pub mod recorded;
 pub mod reserve;
 pub mod ruleset;
 pub mod seams;
+pub mod service_status;
 pub mod sock_diag;
 pub mod sockets;
 pub mod systemd;

@@ -2,7 +2,7 @@
 //! the fast tests read it.
 
 use super::journal::{Line, entry};
-use super::systemd::{Properties, ServiceStatus, status_of};
+use super::service_status::{Properties, ServiceStatus, status_of};
 use serde_json::Value;
 use std::fs;
 use std::sync::LazyLock;

@@ -1,7 +1,8 @@
 //! One-off commands whose standard streams are their caller's.
 
 use super::{Command, Property, STOP_TIMEOUT, Streams, all_properties};
-use crate::host::systemd::{ServiceStatus, Systemd};
+use crate::host::service_status::ServiceStatus;
+use crate::host::systemd::Systemd;
 use futures_util::StreamExt;
 use model::error::{Error, Result};
 use std::time::Duration;
