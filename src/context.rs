@@ -62,6 +62,9 @@ pub struct Common {
     pub budget: Budget,
     /// The pause between tries to bring a release back: systemd may be re-executing itself.
     pub restore_pause: Duration,
+    /// How long a deploy that has failed waits for the disk, so that its release need not be
+    /// fetched again.
+    pub last_wait: Duration,
 }
 
 impl Default for Common {
@@ -73,6 +76,7 @@ impl Default for Common {
             verifying: tokio::sync::Mutex::default(),
             budget: Budget::default(),
             restore_pause: Duration::from_secs(2),
+            last_wait: Duration::from_secs(30),
         }
     }
 }

@@ -17,9 +17,6 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 const TIMEOUT: &str = "the time given with --timeout is over";
-/// How long a deploy that has failed waits for the disk, so that its release need not be fetched
-/// again.
-const LAST_WAIT: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 30 });
 /// A candidate is watched for this long while its files are written: longer than any sync.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
@@ -85,7 +82,7 @@ pub(super) async fn keep_if_soon_synced(
     cx.events.waiting(not_yet(label));
     let late =
         || Err(over(label, "the disk still works", "it is fetched again when it is asked for"));
-    let synced = timeout(LAST_WAIT, sync.end()).await.unwrap_or_else(|_| late());
+    let synced = timeout(cx.common.last_wait, sync.end()).await.unwrap_or_else(|_| late());
     cx.events.waiting("");
     if synced.is_err() {
         remove(cx, app, label).await?;

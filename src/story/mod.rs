@@ -28,6 +28,7 @@ use model::history::Entry;
 use model::release::env::Env;
 use model::release::name::Label;
 use model::release::settings::AgentSettings;
+use nix::unistd::{AccessFlags, access};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Short, so that no test waits longer than it needs.
-const SETTINGS: &str = "DEPLOY_SETTLE=20ms\nDEPLOY_PROVE=0s\nDEPLOY_HEALTH_TIMEOUT=150ms\n\
+const SETTINGS: &str = "DEPLOY_SETTLE=2ms\nDEPLOY_PROVE=0s\nDEPLOY_HEALTH_TIMEOUT=150ms\n\
                         DEPLOY_DRAIN_TIMEOUT=100ms\nDEPLOY_STOP_TIMEOUT=1s\n";
 
 const WEB: &str = "web: serve\n";
@@ -61,14 +62,13 @@ impl Story {
 
     /// The same with further lines of agent.env.
     pub fn with(settings: &str) -> Story {
-        let dir = TempDir::new().expect("a directory");
+        let dir = TempDir::new_in(memory()).expect("a directory");
         let store = Store::at(dir.path().join("state"));
         let generated = dir.path().join("generator");
         machine::generate(&generated, &store);
-        let common = Common { restore_pause: Duration::from_millis(1), ..Common::default() };
         Story {
             machine: Arc::new(Fake::new(store, generated)),
-            common: Arc::new(common),
+            common: Arc::new(in_short()),
             sources: Arc::new(Sources::new()),
             settings: format!("{SETTINGS}{settings}"),
             trust: Trust::below(&dir.path().join("etc")),
@@ -207,8 +207,12 @@ impl Story {
 
     /// Starts another run of the daemon.
     pub fn starts_anew(&mut self) {
-        let restore_pause = self.common.restore_pause;
-        self.common = Arc::new(Common { restore_pause, ..Common::default() });
+        self.common = Arc::new(in_short());
+    }
+
+    /// Decides how long a deploy that has failed waits for the disk.
+    pub fn waits_for_the_disk(&mut self, last_wait: Duration) {
+        Arc::get_mut(&mut self.common).expect("no job runs").last_wait = last_wait;
     }
 
     pub async fn recover(&self) -> Result<Done> {
@@ -298,6 +302,20 @@ impl Story {
     pub fn syncs(&self, how: Syncs) {
         self.state().disk = how;
     }
+}
+
+/// Where files are in memory, so that no test waits for a disk; Linux has it, a container may not.
+fn memory() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
+    match access(&shared, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) => shared,
+        Err(_) => std::env::temp_dir(),
+    }
+}
+
+/// The values that the jobs of one daemon share, with no longer pause than a test needs.
+fn in_short() -> Common {
+    Common { restore_pause: Duration::from_millis(1), ..Common::default() }
 }
 
 /// The steps and warnings of a deploy, in order.

@@ -20,6 +20,12 @@ async fn on_a_slow_disk(procfile: &str, env: &str) -> Story {
     story
 }
 
+/// A time in which a release is staged and its candidate starts, however busy the machine is:
+/// many times what r1 took.
+fn enough_to_stage(story: &Story) -> Duration {
+    Duration::from_millis(300) + Duration::from_secs_f64(story.last().seconds * 5.0)
+}
+
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -178,7 +184,7 @@ async fn a_candidate_that_ends_while_it_waits_for_the_disk_is_12() {
 async fn the_time_given_may_end_while_it_waits_for_the_disk() {
     let story = on_a_slow_disk(WEB, "").await;
     let mut cx = story.cx();
-    cx.deadline = Some(Instant::now() + Duration::from_secs(3));
+    cx.deadline = Some(Instant::now() + enough_to_stage(&story));
     let ends = async {
         until("the candidate runs", || runs(&story, "web-r2@1")).await;
         until("it is stopped", || !runs(&story, "web-r2@1")).await;
@@ -204,7 +210,8 @@ async fn a_current_release_with_a_mark_is_kept_and_loses_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_that_has_failed_does_not_wait_for_the_disk_for_ever() {
-    let story = on_a_slow_disk("web: serve does=crash\n", "").await;
+    let mut story = on_a_slow_disk("web: serve does=crash\n", "").await;
+    story.waits_for_the_disk(Duration::from_millis(50));
     let begun = Instant::now();
     let error = Story::fails(story.deploy("r2").await, Exit::Unhealthy);
     assert!(begun.elapsed() < LATE, "{:?}", begun.elapsed());
@@ -215,7 +222,7 @@ async fn a_deploy_that_has_failed_does_not_wait_for_the_disk_for_ever() {
 async fn the_time_given_may_end_while_a_stage_waits_for_the_disk() {
     let story = on_a_slow_disk(WEB, "").await;
     let mut cx = story.cx();
-    cx.deadline = Some(Instant::now() + Duration::from_secs(1));
+    cx.deadline = Some(Instant::now() + enough_to_stage(&story));
     let error = story.stage_in(&cx, "r2").await.expect_err("it is late");
     assert_eq!(error.reason(), model::reason::Reason::DeadlinePassed);
     r2_is_gone(&story, &error);
