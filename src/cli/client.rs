@@ -1,5 +1,6 @@
 //! The caller's side of the control socket.
 
+use crate::source::http_client;
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::header::HeaderValue;
@@ -70,9 +71,8 @@ impl Client {
     /// Creates a client for the person or job that root acts for.
     pub fn of(by: Option<String>) -> Result<Self> {
         let by = by.as_deref().map(name).transpose()?;
-        // It wants one although it never speaks TLS, and then need not read the machine's roots.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().unix_socket(SOCKET).no_proxy().tls_certs_only([]);
+        // It never speaks TLS, and so need not read the machine's roots.
+        let client = http_client().unix_socket(SOCKET).no_proxy().tls_certs_only([]);
         client.build().map(|http| Client { http, by }).map_err(unreachable)
     }
 

@@ -38,7 +38,7 @@ pub(super) struct HttpObject {
 pub(super) fn client(timing: &Timing) -> Result<Web> {
     let guard = Guard::new();
     let redirects = guard.clone();
-    let client = Client::builder()
+    let client = super::http_client()
         .user_agent(concat!("deploy-agent/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timing.connect)
         .read_timeout(timing.stall)

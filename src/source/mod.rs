@@ -62,6 +62,13 @@ impl Default for Sources {
     }
 }
 
+/// Begins an HTTP client. All of them have one TLS stack.
+pub fn http_client() -> reqwest::ClientBuilder {
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+}
+
 impl Sources {
     /// Creates the sources, with S3 configured by the environment, the profile files and the
     /// instance.
@@ -72,8 +79,6 @@ impl Sources {
     /// Creates the sources with other timing; with `sdk`, S3 is configured by it and not by the
     /// environment.
     pub fn with_timing(timing: Timing, sdk: Option<SdkConfig>) -> Sources {
-        // The one TLS stack, for reqwest; an error means that it is already installed.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Sources { timing, sdk, s3: OnceCell::new(), http: OnceCell::new() }
     }
 

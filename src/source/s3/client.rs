@@ -1,7 +1,7 @@
 //! The S3 client: the SDK's own chain of regions and credentials, with timeouts.
 
 use super::bounded::Bounded;
-use super::connection::{http_client, longest};
+use super::connection::{Route, Trust, http_client, longest};
 use super::credentials;
 use super::endpoint::{self, Endpoint};
 use super::refusal::{self, Answer, Asked, Kind, Refused};
@@ -18,8 +18,6 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::RequestPayer;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::TlsContext;
 use model::error::{Error, Result};
 use model::reason::Reason;
 use std::error::Error as StdError;
@@ -37,7 +35,7 @@ pub(in crate::source) struct S3 {
     pub(super) region: String,
     pub(super) timing: Timing,
     payer: Option<RequestPayer>,
-    pub(super) trust: Option<TlsContext>,
+    pub(super) trust: Trust,
     /// The server that gets the requests to Auto Scaling, if not Amazon's.
     pub(super) scaling: Option<Endpoint>,
     /// The proxy for the server, for messages.
@@ -60,8 +58,7 @@ impl S3 {
             Some(sdk) => (sdk.clone(), Credentials::Given(sdk.credentials_provider())),
             None => {
                 let loader = aws_config::defaults(BehaviorVersion::latest());
-                // Instance metadata is link-local: never through a proxy.
-                let http = http_client(ProxyConfig::disabled(), trust.clone());
+                let http = http_client(Route::Direct, trust.clone());
                 let loaded = timeout(longest(timing), loader.http_client(http).load()).await;
                 (loaded.map_err(|_| no_metadata())?, Credentials::Chain)
             }
@@ -233,14 +230,14 @@ impl S3 {
     }
 }
 
-fn config(sdk: &SdkConfig, timing: &Timing, trust: Option<TlsContext>) -> Builder {
+fn config(sdk: &SdkConfig, timing: &Timing, trust: Trust) -> Builder {
     // The operation timeout covers a response and its body, except the body of an object.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(timing.connect)
         .read_timeout(timing.stall)
         .operation_timeout(timing.connect + timing.stall * 2);
     Builder::from(sdk)
-        .http_client(http_client(ProxyConfig::from_env(), trust))
+        .http_client(http_client(Route::Proxy, trust))
         .timeout_config(timeouts.build())
         .interceptor(Bounded)
         // Retries are the same for every source: the SDK's own are off.

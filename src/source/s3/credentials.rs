@@ -1,22 +1,20 @@
 //! Finds credentials, and explains why there are none, in words that fit a daemon which starts no
 //! program.
 
-use super::connection::http_client;
+use super::connection::{Route, Trust, http_client};
 use crate::source::connect_error;
 use aws_config::Region;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::TlsContext;
 use model::error::Error;
 use model::reason::Reason;
 use model::release::settings::AGENT_FILE;
 
 /// Builds the SDK's chain without cached results: a chain keeps what it found once, even the
 /// mistake in a profile that has been corrected meanwhile.
-pub(super) async fn chain(region: &str, trust: Option<TlsContext>) -> SharedCredentialsProvider {
+pub(super) async fn chain(region: &str, trust: Trust) -> SharedCredentialsProvider {
     let chain = DefaultCredentialsChain::builder()
         .region(Region::new(region.to_owned()))
         .configure(config(region, trust));
@@ -32,11 +30,10 @@ pub(super) async fn fault_of_profile(region: &str) -> Option<String> {
     Some(connect_error::joined(&error))
 }
 
-pub(super) fn config(region: &str, trust: Option<TlsContext>) -> ProviderConfig {
-    // Instance metadata is link-local: never through a proxy.
+pub(super) fn config(region: &str, trust: Trust) -> ProviderConfig {
     ProviderConfig::without_region()
         .with_region(Some(Region::new(region.to_owned())))
-        .with_http_client(http_client(ProxyConfig::disabled(), trust))
+        .with_http_client(http_client(Route::Direct, trust))
 }
 
 /// Lists the providers that were tried, with advice for the one that is at fault.

@@ -1,12 +1,13 @@
 //! The server, its addressing style, and the payer: settings that the SDK reads from the
 //! environment, and those that it leaves to each program.
 
+use super::connection::Trust;
 use aws_config::SdkConfig;
 use aws_sdk_s3::types::RequestPayer;
-use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use hyper::Uri;
 use model::error::{Error, Result};
 use model::release::settings::AGENT_FILE;
+use reqwest::Certificate;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -80,19 +81,18 @@ pub(super) fn payer() -> Result<Option<RequestPayer>> {
 }
 
 /// The certificates of AWS_CA_BUNDLE, in place of the system's, as with the AWS CLI.
-pub(super) fn trust() -> Result<Option<TlsContext>> {
+pub(super) fn trust() -> Result<Trust> {
     let Some(path) = variable("AWS_CA_BUNDLE")? else { return Ok(None) };
     let what = || Error::usage(format!("read AWS_CA_BUNDLE={path}"));
     let help = "name a file with certificates in PEM form, or remove AWS_CA_BUNDLE: the \
                 system's certificates are trusted without it";
     let pem = std::fs::read(&path).map_err(|e| what().because(e).help(help))?;
     check_certificates(&pem).map_err(|why| what().because(why).help(help))?;
-    let store = TrustStore::empty().with_pem_certificate(pem);
-    let context = TlsContext::builder().with_trust_store(store).build();
-    context.map(Some).map_err(|e| what().because(e).help(help))
+    let trusted = Certificate::from_pem_bundle(&pem);
+    trusted.map(Some).map_err(|e| what().because(e).help(help))
 }
 
-/// Checks the certificates first: the SDK's TLS panics on invalid ones.
+/// Checks the certificates first: the HTTP client names no invalid one before it is used.
 fn check_certificates(pem: &[u8]) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {

@@ -2,7 +2,7 @@
 //! reason for another SDK.
 
 use super::S3;
-use super::connection::{longest, with_tls};
+use super::connection::{Connections, Route, longest};
 use super::credentials;
 use crate::source::retry::{Failure, retry};
 use crate::source::{connect_error, proxy};
@@ -11,9 +11,6 @@ use aws_sdk_s3::config::{Credentials, ProvideCredentials};
 use aws_sdk_s3::primitives::SdkBody;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
-use aws_smithy_http_client as smithy;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_runtime_api::client::http::HttpConnector;
 use aws_smithy_xml::decode::{Document, try_data};
 use http_body_util::{BodyExt, Limited};
 use model::error::{Error, Result};
@@ -93,10 +90,9 @@ impl S3 {
         let lost = |cause: &(dyn StdError + 'static)| {
             connect_error::unreachable(&url, proxy.as_deref(), cause)
         };
-        let connector = smithy::Connector::builder().proxy_config(ProxyConfig::from_env());
-        let connector = with_tls(connector, self.trust.as_ref());
+        let connections = Connections::new(Route::Proxy, self.trust.clone());
         let answer = async {
-            let response = connector.call(request).await.map_err(|error| lost(&error))?;
+            let response = connections.send(request).await.map_err(|error| lost(&error))?;
             answer(response).await.map_err(|error| lost(error.as_ref()))
         };
         timeout(ANSWER, answer)
