@@ -2,6 +2,7 @@
 //! restart, stop, start, scale, remove.
 
 use super::processes;
+use super::status::ENTRIES;
 use crate::context::Context;
 use crate::store::{App, Locked, Store, UnderWay};
 use jiff::Timestamp;
@@ -43,6 +44,13 @@ pub(super) fn newest(store: &Store, asked: &History) -> Result<Vec<Recorded>> {
     found.sort_by_key(|recorded| std::cmp::Reverse(recorded.entry.at));
     found.truncate(most);
     Ok(found)
+}
+
+/// Returns the entry of a job that has ended lately, also one that has removed its app.
+pub(super) fn of_job(store: &Store, id: &str) -> Result<Option<Entry>> {
+    let entries = |app: App| both(store, &app, ENTRIES).unwrap_or_default();
+    let mut entries = store.apps()?.into_iter().chain(store.removed()?).flat_map(entries);
+    Ok(entries.find(|entry| entry.id == id))
 }
 
 /// The entries of an app, and those from before it was removed, newest first.
@@ -161,5 +169,45 @@ impl Begun {
             seconds: self.start.elapsed().as_secs_f64(),
             timings: cx.events.timings(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::timings::Timings;
+
+    fn entry(id: &str) -> Entry {
+        Entry {
+            at: Timestamp::UNIX_EPOCH,
+            id: id.to_owned(),
+            action: "deploy".to_owned(),
+            who: "root".to_owned(),
+            url: None,
+            release: None,
+            before: None,
+            after: None,
+            exit: Exit::Done,
+            reason: None,
+            message: String::new(),
+            seconds: 1.0,
+            timings: Timings::default(),
+        }
+    }
+
+    #[test]
+    fn a_job_is_found_also_if_it_has_removed_its_app() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::at(root.path());
+        let name: AppName = "my-app".parse().unwrap();
+        let app = store.app(&name).lock().unwrap();
+        app.record(&entry("0a")).unwrap();
+        assert_eq!(of_job(&store, "0a").unwrap(), Some(entry("0a")));
+        app.keep_history(&store).unwrap();
+        app.remove_app().unwrap();
+        store.record_removal(&name, &entry("0b")).unwrap();
+        for (id, is_known) in [("0a", true), ("0b", true), ("0c", false)] {
+            assert_eq!(of_job(&store, id).unwrap().is_some(), is_known, "{id}");
+        }
     }
 }

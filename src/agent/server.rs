@@ -223,12 +223,8 @@ async fn get_attach(
 
 /// Returns a job that only the history knows.
 fn recorded(id: &str) -> Result<Entry> {
-    for app in super::store().apps()? {
-        let entries = status::history(&app).unwrap_or_default();
-        let found = entries.into_iter().find(|entry| entry.id == id);
-        if let Some(entry) = found {
-            return Ok(entry);
-        }
+    if let Some(entry) = history::of_job(&super::store(), id)? {
+        return Ok(entry);
     }
     let error = Error::usage(format!("attach to {id}"));
     let why = "no deploy of this id is under way here, or has ended lately";

@@ -16,6 +16,8 @@ const SYNCED: &str = "NEW/unsynced: durable";
 /// From this point on, a crash leaves a record of the running job.
 const BEGUN: &str = "my-app/underway.json: renamed";
 const BEGUN_DURABLY: &str = "my-app/underway.json: durable";
+/// From this point on, the removal is in the history.
+const REMOVED: &str = "removed/my-app.jsonl: written";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
@@ -225,6 +227,7 @@ impl Scenario {
         let lost =
             |begun: &str, durable: &str| way.loses_power() && reached(begun) && !reached(durable);
         let entries: &[usize] = match reached(BEGUN) {
+            _ if self == Scenario::Remove && reached(REMOVED) => &[1],
             _ if self == Scenario::Remove => &[0],
             _ if self == Scenario::Recovery => &[1],
             _ if lost(BEGUN, BEGUN_DURABLY) => &[0, 1],
