@@ -12,14 +12,14 @@ use testkit::host::SOON;
 use testkit::instance::Throttle;
 
 /// Bytes a second, in each direction.
-const RATE: u64 = 125_000_000;
+pub const RATE: u64 = 125_000_000;
 const SCRIPT_PORT: u16 = 5080;
 
 const GROUP: &str = "gp3: deploy node at 125 MB/s, to the first answer";
 
 /// The program `node` of the release's Procfile: reads the modules that an app of the AWS SDK
 /// loads, then uses a core until 1.8 s after its start, and answers with the release's name.
-const NODE: &str = r#"#!/usr/bin/python3
+pub const NODE: &str = r#"#!/usr/bin/python3
 import glob, http.server, os, time
 end = time.monotonic() + 1.8
 for path in sorted(glob.glob("node_modules/**/*.js", recursive=True))[:1500]:

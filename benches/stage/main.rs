@@ -12,6 +12,7 @@ mod bounds;
 mod fixtures;
 mod footprint;
 mod gp3;
+mod group;
 mod inside;
 mod noise;
 mod peers;
@@ -61,6 +62,10 @@ fn main() {
     let noise = noise::described();
     eprintln!("{noise}");
     rows.note(&noise);
+    // Before the site, as its instances leave no place for a group.
+    if plan.wants("group") {
+        group::run(&mut rows, plan.rounds.min(3));
+    }
     let site = Site::boot();
     site.wait_for_origin();
     staging(&site, &plan, &mut rows);

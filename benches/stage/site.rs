@@ -76,7 +76,6 @@ impl Site {
         let origin = network.instance().image(&image).boot();
         origin.write("/etc/nginx/nginx.conf", NGINX);
         origin.sh("systemctl start nginx.service");
-        host.push(std::env::current_exe().expect("this program"), PROGRAM);
         let disk = mount_disk(&host);
         let site = Site { host, origin, disk };
         site.reconfigure("");
@@ -132,7 +131,7 @@ impl Site {
     /// Makes the hypervisor return the memory that it has reclaimed from the instance: otherwise
     /// the first program that needs it would pay for that.
     pub fn warm(&self) {
-        self.host.exec(&[PROGRAM, WORD, "touch"]).ok();
+        warm(&self.host);
     }
 
     /// Waits until nginx responds.
@@ -143,6 +142,11 @@ impl Site {
     }
 }
 
+/// See [`Site::warm`].
+pub fn warm(host: &Host) {
+    host.exec(&[PROGRAM, WORD, "touch"]).ok();
+}
+
 /// Adds the credentials with which the peers sign.
 pub fn credentials(run: Invocation<'_>) -> Invocation<'_> {
     run.env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
@@ -151,9 +155,10 @@ pub fn credentials(run: Invocation<'_>) -> Invocation<'_> {
         .env("AWS_DEFAULT_REGION", "eu-central-1")
 }
 
-/// Mounts a new ext4 in memory with only the agent's present files. Returns the numbers of its
-/// device.
-fn mount_disk(host: &Host) -> String {
+/// Mounts a new ext4 in memory with only the agent's present files, and copies this program into
+/// the instance. Returns the numbers of the device.
+pub fn mount_disk(host: &Host) -> String {
+    host.push(std::env::current_exe().expect("this program"), PROGRAM);
     let image = PathBuf::from(format!("/dev/shm/deploy-agent-bench-{}", std::process::id()));
     let file = File::create(&image).expect("a file in memory");
     file.set_len(DISK_BYTES).expect("a size");
