@@ -24,7 +24,7 @@ XTASK = $(TARGET)/debug/xtask
 SECONDS = 60
 FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 
-.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb ship-binary ship-deb ship-dev-deb test test-debian-13 stores ship rollout rollout-ssm simulation upgrade crash-matrix apps image soak bench bench-handover demo instance fuzz $(FUZZ) requirements
+.PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb ship-binary ship-deb ship-dev-deb test test-debian-13 stores ship rollout rollout-ssm simulation upgrade crash-matrix apps image kernel soak bench bench-handover demo instance fuzz $(FUZZ) requirements
 
 help:
 	@echo 'make check         format, lints and unit tests; needs no root'
@@ -51,6 +51,8 @@ help:
 	@echo '                   HANDOVERS=10 times under load, with what APPS names alone; needs root'
 	@echo 'make image         an image made by Packer on an instance, and instances of it, born by'
 	@echo '                   cloud-init; IMAGE=kept keeps the image if nothing changed; needs root'
+	@echo 'make kernel        an instance on Debian 12'\''s own kernel, which QEMU emulates: deployed by'
+	@echo '                   cloud-init, confined, rebooted, its power lost; half an hour; needs root'
 	@echo 'make demo          a release deployed, rolled back and refused, to watch; needs root'
 	@echo 'make instance      boots an instance with an S3 beside it, to try things by hand; needs root'
 	@echo 'make fuzz          parsers and unpacker on input made up for SECONDS=$(SECONDS) each; needs root'
@@ -62,7 +64,7 @@ help:
 	@echo 'make requirements  installs what these need on Debian 12; needs root if something is missing'
 
 # Tests that `cargo test` leaves out.
-LONG = $(addprefix --test ,apps bench-handover bench-stage demo image instance rollout store stores upgrade)
+LONG = $(addprefix --test ,apps bench-handover bench-stage demo image instance kernel rollout store stores upgrade)
 
 check:
 	cargo fmt --all --check
@@ -199,6 +201,11 @@ apps: requirements root deb
 image: requirements root deb
 	IMAGE=$(IMAGE) DEPLOY_DEB=$(DEB) $(TEST) --test image -- --nocapture --test-threads=1
 
+# All other tests share this machine's kernel.
+kernel: PACKAGES = qemu-system-x86
+kernel: requirements root deb
+	DEPLOY_DEB=$(DEB) $(TEST) --test kernel -- --nocapture --test-threads=1
+
 demo: requirements root
 	@echo 'Builds the agent without optimisation, which takes some three minutes the first time.'
 	@$(MAKE) --no-print-directory dev-deb
@@ -239,7 +246,7 @@ bench-handover: requirements root deb
 	DEPLOY_DEB=$(DEB) $(TEST) --test bench-handover
 
 requirements:
-	@tests/requirements.sh
+	@tests/requirements.sh $(PACKAGES)
 
 .PHONY: root
 root:

@@ -1,6 +1,6 @@
 #!/bin/sh -eu
-# Installs the packages for building and testing on Debian 12, except Rust itself. Does nothing,
-# and needs no network and no root, if all of them are installed.
+# Installs the packages for building and testing on Debian 12, except Rust itself, and those that
+# the arguments name. Does nothing, and needs no network and no root, if all of them are installed.
 
 packages='
     dpkg-dev
@@ -24,7 +24,7 @@ packages='
 '
 
 missing=
-for package in $packages; do
+for package in $packages "$@"; do
     status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || status=
     [ "$status" = installed ] || missing="$missing $package"
 done

@@ -86,15 +86,16 @@ struct Boot<'a> {
 impl Boot<'_> {
     async fn run(&self, asked: &Asked) -> Result<End> {
         let deadline = Instant::now() + asked.timeout;
+        let disabled = self.metadata.is_disabled();
         let patience = match asked.url {
-            _ if self.metadata.is_disabled() => Instant::now(),
+            _ if disabled => Instant::now(),
             Some(_) => deadline.min(Instant::now() + self.pace.optional_metadata),
             None => deadline,
         };
         let mut facts = self.facts(patience).await;
         let mut session = self.session(asked, facts.as_ref().ok())?;
         let ended = self.work(asked, &facts, session.as_mut(), deadline).await;
-        if facts.is_err() && session.is_none() && is_done(&ended) {
+        if facts.is_err() && session.is_none() && !disabled && is_done(&ended) {
             // The network is there by now: the metadata service is as well, if there is one.
             facts = self.facts(Instant::now() + self.pace.metadata).await;
             session = self.session(asked, facts.as_ref().ok())?;

@@ -77,6 +77,11 @@ impl Release {
         self
     }
 
+    /// The name under which it is uploaded.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The env file as it is uploaded.
     pub fn env_bytes(&self) -> &[u8] {
         &self.env

@@ -5,6 +5,7 @@ use super::super::client::Client;
 use super::super::{checked, follow};
 use super::End;
 use super::seams::{Hooks, LocalDeployd, Metadata};
+use crate::context;
 use crate::source::InstanceMetadata;
 use async_trait::async_trait;
 use model::api::{self, AppStatus, Lifecycle, LifecycleAnswer};
@@ -49,10 +50,14 @@ impl Metadata for Real {
         }
     }
 
-    /// By the variable of the SDK.
+    /// By the variable of the SDK, of the caller or in agent.env, where deployd has it from:
+    /// user-data has no variables of its own. A caller that may not read the file has its own
+    /// alone.
     fn is_disabled(&self) -> bool {
-        let value = std::env::var("AWS_EC2_METADATA_DISABLED");
-        value.is_ok_and(|value| value.eq_ignore_ascii_case("true"))
+        const NAME: &str = "AWS_EC2_METADATA_DISABLED";
+        let of_agent = || Some(context::load_env().ok()?.get(NAME)?.to_owned());
+        let value = std::env::var(NAME).ok().or_else(of_agent);
+        value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 }
 

@@ -98,25 +98,9 @@ impl<'a> Invocation<'a> {
             .args(["--", "env", "--ignore-environment"])
             .args(ENVIRONMENT)
             .args(&self.environment)
-            .args(&self.command)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        group.enter(&mut command);
-        let mut child = command.spawn().must("start setpriv");
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let input = self.input;
-        // The command may end without reading all of it.
-        thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
-        Job {
-            name: format!("`{}` in {}", self.command.join(" "), self.instance.name),
-            child,
-            group,
-            stdout: reader(stdout),
-            stderr: reader(stderr),
-            deadline: self.deadline,
-        }
+            .args(&self.command);
+        let name = format!("`{}` in {}", self.command.join(" "), self.instance.name);
+        Job::start(name, command, group, self.input, self.deadline)
     }
 }
 
@@ -131,6 +115,24 @@ pub struct Job {
 }
 
 impl Job {
+    /// Starts a command in a group of its own, with this standard input.
+    pub(super) fn start(
+        name: String,
+        mut command: Command,
+        group: Group,
+        input: Vec<u8>,
+        deadline: Duration,
+    ) -> Job {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        group.enter(&mut command);
+        let mut child = command.spawn().must(format_args!("start {name}"));
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        // The command may end without reading all of it.
+        thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
+        Job { name, child, group, stdout: reader(stdout), stderr: reader(stderr), deadline }
+    }
+
     /// Waits until it ends, and every process that shares its output.
     #[track_caller]
     pub fn output(self) -> Output {

@@ -18,6 +18,7 @@ mod base;
 mod boot;
 mod cgroup;
 mod disk;
+mod emulated;
 mod exec;
 mod image;
 mod lifeline;
@@ -30,6 +31,7 @@ mod throttle;
 
 pub use boot::{Builder, Instance};
 pub use disk::loop_files;
+pub use emulated::Emulated;
 pub use exec::{Invocation, Job, Output};
 pub use image::{Image, package, package_of};
 pub use lifeline::Lifeline;

@@ -34,6 +34,21 @@ pub fn check() {
     );
 }
 
+/// Panics unless this machine can emulate another one.
+pub fn check_emulation() {
+    assert_eq!(
+        env::consts::ARCH,
+        "x86_64",
+        "the emulated machine is an amd64, and the package is of this machine's architecture: run \
+         this test on amd64"
+    );
+    assert!(
+        installed("qemu-system-x86_64"),
+        "qemu-system-x86_64 is not installed: apt-get install qemu-system-x86 (`make kernel` \
+         does that)"
+    );
+}
+
 fn installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Into::into);
