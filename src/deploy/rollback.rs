@@ -159,7 +159,7 @@ impl Failed {
     /// Names the memory where a process was killed for it and systemd has restarted it since:
     /// the new process knows nothing of that, the journal does.
     fn tell_of_memory(&self, why: Error, lines: &[Line]) -> Error {
-        let killed = lines.iter().any(|line| line.unit_result.as_deref() == Some("oom-kill"));
+        let killed = lines.iter().any(|line| line.tells_of_memory);
         if why.reason() != Reason::ProcessEnded || !killed {
             return why;
         }

@@ -154,7 +154,7 @@ async fn faults_of_the_forwarding_are_named_with_a_remedy() {
     let line = |text: &str| Line {
         identifier: "rsyslogd".to_owned(),
         text: text.to_owned(),
-        unit_result: None,
+        tells_of_memory: false,
     };
     story.state().log = vec![line(said), line("action 'forward' suspended")];
     write(root.path(), "var/lib/deployd-syslog/m1.cursor", "s=1;i=2;b=3;m=4;t=6612d1646c7bd;x=5");

@@ -16,7 +16,11 @@ static READING: Mutex<()> = Mutex::const_new(());
 
 /// The message of systemd about a service that has failed, with its result:
 /// SD_MESSAGE_UNIT_FAILURE_RESULT of sd-messages.h.
-const UNIT_FAILED: &str = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c";
+const UNIT_FAILED: &str = "d9b373ed55a64feb8242e02dbe79a49c";
+
+/// Its message about a service of which a process was killed for memory. With OOMPolicy=continue
+/// the result of such a service is `signal`: SD_MESSAGE_UNIT_OUT_OF_MEMORY.
+const OUT_OF_MEMORY: &str = "fe6faa94e7774663a0da52717891d8ef";
 
 const JOURNALCTL: &str = "/usr/bin/journalctl";
 
@@ -36,15 +40,16 @@ impl Systemd {
             // Without it, long text is null.
             "--all".to_owned(),
             "--output=json".to_owned(),
-            "--output-fields=SYSLOG_IDENTIFIER,MESSAGE,UNIT_RESULT".to_owned(),
+            "--output-fields=SYSLOG_IDENTIFIER,MESSAGE,MESSAGE_ID,UNIT_RESULT".to_owned(),
             // With --since alone, --lines would count from there: the first lines.
             "--reverse".to_owned(),
             format!("--since=@{since}"),
             format!("--lines={most}"),
         ];
         let written = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
-        let failed = units.iter().map(|unit| format!("UNIT={unit}"));
-        let matches = written.chain(["+".to_owned(), UNIT_FAILED.to_owned()]).chain(failed);
+        let of_systemd = [UNIT_FAILED, OUT_OF_MEMORY].map(|id| format!("MESSAGE_ID={id}"));
+        let about = units.iter().map(|unit| format!("UNIT={unit}"));
+        let matches = written.chain(["+".to_owned()]).chain(of_systemd).chain(about);
         let argv = std::iter::once(JOURNALCTL.to_owned()).chain(options).chain(matches).collect();
         let command = Command {
             unit: "deployd-journal".to_owned(),
@@ -70,8 +75,8 @@ pub struct Line {
     /// The syslog identifier of its writer.
     pub identifier: String,
     pub text: String,
-    /// systemd's result of a service that has failed: `oom-kill`, `signal`, …
-    pub unit_result: Option<String>,
+    /// systemd says in it that a process of a service was killed for memory.
+    pub tells_of_memory: bool,
 }
 
 /// Reads one entry of journalctl's JSON, in which text that is not UTF-8 is an array of bytes, and
@@ -89,8 +94,9 @@ pub(super) fn entry(line: &str) -> Option<Line> {
         _ => return None,
     };
     text.truncate(text.floor_char_boundary(LINE));
-    let unit_result = entry["UNIT_RESULT"].as_str().map(str::to_owned);
-    Some(Line { identifier, text, unit_result })
+    let tells_of_memory =
+        entry["UNIT_RESULT"] == "oom-kill" || entry["MESSAGE_ID"] == OUT_OF_MEMORY;
+    Some(Line { identifier, text, tells_of_memory })
 }
 
 /// Selects the output of processes. A writer chooses its identifier itself; journald determines
@@ -170,7 +176,7 @@ mod tests {
         let text = r#"{"SYSLOG_IDENTIFIER":"my-app.web.1","MESSAGE":"boom"}"#;
         let line = |identifier: &str, text: &str| {
             let (identifier, text) = (identifier.to_owned(), text.to_owned());
-            Some(Line { identifier, text, unit_result: None })
+            Some(Line { identifier, text, tells_of_memory: false })
         };
         assert_eq!(entry(text), line("my-app.web.1", "boom"));
         let bytes = r#"{"SYSLOG_IDENTIFIER":"a","MESSAGE":[104,105,255]}"#;
@@ -186,6 +192,12 @@ mod tests {
         assert_eq!((texts[3].len(), &texts[3][4995..]), (5000, "xxend"));
         assert_eq!(texts[4], "to stderr");
         assert!(lines[..5].iter().all(|line| line.identifier == "my-app.web.1"), "{lines:?}");
-        assert_eq!(lines[5].unit_result.as_deref(), Some("exit-code"));
+        assert!(!lines[5].tells_of_memory);
+        for told in
+            [r#""UNIT_RESULT":"oom-kill""#, r#""MESSAGE_ID":"fe6faa94e7774663a0da52717891d8ef""#]
+        {
+            let line = format!(r#"{{"SYSLOG_IDENTIFIER":"systemd","MESSAGE":"killed",{told}}}"#);
+            assert!(entry(&line).is_some_and(|line| line.tells_of_memory), "{line}");
+        }
     }
 }

@@ -318,10 +318,8 @@ async fn another_environment_of_the_app_is_2() {
 async fn the_last_lines_of_a_failed_process_are_quoted() {
     let story = Story::serving_r1().await;
     story.publish("r2", "web: serve does=crash\n", "");
-    story.state().log = vec![
-        line("my-app.web.1", "Traceback: no module named flask", None),
-        line("somebody", "else", None),
-    ];
+    story.state().log =
+        vec![line("my-app.web.1", "Traceback: no module named flask"), line("somebody", "else")];
     let error = Story::fails(story.deploy("r2").await, Exit::Unhealthy);
     assert_eq!(error.log(), ["web.1: Traceback: no module named flask"]);
     assert_eq!(error.reason(), Reason::ProcessEnded);
@@ -331,17 +329,17 @@ async fn the_last_lines_of_a_failed_process_are_quoted() {
 async fn a_kill_for_memory_is_named_although_systemd_has_restarted_the_process() {
     let story = Story::serving_r1().await;
     story.publish("r2", "web: serve does=crash\n", "export DEPLOY_MEMORY_MAX=64M");
-    let unit = "deploy-my-app-web-r2@1.service: Failed with result 'oom-kill'.";
-    story.state().log = vec![line("systemd", unit, Some("oom-kill"))];
+    let unit = "deploy-my-app-web-r2@1.service: A process of this unit has been killed by the OOM \
+                killer.";
+    story.state().log = vec![Line { tells_of_memory: true, ..line("systemd", unit) }];
     let error = Story::fails(story.deploy("r2").await, Exit::Unhealthy);
     assert_eq!(error.reason(), Reason::OutOfMemory);
     assert!(error.chain().ends_with("it was killed for memory"), "{}", error.chain());
     assert!(error.advice().is_some_and(|help| help.contains("DEPLOY_MEMORY_MAX")));
 }
 
-fn line(identifier: &str, text: &str, result: Option<&str>) -> Line {
-    let (identifier, text) = (identifier.to_owned(), text.to_owned());
-    Line { identifier, text, unit_result: result.map(str::to_owned) }
+fn line(identifier: &str, text: &str) -> Line {
+    Line { identifier: identifier.to_owned(), text: text.to_owned(), tells_of_memory: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]
