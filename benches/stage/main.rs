@@ -9,10 +9,12 @@
 #![allow(clippy::disallowed_methods, reason = "the benchmark is not the agent")]
 
 mod bounds;
+mod copying;
 mod fixtures;
 mod footprint;
 mod gp3;
 mod group;
+mod images;
 mod inside;
 mod noise;
 mod peers;
@@ -81,6 +83,9 @@ fn main() {
     if plan.wants("small") {
         small::run(&mut rows, plan.rounds);
     }
+    if plan.wants("images") {
+        images::run(&mut rows, plan.rounds);
+    }
     if plan.wants("footprint") {
         footprint::run(&site, &mut rows);
     }
@@ -110,11 +115,12 @@ fn slow_lines(site: &Site, plan: &Plan, rows: &mut Rows) {
     fixtures::publish(&site.host, app);
     let to = SocketAddrV4::new(Network::GATEWAY, site.host.s3().address().port());
     for (port, line) in (FIRST_LINE_PORT..).zip(shape::LINES) {
-        let (endpoint, cut) = shape::serve(&site.host.network, port, to, line);
+        let served = shape::serve(&site.host.network, port, to, line);
+        let endpoint = served.endpoint();
         site.reconfigure(&format!("AWS_ENDPOINT_URL={endpoint}\n"));
         let group = format!("slow: {app}, {}", line.name);
         peers::race(site, rows, &group, app, &endpoint, plan.rounds.min(3));
-        rows.fact(&format!("{group}: connections cut"), cut.load(Ordering::Relaxed));
+        rows.fact(&format!("{group}: connections cut"), served.cut.load(Ordering::Relaxed));
     }
     site.reconfigure(&format!("AWS_ENDPOINT_URL={}\n", site.s3()));
 }

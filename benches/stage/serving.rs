@@ -1,5 +1,6 @@
 //! The time until a release serves: with the agent, and with a script written by hand.
 
+use crate::copying::{self, COPYING};
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
 use crate::table::{PEER, Rows};
@@ -28,6 +29,8 @@ if [ "$1" = deploy ]; then
     mkdir -p "$new/app"
     aws --endpoint-url "$S3" s3 cp --quiet "$from/source.tar.gz" - | tar xz -C "$new/app"
     aws --endpoint-url "$S3" s3 cp --quiet "$from/env" "$new/env"
+    # The release phase, if there is one.
+    (cd "$new/app" && ${3:-true})
 fi
 ln -s "$new" next
 mv -T next current
@@ -53,6 +56,7 @@ const NOT_STAGED: &str = "serving: deploy to the first answer, not staged";
 const STAGED: &str = "serving: deploy to the first answer, staged";
 const BACK: &str = "serving: rollback to the first answer";
 const COLD: &str = "serving: deploy to the first answer, staged, with an empty page cache";
+const PHASE: &str = "serving: deploy with a release phase of 1 s, to the first answer";
 const NOTHING: &str = "serving: to the end of the command";
 
 const DEPLOY: &str = "deploy URL";
@@ -69,10 +73,14 @@ pub fn run(site: &Site, rows: &mut Rows, rounds: usize) {
     site.host.write("/usr/local/bin/script", SCRIPT);
     site.host.write("/etc/systemd/system/script.service", UNIT);
     site.host.sh(&format!("chmod 755 /usr/local/bin/script; mkdir -p {DISK}/script/releases"));
+    copying::install(site);
     site.host.sh("systemctl daemon-reload");
     for round in 1..=rounds {
         eprintln!("serving: round {round} of {rounds}");
         whole_round(site, rows, round);
+    }
+    for round in 1..=rounds.min(5) {
+        phase_round(site, rows, round);
     }
     nothing_to_do(site, rows, "5 releases in the history", rounds);
     lengthen_history(site);
@@ -123,6 +131,7 @@ fn whole_round(site: &Site, rows: &mut Rows, round: usize) {
     let fresh = published(site, &format!("n{round}"));
     let deployed = ours(site, &fresh, &["deploy", &url(&fresh)]);
     let scripted = script(site, &fresh, "deploy");
+    rows.add(NOT_STAGED, COPYING, true, copying::deploy(site, &fresh));
     let ready = staged(site, &format!("s{round}"));
     let turned = ours(site, &ready, &["deploy", &url(&ready)]);
     script(site, &ready, "deploy");
@@ -136,6 +145,18 @@ fn whole_round(site: &Site, rows: &mut Rows, round: usize) {
         rows.add(group, if group == BACK { ROLLBACK } else { DEPLOY }, true, ours);
         rows.add(group, ALONE, true, alone);
     }
+}
+
+/// Deploys a release whose release phase takes a second.
+fn phase_round(site: &Site, rows: &mut Rows, round: usize) {
+    let name = format!("p{round}");
+    let procfile = "web: python3 app.py web\nrelease: sleep 1\n";
+    site.host.publish(&release(&name).procfile(procfile));
+    let deployed = ours(site, &name, &["deploy", &url(&name), "--run-release"]);
+    rows.add(PHASE, DEPLOY, true, deployed);
+    let scripted = &["script", "deploy", &name, "sleep 1"];
+    rows.add(PHASE, PEER, true, until_answered(site, SCRIPT_PORT, &name, scripted));
+    rows.add(PHASE, ALONE, true, alone(site, &name));
 }
 
 fn release(name: &str) -> Release {

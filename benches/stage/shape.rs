@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -58,22 +58,44 @@ struct Pace {
     free: Mutex<Instant>,
 }
 
-/// Serves the line at this port until the program ends. Returns its endpoint and the number of
-/// connections that it has cut.
-pub fn serve(
-    network: &Network,
+/// A line that is served until this is dropped.
+pub struct Served {
+    network: Network,
     port: u16,
-    to: SocketAddrV4,
-    line: Line,
-) -> (String, Arc<AtomicU64>) {
+    over: Arc<AtomicBool>,
+    /// The number of connections that it has cut.
+    pub cut: Arc<AtomicU64>,
+}
+
+impl Served {
+    pub fn endpoint(&self) -> String {
+        format!("http://{}:{}", Network::GATEWAY, self.port)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        // Its thread waits for a connection.
+        drop(self.network.connect(SocketAddrV4::new(Network::GATEWAY, self.port)));
+    }
+}
+
+/// Serves the line at this port.
+pub fn serve(network: &Network, port: u16, to: SocketAddrV4, line: Line) -> Served {
     let listener = network.listen(port);
+    let over = Arc::new(AtomicBool::new(false));
     let pace = || Arc::new(Pace { line, free: Mutex::new(Instant::now()) });
     let (up, down) = (pace(), pace());
     let cut = Arc::new(AtomicU64::new(0));
-    let (network, cuts) = (network.clone(), cut.clone());
+    let served = Served { network: network.clone(), port, over: over.clone(), cut: cut.clone() };
+    let (network, cuts) = (network.clone(), cut);
     thread::spawn(move || {
         let full = Arc::new(AtomicU64::new(0));
         for client in listener.incoming().flatten() {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
             let Ok(server) = network.connect(to) else { continue };
             let fate = line.cut_one_in.map(|one_in| {
                 let (full, cuts) = (full.clone(), cuts.clone());
@@ -84,7 +106,7 @@ pub fn serve(
             join(&server, &client, &down, fate);
         }
     });
-    (format!("http://{}:{port}", Network::GATEWAY), cut)
+    served
 }
 
 /// Copies bytes from one side to the other, on two threads of its own.

@@ -143,7 +143,7 @@ impl Site {
 }
 
 /// See [`Site::warm`].
-pub fn warm(host: &Host) {
+pub fn warm(host: &Instance) {
     host.exec(&[PROGRAM, WORD, "touch"]).ok();
 }
 
@@ -157,7 +157,7 @@ pub fn credentials(run: Invocation<'_>) -> Invocation<'_> {
 
 /// Mounts a new ext4 in memory with only the agent's present files, and copies this program into
 /// the instance. Returns the numbers of the device.
-pub fn mount_disk(host: &Host) -> String {
+pub fn mount_disk(host: &Instance) -> String {
     host.push(std::env::current_exe().expect("this program"), PROGRAM);
     let image = PathBuf::from(format!("/dev/shm/deploy-agent-bench-{}", std::process::id()));
     let file = File::create(&image).expect("a file in memory");
