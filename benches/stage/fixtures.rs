@@ -47,17 +47,12 @@ pub fn archive(app: &str, kind: Kind) -> String {
 
 /// Programs, then fixtures, then our package: a new package does not rebuild the other layers.
 pub fn image() -> Image {
-    Host::image_on(furnished(), "bench-agent")
-}
-
-/// The same without our package.
-pub fn furnished() -> Image {
     let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/stage"));
     let trust = Path::new("/etc/ssl/certs/ca-certificates.crt");
     let tools = Image::base().layer("bench-tools", &[trust], TOOLS);
     let lists: Vec<PathBuf> = APPS.iter().map(|app| dir.join(format!("{app}.txt"))).collect();
     let lists: Vec<&Path> = lists.iter().map(|list| &**list).collect();
-    tools.layer("bench-fixtures", &lists, FIXTURES)
+    Host::image_on(tools.layer("bench-fixtures", &lists, FIXTURES), "bench-agent")
 }
 
 /// Uploads the releases of an app to S3.

@@ -14,7 +14,6 @@ mod fixtures;
 mod footprint;
 mod gp3;
 mod group;
-mod images;
 mod inside;
 mod noise;
 mod peers;
@@ -82,9 +81,6 @@ fn main() {
     }
     if plan.wants("small") {
         small::run(&mut rows, plan.rounds);
-    }
-    if plan.wants("images") {
-        images::run(&mut rows, plan.rounds);
     }
     if plan.wants("footprint") {
         footprint::run(&site, &mut rows);
