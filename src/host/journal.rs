@@ -18,8 +18,8 @@ static READING: Mutex<()> = Mutex::const_new(());
 /// SD_MESSAGE_UNIT_FAILURE_RESULT of sd-messages.h.
 const UNIT_FAILED: &str = "d9b373ed55a64feb8242e02dbe79a49c";
 
-/// Its message about a service of which a process was killed for memory. With OOMPolicy=continue
-/// the result of such a service is `signal`: SD_MESSAGE_UNIT_OUT_OF_MEMORY.
+/// Its message that a process of a service was killed for memory, SD_MESSAGE_UNIT_OUT_OF_MEMORY. The
+/// result of a service with OOMPolicy=continue does not say so: it is `signal`.
 const OUT_OF_MEMORY: &str = "fe6faa94e7774663a0da52717891d8ef";
 
 const JOURNALCTL: &str = "/usr/bin/journalctl";
