@@ -154,10 +154,13 @@ fn the_journal_has_the_lines_that_the_fast_tests_read() {
     let matches = "_SYSTEMD_UNIT=recorded.service + \
         MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c UNIT=recorded.service";
     let read = || host.sh(&format!("journalctl --sync; journalctl {options} {matches}"));
-    let lines = host.wait_for("the result", SOON, || {
-        Some(read()).filter(|lines| lines.contains("UNIT_RESULT"))
+    let lines = host.wait_for("the last line and the result", SOON, || {
+        Some(read()).filter(|lines| lines.contains("to stderr") && lines.contains("UNIT_RESULT"))
     });
-    let lines = lines.lines().map(|line| {
+    // The journal may get systemd's line before the last ones of the process.
+    let mut lines: Vec<&str> = lines.lines().collect();
+    lines.sort_by_key(|line| line.contains("UNIT_RESULT"));
+    let lines = lines.into_iter().map(|line| {
         let mut entry: Map<String, Value> = serde_json::from_str(line).expect("an entry");
         entry.retain(|name, _| !name.starts_with('_'));
         serde_json::to_string(&entry).unwrap() + "\n"
