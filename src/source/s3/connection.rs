@@ -32,7 +32,7 @@ pub(super) enum Route {
 /// Makes connections once they are needed, and keeps them.
 #[derive(Clone)]
 pub(super) struct Connections {
-    client: Arc<OnceLock<Result<Client, String>>>,
+    client: Arc<OnceLock<Client>>,
     route: Route,
     trust: Trust,
     settings: HttpConnectorSettings,
@@ -53,8 +53,11 @@ impl Connections {
     }
 
     fn client(&self) -> Result<Client, ConnectorError> {
-        let client = self.client.get_or_init(|| self.build().map_err(|error| error.to_string()));
-        client.clone().map_err(|why| ConnectorError::user(why.into()))
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let client = self.build().map_err(|e| ConnectorError::user(e.into()))?;
+        Ok(self.client.get_or_init(|| client).clone())
     }
 
     fn build(&self) -> reqwest::Result<Client> {
