@@ -1,13 +1,13 @@
 //! `deploy-generator`: writes the units of every app, even if other apps are damaged.
 
-use crate::context::{load_env, load_settings};
+use crate::context::load_env;
 use crate::host::namespaces::kernel;
 use crate::store::{Seen, Store, last_place};
 use model::installed::Snapshot;
 use model::release::manifest::Manifest;
 use model::release::name::AppName;
 use model::release::settings::{self, STATE_DIR};
-use model::units::{SCRIPT, Unit, generate, generate_shared};
+use model::units::{SCRIPT, Unit, generate_shared, of_release, of_target};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -93,28 +93,38 @@ fn generated(store: &Store) -> Generated {
     });
     let snapshots: Vec<Snapshot> =
         apps.into_iter().filter_map(|seen| readable(seen, &mut all.problems)).collect();
-    // Current releases come first: no other release takes a unit name from them.
-    let current = |snapshot: &Snapshot| {
-        let is_current = |m: &Manifest| Some(&m.label) == snapshot.current.as_ref();
-        let releases = snapshot.releases.iter().filter(|m| is_current(m)).cloned().collect();
-        Snapshot { releases, ..snapshot.clone() }
-    };
     let mut owners = BTreeMap::new();
-    for snapshot in snapshots.iter().map(current).chain(snapshots.iter().cloned()) {
-        all.add_app(&snapshot, &mut owners);
+    // Current releases come first: no other release takes a unit name from them.
+    for (snapshot, manifest) in releases(&snapshots, true) {
+        all.add(&snapshot.app, of_release(snapshot, manifest, kernel()), &mut owners);
+        all.add(&snapshot.app, of_target(snapshot, manifest), &mut owners);
+    }
+    for (snapshot, manifest) in releases(&snapshots, false) {
+        all.add(&snapshot.app, of_release(snapshot, manifest, kernel()), &mut owners);
     }
     all.units.extend(generate_shared(&snapshots));
     all
 }
 
+/// The releases that are current, or all others.
+fn releases(apps: &[Snapshot], current: bool) -> impl Iterator<Item = (&Snapshot, &Manifest)> {
+    let all = apps.iter().flat_map(|app| app.releases.iter().map(move |release| (app, release)));
+    all.filter(move |(app, release)| (app.current.as_ref() == Some(&release.label)) == current)
+}
+
 impl Generated {
-    fn add_app(&mut self, snapshot: &Snapshot, owners: &mut BTreeMap<String, AppName>) {
-        for (name, unit) in generate(snapshot, kernel()) {
-            let owner = owners.entry(name.clone()).or_insert_with(|| snapshot.app.clone());
-            if *owner == snapshot.app {
+    fn add(
+        &mut self,
+        app: &AppName,
+        units: impl IntoIterator<Item = (String, Unit)>,
+        owners: &mut BTreeMap<String, AppName>,
+    ) {
+        for (name, unit) in units {
+            let owner = owners.entry(name.clone()).or_insert_with(|| app.clone());
+            if owner == app {
                 self.units.insert(name, unit);
             } else {
-                let why = format!("skipped {name} of {}: {owner} has it already", snapshot.app);
+                let why = format!("skipped {name} of {app}: {owner} has it already");
                 self.problems.push(why);
             }
         }
@@ -133,18 +143,20 @@ fn readable(seen: Seen, problems: &mut Vec<String>) -> Option<Snapshot> {
     seen.snapshot
 }
 
-/// A mistake elsewhere in the settings must not lose any unit. If they cannot be read at all,
-/// the last known state directory is used.
+/// A mistake elsewhere in the settings must not lose any unit. If this one cannot be read, the
+/// last known state directory is used.
 fn state_dir(problems: &mut Vec<String>) -> PathBuf {
-    match load_settings() {
-        Ok((_, settings)) => settings.state_dir,
+    let named = match load_env() {
+        Ok(env) => settings::state_dir(&env).or_else(|| {
+            problems.push("agent.env: DEPLOY_STATE_DIR cannot be used: the last one is".to_owned());
+            None
+        }),
         Err(error) => {
             problems.push(error.chain());
-            let named = load_env().ok().and_then(|env| settings::state_dir(&env));
-            let last = || last_place(Path::new(STATE_DIR));
-            named.or_else(last).unwrap_or_else(|| STATE_DIR.into())
+            None
         }
-    }
+    };
+    named.or_else(|| last_place(Path::new(STATE_DIR))).unwrap_or_else(|| STATE_DIR.into())
 }
 
 #[expect(clippy::disallowed_methods, reason = "they lie below /run, made anew at each boot")]

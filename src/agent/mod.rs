@@ -5,6 +5,7 @@ mod respond;
 mod cancel;
 mod connections;
 pub mod daemon;
+pub mod helper;
 pub mod log;
 mod logs;
 pub mod processes;

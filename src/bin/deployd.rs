@@ -1,9 +1,13 @@
-//! The daemon: listen, recover, serve, stop.
+//! The daemon: listen, recover, serve, stop. With arguments, what `deploy` has it do alone.
 
-use deploy_agent::agent::{daemon, log};
+use deploy_agent::agent::{daemon, helper, log};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if !words.is_empty() {
+        return helper::run(&words);
+    }
     log::start();
     match daemon::run() {
         Ok(()) => ExitCode::SUCCESS,

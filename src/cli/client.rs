@@ -219,15 +219,7 @@ async fn refusal(response: Response) -> Error {
         Err(error) => return error,
     };
     match serde_json::from_slice::<Outcome>(&bytes) {
-        Ok(outcome) => {
-            let reason = outcome.reason.unwrap_or_else(|| Reason::of_exit(outcome.exit));
-            let error = Error::new(outcome.exit, outcome.message).with_reason(reason);
-            let error = error.with_log(outcome.log);
-            match outcome.help {
-                Some(help) => error.help(help),
-                None => error,
-            }
-        }
+        Ok(outcome) => outcome.into_error(),
         Err(_) => {
             let error = Error::new(Exit::NoAgent, format!("ask deployd at {SOCKET}"));
             let why = format!("it answered {status}");

@@ -1,20 +1,17 @@
-//! `deploy doctor`: asks deployd for its rows, or examines what it can if deployd is not there.
+//! `deploy doctor`: asks deployd for its rows, or has its program examine what it can if the
+//! daemon is not there.
 
 use super::args::DoctorArgs;
 use super::client::Client;
 use super::tables::wrapped;
-use super::{checked, show};
-use crate::doctor::{self, Instance};
-use crate::host::systemd::Systemd;
-use crate::source::Sources;
+use super::{checked, helper, show};
 use console::Term;
 use model::api::SOCKET;
 use model::doctor::{Ask, Check, Health, Row};
 use model::error::{Error, Exit, Result};
+use model::helper::{EXAMINE, Examined};
 use model::reason::Reason;
-use nix::unistd::geteuid;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Lines are not made longer than this, however wide the terminal is.
@@ -53,38 +50,25 @@ fn silent() -> Error {
 
 /// Says what is known of deployd, and then, to root, the rows that need no daemon.
 async fn without_deployd(error: Error) -> Vec<Row> {
-    let mut rows = vec![deployd(&error).await];
-    if !geteuid().is_root() {
-        return rows;
+    match helper::ask::<Examined>(&[EXAMINE]).await {
+        Ok(Examined { units, rows }) => [deployd(&error, &units)].into_iter().chain(rows).collect(),
+        Err(why) => vec![deployd(&error, &why.chain())],
     }
-    match Instance::open(Arc::default(), Arc::new(Sources::new()), None).await {
-        Ok(instance) => rows.extend(doctor::examine_here(instance).await),
-        Err(error) => rows.push(Row::of_error(Check::Systemd, &error)),
-    }
-    rows
 }
 
-async fn deployd(error: &Error) -> Row {
+fn deployd(error: &Error, units: &str) -> Row {
     let socket = match Path::new(SOCKET).try_exists() {
         Ok(true) => "the socket is there",
         Ok(false) => "the socket is not there",
         Err(_) => "the socket cannot be seen",
     };
-    let states = [state("deployd.socket").await, state("deployd.service").await].join(", ");
-    let text = format!("{}; {socket}; {states}", error.chain());
+    let text = format!("{}; {socket}; {units}", error.chain());
     let last = "read its last lines with `journalctl -u deployd -n 20`";
     let remedy = match error.advice() {
         Some(advice) => format!("{advice}; {last}"),
         None => format!("`systemctl restart deployd.socket deployd`; {last}"),
     };
     Row { reason: Some(Reason::NoAgent), ..Row::failed(Check::Deployd, text, remedy) }
-}
-
-async fn state(unit: &str) -> String {
-    let read = async { Systemd::connect().await?.active_state(unit).await };
-    let state = tokio::time::timeout(Duration::from_secs(3), read).await;
-    let state = state.ok().and_then(Result::ok).unwrap_or_else(|| "of unknown state".to_owned());
-    format!("{unit} is {state}")
 }
 
 /// Renders the rows for people: a state, a name and a text on each line, the remedy below it.

@@ -10,6 +10,7 @@ mod interrupts;
 mod logs;
 mod metrics;
 pub mod foreground;
+mod helper;
 mod history;
 mod releases;
 mod render;

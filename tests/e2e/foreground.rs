@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::time::{Duration, Instant};
-use testkit::host::{Host, SOON};
-use testkit::instance::{Image, Job, Output};
+use testkit::app::{Release, url};
+use testkit::host::{ACCESS_KEY, Host, SECRET_KEY, SOON};
+use testkit::instance::{Image, Job, Network, Output};
 
 const JOB: &str = include_str!("foreground/job.py");
 
@@ -217,4 +218,41 @@ fn nothing_of_a_release_runs_as_root_by_mistake() {
     }
     let said = host.deploy(&["run", "/srv/shop", "release", "--as-root"]).exits(0);
     assert!(has_line(&said, "release.1 | root"), "{said:?}");
+}
+
+/// As on a laptop: with keys in the environment, and without the daemon.
+#[test]
+fn a_release_that_a_url_names_is_fetched_built_and_removed() {
+    let host = Host::boot();
+    let procfile = "build: echo made >made; echo build in $PWD\n\
+                    web: cat made VERSION; echo $GREETING from $DEPLOY_RELEASE; exit 3\n";
+    let release = Release::empty("r1").file("VERSION", "one\n").procfile(procfile);
+    host.publish(&release.set("GREETING=hello"));
+    host.publish(&Release::empty("r2").file("README", "no Procfile\n"));
+    host.sh("systemctl stop deployd.socket deployd.service");
+    let endpoint = format!("http://{}:{}", Network::GATEWAY, host.s3().address().port());
+    let run = |url: &str, key: &str| {
+        let command = host.command(&["runuser", "-u", "deployer", "--", "deploy", "run", url]);
+        let command = command.env("AWS_ENDPOINT_URL", &endpoint).env("AWS_REGION", "eu-central-1");
+        command.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY).output()
+    };
+    let said = run(&url("r1"), ACCESS_KEY).exits(12);
+    for line in ["web.1     | made", "web.1     | one", "web.1     | hello from r1"] {
+        assert!(has_line(&said, line), "{line}: {said:?}");
+    }
+    assert!(said.stdout.contains("build.1   | build in /tmp/deploy-run-"), "{said:?}");
+    let said = run(&url("r2"), ACCESS_KEY).exits(10);
+    assert!(said.stdout.contains("Procfile"), "{said:?}");
+    let said = run(&url("r3"), ACCESS_KEY).exits(11);
+    assert!(said.stdout.contains("r3"), "{said:?}");
+    run(&url("r1"), "AKIDUNKNOWN").exits(11);
+    host.runs_nothing();
+    // Of half a package.
+    host.sh("mv /usr/bin/deployd /usr/bin/deployd.away");
+    let said = run(&url("r1"), ACCESS_KEY).exits(1);
+    assert!(said.stderr.contains("install the package again"), "{said:?}");
+    host.runs_nothing();
+    host.sh("mv /usr/bin/deployd.away /usr/bin/deployd");
+    let said = host.exec(&["deployd", "fetched"]).exits(2);
+    assert!(said.stderr.contains("systemctl start deployd.socket"), "{said:?}");
 }

@@ -135,6 +135,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The error of which this outcome, which another process has told, was made.
+    pub fn into_error(self) -> Error {
+        let reason = self.reason.unwrap_or_else(|| Reason::of_exit(self.exit));
+        let error = Error::new(self.exit, self.message).with_reason(reason).with_log(self.log);
+        match self.help {
+            Some(help) => error.help(help),
+            None => error,
+        }
+    }
+
     pub fn done(message: impl Into<String>) -> Self {
         Self::new(Exit::Done, message.into())
     }

@@ -11,6 +11,7 @@ pub mod event;
 pub mod exit;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+pub mod helper;
 pub mod history;
 pub mod installed;
 pub mod metrics;

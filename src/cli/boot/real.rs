@@ -1,16 +1,17 @@
-//! The real metadata service, and deployd for all else.
+//! The real metadata service, by deployd's program, and the daemon for all else.
 
 use super::super::args::{By, Shown};
 use super::super::client::Client;
+use super::super::helper;
 use super::super::{checked, follow};
 use super::End;
 use super::seams::{Hooks, LocalDeployd, Metadata};
 use crate::context;
-use crate::source::InstanceMetadata;
 use async_trait::async_trait;
 use model::api::{self, AppStatus, Lifecycle, LifecycleAnswer};
 use model::error::{Error, Result};
 use model::event::Outcome;
+use model::helper::METADATA;
 use model::reason::Reason;
 use model::release::url::ReleaseUrl;
 use model::text::for_terminal;
@@ -24,13 +25,12 @@ const SOCKET_IN: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(250);
 
 pub struct Real {
-    metadata: InstanceMetadata,
     shown: Shown,
 }
 
 impl Real {
     pub fn new(shown: Shown) -> Real {
-        Real { metadata: InstanceMetadata::default(), shown }
+        Real { shown }
     }
 
     /// Prints a line on stderr, in the form of a step's.
@@ -46,7 +46,7 @@ impl Metadata for Real {
     async fn get(&self, path: &str) -> Result<Option<String>, String> {
         match self.is_disabled() {
             true => Err("AWS_EC2_METADATA_DISABLED=true".to_owned()),
-            false => self.metadata.get(path).await,
+            false => helper::ask(&[METADATA, path]).await.map_err(|error: Error| error.chain()),
         }
     }
 

@@ -1,21 +1,18 @@
 //! The release that `deploy run` runs: a directory as it is, or what a URL holds.
 
-use crate::events::Events;
-use crate::source::Sources;
-use crate::stage::fetch::{Bounds, fetch};
-use crate::stage::pace::Pace;
-use crate::stage::unpack::{Limits, Owner};
+use crate::cli::helper;
 use crate::store::removal;
 use model::error::{Error, Result};
+use model::helper::{FETCH, Fetched};
 use model::release::ParseError;
 use model::release::env::{Env, STANDARD_PATH};
 use model::release::name::AppName;
 use model::release::procfile::Procfile;
-use model::release::settings::{AgentSettings, DEFAULT_VARIABLES, ReleaseSettings, SET_BY_AGENT};
+use model::release::settings::{DEFAULT_VARIABLES, ReleaseSettings, SET_BY_AGENT};
 use model::release::url::ReleaseUrl;
-use nix::unistd::{getegid, geteuid, mkdtemp};
+use nix::unistd::mkdtemp;
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -95,24 +92,14 @@ pub(super) fn local(dir: &Path) -> Result<Tree> {
 
 /// A release, in a directory of its own.
 pub(super) async fn fetched(url: &ReleaseUrl) -> Result<Tree> {
-    let resolved = Sources::new().resolve(url).await?;
-    let env = resolved.env().await?;
     let temporary = Temporary::make()?;
     let dir = temporary.0.clone();
-    let handle =
-        File::open(&dir).map_err(|e| Error::failed("open the temporary directory").because(e))?;
-    let settings = AgentSettings::from_env(&Env::default())?;
-    let limits = Limits { max_bytes: settings.max_unpacked, max_files: settings.max_files };
-    let owner = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
-    let memory = settings.max_fetch_memory;
-    let bounds = Bounds { limits, memory, deadline: None, pace: Pace::free() };
-    fetch(&resolved, handle.into(), owner, bounds, &Events::default()).await?;
+    let release: Fetched = helper::ask(&[FETCH, &url.to_string(), &dir.to_string_lossy()]).await?;
     let path = dir.join("Procfile");
     let text = fs::read(&path)
         .map_err(|e| Error::unusable(format!("read Procfile of {url}")).because(e))?;
-    let name = resolved.name().to_string();
-    let names = [url.app().to_string(), url.environment().to_string(), name];
-    let tree = tree(dir, names, &text, &env, vec![temporary])?;
+    let names = [url.app().to_string(), url.environment().to_string(), release.name];
+    let tree = tree(dir, names, &text, &release.env, vec![temporary])?;
     make_writable(&tree)?;
     Ok(tree)
 }

@@ -161,29 +161,43 @@ pub fn script(command: &str) -> String {
 pub fn generate(snapshot: &Snapshot, kernel: Kernel) -> BTreeMap<String, Unit> {
     let mut units = BTreeMap::new();
     for manifest in &snapshot.releases {
-        for kind in &manifest.plan.processes {
-            let name = prefix(&snapshot.app, &manifest.label, &kind.kind);
-            let text = kernel.possible(service::text(snapshot, manifest, kind));
-            units.insert(format!("{name}@.service"), Unit::Text(text));
-        }
-        for process in manifest.plan.instances() {
-            if let Some(port) = process.port {
-                let unit = service(&snapshot.app, &manifest.label, &process);
-                let text = format!(
-                    "[Service]\nEnvironment=PORT={port} PUBLIC_PORT={}\n",
-                    manifest.plan.port
-                );
-                units.insert(format!("{unit}.d/port.conf"), Unit::Text(text));
-            }
-        }
+        units.append(&mut of_release(snapshot, manifest, kernel));
     }
     if let Some(manifest) = snapshot.current() {
-        let name = target(&snapshot.app);
-        let link = format!("multi-user.target.wants/{name}");
-        units.insert(link, Unit::Link(format!("../{name}")));
-        units.insert(name, Unit::Text(target_text(snapshot, manifest)));
+        units.extend(of_target(snapshot, manifest));
     }
     units
+}
+
+/// The templates of one release, and the ports of its processes.
+pub fn of_release(
+    snapshot: &Snapshot,
+    manifest: &Manifest,
+    kernel: Kernel,
+) -> BTreeMap<String, Unit> {
+    let mut units = BTreeMap::new();
+    for kind in &manifest.plan.processes {
+        let name = prefix(&snapshot.app, &manifest.label, &kind.kind);
+        let text = kernel.possible(service::text(snapshot, manifest, kind));
+        units.insert(format!("{name}@.service"), Unit::Text(text));
+    }
+    for process in manifest.plan.instances() {
+        if let Some(port) = process.port {
+            let unit = service(&snapshot.app, &manifest.label, &process);
+            let text =
+                format!("[Service]\nEnvironment=PORT={port} PUBLIC_PORT={}\n", manifest.plan.port);
+            units.insert(format!("{unit}.d/port.conf"), Unit::Text(text));
+        }
+    }
+    units
+}
+
+/// The target of the app, whose current release this is, and the link that starts it at boot.
+pub fn of_target(snapshot: &Snapshot, manifest: &Manifest) -> [(String, Unit); 2] {
+    let name = target(&snapshot.app);
+    let link = format!("multi-user.target.wants/{name}");
+    let text = Unit::Text(target_text(snapshot, manifest));
+    [(link, Unit::Link(format!("../{name}"))), (name, text)]
 }
 
 fn target_text(snapshot: &Snapshot, manifest: &Manifest) -> String {
