@@ -27,7 +27,7 @@ FUZZ = $(addprefix fuzz-,procfile env url settings archive)
 .PHONY: help check packer deny deb rpm next-rpm dev-deb failpoints-deb ship-binary ship-deb ship-dev-deb test test-debian-13 stores ship rollout rollout-ssm simulation upgrade crash-matrix apps image kernel soak bench bench-handover demo instance fuzz $(FUZZ) requirements
 
 help:
-	@echo 'make check         format, lints and unit tests; needs no root'
+	@echo 'make check         format, lints, unit tests, licences and bans; needs no root'
 	@echo 'make packer        the scripts and templates of images; PROVISION=1 runs them twice on a fresh'
 	@echo '                   Debian 12, which needs root and a network'
 	@echo 'make deny          licences, banned and doubled crates, and advisories where they can be fetched'
@@ -72,13 +72,15 @@ check:
 	cargo clippy --locked --workspace --features failpoints --lib --bins $(LONG) -- -D warnings
 	$(TEST) --lib --bins --test purity
 	cargo xtask check
+	@$(MAKE) --no-print-directory deny
 
 packer:
 	DEPLOY_DEB=$(DEB) tests/packer.sh $(if $(PROVISION),--provision)
 
-# Not part of `make check`, which would have to compile cargo-deny first.
+# Compiled without optimisation, it is there after a minute, and needs two seconds.
 deny:
-	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --version $(CARGO_DENY) cargo-deny
+	@cargo deny --version >/dev/null 2>&1 || CARGO_PROFILE_DEV_DEBUG=0 \
+	    cargo install --debug --locked --version $(CARGO_DENY) cargo-deny
 	cargo deny --locked check licenses bans sources
 	@if cargo deny fetch db >/dev/null 2>&1; \
 	then cargo deny --locked check --disable-fetch advisories; \
