@@ -1,9 +1,10 @@
 //! A deploy of a container image in the order of Kamal: the image is pulled, a container starts
 //! beside the present one, and when it answers, the proxy switches and the old container stops.
 //!
-//! <https://kamal-deploy.org/docs/commands/deploy/> has the order. Podman stands in for Docker, and
-//! a reload of nginx for a command to kamal-proxy. SSH, the deploy lock, the interval of 1 s between
-//! health checks, the container's network and the removal of old images are left out.
+//! <https://github.com/basecamp/kamal/blob/main/lib/kamal/cli/app/boot.rb> has the order; a rollback
+//! is the same without the pull. Podman stands in for Docker, and a reload of nginx for a command to
+//! kamal-proxy. SSH, the lock, the interval of 1 s between health checks, a network for the
+//! container, and the removal of old images are left out.
 
 use crate::sample::Sample;
 use crate::serving::until_answered;
