@@ -1,6 +1,7 @@
 //! The fixtures: three releases, each compressed with gzip and with zstd, in an image that also
 //! has the peers' programs.
 
+use crate::images;
 use std::path::{Path, PathBuf};
 use testkit::app::BUCKET;
 use testkit::host::Host;
@@ -52,7 +53,8 @@ pub fn image() -> Image {
     let tools = Image::base().layer("bench-tools", &[trust], TOOLS);
     let lists: Vec<PathBuf> = APPS.iter().map(|app| dir.join(format!("{app}.txt"))).collect();
     let lists: Vec<&Path> = lists.iter().map(|list| &**list).collect();
-    Host::image_on(tools.layer("bench-fixtures", &lists, FIXTURES), "bench-agent")
+    let fixtures = tools.layer("bench-fixtures", &lists, FIXTURES);
+    Host::image_on(images::programs(fixtures), "bench-agent")
 }
 
 /// Uploads the releases of an app to S3.

@@ -14,6 +14,7 @@ mod fixtures;
 mod footprint;
 mod gp3;
 mod group;
+mod images;
 mod inside;
 mod noise;
 mod peers;

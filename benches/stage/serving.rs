@@ -1,6 +1,7 @@
 //! The time until a release serves: with the agent, and with a script written by hand.
 
 use crate::copying::{self, COPYING};
+use crate::images::{self, Images};
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
 use crate::table::{PEER, Rows};
@@ -75,9 +76,16 @@ pub fn run(site: &Site, rows: &mut Rows, rounds: usize) {
     site.host.sh(&format!("chmod 755 /usr/local/bin/script; mkdir -p {DISK}/script/releases"));
     copying::install(site);
     site.host.sh("systemctl daemon-reload");
+    let images = Images::install(site);
+    if images.is_none() {
+        rows.note("No row of an image pull: podman or docker-registry is not installed");
+    }
     for round in 1..=rounds {
         eprintln!("serving: round {round} of {rounds}");
-        whole_round(site, rows, round);
+        whole_round(site, images.as_ref(), rows, round);
+    }
+    if let Some(images) = images {
+        images.stop();
     }
     for round in 1..=rounds.min(5) {
         phase_round(site, rows, round);
@@ -127,7 +135,7 @@ fn compare(rows: &mut Rows) {
     }
 }
 
-fn whole_round(site: &Site, rows: &mut Rows, round: usize) {
+fn whole_round(site: &Site, images: Option<&Images>, rows: &mut Rows, round: usize) {
     let fresh = published(site, &format!("n{round}"));
     let deployed = ours(site, &fresh, &["deploy", &url(&fresh)]);
     let scripted = script(site, &fresh, "deploy");
@@ -144,6 +152,10 @@ fn whole_round(site: &Site, rows: &mut Rows, round: usize) {
         rows.add(group, PEER, true, script);
         rows.add(group, if group == BACK { ROLLBACK } else { DEPLOY }, true, ours);
         rows.add(group, ALONE, true, alone);
+    }
+    if let Some(images) = images {
+        rows.add(NOT_STAGED, images::PULL, true, images.deploy(&fresh));
+        rows.add(BACK, images::KEPT, true, images.roll_back());
     }
 }
 

@@ -63,7 +63,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 pub struct Site {
     pub host: Host,
-    origin: Instance,
+    pub origin: Instance,
     /// The numbers of the block device, such as `7:0`.
     pub disk: String,
 }
