@@ -27,6 +27,7 @@ use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, watch};
 
 /// Stack size of each thread in bytes; the kernel allocates only what is used. The AWS SDK has
@@ -49,16 +50,18 @@ pub fn run() -> Result<()> {
     make_room_for_files(&listener);
     memory::share();
     let signals = signals::receive(&[SIGTERM, SIGINT, SIGHUP])?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_stack_size(STACK)
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|e| Error::failed("start the daemon's runtime").because(e))?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(live(listener, signals, environment));
     // Does not wait for a thread that still writes a file: it ends with the process.
     runtime.shutdown_background();
     ended
+}
+
+/// The runtime of this program.
+pub(super) fn runtime() -> Result<Runtime> {
+    let mut builder = runtime::Builder::new_multi_thread();
+    let built = builder.thread_stack_size(STACK).worker_threads(2).enable_all().build();
+    built.map_err(|e| Error::failed("start the runtime").because(e))
 }
 
 /// Sets HOME, below which the SDK looks for `.aws`: systemd gives a root service none.

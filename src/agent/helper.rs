@@ -1,5 +1,6 @@
 //! What `deploy` has this program do without the daemon: see [`model::helper`].
 
+use super::daemon;
 use crate::doctor::{self, Instance};
 use crate::events::Events;
 use crate::host::systemd::Systemd;
@@ -27,10 +28,9 @@ const STATE: Duration = Duration::from_secs(3);
 
 /// Does what the command line of this program asks for.
 pub fn run(words: &[String]) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let answered = match runtime {
+    let answered = match daemon::runtime() {
         Ok(runtime) => runtime.block_on(perform(words)),
-        Err(error) => print(Err::<(), _>(Error::failed("start the runtime").because(error))),
+        Err(error) => print(Err::<(), _>(error)),
     };
     if answered { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }

@@ -161,7 +161,7 @@ pub fn script(command: &str) -> String {
 pub fn generate(snapshot: &Snapshot, kernel: Kernel) -> BTreeMap<String, Unit> {
     let mut units = BTreeMap::new();
     for manifest in &snapshot.releases {
-        units.append(&mut of_release(snapshot, manifest, kernel));
+        units.extend(of_release(snapshot, manifest, kernel));
     }
     if let Some(manifest) = snapshot.current() {
         units.extend(of_target(snapshot, manifest));
@@ -170,23 +170,19 @@ pub fn generate(snapshot: &Snapshot, kernel: Kernel) -> BTreeMap<String, Unit> {
 }
 
 /// The templates of one release, and the ports of its processes.
-pub fn of_release(
-    snapshot: &Snapshot,
-    manifest: &Manifest,
-    kernel: Kernel,
-) -> BTreeMap<String, Unit> {
-    let mut units = BTreeMap::new();
+pub fn of_release(snapshot: &Snapshot, manifest: &Manifest, kernel: Kernel) -> Vec<(String, Unit)> {
+    let mut units = Vec::new();
     for kind in &manifest.plan.processes {
         let name = prefix(&snapshot.app, &manifest.label, &kind.kind);
         let text = kernel.possible(service::text(snapshot, manifest, kind));
-        units.insert(format!("{name}@.service"), Unit::Text(text));
+        units.push((format!("{name}@.service"), Unit::Text(text)));
     }
     for process in manifest.plan.instances() {
         if let Some(port) = process.port {
             let unit = service(&snapshot.app, &manifest.label, &process);
             let text =
                 format!("[Service]\nEnvironment=PORT={port} PUBLIC_PORT={}\n", manifest.plan.port);
-            units.insert(format!("{unit}.d/port.conf"), Unit::Text(text));
+            units.push((format!("{unit}.d/port.conf"), Unit::Text(text)));
         }
     }
     units
