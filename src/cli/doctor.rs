@@ -4,7 +4,8 @@
 use super::args::DoctorArgs;
 use super::client::Client;
 use super::tables::wrapped;
-use super::{checked, helper, show};
+use super::{checked, show};
+use crate::host::deployd_program;
 use console::Term;
 use model::api::SOCKET;
 use model::doctor::{Ask, Check, Health, Row};
@@ -50,7 +51,7 @@ fn silent() -> Error {
 
 /// Says what is known of deployd, and then, to root, the rows that need no daemon.
 async fn without_deployd(error: Error) -> Vec<Row> {
-    match helper::ask::<Examined>(&[EXAMINE]).await {
+    match deployd_program::ask::<Examined>(&[EXAMINE]).await {
         Ok(Examined { units, rows }) => [deployd(&error, &units)].into_iter().chain(rows).collect(),
         Err(why) => vec![deployd(&error, &why.chain())],
     }

@@ -10,7 +10,6 @@ mod interrupts;
 mod logs;
 mod metrics;
 pub mod foreground;
-mod helper;
 mod history;
 mod releases;
 mod render;

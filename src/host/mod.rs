@@ -5,6 +5,7 @@ pub mod accept;
 pub mod addresses;
 pub mod cgroup;
 pub mod child;
+pub mod deployd_program;
 pub mod descendants;
 pub mod disk;
 pub mod granted;

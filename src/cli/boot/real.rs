@@ -2,11 +2,11 @@
 
 use super::super::args::{By, Shown};
 use super::super::client::Client;
-use super::super::helper;
 use super::super::{checked, follow};
 use super::End;
 use super::seams::{Hooks, LocalDeployd, Metadata};
 use crate::context;
+use crate::host::deployd_program;
 use async_trait::async_trait;
 use model::api::{self, AppStatus, Lifecycle, LifecycleAnswer};
 use model::error::{Error, Result};
@@ -46,7 +46,9 @@ impl Metadata for Real {
     async fn get(&self, path: &str) -> Result<Option<String>, String> {
         match self.is_disabled() {
             true => Err("AWS_EC2_METADATA_DISABLED=true".to_owned()),
-            false => helper::ask(&[METADATA, path]).await.map_err(|error: Error| error.chain()),
+            false => {
+                deployd_program::ask(&[METADATA, path]).await.map_err(|error: Error| error.chain())
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The release that `deploy run` runs: a directory as it is, or what a URL holds.
 
-use crate::cli::helper;
+use crate::host::deployd_program;
 use crate::store::removal;
 use model::error::{Error, Result};
 use model::helper::{FETCH, Fetched};
@@ -94,7 +94,8 @@ pub(super) fn local(dir: &Path) -> Result<Tree> {
 pub(super) async fn fetched(url: &ReleaseUrl) -> Result<Tree> {
     let temporary = Temporary::make()?;
     let dir = temporary.0.clone();
-    let release: Fetched = helper::ask(&[FETCH, &url.to_string(), &dir.to_string_lossy()]).await?;
+    let release: Fetched =
+        deployd_program::ask(&[FETCH, &url.to_string(), &dir.to_string_lossy()]).await?;
     let path = dir.join("Procfile");
     let text = fs::read(&path)
         .map_err(|e| Error::unusable(format!("read Procfile of {url}")).because(e))?;

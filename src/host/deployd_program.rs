@@ -11,6 +11,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 /// Runs the program with these words, and returns its answer. It ends with the returned future.
+#[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
 pub async fn ask<T: DeserializeOwned>(words: &[&str]) -> Result<T> {
     let program = program().map_err(|e| Error::failed("find the program deployd").because(e))?;
     let failed = |why: String| {
