@@ -247,6 +247,21 @@ fn a_release_that_a_url_names_is_fetched_built_and_removed() {
     assert!(said.stdout.contains("r3"), "{said:?}");
     run(&url("r1"), "AKIDUNKNOWN").exits(11);
     host.runs_nothing();
+    let many = (0..20_000).fold(Release::empty("r4").procfile("web: exit 3\n"), |release, nth| {
+        release.file(&format!("{nth}"), "x")
+    });
+    host.publish(&many);
+    let words = ["setsid", "--wait", "runuser", "-u", "deployer", "--", "deploy", "run"];
+    let command = host.command(&[&words[..], &[&url("r4")]].concat());
+    let command = command.env("AWS_ENDPOINT_URL", &endpoint).env("AWS_REGION", "eu-central-1");
+    let command = command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+    let job = command.env("AWS_SECRET_ACCESS_KEY", SECRET_KEY).spawn();
+    let begun =
+        || (host.sh("find /tmp -path '/tmp/deploy-run-*' -type f | wc -l") != "0\n").then_some(());
+    host.wait_for("files", SOON, begun);
+    host.interrupt();
+    job.output().exits(0);
+    host.runs_nothing();
     // Of half a package.
     host.sh("mv /usr/bin/deployd /usr/bin/deployd.away");
     let said = run(&url("r1"), ACCESS_KEY).exits(1);

@@ -22,7 +22,7 @@ const TRIES: [(&str, &str); 8] = [
 /// A part of the story, which finds the machine as the one before has left it.
 type Step = fn(&Machine);
 
-const STEPS: [(&str, Step); 10] = [
+const STEPS: [(&str, Step); 11] = [
     ("user-data deploys", user_data_deploys),
     ("the kernel confines a process", the_kernel_confines_a_process),
     ("no client notices a deploy", no_client_notices_a_deploy),
@@ -34,6 +34,7 @@ const STEPS: [(&str, Step); 10] = [
     ("the kernel logs no error", the_kernel_logs_no_error),
     // Which it logs as an error.
     ("the kernel limits memory", the_kernel_limits_memory),
+    ("deployd unpacks more than its memory", deployd_unpacks_more_than_its_memory),
 ];
 
 #[test]
@@ -124,6 +125,22 @@ fn the_kernel_limits_memory(machine: &Machine) {
     assert!(said.stdout.contains("it was killed for memory"), "{said:?}");
     assert!(said.stderr.contains("DEPLOY_MEMORY_MAX"), "{said:?}");
     machine.serves("r1");
+}
+
+/// The page cache of what it unpacks counts for its limit, and its writer waits: nothing is killed.
+fn deployd_unpacks_more_than_its_memory(machine: &Machine) {
+    machine.sh("mkdir /run/systemd/system/deployd.service.d
+        printf '[Service]\\nMemoryMax=96M\\n' >/run/systemd/system/deployd.service.d/memory.conf
+        systemctl daemon-reload
+        systemctl restart deployd");
+    graceful("large").file("zeros", vec![0; 300 << 20]).publish(&machine.s3);
+    machine.unnoticed(|| {
+        machine.deploy(&[&url("large")]).exits(0);
+        machine.serves("large");
+    });
+    let events = machine.sh("cat /sys/fs/cgroup/system.slice/deployd.service/memory.events");
+    assert!(!events.contains("max 0\n"), "the limit was not reached: {events}");
+    assert!(events.contains("oom_kill 0\n"), "{events}");
 }
 
 fn no_client_notices_a_deploy(machine: &Machine) {
