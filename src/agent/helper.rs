@@ -42,7 +42,7 @@ async fn perform(words: &[String]) -> bool {
         [EXAMINE] => print(Ok(examined().await)),
         [METADATA, path] => {
             let text = InstanceMetadata::default().get(path).await;
-            print(text.map_err(|why| Error::source("read the instance's metadata").because(why)))
+            print(text.map_err(Error::source))
         }
         _ => {
             eprintln!("deployd is started by systemd: `systemctl start deployd.socket`");
