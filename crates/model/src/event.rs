@@ -135,7 +135,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The error of which this outcome, which another process has told, was made.
+    /// Returns the error that another process has printed as this outcome.
     pub fn into_error(self) -> Error {
         let reason = self.reason.unwrap_or_else(|| Reason::of_exit(self.exit));
         let error = Error::new(self.exit, self.message).with_reason(reason).with_log(self.log);
