@@ -16,6 +16,7 @@ use model::release::env::Env;
 use model::release::settings::AgentSettings;
 use nix::unistd::{getegid, geteuid};
 use serde::Serialize;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -27,25 +28,33 @@ use std::time::Duration;
 const STATE: Duration = Duration::from_secs(3);
 
 /// Does what the command line of this program asks for.
-pub fn run(words: &[String]) -> ExitCode {
+pub fn run(words: &[OsString]) -> ExitCode {
     let answered = match daemon::runtime() {
-        Ok(runtime) => runtime.block_on(perform(words)),
+        Ok(runtime) => {
+            let answered = runtime.block_on(perform(words));
+            // A call that hangs does not hold back an answer that is printed.
+            runtime.shutdown_background();
+            answered
+        }
         Err(error) => print(Err::<(), _>(error)),
     };
     if answered { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
-async fn perform(words: &[String]) -> bool {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words[..] {
-        [FETCH, url, dir] => print(fetched(url, Path::new(dir)).await),
-        [EXAMINE] => print(Ok(examined().await)),
-        [METADATA, path] => {
-            let text = InstanceMetadata::default().get(path).await;
+async fn perform(words: &[OsString]) -> bool {
+    match words {
+        [word, url, dir] if word == FETCH => {
+            print(fetched(&url.to_string_lossy(), Path::new(dir)).await)
+        }
+        [word] if word == EXAMINE => print(Ok(examined().await)),
+        [word, path] if word == METADATA => {
+            let text = InstanceMetadata::default().get(&path.to_string_lossy()).await;
             print(text.map_err(Error::source))
         }
         _ => {
-            eprintln!("deployd is started by systemd: `systemctl start deployd.socket`");
+            eprintln!(
+                "deployd takes no such arguments: `systemctl start deployd.socket` starts it"
+            );
             false
         }
     }

@@ -4,7 +4,7 @@ use deploy_agent::agent::{daemon, helper, log};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
     if !words.is_empty() {
         return helper::run(&words);
     }

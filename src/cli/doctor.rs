@@ -51,9 +51,13 @@ fn silent() -> Error {
 
 /// Says what is known of deployd, and then, to root, the rows that need no daemon.
 async fn without_deployd(error: Error) -> Vec<Row> {
-    match deployd_program::ask::<Examined>(&[EXAMINE]).await {
+    match deployd_program::ask::<Examined>(&[EXAMINE.as_ref()]).await {
         Ok(Examined { units, rows }) => [deployd(&error, &units)].into_iter().chain(rows).collect(),
-        Err(why) => vec![deployd(&error, &why.chain())],
+        Err(why) => {
+            let row = deployd(&error, &why.chain());
+            let remedy = why.advice().map(str::to_owned).or(row.remedy);
+            vec![Row { remedy, ..row }]
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use model::event::Outcome;
 use model::helper::Answer;
 use serde::de::DeserializeOwned;
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -18,7 +19,7 @@ const KILLED: Duration = Duration::from_secs(5);
 
 /// Runs the program with these words, and returns its answer. It ends with the returned future.
 #[expect(clippy::disallowed_methods, reason = "host/ is where programs are started")]
-pub async fn ask<T: DeserializeOwned>(words: &[&str]) -> Result<T> {
+pub async fn ask<T: DeserializeOwned>(words: &[&OsStr]) -> Result<T> {
     let program = program().map_err(|e| Error::failed("find the program deployd").because(e))?;
     let failed = |why: String| {
         let error = Error::failed(format!("run {}", program.display())).because(why);

@@ -267,6 +267,8 @@ fn a_release_that_a_url_names_is_fetched_built_and_removed() {
     let said = run(&url("r1"), ACCESS_KEY).exits(1);
     assert!(said.stderr.contains("install the package again"), "{said:?}");
     host.runs_nothing();
+    let said = host.deploy(&["doctor"]).exits(1);
+    assert!(said.stdout.contains("install the package again"), "{said:?}");
     host.sh("mv /usr/bin/deployd.away /usr/bin/deployd");
     let said = host.exec(&["deployd", "fetched"]).exits(2);
     assert!(said.stderr.contains("systemctl start deployd.socket"), "{said:?}");

@@ -46,9 +46,9 @@ impl Metadata for Real {
     async fn get(&self, path: &str) -> Result<Option<String>, String> {
         match self.is_disabled() {
             true => Err("AWS_EC2_METADATA_DISABLED=true".to_owned()),
-            false => {
-                deployd_program::ask(&[METADATA, path]).await.map_err(|error: Error| error.chain())
-            }
+            false => deployd_program::ask(&[METADATA.as_ref(), path.as_ref()])
+                .await
+                .map_err(|error: Error| error.chain()),
         }
     }
 

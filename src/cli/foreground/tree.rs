@@ -95,7 +95,7 @@ pub(super) async fn fetched(url: &ReleaseUrl) -> Result<Tree> {
     let temporary = Temporary::make()?;
     let dir = temporary.0.clone();
     let release: Fetched =
-        deployd_program::ask(&[FETCH, &url.to_string(), &dir.to_string_lossy()]).await?;
+        deployd_program::ask(&[FETCH.as_ref(), url.to_string().as_ref(), dir.as_ref()]).await?;
     let path = dir.join("Procfile");
     let text = fs::read(&path)
         .map_err(|e| Error::unusable(format!("read Procfile of {url}")).because(e))?;
