@@ -247,19 +247,22 @@ fn a_release_that_a_url_names_is_fetched_built_and_removed() {
     assert!(said.stdout.contains("r3"), "{said:?}");
     run(&url("r1"), "AKIDUNKNOWN").exits(11);
     host.runs_nothing();
-    let many = (0..20_000).fold(Release::empty("r4").procfile("web: exit 3\n"), |release, nth| {
-        release.file(&format!("{nth}"), "x")
-    });
-    host.publish(&many);
+    // A store that accepts connections and never answers.
+    let silent = "import socket, time; s = socket.create_server((\"\", 9009)); time.sleep(600)";
+    host.exec(&["systemd-run", "--quiet", "python3", "-c", silent]).exits(0);
     let words = ["setsid", "--wait", "runuser", "-u", "deployer", "--", "deploy", "run"];
-    let command = host.command(&[&words[..], &[&url("r4")]].concat());
-    let command = command.env("AWS_ENDPOINT_URL", &endpoint).env("AWS_REGION", "eu-central-1");
-    let command = command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+    let command = host.command(&[&words[..], &[&url("r1")]].concat());
+    let command = command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9009");
+    let command = command.env("AWS_REGION", "eu-central-1").env("AWS_ACCESS_KEY_ID", ACCESS_KEY);
     let job = command.env("AWS_SECRET_ACCESS_KEY", SECRET_KEY).spawn();
-    let begun =
-        || (host.sh("find /tmp -path '/tmp/deploy-run-*' -type f | wc -l") != "0\n").then_some(());
-    host.wait_for("files", SOON, begun);
-    host.interrupt();
+    let fetches = || (host.exec(&["pgrep", "-x", "deployd"]).status == Some(0)).then_some(());
+    host.wait_for("the fetch", SOON, fetches);
+    // Not the whole group, as Ctrl-C does: the program that fetches has to be ended.
+    host.sh("kill -INT $(pgrep -x deploy)");
+    host.wait_for("the end", SOON, || {
+        (host.exec(&["pgrep", "-x", "deploy"]).status == Some(1)).then_some(())
+    });
+    host.exec(&["pgrep", "-x", "deployd"]).exits(1);
     job.output().exits(0);
     host.runs_nothing();
     // Of half a package.
