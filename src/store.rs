@@ -111,17 +111,12 @@ impl Store {
         App { name: name.clone(), dir, machine: self.machine.clone(), boot: self.boot.clone() }
     }
 
-    /// Lists the apps that have a directory here, by name.
+    /// Lists the apps that have a directory here, in the order of their names.
     pub fn apps(&self) -> Result<Vec<App>> {
         let dir = self.root.join("apps");
-        let mut apps: Vec<App> = names(&dir)?
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .map(|name| self.app(&name))
-            .filter(|app| app.dir.is_dir())
-            .collect();
-        apps.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(apps)
+        let names = names(&dir)?;
+        let apps = names.iter().filter_map(|name| name.parse().ok()).map(|name| self.app(&name));
+        Ok(apps.filter(|app| app.dir.is_dir()).collect())
     }
 
     /// Removes the remains of an interrupted removal of an app; reports a failure once.
@@ -219,14 +214,17 @@ impl App {
     /// current release is an error.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let current = self.current()?;
-        let mut releases = Vec::new();
+        let mut releases: Vec<Manifest> = Vec::new();
         for name in names(&self.releases_dir())? {
             let Ok(label) = name.parse::<Label>() else { continue };
             if self.is_lost(&label) && Some(&label) != current.as_ref() {
                 continue;
             }
             match self.manifest(&label) {
-                Ok(manifest) => releases.push(manifest),
+                Ok(manifest) => {
+                    let at = releases.partition_point(|other| age(other) < age(&manifest));
+                    releases.insert(at, manifest);
+                }
                 Err(error) if Some(&label) == current.as_ref() => return Err(error),
                 Err(error) => tracing::warn!("skipping release {label}: {}", error.chain()),
             }
@@ -236,7 +234,6 @@ impl App {
         {
             self.manifest(label)?;
         }
-        releases.sort_by(|a, b| (a.staged_at, &a.label).cmp(&(b.staged_at, &b.label)));
         let (app, dir, stopped) = (self.name.clone(), self.dir.clone(), self.stopped()?);
         Ok(Snapshot { app, dir, current, releases, stopped })
     }
@@ -315,7 +312,12 @@ fn unreadable(path: &Path, cause: io::Error) -> Error {
     Error::failed(format!("read {}", path.display())).because(cause)
 }
 
-/// Returns the names in a directory; none if it does not exist.
+/// The order of an app's releases, oldest first.
+fn age(manifest: &Manifest) -> impl PartialOrd {
+    (manifest.staged_at, &manifest.label)
+}
+
+/// Returns the names in a directory, in their order; none if it does not exist.
 fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -327,6 +329,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
         let entry = entry.map_err(|e| unreadable(dir, e))?;
         names.extend(entry.file_name().into_string());
     }
+    names.sort();
     Ok(names)
 }
 

@@ -5,7 +5,7 @@ use crate::fixtures::{Kind, archive};
 use crate::sample::Sample;
 use crate::site::{DISK, Site};
 use crate::table::Rows;
-use testkit::app::BUCKET;
+use testkit::app::{BUCKET, Release};
 
 /// The source of the releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,9 @@ const CODEDEPLOY: &str = "mkdir @DIR/unpacked @DIR/app && \
     tar xz --no-same-owner -C @DIR/unpacked -f @DIR/archive && \
     cp -a @DIR/unpacked/. @DIR/app/";
 
+/// The first release of an app: its users are made as well.
+const FIRST: &str = "deploy stage, a new app";
+
 /// Returns all ways in the order of a round.
 pub fn ways() -> Vec<Way> {
     use Kind::{Gzip, Zstd};
@@ -41,11 +44,13 @@ pub fn ways() -> Vec<Way> {
     let ours = |name, origin, kind| Way { name, origin, kind, peer: None };
     vec![
         ours("deploy stage", S3, Gzip),
+        ours(FIRST, S3, Gzip),
         peer("aws (PyPI) | tar xz", S3, Gzip, "PYPI | gzip -d | TAR"),
         peer("aws (Debian) | tar xz", S3, Gzip, "DEBIAN | gzip -d | TAR"),
         peer("s5cmd | tar xz", S3, Gzip, "S5CMD | gzip -d | TAR"),
         peer("download, unpack, copy", S3, Gzip, CODEDEPLOY),
         ours("deploy stage", S3, Zstd),
+        ours(FIRST, S3, Zstd),
         peer("aws (PyPI) | zstd -d | tar x", S3, Zstd, "PYPI | zstd -d | TAR"),
         peer("aws (Debian) | zstd -d | tar x", S3, Zstd, "DEBIAN | zstd -d | TAR"),
         peer("s5cmd | zstd -d | tar x", S3, Zstd, "S5CMD | zstd -d | TAR"),
@@ -107,8 +112,14 @@ impl Way {
     }
 }
 
-/// Stages the release with the daemon, and removes it again.
+/// Stages the release with the daemon, and removes it again. Except for [`FIRST`], the app has had
+/// a release before; the daemon is started anew after it.
 fn ours(site: &Site, app: &str, way: &Way) -> Sample {
+    if way.name != FIRST {
+        Release::new("before").publish_as(site.host.s3(), app);
+        site.host.deploy(&["stage", &format!("s3://{BUCKET}/{app}/production/before")]).ok();
+    }
+    site.restart();
     let base = match way.origin {
         Origin::S3 => format!("s3://{BUCKET}"),
         Origin::Http => site.web(),

@@ -103,7 +103,7 @@ impl Site {
         self.restart();
     }
 
-    fn restart(&self) {
+    pub fn restart(&self) {
         self.host.sh("systemctl restart deployd.service");
     }
 

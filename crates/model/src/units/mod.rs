@@ -211,10 +211,10 @@ fn target_text(snapshot: &Snapshot, manifest: &Manifest) -> String {
 
 /// The units that all apps share: the port map, and the units that load it at boot and after
 /// the machine's own firewall.
-pub fn generate_shared(apps: &[Snapshot]) -> BTreeMap<String, Unit> {
+pub fn generate_shared(apps: &[Snapshot]) -> Vec<(String, Unit)> {
     let map = PortMap::new(apps, None);
     if map == PortMap::default() {
-        return BTreeMap::new();
+        return Vec::new();
     }
     let text = format!(
         "\
