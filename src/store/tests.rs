@@ -111,6 +111,15 @@ fn apps_are_listed_by_name_and_strange_names_are_not_apps() {
 }
 
 #[test]
+fn releases_are_listed_by_age_and_those_of_one_moment_by_name() {
+    let world = World::new();
+    for (name, time) in [("r10", 3), ("r9", 1), ("b", 2), ("a", 2), ("r1", 4)] {
+        world.install(name, time, State::Good);
+    }
+    assert_eq!(world.labels(), ["r9", "a", "b", "r10", "r1"]);
+}
+
+#[test]
 fn current_is_the_last_commit() {
     let world = World::installed(&["r1", "r2"]);
     assert_eq!(world.app.current().unwrap(), Some(label("r2")));
